@@ -1,0 +1,70 @@
+"""Access tokens: made with HS256 as a project with legacy keys does, accepted with HS256 or ES256."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import jwt
+from starlette.requests import Request
+
+from ..keys import Keys
+from .errors import AuthError
+
+LIFETIME = 3600  # seconds
+ADMIN_ROLES = ("service_role", "supabase_admin")
+
+Claims = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Signs and checks the tokens of one stack. `issuer` is the URL of /auth/v1."""
+
+    keys: Keys
+    issuer: str
+
+    def sign(self, user: dict[str, Any], session_id: str, method: str) -> tuple[str, int]:
+        """An access token for a session, and when it ends (Unix seconds). `user` is a row of auth.users."""
+        now = int(time.time())
+        claims = {
+            "iss": self.issuer,
+            "sub": str(user["id"]),
+            "aud": user["aud"],
+            "exp": now + LIFETIME,
+            "iat": now,
+            "email": user["email"] or "",
+            "phone": user["phone"] or "",
+            "app_metadata": user["raw_app_meta_data"] or {},
+            "user_metadata": user["raw_user_meta_data"] or {},
+            "role": user["role"],
+            "aal": "aal1",
+            "amr": [{"method": method, "timestamp": now}],
+            "session_id": session_id,
+            "is_anonymous": user["is_anonymous"],
+        }
+        return jwt.encode(claims, self.keys.jwt_secret, algorithm="HS256"), claims["exp"]
+
+    def claims(self, request: Request) -> Claims:
+        """The claims of the request's bearer token. Raises AuthError when it is absent or not valid."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise AuthError(401, "no_authorization", "This endpoint requires a valid Bearer token")
+        try:
+            algorithm = jwt.get_unverified_header(token).get("alg")
+            # The algorithm chooses the key here, so that a public key is never taken for a shared secret.
+            key: Any = self.keys.jwt_secret
+            if algorithm == "ES256":
+                key = jwt.PyJWK(self.keys.public_jwks()["keys"][0])
+            claims: Claims = jwt.decode(
+                token, key, algorithms=["ES256" if algorithm == "ES256" else "HS256"],
+                options={"verify_aud": False, "require": ["exp"]},
+            )  # fmt: skip
+        except jwt.PyJWTError as error:
+            message = f"invalid JWT: unable to parse or verify signature, {error}"
+            raise AuthError(403, "bad_jwt", message) from error
+        return claims
+
+    def require_admin(self, request: Request) -> None:
+        """Let only the service role through."""
+        if self.claims(request).get("role") not in ADMIN_ROLES:
+            raise AuthError(403, "not_admin", "User not allowed")

@@ -1,0 +1,301 @@
+"""The one port of the stack: checks the API key, then passes the request on.
+
+    /rest/v1       PostgREST
+    /auth/v1       auth.py, in this process
+    /functions/v1  functions/NAME/index.py, in this process
+    /storage/v1    not there yet: 501
+    /health        whether this process answers (no key needed)
+
+Development only: keys are compared, nothing is rate limited, nothing is encrypted.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import hmac
+import logging
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+import aiohttp
+import uvicorn
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from yarl import URL
+
+from .auth import Auth
+from .functions import Functions
+from .keys import Keys
+from .ports import HOST
+from .stack import Stack
+from .ticker import tick_forever
+
+log = logging.getLogger("gateway")
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+# They concern one connection, not the message (RFC 9110, section 7.6.1).
+HOP_BY_HOP = frozenset(
+    {b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"te", b"trailer",
+     b"transfer-encoding", b"upgrade"}
+)  # fmt: skip
+EXPOSED = (
+    b"Content-Encoding, Content-Location, Content-Range, Content-Type, Date, Location, Server, "
+    b"Transfer-Encoding, Range-Unit, Preference-Applied"
+)
+
+
+def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
+    """The first header of that name (lower case), or None."""
+    for key, value in headers:
+        if key == name:
+            return value.decode("latin-1")
+    return None
+
+
+@dataclass(frozen=True)
+class ApiKeys:
+    """Which API keys are valid, and the token each stands for."""
+
+    keys: Keys
+
+    def token(self, api_key: str) -> str | None:
+        """The legacy JWT of a valid API key; None for any other."""
+        valid = {
+            self.keys.anon_key: self.keys.anon_key,
+            self.keys.publishable_key: self.keys.anon_key,
+            self.keys.service_role_key: self.keys.service_role_key,
+            self.keys.secret_key: self.keys.service_role_key,
+        }
+        for known, token in valid.items():
+            if hmac.compare_digest(known.encode(), api_key.encode()):
+                return token
+        return None
+
+
+class Cors:
+    """Answers preflight requests, and puts CORS headers on every other answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI interface."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers: RawHeaders = scope["headers"]
+        if scope["method"] == "OPTIONS" and header(headers, b"access-control-request-method"):
+            asked = (
+                header(headers, b"access-control-request-headers") or "authorization, apikey, content-type"
+            )
+            answer = [
+                (b"access-control-allow-origin", b"*"),
+                (b"access-control-allow-methods", b"GET, HEAD, PUT, PATCH, POST, DELETE, OPTIONS"),
+                (b"access-control-allow-headers", asked.encode("latin-1")),
+                (b"access-control-max-age", b"3600"),
+                (b"content-length", b"0"),
+            ]
+            await send({"type": "http.response.start", "status": 200, "headers": answer})
+            await send({"type": "http.response.body", "body": b""})
+            return
+
+        async def with_cors(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                kept = [
+                    item for item in message["headers"] if not item[0].lower().startswith(b"access-control-")
+                ]
+                kept += [(b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", EXPOSED)]
+                message = {**message, "headers": kept}
+            await send(message)
+
+        await self.app(scope, receive, with_cors)
+
+
+class Proxy:
+    """Passes requests to PostgREST as they are: method, path, query, headers, body, status."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        """Start the connection pool."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    async def close(self) -> None:
+        """End the connection pool."""
+        if self._session:
+            await self._session.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI interface."""
+        assert self._session is not None
+        query: bytes = scope["query_string"]
+        url = self.target + scope["path"] + (f"?{query.decode('latin-1')}" if query else "")
+        headers = [
+            (key.decode("latin-1"), value.decode("latin-1"))
+            for key, value in scope["headers"]
+            if key not in HOP_BY_HOP and key != b"host"
+        ]
+        has_body = any(key in (b"content-length", b"transfer-encoding") for key, _ in scope["headers"])
+        try:
+            async with self._session.request(
+                scope["method"],
+                URL(url, encoded=True),
+                headers=headers,
+                data=_body(receive) if has_body else None,
+                allow_redirects=False,
+                skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+            ) as answer:
+                raw = [
+                    (key.lower(), value) for key, value in answer.raw_headers if key.lower() not in HOP_BY_HOP
+                ]
+                await send({"type": "http.response.start", "status": answer.status, "headers": raw})
+                async for chunk in answer.content.iter_any():
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await send({"type": "http.response.body", "body": b""})
+        except aiohttp.ClientConnectionError as error:
+            log.warning("PostgREST is away: %s", error)
+            # Not reached when the answer has begun: then the connection to the client breaks off.
+            gone = {"message": "The upstream server is not reachable; `scripts/stack start` repairs it."}
+            await JSONResponse(gone, 503)(scope, receive, send)
+
+
+async def _body(receive: Receive) -> AsyncIterator[bytes]:
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise aiohttp.ClientConnectionError("the client went away")
+        yield message.get("body", b"")
+        if not message.get("more_body"):
+            return
+
+
+class Gateway:
+    """Routes by prefix, after the API key is checked."""
+
+    OPEN = ("/auth/v1/.well-known/jwks.json",)  # no API key needed, as hosted
+
+    def __init__(self, keys: ApiKeys, rest: ASGIApp, auth: ASGIApp, functions: ASGIApp) -> None:
+        self.keys = keys
+        self.rest, self.auth, self.functions = rest, auth, functions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI interface."""
+        if scope["type"] != "http":
+            return
+        path: str = scope["path"]
+        if path == "/health":
+            await JSONResponse({"status": "ok"})(scope, receive, send)
+        elif path == "/functions/v1" or path.startswith("/functions/v1/"):
+            # Functions look at tokens themselves; hosted ones need no API key either.
+            await self.functions({**scope, "path": path.removeprefix("/functions/v1") or "/"}, receive, send)
+        else:
+            await self._with_key(path, scope, receive, send)
+
+    async def _with_key(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        headers: RawHeaders = scope["headers"]
+        query = scope["query_string"]
+        if path not in self.OPEN:
+            api_key = header(headers, b"apikey")
+            if api_key is None and b"apikey=" in query:
+                api_key = dict(parse_qsl(query.decode("latin-1"))).get("apikey")
+                # PostgREST would take it for a filter.
+                query = b"&".join(part for part in query.split(b"&") if not part.startswith(b"apikey="))
+            if not api_key:
+                hint = "No `apikey` request header or url param was found."
+                refusal = JSONResponse({"message": "No API key found in request", "hint": hint}, 401)
+                await refusal(scope, receive, send)
+                return
+            token = self.keys.token(api_key)
+            if token is None:
+                hint = "Double check the API key: `scripts/stack status` prints the valid ones."
+                await JSONResponse({"message": "Invalid API key", "hint": hint}, 401)(scope, receive, send)
+                return
+            authorization = header(headers, b"authorization")
+            if not authorization or authorization.removeprefix("Bearer ").strip() == api_key:
+                headers = [item for item in headers if item[0] != b"authorization"]
+                headers.append((b"authorization", f"Bearer {token}".encode()))
+        for prefix, app in (("/rest/v1", self.rest), ("/auth/v1", self.auth)):
+            if path == prefix or path.startswith(prefix + "/"):
+                # raw_path keeps escapes such as %2F that `path` has decoded.
+                raw: bytes = scope.get("raw_path") or path.encode()
+                rest = (
+                    raw.decode("latin-1").removeprefix(prefix)
+                    if app is self.rest
+                    else path.removeprefix(prefix)
+                )
+                inner = {**scope, "headers": headers, "query_string": query, "path": rest or "/"}
+                await app(inner, receive, send)
+                return
+        if path.startswith("/storage/v1"):
+            message = "Storage is not in the local stack yet."
+            absent = {"statusCode": "501", "error": "not_implemented", "message": message}
+            await JSONResponse(absent, 501)(scope, receive, send)
+            return
+        await JSONResponse({"message": f"No such path: {path}"}, 404)(scope, receive, send)
+
+
+def application(stack: Stack) -> ASGIApp:
+    """The whole app of a stack, with its background task."""
+    settings = stack.gateway_settings()
+    proxy = Proxy(settings.postgrest_url)
+    auth = Auth(settings.keys, settings.auth_db_url, f"{settings.api_url}/auth/v1")
+    functions = Functions(stack.root / "functions", settings.function_environment())
+    gateway = Gateway(ApiKeys(settings.keys), proxy, auth.app, functions)
+
+    async def lifespan(receive: Receive, send: Send) -> None:
+        async with contextlib.AsyncExitStack() as resources:
+            await receive()
+            await proxy.open()
+            resources.push_async_callback(proxy.close)
+            await auth.open()
+            resources.push_async_callback(auth.close)
+            if settings.ticker:
+                ticker = asyncio.create_task(tick_forever(settings.db_url))
+                resources.callback(ticker.cancel)
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    served = Cors(gateway)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await lifespan(receive, send)
+        else:
+            await served(scope, receive, send)
+
+    return app
+
+
+def main() -> None:
+    """Serve one stack until a signal comes."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--root", type=Path, required=True)
+    arguments.add_argument("--name", required=True)
+    chosen = arguments.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    stack = Stack(chosen.root, chosen.name)
+    log.info("For development only: sign-ups are confirmed at once and nothing is rate limited.")
+    uvicorn.run(
+        application(stack),
+        host=HOST,
+        port=stack.gateway_settings().port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=3,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,414 @@
+"""One local stack as a whole: Postgres, PostgREST and the gateway, in that order and back."""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import httpx
+
+from . import keys as keyring
+from . import migrations, ports
+from .errors import StackError
+from .paths import Paths, collect_garbage
+from .postgres import Postgres, tool
+from .postgrest import Postgrest
+from .processes import Daemon, uninterrupted
+
+DEFAULT_PORT = 54321
+PARTS = ("postgres", "postgrest", "gateway")
+
+
+@dataclass
+class State:
+    """What a stack remembers between commands. Ports are TCP ports on 127.0.0.1."""
+
+    port: int
+    postgrest_port: int = 0
+    postgrest_admin_port: int = 0
+    ticker: bool = True
+    seeded: bool = False
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a running stack is and how to get in."""
+
+    name: str
+    api_url: str
+    db_url: str
+    functions_url: str
+    anon_key: str
+    service_role_key: str
+    publishable_key: str
+    secret_key: str
+    jwt_secret: str
+    # Beyond what `supabase status` tells: PostgREST without the gateway, and the superuser's way in.
+    postgrest_url: str
+    admin_db_url: str
+
+    def env(self) -> dict[str, str]:
+        """The values by the names that `supabase status -o env` prints."""
+        return {
+            "API_URL": self.api_url,
+            "DB_URL": self.db_url,
+            "FUNCTIONS_URL": self.functions_url,
+            "ANON_KEY": self.anon_key,
+            "SERVICE_ROLE_KEY": self.service_role_key,
+            "PUBLISHABLE_KEY": self.publishable_key,
+            "SECRET_KEY": self.secret_key,
+            "JWT_SECRET": self.jwt_secret,
+        }
+
+
+@dataclass(frozen=True)
+class GatewaySettings:
+    """What the gateway process needs to know."""
+
+    keys: keyring.Keys
+    port: int
+    ticker: bool
+    api_url: str
+    postgrest_url: str
+    db_url: str
+    auth_db_url: str
+
+    def function_environment(self) -> dict[str, str]:
+        """The variables that Supabase gives every function: new names (JSON) and legacy ones."""
+        return {
+            "SUPABASE_URL": self.api_url,
+            "SUPABASE_DB_URL": self.db_url,
+            "SUPABASE_ANON_KEY": self.keys.anon_key,
+            "SUPABASE_SERVICE_ROLE_KEY": self.keys.service_role_key,
+            "SUPABASE_PUBLISHABLE_KEYS": json.dumps({"default": self.keys.publishable_key}),
+            "SUPABASE_SECRET_KEYS": json.dumps({"default": self.keys.secret_key}),
+            "SUPABASE_JWKS": self.keys.verifying_jwks(),
+        }
+
+
+class Stack:
+    """The stack NAME of the checkout at `root`. `port` None means: as last time, or 54321.
+
+    `say` gets progress, one line a step. Errors are StackError.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        name: str = "default",
+        port: int | None = None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        if port is not None and not 1024 <= port <= 65534:
+            raise StackError(f"{port} is not a port for the API: choose one from 1024 to 65534.")
+        self.root = root.resolve()
+        self.paths = Paths(self.root, name)
+        self.name = name
+        self._wanted_port = port
+        self._say = say
+
+    # -- state ---------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        """One command at a time changes a stack."""
+        self.paths.state.parent.mkdir(mode=0o700, exist_ok=True)
+        path = self.paths.state.with_suffix(".lock")
+        while True:
+            with path.open("w") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                # Whoever held it may have deleted the stack, and this file with it.
+                if path.exists() and os.fstat(file.fileno()).st_ino == path.stat().st_ino:
+                    try:
+                        yield
+                    finally:
+                        if not self.paths.state.exists():
+                            path.unlink(missing_ok=True)
+                            with contextlib.suppress(OSError):
+                                path.parent.rmdir()
+                    return
+            self.paths.state.parent.mkdir(mode=0o700, exist_ok=True)
+
+    def _load(self) -> State | None:
+        try:
+            return State(**json.loads(self.paths.file("stack.json").read_text()))
+        except FileNotFoundError:
+            return None
+
+    def _save(self, state: State) -> None:
+        keyring.write_private(self.paths.file("stack.json"), json.dumps(asdict(state), indent=2))
+
+    def _keys(self) -> keyring.Keys:
+        return keyring.load_or_create(self.paths.file("secrets.json"))
+
+    def _postgres(self, state: State) -> Postgres:
+        return Postgres(self.paths, self._keys(), state.port + 1)
+
+    def _postgrest(self, state: State) -> Postgrest:
+        url = self._postgres(state).url(role="authenticator")
+        jwks = self._keys().verifying_jwks()
+        return Postgrest(self.paths, state.postgrest_port, state.postgrest_admin_port, url, jwks)
+
+    def _gateway(self) -> Daemon:
+        return Daemon("gateway", self.paths.file("gateway.pid"), self.paths.file("gateway.log"))
+
+    def _daemons(self) -> dict[str, Daemon]:
+        return {
+            part: Daemon(part, self.paths.file(f"{part}.pid"), self.paths.file(f"{part}.log"))
+            for part in PARTS
+        }
+
+    def down(self) -> list[str]:
+        """The parts that do not run."""
+        return [part for part, daemon in self._daemons().items() if daemon.pid() is None]
+
+    # -- start ---------------------------------------------------------------------------------
+
+    def start(self, ticker: bool = True) -> bool:
+        """Start what is not running, apply pending migrations, seed a fresh database.
+
+        Returns False when everything ran already. When it fails or is interrupted, what it started is
+        stopped again. `ticker` False leaves credits.run_maintenance() to the caller.
+        """
+        with self._lock():
+            return self._start(ticker)
+
+    def _start(self, ticker: bool) -> bool:
+        self.paths.make()
+        collect_garbage()
+        known = self._load()
+        down = self.down()
+        port = self._wanted_port or (known.port if known else DEFAULT_PORT)
+        if known and known.port != port and len(down) < len(PARTS):
+            raise StackError(
+                f"The stack `{self.name}` already runs on port {known.port}; stop it first, "
+                "or start another beside it with --name."
+            )
+        state = State(port, seeded=known.seeded) if known else State(port)
+        if known:
+            state.postgrest_port, state.postgrest_admin_port = (
+                known.postgrest_port,
+                known.postgrest_admin_port,
+            )
+            state.ticker = known.ticker
+        if "gateway" in down:
+            ports.require_free(port, "API")
+            state.ticker = ticker
+        if "postgres" in down:
+            ports.require_free(port + 1, "database")
+        self._save(state)
+        started: list[Callable[[], object]] = []
+        try:
+            self._bring_up(state, down, started)
+        except BaseException:
+            with uninterrupted():
+                for stop in reversed(started):
+                    stop()
+            raise
+        return bool(started)
+
+    def _bring_up(self, state: State, down: list[str], started: list[Callable[[], object]]) -> None:
+        postgres = self._postgres(state)
+        if "postgres" in down:
+            started.append(postgres.stop)
+            fresh = not postgres.exists()
+            if fresh:
+                self._say("Making a new database cluster ...")
+                postgres.create()
+                state.seeded = False
+                self._save(state)
+            self._say(f"Starting Postgres on port {postgres.port} ...")
+            postgres.start()
+            if fresh:
+                postgres.bootstrap()
+        self._migrate(state, postgres)
+        self._bring_up_postgrest(state, restart="postgres" in down, started=started)
+        self._bring_up_gateway(state, started)
+
+    def _migrate(self, state: State, postgres: Postgres) -> None:
+        if migrations.pending(self.root, postgres.url()):
+            self._say("Applying migrations ...")
+            for version in migrations.apply(self.root, postgres.url()):
+                self._say(f"  applied {version}")
+        if state.seeded or not migrations.versions(self.root):
+            return  # a seed fills tables that migrations make
+        seed = self.root / "supabase" / "seed.sql"
+        if seed.exists():
+            self._say("Applying supabase/seed.sql ...")
+            postgres.run_file(seed)
+        state.seeded = True
+        self._save(state)
+
+    def _bring_up_postgrest(self, state: State, restart: bool, started: list[Callable[[], object]]) -> None:
+        postgrest = self._postgrest(state)
+        if postgrest.daemon.pid() is not None:
+            if not restart and postgrest.ready():
+                return
+            # After its database was away it waits ever longer between attempts to reconnect.
+            postgrest.daemon.stop()
+        started.append(postgrest.daemon.stop)
+        self._say("Starting PostgREST ...")
+        for attempt in range(3):
+            # The gateway knows the ports of last time, so keep them while they are free.
+            last = state.postgrest_port, state.postgrest_admin_port
+            if attempt or not all(port and ports.is_free(port) for port in last):
+                state.postgrest_port, state.postgrest_admin_port = ports.ephemeral(), ports.ephemeral()
+                self._save(state)
+                self._gateway().stop()
+            try:
+                self._postgrest(state).start()
+                return
+            except StackError:
+                postgrest.daemon.stop()
+                if attempt == 2 or "Address already in use" not in postgrest.daemon.log_tail():
+                    raise
+
+    def _bring_up_gateway(self, state: State, started: list[Callable[[], object]]) -> None:
+        gateway = self._gateway()
+        if gateway.pid() is not None:
+            if self._answers(state, 5):
+                return
+            gateway.stop()
+        started.append(gateway.stop)
+        self._say(f"Starting the gateway on port {state.port} ...")
+        process = gateway.spawn(
+            [
+                sys.executable,
+                "-m",
+                "scripts.local_stack.gateway",
+                "--root",
+                str(self.root),
+                "--name",
+                self.name,
+            ],
+            env={**os.environ, "PYTHONPATH": str(self.root), "PYTHONUNBUFFERED": "1"},
+            cwd=self.root,
+        )
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and process.poll() is None:
+            if self._answers(state, 2):
+                return
+            time.sleep(0.03)
+        raise StackError(f"The gateway did not start:\n{gateway.log_tail()}")
+
+    @staticmethod
+    def _answers(state: State, seconds: float) -> bool:
+        try:
+            answer = httpx.get(f"http://{ports.HOST}:{state.port}/health", timeout=seconds, trust_env=False)
+        except httpx.HTTPError:
+            return False
+        return answer.is_success
+
+    # -- stop, reset, status -------------------------------------------------------------------
+
+    def stop(self, delete: bool = False) -> bool:
+        """Stop every part, also what a killed part left behind. Returns whether anything ran.
+
+        `delete` throws the data, the keys and the logs away as well.
+        """
+        if not self.paths.state.exists():
+            return False
+        with self._lock():
+            ran = self._stop()
+            if delete:
+                self.paths.remove()
+        return ran
+
+    def _stop(self) -> bool:
+        ran = [self._daemons()[part].stop() for part in ("gateway", "postgrest")]
+        state = self._load() or State(DEFAULT_PORT)
+        ran.append(self._postgres(state).stop())
+        return any(ran)
+
+    def reset(self) -> None:
+        """Throw the database away, make it anew, apply every migration and the seed. Keys stay."""
+        with self._lock():
+            known = self._load()
+            if known:
+                self._stop()
+                shutil.rmtree(self.paths.data, ignore_errors=True)
+                self.paths.file("cluster.ready").unlink(missing_ok=True)
+            self._start(known.ticker if known else True)
+
+    def status(self) -> Status:
+        """Addresses and keys. Raises StackError when the stack is not up."""
+        state = self._load()
+        down = self.down()
+        if state is None or len(down) == len(PARTS):
+            raise StackError(f"The stack `{self.name}` is not running; `scripts/stack start` starts it.")
+        if down:
+            raise StackError(
+                f"The stack `{self.name}` is damaged: {' and '.join(down)} not running; "
+                "`scripts/stack start` repairs it."
+            )
+        keys, postgres = self._keys(), self._postgres(state)
+        api_url = f"http://{ports.HOST}:{state.port}"
+        return Status(
+            name=self.name,
+            api_url=api_url,
+            db_url=postgres.url(),
+            functions_url=f"{api_url}/functions/v1",
+            anon_key=keys.anon_key,
+            service_role_key=keys.service_role_key,
+            publishable_key=keys.publishable_key,
+            secret_key=keys.secret_key,
+            jwt_secret=keys.jwt_secret,
+            postgrest_url=f"http://{ports.HOST}:{state.postgrest_port}",
+            admin_db_url=postgres.url(role="supabase_admin"),
+        )
+
+    def gateway_settings(self) -> GatewaySettings:
+        """For the gateway process, which starts before status() has all parts to tell of."""
+        state = self._load()
+        if state is None:
+            raise StackError(f"There is no stack `{self.name}`.")
+        postgres = self._postgres(state)
+        return GatewaySettings(
+            keys=self._keys(),
+            port=state.port,
+            ticker=state.ticker,
+            api_url=f"http://{ports.HOST}:{state.port}",
+            postgrest_url=f"http://{ports.HOST}:{state.postgrest_port}",
+            db_url=postgres.url(),
+            auth_db_url=postgres.url(role="supabase_auth_admin"),
+        )
+
+    def log_files(self, part: str | None = None) -> list[Path]:
+        """The logs, of one part or of all."""
+        return [daemon.log_file for name, daemon in self._daemons().items() if part in (None, name)]
+
+    # -- for tests and benchmarks --------------------------------------------------------------
+
+    def _running_postgres(self) -> Postgres:
+        state = self._load()
+        if state is None:
+            raise StackError(f"The stack `{self.name}` is not running; `scripts/stack start` starts it.")
+        return self._postgres(state)
+
+    def database_url(self, name: str, role: str = "postgres") -> str:
+        """The URL of a database of this stack, for one of the roles that log in."""
+        return self._running_postgres().url(name, role)
+
+    def create_database(self, name: str, template: str = "supabase_template") -> str:
+        """Make a database, by default as empty as a new project's. Returns its URL for `postgres`."""
+        postgres = self._running_postgres()
+        postgres.create_database(name, template)
+        return postgres.url(name)
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database and the connections to it."""
+        self._running_postgres().drop_database(name)
+
+    def apply_migrations(self, db_url: str) -> list[str]:
+        """Apply pending migrations to any database. Returns their versions."""
+        return migrations.apply(self.root, db_url)
+
+    def pg_tool(self, name: str) -> str:
+        """The path of a Postgres program such as pgbench or pg_dump, of the version that the stack runs."""
+        return tool(name)

@@ -1,0 +1,201 @@
+"""Fixtures that give every test a live stack.
+
+With API_URL, DB_URL, ANON_KEY, SERVICE_ROLE_KEY and JWT_SECRET in the environment, as
+`eval "$(supabase status -o env)"` puts them, the tests run against that. Otherwise an embedded stack
+named test-PID is started on free ports, and deleted at the end.
+"""
+
+import os
+import signal
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import psycopg
+import pytest
+
+from scripts.local_stack import Stack, ports
+from scripts.local_stack.processes import start_time
+from supabase import Client, ClientOptions, create_client
+
+ROOT = Path(__file__).resolve().parents[1]
+NEEDED = ("API_URL", "DB_URL", "ANON_KEY", "SERVICE_ROLE_KEY", "JWT_SECRET")
+
+
+@dataclass(frozen=True)
+class Env:
+    """Where the stack under test is. `postgrest_url` and `admin_db_url` are None when it is not ours."""
+
+    api_url: str
+    db_url: str
+    functions_url: str
+    anon_key: str
+    service_role_key: str
+    publishable_key: str
+    secret_key: str
+    jwt_secret: str
+    postgrest_url: str | None = None
+    admin_db_url: str | None = None
+
+    def client(self, key: str | None = None) -> Client:
+        """A supabase-py client, by default with the publishable key. It refreshes nothing by itself."""
+        options = ClientOptions(auto_refresh_token=False, persist_session=False)
+        return create_client(self.api_url, key or self.publishable_key, options)
+
+
+@dataclass(frozen=True)
+class User:
+    """A signed-in user: a supabase-py client that acts as them, and what a plain HTTP client needs."""
+
+    client: Client
+    id: str
+    email: str
+    password: str
+    token: str
+
+    def headers(self, env: Env) -> dict[str, str]:
+        """Headers for a request as this user."""
+        return {"apikey": env.publishable_key, "Authorization": f"Bearer {self.token}"}
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database of its own, with its URL for `postgres` and for the superuser."""
+
+    name: str
+    url: str
+    admin_url: str
+
+    def connect(self, admin: bool = False) -> "psycopg.Connection[Any]":
+        """An autocommit connection as `postgres`, or as the superuser."""
+        return psycopg.connect(self.admin_url if admin else self.url, autocommit=True)
+
+
+def pytest_configure() -> None:
+    """End on SIGTERM as on Ctrl-C: with the fixtures torn down, and no stack left running."""
+
+    def interrupt(_signum: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def _sweep() -> None:
+    """Delete the stacks of test runs that were killed."""
+    for folder in (ROOT / ".stack").glob("test-*"):
+        pid = folder.name.removeprefix("test-")
+        if folder.is_dir() and pid.isdigit() and start_time(int(pid)) is None:
+            Stack(ROOT, folder.name).stop(delete=True)
+
+
+@pytest.fixture(scope="session")
+def _live() -> Iterator[tuple[Env, Stack | None]]:
+    if all(os.environ.get(name) for name in NEEDED):
+        given = os.environ
+        yield (
+            Env(
+                api_url=given["API_URL"],
+                db_url=given["DB_URL"],
+                functions_url=given.get("FUNCTIONS_URL") or f"{given['API_URL']}/functions/v1",
+                anon_key=given["ANON_KEY"],
+                service_role_key=given["SERVICE_ROLE_KEY"],
+                publishable_key=given.get("PUBLISHABLE_KEY") or given["ANON_KEY"],
+                secret_key=given.get("SECRET_KEY") or given["SERVICE_ROLE_KEY"],
+                jwt_secret=given["JWT_SECRET"],
+            ),
+            None,
+        )
+        return
+    _sweep()
+    stack = Stack(ROOT, f"test-{os.getpid()}", ports.free_pair())
+    try:
+        stack.start()
+        status = stack.status()
+        yield (
+            Env(
+                api_url=status.api_url,
+                db_url=status.db_url,
+                functions_url=status.functions_url,
+                anon_key=status.anon_key,
+                service_role_key=status.service_role_key,
+                publishable_key=status.publishable_key,
+                secret_key=status.secret_key,
+                jwt_secret=status.jwt_secret,
+                postgrest_url=status.postgrest_url,
+                admin_db_url=status.admin_db_url,
+            ),
+            stack,
+        )
+    finally:
+        stack.stop(delete=True)
+
+
+@pytest.fixture(scope="session")
+def env(_live: tuple[Env, Stack | None]) -> Env:
+    """Addresses and keys of the live stack."""
+    return _live[0]
+
+
+@pytest.fixture(scope="session")
+def stack(_live: tuple[Env, Stack | None]) -> Stack:
+    """The embedded stack itself; skips when the stack came from the environment."""
+    if _live[1] is None:
+        pytest.skip("needs the embedded stack")
+    return _live[1]
+
+
+@pytest.fixture
+def user(env: Env) -> Callable[..., User]:
+    """A factory: each call signs up a fresh user. Keyword arguments become the user's metadata."""
+
+    def make(**metadata: Any) -> User:
+        client = env.client()
+        email, password = f"user-{uuid.uuid4().hex}@example.com", "correct horse"
+        answer = client.auth.sign_up({"email": email, "password": password, "options": {"data": metadata}})
+        assert answer.user and answer.session
+        return User(client, answer.user.id, email, password, answer.session.access_token)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def service(env: Env) -> Client:
+    """A supabase-py client with the secret key: role service_role."""
+    return env.client(env.secret_key)
+
+
+@pytest.fixture
+def db(env: Env) -> Iterator["psycopg.Connection[Any]"]:
+    """An autocommit connection as `postgres`, the role of migrations and operators."""
+    with psycopg.connect(env.db_url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def admin_db(env: Env) -> Iterator["psycopg.Connection[Any]"]:
+    """An autocommit connection as the superuser supabase_admin; skips when the stack is not ours."""
+    if env.admin_db_url is None:
+        pytest.skip("needs the embedded stack's superuser")
+    with psycopg.connect(env.admin_db_url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def _migrated_template(stack: Stack) -> Iterator[str]:
+    """A database with the migrations applied once, to copy from."""
+    name = "tests_migrated"
+    stack.apply_migrations(stack.create_database(name))
+    yield name
+    stack.drop_database(name)
+
+
+@pytest.fixture
+def scratch_db(stack: Stack, _migrated_template: str) -> Iterator[Database]:
+    """A fresh database with the migrations applied and no seed. PostgREST does not serve it."""
+    name = f"scratch_{uuid.uuid4().hex[:12]}"
+    url = stack.create_database(name, template=_migrated_template)
+    yield Database(name, url, stack.database_url(name, "supabase_admin"))
+    stack.drop_database(name)
