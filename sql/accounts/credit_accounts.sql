@@ -1,0 +1,77 @@
+-- One row an owner. Today an owner is a user; a team will be a second nullable column beside user_id. The ledger
+-- knows accounts only, so it does not change with the kinds of owner.
+create table public.credit_accounts (
+  id uuid primary key default gen_random_uuid(),
+  user_id uuid unique references auth.users (id) on delete set null,
+  balance bigint not null default 0,
+  held credits.credit_amount not null default 0,
+  lapsed credits.credit_amount not null default 0,
+  overdraft credits.credit_amount not null default 0,
+  lifetime_granted credits.credit_amount not null default 0,
+  lifetime_spent credits.credit_amount not null default 0,
+  lifetime_refunded credits.credit_amount not null default 0,
+  lifetime_expired credits.credit_amount not null default 0,
+  lifetime_clawed_back credits.credit_amount not null default 0,
+  next_expiry timestamptz,
+  frozen_at timestamptz,
+  frozen_reason text,
+  unsettled_since timestamptz,
+  settled_through bigint not null default 0,
+  debt_from bigint,
+  created_at timestamptz not null default clock_timestamp(),
+  updated_at timestamptz not null default clock_timestamp(),
+  -- Every spend pays for each constraint here, so only the one that matters most is: verify_ledger checks the rest.
+  constraint available_must_not_fall_below_0 check (balance - held + overdraft >= 0)
+)
+-- Every spend rewrites the row; room in the page keeps the rewrite off the indexes (a HOT update).
+with (fillfactor = 50);
+
+-- What maintenance looks for. The columns change once between two settlements, not with every spend.
+create index credit_accounts_next_expiry on public.credit_accounts (next_expiry) where next_expiry is not null;
+create index credit_accounts_unsettled_since on public.credit_accounts (unsettled_since)
+where unsettled_since is not null;
+
+alter table public.credit_accounts enable row level security;
+alter table public.credit_accounts force row level security;
+revoke all on table public.credit_accounts from anon, authenticated, service_role;
+grant select on table public.credit_accounts to authenticated, service_role;
+
+-- Between the moment a lot expires and its settlement the stored balance still counts it. In that short while the
+-- row is not shown, so that nobody reads credits that are gone; user_credits always answers, and rightly.
+create policy own_account on public.credit_accounts for select to authenticated
+using (user_id = (select auth.uid()) and (next_expiry is null or next_expiry > credits.now()));
+
+-- Realtime sends a change to whom the policy lets read it. Old rows carry the primary key only.
+alter table public.credit_accounts replica identity default;
+do $$
+begin
+  if exists (select from pg_catalog.pg_publication where pubname = 'supabase_realtime') then
+    alter publication supabase_realtime add table public.credit_accounts;
+  end if;
+end
+$$;
+
+comment on table public.credit_accounts is
+'One row an owner of credits. Amounts are whole credits. Written by the ledger''s functions only. For a client: '
+'subscribe to it with Realtime, read user_credits.';
+comment on column public.credit_accounts.user_id is 'The owner; null when the user was deleted.';
+comment on column public.credit_accounts.balance is 'Sum of the account''s credit_transactions.amount.';
+comment on column public.credit_accounts.held is 'Sum of its open holds. Available is balance - held.';
+comment on column public.credit_accounts.lapsed is
+'Part of the balance that has expired and lives only as long as its holds.';
+comment on column public.credit_accounts.overdraft is
+'How far clawbacks have taken available below zero. Nothing else may: see the constraint.';
+comment on column public.credit_accounts.lifetime_granted is 'Credits ever granted.';
+comment on column public.credit_accounts.lifetime_spent is 'Credits ever spent or captured, refunds not taken off.';
+comment on column public.credit_accounts.lifetime_refunded is 'Credits ever given back by refunds.';
+comment on column public.credit_accounts.lifetime_expired is 'Credits ever expired.';
+comment on column public.credit_accounts.lifetime_clawed_back is 'Credits ever clawed back.';
+comment on column public.credit_accounts.next_expiry is
+'When time alone next changes this account: its earliest lot or hold that will expire. Past it, settle first.';
+comment on column public.credit_accounts.frozen_at is 'Set while the account may not spend or hold.';
+comment on column public.credit_accounts.frozen_reason is 'Why it is frozen. The owner can read it.';
+comment on column public.credit_accounts.unsettled_since is
+'When the oldest ledger row after the last settlement was written.';
+comment on column public.credit_accounts.settled_through is 'Id of the last settled ledger row; 0 for none.';
+comment on column public.credit_accounts.debt_from is
+'Id of the oldest ledger row that no lot has wholly paid for; null for none.';

@@ -1,0 +1,14 @@
+create function credits.my_account_id() returns uuid
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select a.id from public.credit_accounts as a where a.user_id = auth.uid();
+$$;
+
+comment on function credits.my_account_id() is
+'The account of the signed-in user, null when there is none. Policies call it as (select credits.my_account_id()), '
+'once a query.';
+
+grant execute on function credits.my_account_id() to authenticated;

@@ -1,0 +1,23 @@
+create view public.user_credits
+with (security_invoker = true)
+as
+select
+  account_id,
+  balance,
+  available,
+  held,
+  lifetime_granted,
+  lifetime_spent,
+  lifetime_refunded,
+  lifetime_expired,
+  lifetime_clawed_back,
+  frozen_at,
+  updated_at
+from credits.my_position();
+
+revoke all on table public.user_credits from anon, authenticated, service_role;
+grant select on table public.user_credits to authenticated;
+
+comment on view public.user_credits is
+'The signed-in user''s credits, one row: balance, available (balance - held), held and lifetime totals, in credits. '
+'As of now: what has expired is not counted, settled or not.';

@@ -1,0 +1,35 @@
+create table credits.billing_settings (
+  id boolean primary key default true,
+  signup_bonus bigint not null default 10,
+  signup_bonus_lifetime interval,
+  hold_ttl interval not null default '15 minutes',
+  hold_ttl_max interval not null default '24 hours',
+  refund_grace interval not null default '30 days',
+  max_quantity integer not null default 10000,
+  max_grant bigint not null default 1000000000,
+  constraint only_one_row check (id),
+  constraint signup_bonus_must_be_0_to_1000000 check (signup_bonus between 0 and 1000000),
+  constraint signup_bonus_lifetime_must_be_over_0 check (signup_bonus_lifetime > '0'),
+  constraint hold_ttl_must_be_over_0_and_at_most_hold_ttl_max check (hold_ttl > '0' and hold_ttl <= hold_ttl_max),
+  constraint hold_ttl_max_must_be_at_most_30_days check (hold_ttl_max <= '30 days'),
+  constraint refund_grace_must_be_over_0 check (refund_grace > '0'),
+  constraint max_quantity_must_be_1_to_1000000 check (max_quantity between 1 and 1000000),
+  constraint max_grant_must_be_1_to_1000000000000 check (max_grant between 1 and 1000000000000)
+);
+
+insert into credits.billing_settings default values;
+
+alter table credits.billing_settings enable row level security;
+alter table credits.billing_settings force row level security;
+revoke all on table credits.billing_settings from anon, authenticated, service_role;
+
+comment on table credits.billing_settings is 'Settings of the ledger: exactly one row. Change it with UPDATE.';
+comment on column credits.billing_settings.id is 'Always true: there is one row.';
+comment on column credits.billing_settings.signup_bonus is 'Credits granted when an account opens; 0 for none.';
+comment on column credits.billing_settings.signup_bonus_lifetime is 'How long the bonus lives; null for ever.';
+comment on column credits.billing_settings.hold_ttl is 'How long a hold lives when its maker does not say.';
+comment on column credits.billing_settings.hold_ttl_max is 'The longest hold that may be asked for.';
+comment on column credits.billing_settings.refund_grace is
+'How long refunded credits live when the lot they came from has expired.';
+comment on column credits.billing_settings.max_quantity is 'The largest quantity of one quote, spend or hold.';
+comment on column credits.billing_settings.max_grant is 'The largest single grant or clawback, in credits.';

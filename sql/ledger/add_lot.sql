@@ -1,0 +1,28 @@
+create function credits.add_lot(
+  entry public.credit_transactions,
+  amount bigint,
+  source text,
+  expires_at timestamptz,
+  priority integer,
+  returned_from bigint default null
+) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  insert into credits.credit_grants (
+    account_id, transaction_id, amount, remaining, source, expires_at, priority, returned_from, created_at
+  )
+  values (
+    entry.account_id, entry.id, add_lot.amount, add_lot.amount, add_lot.source, add_lot.expires_at,
+    coalesce(add_lot.priority, 50), add_lot.returned_from, entry.created_at
+  );
+  update public.credit_accounts as a set next_expiry = least(a.next_expiry, add_lot.expires_at)
+  where a.id = entry.account_id and (a.next_expiry > add_lot.expires_at or a.next_expiry is null)
+  and add_lot.expires_at is not null;
+  perform credits.pay_debt(entry.account_id);
+end
+$$;
+
+comment on function credits.add_lot is
+'Opens a lot for what the ledger row brought in, and pays the account''s debt from it first.';

@@ -1,0 +1,69 @@
+create function credits.claw_back(
+  account_id uuid,
+  amount bigint,
+  grant_transaction_id bigint default null,
+  idempotency_key text default null,
+  metadata jsonb default '{}'
+) returns public.credit_transactions
+language plpgsql
+set search_path = ''
+as $$
+declare
+  most bigint;
+  hash bytea;
+  replayed record;
+  lot_id bigint;
+  account public.credit_accounts;
+  entry public.credit_transactions;
+begin
+  perform credits.check_metadata(metadata);
+  select s.max_grant into most from credits.billing_settings as s;
+  if amount is null or amount not between 1 and most then
+    perform credits.fail(
+      'PT400', format('amount must be a whole number of credits from 1 to %s.', most),
+      jsonb_build_object('amount', amount, 'limit', most), 'The limit is billing_settings.max_grant.'
+    );
+  end if;
+  if idempotency_key is not null then
+    hash := credits.request_hash('claw_back', amount::text, grant_transaction_id::text, metadata::text);
+    replayed := credits.replayed(account_id, idempotency_key, hash);
+    if replayed.transaction_id is not null then
+      select * into entry from public.credit_transactions as t where t.id = replayed.transaction_id;
+      return entry;
+    end if;
+  end if;
+
+  account := credits.lock_account(account_id);
+  if account.id is null then
+    perform credits.fail(
+      'PT404', 'There is no such account.', jsonb_build_object('account_id', account_id), 'Check the account id.'
+    );
+  end if;
+  if grant_transaction_id is not null then
+    select g.id into lot_id from credits.credit_grants as g
+    inner join public.credit_transactions as t on g.transaction_id = t.id
+    where t.id = grant_transaction_id and t.kind = 'grant' and g.account_id = claw_back.account_id;
+    if not found then
+      perform credits.fail(
+        'PT404', 'The account has no such grant.', jsonb_build_object('transaction_id', grant_transaction_id),
+        'Name the ledger row of a grant to this account.'
+      );
+    end if;
+  end if;
+
+  entry := credits.post_entry(
+    account_id, 'clawback', -amount,
+    related_id => grant_transaction_id,
+    idempotency_key => idempotency_key,
+    request_hash => hash,
+    metadata => metadata
+  );
+  perform credits.settle_account(account_id, usable_from => '-infinity', preferred_lot => lot_id);
+  return entry;
+end
+$$;
+
+comment on function credits.claw_back(uuid, bigint, bigint, text, jsonb) is
+'Internal: takes back amount credits from an account because their payment was refunded or disputed; returns the '
+'ledger row. Takes from the named grant''s lot first, then from the others in burn order, then below zero: the next '
+'grant pays that off. Errors: PT400, PT404, PT409 as elsewhere.';

@@ -1,0 +1,77 @@
+create function public.consume_credits(
+  operation text,
+  quantity integer default 1,
+  idempotency_key text default null,
+  metadata jsonb default '{}'
+) returns public.credit_transactions
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  me uuid := credits.caller();
+  price record;
+  hash bytea;
+  replayed record;
+  account record;
+  entry public.credit_transactions;
+begin
+  if metadata is distinct from '{}' then
+    perform credits.check_metadata(metadata);
+  end if;
+
+  if idempotency_key is not null then
+    perform credits.refuse_reserved_key(idempotency_key);
+    hash := credits.request_hash('consume_credits', operation, quantity::text, metadata::text);
+    replayed := credits.replayed(credits.open_account(me), idempotency_key, hash);
+    if replayed.transaction_id is not null then
+      select * into entry from public.credit_transactions as t where t.id = replayed.transaction_id;
+      return entry;
+    end if;
+  end if;
+
+  select * into price from credits.price(operation, quantity);
+  if not found then
+    perform credits.refuse_price(operation, quantity);
+  end if;
+
+  -- Everything that needs no lock is done: the account's row is locked from here to the commit.
+  loop
+    update public.credit_accounts as a
+    set
+      balance = a.balance - price.credits,
+      lifetime_spent = a.lifetime_spent + price.credits,
+      unsettled_since = coalesce(a.unsettled_since, credits.now()),
+      -- The moment of the spend, which the condition below has found to be before the next expiry.
+      updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
+    where
+      a.user_id = me
+      and a.balance - a.held >= price.credits
+      and a.frozen_at is null
+      and (a.next_expiry is null or a.next_expiry > credits.now())
+    returning a.id, a.balance, a.updated_at into account;
+    exit when found;
+    perform credits.make_spendable(me, price.credits);
+  end loop;
+
+  insert into public.credit_transactions (
+    account_id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor, idempotency_key,
+    request_hash, metadata, created_at
+  )
+  values (
+    account.id, 'spend', -price.credits, account.balance, consume_credits.operation, consume_credits.quantity,
+    price.credits_per_unit, price.version, 'authenticated', consume_credits.idempotency_key, hash,
+    consume_credits.metadata, account.updated_at
+  )
+  returning * into entry;
+  return entry;
+end
+$$;
+
+comment on function public.consume_credits(text, integer, text, jsonb) is
+'Spends the signed-in user''s credits on quantity units of the operation, at the price in force; returns the ledger '
+'row. With idempotency_key a repeat returns the first row and charges nothing. Errors: PT400 bad argument, PT402 not '
+'enough credits (details: required, available, shortfall), PT403 not signed in or frozen, PT404 unknown operation, '
+'PT409 key used for another request. A refused call leaves nothing behind, its key included.';
+
+grant execute on function public.consume_credits(text, integer, text, jsonb) to authenticated;

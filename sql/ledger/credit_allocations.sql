@@ -1,0 +1,18 @@
+create table credits.credit_allocations (
+  transaction_id bigint not null references public.credit_transactions (id),
+  grant_id bigint not null references credits.credit_grants (id),
+  amount bigint not null,
+  constraint credit_allocations_pkey primary key (transaction_id, grant_id),
+  constraint amount_must_not_be_0 check (amount <> 0)
+);
+
+create index credit_allocations_grant_id on credits.credit_allocations (grant_id);
+
+alter table credits.credit_allocations enable row level security;
+alter table credits.credit_allocations force row level security;
+revoke all on table credits.credit_allocations from anon, authenticated, service_role;
+
+comment on table credits.credit_allocations is
+'Which lot paid for which transaction. Written by settlement; a transaction that is not there yet is not settled.';
+comment on column credits.credit_allocations.amount is
+'Credits taken from the lot; negative where a refund put them back.';

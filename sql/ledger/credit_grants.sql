@@ -1,0 +1,43 @@
+create table credits.credit_grants (
+  id bigint generated always as identity primary key,
+  account_id uuid not null references public.credit_accounts (id),
+  transaction_id bigint not null references public.credit_transactions (id),
+  amount bigint not null,
+  remaining bigint not null,
+  priority smallint not null default 50,
+  expires_at timestamptz,
+  source text not null,
+  returned_from bigint references credits.credit_grants (id),
+  promotional boolean not null generated always as (source in ('bonus', 'referral', 'promo')) stored,
+  created_at timestamptz not null,
+  constraint amount_must_be_positive check (amount > 0),
+  constraint remaining_must_be_0_to_amount check (remaining between 0 and amount),
+  constraint priority_must_be_0_to_100 check (priority between 0 and 100),
+  constraint source_must_be_known check (
+    source in ('purchase', 'subscription', 'bonus', 'referral', 'promo', 'refund')
+  ),
+  constraint expires_at_must_be_after_created_at check (expires_at > created_at and isfinite(expires_at))
+)
+with (fillfactor = 80);
+
+create index credit_grants_live on credits.credit_grants (account_id) where remaining > 0;
+create index credit_grants_transaction_id on credits.credit_grants (transaction_id);
+
+alter table credits.credit_grants enable row level security;
+alter table credits.credit_grants force row level security;
+revoke all on table credits.credit_grants from anon, authenticated, service_role;
+
+comment on table credits.credit_grants is
+'Lots: what each grant brought and what is left of it. As of the account''s last settlement; '
+'credits.lots_as_of_now(account) tells it for this moment.';
+comment on column credits.credit_grants.transaction_id is
+'The grant''s ledger row, or the refund''s whose lot had expired.';
+comment on column credits.credit_grants.amount is 'Credits at the start.';
+comment on column credits.credit_grants.remaining is 'amount less the sum of its credit_allocations.';
+comment on column credits.credit_grants.priority is '0 burns first, 100 last.';
+comment on column credits.credit_grants.expires_at is 'From then on it cannot be spent; null for never.';
+comment on column credits.credit_grants.source is 'Where the credits came from.';
+comment on column credits.credit_grants.returned_from is
+'The expired lot whose credits a refund gave back as this one.';
+comment on column credits.credit_grants.promotional is
+'Given, not paid for; burns before paid lots of the same priority and expiry.';

@@ -1,0 +1,56 @@
+create table public.credit_transactions (
+  id bigint generated always as identity primary key,
+  account_id uuid not null,
+  kind public.transaction_kind not null,
+  amount bigint not null,
+  balance_after bigint not null,
+  operation text,
+  quantity integer,
+  unit_price numeric,
+  price_version bigint,
+  hold_id uuid,
+  related_id bigint,
+  actor text not null,
+  idempotency_key text,
+  request_hash bytea,
+  metadata jsonb not null default '{}',
+  created_at timestamptz not null,
+  -- Every spend pays for each constraint here (it is read from the catalog and planned anew each time), so these are
+  -- the two that money hangs on; verify_ledger checks the rest.
+  constraint amount_must_be_positive_for_grants_and_refunds_only check ((amount > 0) = (kind in ('grant', 'refund'))),
+  constraint amount_must_be_unit_price_times_quantity check (amount = -ceil(unit_price * quantity))
+);
+
+-- An account's history, newest first. Ids rise within an account: they are drawn under the account's lock.
+create unique index credit_transactions_account_id_id on public.credit_transactions (account_id, id desc);
+create unique index credit_transactions_idempotency_key on public.credit_transactions (account_id, idempotency_key)
+where idempotency_key is not null;
+create unique index credit_transactions_hold_id on public.credit_transactions (hold_id) where hold_id is not null;
+create index credit_transactions_related_id on public.credit_transactions (related_id) where related_id is not null;
+
+alter table public.credit_transactions enable row level security;
+alter table public.credit_transactions force row level security;
+revoke all on table public.credit_transactions from anon, authenticated, service_role;
+revoke all on sequence public.credit_transactions_id_seq from anon, authenticated, service_role;
+grant select on table public.credit_transactions to authenticated, service_role;
+create policy own_transactions on public.credit_transactions for select to authenticated
+using (account_id = (select credits.my_account_id()));
+
+comment on table public.credit_transactions is
+'The ledger: one row a change of a balance, append-only. Order by id: it is the order in which they happened.';
+comment on column public.credit_transactions.account_id is 'credit_accounts.id. Accounts are never deleted.';
+comment on column public.credit_transactions.amount is 'Credits, signed: what the balance changed by.';
+comment on column public.credit_transactions.balance_after is 'The account''s balance after this row, in credits.';
+comment on column public.credit_transactions.operation is 'What was bought; a refund repeats that of its transaction.';
+comment on column public.credit_transactions.quantity is 'How many units were bought.';
+comment on column public.credit_transactions.unit_price is 'Credits for one unit when it was priced.';
+comment on column public.credit_transactions.price_version is 'The price: credits.pricing_tier_history.version.';
+comment on column public.credit_transactions.hold_id is 'A capture''s credit_holds.id.';
+comment on column public.credit_transactions.related_id is
+'The transaction that a refund gives back, or the grant that a clawback takes back.';
+comment on column public.credit_transactions.actor is
+'Who asked: the API role, the login of a direct session, or system for maintenance. No personal data.';
+comment on column public.credit_transactions.idempotency_key is
+'The caller''s key, unique in the account, holds included.';
+comment on column public.credit_transactions.request_hash is 'SHA-256 of the request that came with the key.';
+comment on column public.credit_transactions.metadata is 'The caller''s JSON object, at most 8 KiB.';

@@ -1,0 +1,60 @@
+create function credits.expire_due(account_id uuid) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  moment timestamptz := credits.now();
+  freed bigint;
+  lot record;
+begin
+  with swept as (
+    update public.credit_holds as h set status = 'expired', closed_at = moment
+    where h.account_id = expire_due.account_id and h.status = 'held' and h.expires_at <= moment
+    returning h.amount
+  )
+
+  select coalesce(sum(s.amount), 0) into freed from swept as s;
+
+  update public.credit_accounts as a
+  set
+    held = a.held - freed,
+    lapsed = 0,
+    overdraft = least(a.overdraft, greatest(0, a.held - freed - a.balance)),
+    updated_at = moment
+  where a.id = expire_due.account_id and (freed > 0 or a.lapsed > 0);
+
+  for lot in
+    select d.grant_id, d.credits, g.transaction_id
+    from credits.due_expiries(expire_due.account_id, moment) as d
+    inner join credits.credit_grants as g on d.grant_id = g.id
+    where d.credits > 0
+    order by d.expired_at, d.grant_id
+  loop
+    with entry as (
+      select e.id
+      from credits.post_entry(
+        expire_due.account_id, 'expiry', -lot.credits, related_id => lot.transaction_id, actor => 'system', moment => moment
+      ) as e
+    )
+
+    insert into credits.credit_allocations (transaction_id, grant_id, amount)
+    select entry.id, lot.grant_id, lot.credits from entry;
+    update credits.credit_grants as g set remaining = g.remaining - lot.credits where g.id = lot.grant_id;
+  end loop;
+
+  update public.credit_accounts as a
+  set
+    lapsed = (
+      select coalesce(sum(g.remaining), 0)
+      from credits.credit_grants as g
+      where g.account_id = a.id and g.remaining > 0 and g.expires_at <= moment
+    ),
+    next_expiry = credits.next_expiry(a.id, moment),
+    updated_at = moment
+  where a.id = expire_due.account_id;
+end
+$$;
+
+comment on function credits.expire_due(uuid) is
+'Second part of a settlement: ends the holds whose time is over, writes off the lots that have expired (one expiry row '
+'a lot) and notes when to look again. The caller holds the account''s lock and has allocated what was pending.';

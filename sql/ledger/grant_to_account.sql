@@ -1,0 +1,63 @@
+create function credits.grant_to_account(
+  account_id uuid,
+  amount bigint,
+  source text,
+  expires_at timestamptz,
+  priority integer,
+  idempotency_key text,
+  request_hash bytea,
+  metadata jsonb
+) returns public.credit_transactions
+language plpgsql
+set search_path = ''
+as $$
+declare
+  most bigint;
+  account public.credit_accounts;
+  entry public.credit_transactions;
+begin
+  perform credits.check_metadata(metadata);
+  select s.max_grant into most from credits.billing_settings as s;
+  if amount is null or amount not between 1 and most then
+    perform credits.fail(
+      'PT400', format('amount must be a whole number of credits from 1 to %s.', most),
+      jsonb_build_object('amount', amount, 'limit', most), 'The limit is billing_settings.max_grant.'
+    );
+  elsif source is null or source not in ('purchase', 'subscription', 'bonus', 'referral', 'promo', 'refund') then
+    perform credits.fail(
+      'PT400', 'source must be purchase, subscription, bonus, referral, promo or refund.',
+      jsonb_build_object('source', left(source, 100)), 'It says where the credits come from.'
+    );
+  elsif not coalesce(isfinite(expires_at) and expires_at > credits.now(), true) then
+    perform credits.fail(
+      'PT400', 'expires_at must be in the future.', jsonb_build_object('expires_at', expires_at),
+      'Leave it out for credits that never expire.'
+    );
+  elsif priority not between 0 and 100 then
+    perform credits.fail(
+      'PT400', 'priority must be from 0 (burns first) to 100.', jsonb_build_object('priority', priority),
+      'Leave it out for 50.'
+    );
+  end if;
+
+  account := credits.lock_account(account_id);
+  if account.balance + amount > 1000000000000000 then
+    perform credits.fail(
+      'PT400', 'The balance would exceed a quadrillion credits.',
+      jsonb_build_object('balance', account.balance, 'amount', amount), 'Grant less.'
+    );
+  end if;
+  entry := credits.post_entry(
+    account_id, 'grant', amount,
+    idempotency_key => idempotency_key,
+    request_hash => case when idempotency_key is not null then coalesce(request_hash, credits.request_hash(idempotency_key)) end,
+    metadata => metadata
+  );
+  perform credits.add_lot(entry, amount, source, expires_at, priority);
+  return entry;
+end
+$$;
+
+comment on function credits.grant_to_account is
+'Grants credits to an account as one lot; returns the ledger row. The one way credits come in: grant_credits, the '
+'sign-up bonus and payments end here. Locks and settles the account. Errors: PT400.';

@@ -1,0 +1,38 @@
+create function credits.make_spendable(user_id uuid, required bigint) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  account_id uuid := credits.open_account(user_id);
+  account public.credit_accounts;
+begin
+  select a.* into account
+  from public.credit_accounts as a
+  where a.id = account_id
+  for no key update;
+  if account.next_expiry <= credits.now() then
+    account := credits.lock_account(account.id);
+  end if;
+
+  if account.frozen_at is not null then
+    perform credits.fail(
+      'PT403', 'The account is frozen.', jsonb_build_object('frozen_at', account.frozen_at), 'Ask the app''s support.'
+    );
+  elsif account.balance - account.held < required then
+    perform credits.fail(
+      'PT402', 'Not enough credits.',
+      jsonb_build_object(
+        'required', required,
+        'available', account.balance - account.held,
+        'shortfall', required - (account.balance - account.held)
+      ),
+      'Buy credits, or ask for less.'
+    );
+  end if;
+end
+$$;
+
+comment on function credits.make_spendable(uuid, bigint) is
+'What a spend or a hold calls when its UPDATE matched nothing: opens the account where there is none, settles what is '
+'due, and either returns, with the account locked, for another try, or says why not: PT402 (details: required, '
+'available, shortfall, in credits) or PT403.';

@@ -1,0 +1,47 @@
+create function public.release_hold(hold_id uuid, reason text default null) returns public.credit_holds
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  hold public.credit_holds;
+  lapsed bigint;
+begin
+  if char_length(reason) > 500 then
+    perform credits.fail('PT400', 'reason has more than 500 characters.', '{}', 'Say it shorter.');
+  end if;
+  hold := credits.lock_hold(hold_id);
+  if hold.status = 'captured' then
+    perform credits.fail(
+      'PT409', 'The hold was captured; it cannot be released.',
+      jsonb_build_object('hold_id', hold.id, 'transaction_id', hold.transaction_id), 'Give credits back with refund.'
+    );
+  elsif hold.status <> 'held' then
+    return hold;
+  end if;
+
+  update public.credit_accounts as a
+  set
+    held = a.held - hold.amount,
+    overdraft = least(a.overdraft, greatest(0, a.held - hold.amount - a.balance)),
+    updated_at = credits.now()
+  where a.id = hold.account_id
+  returning a.lapsed into lapsed;
+
+  update public.credit_holds as h
+  set status = 'released', release_reason = reason, closed_at = credits.now()
+  where h.id = hold.id
+  returning h.* into hold;
+
+  if lapsed > 0 then
+    perform credits.settle_account(hold.account_id);
+  end if;
+  return hold;
+end
+$$;
+
+comment on function public.release_hold(uuid, text) is
+'Operator: gives back everything that a hold reserved; returns the hold. Releasing one that is released or expired '
+'does nothing. Errors: PT400 reason, PT404 no such hold, PT409 captured.';
+
+grant execute on function public.release_hold(uuid, text) to service_role;

@@ -1,0 +1,10 @@
+create function credits.request_hash(variadic request text[]) returns bytea
+language sql
+immutable
+as $$
+  select sha256(convert_to(to_jsonb(request)::text, 'UTF8'));
+$$;
+
+comment on function credits.request_hash(text[]) is
+'SHA-256 that tells whether two requests with the same idempotency key are the same: the call''s name, then each '
+'argument.';

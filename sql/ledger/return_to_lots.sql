@@ -1,0 +1,75 @@
+create function credits.return_to_lots(entry public.credit_transactions, refundable bigint) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  still_to_return bigint := entry.amount;
+  grace timestamptz;
+  lot record;
+  part bigint;
+begin
+  select entry.created_at + s.refund_grace into grace from credits.billing_settings as s;
+
+  -- The lot that burned last is filled first, as if less had been spent.
+  for lot in
+    with refunds as (
+      select t.id from public.credit_transactions as t
+      where t.related_id = entry.related_id and t.kind = 'refund'
+    ),
+
+    paid as (
+      select
+        x.grant_id,
+        x.amount
+        + coalesce((
+          select sum(r.amount) from credits.credit_allocations as r
+          where r.grant_id = x.grant_id and r.transaction_id in (select refunds.id from refunds)
+        ), 0)
+        - coalesce((
+          select sum(n.amount) from credits.credit_grants as n
+          where n.returned_from = x.grant_id and n.transaction_id in (select refunds.id from refunds)
+        ), 0) as left_to_return
+      from credits.credit_allocations as x
+      where x.transaction_id = entry.related_id
+    )
+
+    -- What no lot has paid for yet, a debt, goes back before any of them.
+    select
+      null as id,
+      null as expires_at,
+      null as priority,
+      refundable - coalesce(sum(p.left_to_return), 0) as left_to_return,
+      0 as place
+    from paid as p
+    union all
+    select
+      g.id,
+      g.expires_at,
+      g.priority,
+      p.left_to_return,
+      row_number() over (order by g.priority desc, g.expires_at desc nulls first, g.promotional, g.id desc)
+    from paid as p
+    inner join credits.credit_grants as g on p.grant_id = g.id
+    order by place
+  loop
+    part := least(still_to_return, lot.left_to_return);
+    continue when part <= 0;
+    still_to_return := still_to_return - part;
+    if lot.id is null or lot.expires_at <= entry.created_at then
+      perform credits.add_lot(entry, part, 'refund', grace, lot.priority, lot.id);
+    else
+      insert into credits.credit_allocations (transaction_id, grant_id, amount) values (entry.id, lot.id, -part);
+      update credits.credit_grants as g set remaining = g.remaining + part where g.id = lot.id;
+    end if;
+  end loop;
+
+  update public.credit_accounts as a set next_expiry = credits.next_expiry(a.id, entry.created_at)
+  where a.id = entry.account_id;
+  perform credits.pay_debt(entry.account_id);
+end
+$$;
+
+comment on function credits.return_to_lots(public.credit_transactions, bigint) is
+'Puts the credits of a refund back into the lots that paid for its transaction; for lots that have expired since, into '
+'new lots that live for billing_settings.refund_grace. refundable: what was left to refund before. The caller holds '
+'the account''s lock and has settled it.';

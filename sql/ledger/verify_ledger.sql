@@ -1,0 +1,256 @@
+create function public.verify_ledger(user_id uuid default null) returns table (
+  account_id uuid,
+  invariant text,
+  details jsonb
+)
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  with accounts as (
+    select a.* from public.credit_accounts as a
+    where verify_ledger.user_id is null or a.user_id = verify_ledger.user_id
+  ),
+
+  entries as (
+    select
+      t.*,
+      lag(t.balance_after, 1, 0::bigint) over by_account as balance_before,
+      coalesce((select sum(x.amount) from credits.credit_allocations as x where x.transaction_id = t.id), 0) as allocated,
+      coalesce((select sum(g.amount) from credits.credit_grants as g where g.transaction_id = t.id), 0) as lots
+    from public.credit_transactions as t
+    where verify_ledger.user_id is null or t.account_id in (select a.id from accounts as a)
+    window by_account as (partition by t.account_id order by t.id)
+  ),
+
+  totals as (
+    select
+      e.account_id,
+      count(*) as entries,
+      max(e.id) as last_id,
+      sum(e.amount) as balance,
+      coalesce(sum(e.amount) filter (where e.kind = 'grant'), 0) as granted,
+      coalesce(sum(e.amount) filter (where e.kind = 'refund'), 0) as refunded,
+      coalesce(-sum(e.amount) filter (where e.kind in ('spend', 'capture')), 0) as spent,
+      coalesce(-sum(e.amount) filter (where e.kind = 'expiry'), 0) as expired,
+      coalesce(-sum(e.amount) filter (where e.kind = 'clawback'), 0) as clawed_back,
+      coalesce(sum(-e.amount - e.allocated) filter (where e.amount < 0), 0) as unpaid,
+      min(e.id) filter (where e.amount < 0 and -e.amount > e.allocated) as first_unpaid
+    from entries as e
+    group by e.account_id
+  ),
+
+  lots as (
+    select
+      g.*,
+      coalesce((select sum(x.amount) from credits.credit_allocations as x where x.grant_id = g.id), 0) as allocated
+    from credits.credit_grants as g
+    where verify_ledger.user_id is null or g.account_id in (select a.id from accounts as a)
+  ),
+
+  holds as (
+    select h.* from public.credit_holds as h
+    where verify_ledger.user_id is null or h.account_id in (select a.id from accounts as a)
+  ),
+
+  batches as (
+    select
+      s.*,
+      lag(s.hash) over by_account as previous_hash,
+      lag(s.number, 1, 0) over by_account as previous_number,
+      lag(s.through_id, 1, 0::bigint) over by_account as after_id
+    from credits.ledger_seals as s
+    where verify_ledger.user_id is null or s.account_id in (select a.id from accounts as a)
+    window by_account as (partition by s.account_id order by s.number)
+  )
+
+  select a.id, 'balance is the sum of the ledger', jsonb_build_object('balance', a.balance, 'sum', coalesce(t.balance, 0))
+  from accounts as a
+  left join totals as t on a.id = t.account_id
+  where a.balance <> coalesce(t.balance, 0)
+  union all
+  select
+    a.id,
+    'lifetime totals are the sums of the ledger',
+    jsonb_build_object(
+      'account', jsonb_build_array(
+        a.lifetime_granted, a.lifetime_refunded, a.lifetime_spent, a.lifetime_expired, a.lifetime_clawed_back
+      ),
+      'ledger', jsonb_build_array(t.granted, t.refunded, t.spent, t.expired, t.clawed_back)
+    )
+  from accounts as a
+  left join totals as t on a.id = t.account_id
+  where
+    (a.lifetime_granted, a.lifetime_refunded, a.lifetime_spent, a.lifetime_expired, a.lifetime_clawed_back)
+    <> (
+      coalesce(t.granted, 0), coalesce(t.refunded, 0), coalesce(t.spent, 0), coalesce(t.expired, 0),
+      coalesce(t.clawed_back, 0)
+    )
+  union all
+  select
+    e.account_id,
+    'each balance_after follows from the one before',
+    jsonb_build_object('transaction_id', e.id, 'before', e.balance_before, 'amount', e.amount, 'after', e.balance_after)
+  from entries as e
+  where e.balance_after <> e.balance_before + e.amount
+  union all
+  select e.account_id, 'every ledger row has an account', jsonb_build_object('transaction_id', e.id)
+  from entries as e
+  where not exists (select from public.credit_accounts as a where a.id = e.account_id)
+  union all
+  select
+    a.id,
+    'held is the sum of the open holds',
+    jsonb_build_object('held', a.held, 'holds', coalesce(sum(h.amount), 0))
+  from accounts as a
+  left join holds as h on a.id = h.account_id and h.status = 'held'
+  group by a.id, a.held
+  having a.held <> coalesce(sum(h.amount), 0)
+  union all
+  select
+    h.account_id,
+    'a captured hold has one capture, within what was held',
+    jsonb_build_object('hold_id', h.id, 'held', h.amount, 'captured', -e.amount)
+  from holds as h
+  left join entries as e on h.id = e.hold_id
+  where
+    (h.status = 'captured') <> (e.id is not null)
+    or h.transaction_id is distinct from e.id
+    or -e.amount > h.amount
+    or e.account_id <> h.account_id
+    or e.unit_price <> h.unit_price
+  union all
+  select
+    e.account_id,
+    'a capture names a hold',
+    jsonb_build_object('transaction_id', e.id, 'hold_id', e.hold_id)
+  from entries as e
+  where e.hold_id is not null and not exists (select from public.credit_holds as h where h.id = e.hold_id)
+  union all
+  select
+    l.account_id,
+    'what remains of a lot is its amount less its allocations',
+    jsonb_build_object('grant_id', l.id, 'amount', l.amount, 'remaining', l.remaining, 'allocated', l.allocated)
+  from lots as l
+  where l.remaining <> l.amount - l.allocated
+  union all
+  select
+    a.id,
+    'lots less unpaid debits are the balance',
+    jsonb_build_object('balance', a.balance, 'lots', coalesce(l.remaining, 0), 'unpaid', coalesce(t.unpaid, 0))
+  from accounts as a
+  left join totals as t on a.id = t.account_id
+  left join (select lots.account_id, sum(lots.remaining) as remaining from lots group by lots.account_id) as l
+    on a.id = l.account_id
+  where a.balance <> coalesce(l.remaining, 0) - coalesce(t.unpaid, 0)
+  union all
+  select
+    e.account_id,
+    'each transaction has the lots that it should have',
+    jsonb_build_object(
+      'transaction_id', e.id, 'kind', e.kind, 'amount', e.amount, 'allocated', e.allocated, 'lots', e.lots
+    )
+  from entries as e
+  left join accounts as a on e.account_id = a.id
+  where
+    case
+      when e.kind = 'grant' then e.lots <> e.amount or e.allocated <> 0
+      when e.kind = 'refund' then e.lots - e.allocated <> e.amount
+      when e.id <= a.settled_through and (a.debt_from is null or e.id < a.debt_from)
+        then e.allocated <> -e.amount or e.lots <> 0
+      else e.allocated not between 0 and -e.amount or e.lots <> 0
+    end
+  union all
+  select a.id, 'debt_from names the oldest unpaid debit', jsonb_build_object('debt_from', a.debt_from, 'oldest', t.first_unpaid)
+  from accounts as a
+  left join totals as t on a.id = t.account_id
+  where
+    a.debt_from is not null and a.debt_from is distinct from t.first_unpaid
+    or a.debt_from is null and t.first_unpaid <= a.settled_through
+  union all
+  select
+    l.account_id,
+    'a lot belongs to a ledger row of its account',
+    jsonb_build_object('grant_id', l.id, 'transaction_id', l.transaction_id)
+  from lots as l
+  left join public.credit_transactions as t on l.transaction_id = t.id
+  where t.id is null or t.account_id <> l.account_id or t.kind not in ('grant', 'refund')
+  union all
+  select
+    l.account_id,
+    'an allocation joins a lot and a ledger row of one account',
+    jsonb_build_object('grant_id', x.grant_id, 'transaction_id', x.transaction_id)
+  from credits.credit_allocations as x
+  inner join lots as l on x.grant_id = l.id
+  left join public.credit_transactions as t on x.transaction_id = t.id
+  where t.account_id is distinct from l.account_id
+  union all
+  select
+    e.account_id,
+    'refunds do not exceed what their transaction spent',
+    jsonb_build_object('transaction_id', e.id, 'spent', -e.amount, 'refunded', sum(r.amount))
+  from entries as e
+  inner join public.credit_transactions as r on e.id = r.related_id and r.kind = 'refund'
+  group by e.account_id, e.id, e.amount, e.kind
+  having sum(r.amount) > -e.amount or bool_or(r.account_id <> e.account_id) or e.kind not in ('spend', 'capture')
+  union all
+  select
+    e.account_id,
+    'a refund names a transaction that exists',
+    jsonb_build_object('transaction_id', e.id, 'related_id', e.related_id)
+  from entries as e
+  where
+    e.related_id is not null
+    and not exists (select from public.credit_transactions as t where t.id = e.related_id)
+  union all
+  select
+    b.account_id,
+    'each seal matches its ledger rows',
+    jsonb_build_object('seal', b.number, 'through_id', b.through_id, 'sealed_entries', b.entries, 'entries', r.entries)
+  from batches as b
+  cross join lateral (
+    select
+      count(*) as entries,
+      max(t.id) as last_id,
+      string_agg(credits.ledger_line(t), e'\n' order by t.id) as lines
+    from public.credit_transactions as t
+    where t.account_id = b.account_id and t.id > b.after_id and t.id <= b.through_id
+  ) as r
+  where
+    b.number <> b.previous_number + 1
+    or r.entries <> b.entries
+    or r.last_id is distinct from b.through_id
+    or b.hash <> credits.seal_hash(b.previous_hash, coalesce(r.lines, ''))
+  union all
+  select
+    a.id,
+    'the account is settled through its last seal',
+    jsonb_build_object('settled_through', a.settled_through, 'sealed_through', coalesce(max(b.through_id), 0))
+  from accounts as a
+  left join batches as b on a.id = b.account_id
+  group by a.id, a.settled_through
+  having a.settled_through <> coalesce(max(b.through_id), 0)
+  union all
+  select
+    a.id,
+    'maintenance knows of every unsettled account',
+    jsonb_build_object('settled_through', a.settled_through, 'last_id', t.last_id)
+  from accounts as a
+  inner join totals as t on a.id = t.account_id
+  where t.last_id > a.settled_through and a.unsettled_since is null
+  union all
+  select
+    a.id,
+    'next_expiry is not later than what expires next',
+    jsonb_build_object('next_expiry', a.next_expiry, 'next', credits.next_expiry(a.id, a.updated_at))
+  from accounts as a
+  where not coalesce(a.next_expiry <= credits.next_expiry(a.id, a.updated_at), credits.next_expiry(a.id, a.updated_at) is null);
+$$;
+
+comment on function public.verify_ledger(uuid) is
+'Operator: checks every rule of the ledger from its rows, for one user or for all; returns one row a broken invariant: '
+'account, the invariant in words, figures. No row when all is well. Reads everything: run a whole check from a direct '
+'connection, not through the API, once the ledger is large.';
+
+grant execute on function public.verify_ledger(uuid) to service_role;

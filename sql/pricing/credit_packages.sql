@@ -1,0 +1,44 @@
+create table public.credit_packages (
+  id bigint generated always as identity primary key,
+  slug text not null,
+  name text not null,
+  credits bigint not null,
+  unit_amount bigint not null,
+  currency text not null default 'usd',
+  is_popular boolean not null default false,
+  active boolean not null default true,
+  stripe_price_id text,
+  constraint credit_packages_slug_key unique (slug),
+  constraint credit_packages_stripe_price_id_key unique (stripe_price_id),
+  constraint slug_must_be_lower_case_words_of_1_to_63_letters check (slug ~ '^[a-z][a-z0-9_-]{0,62}$'),
+  constraint name_must_have_1_to_100_characters check (char_length(btrim(name)) between 1 and 100),
+  constraint credits_must_be_1_to_1000000000 check (credits between 1 and 1000000000),
+  constraint unit_amount_must_be_1_to_99999999_minor_units check (unit_amount between 1 and 99999999),
+  constraint currency_must_be_an_iso_4217_code_in_lower_case check (currency ~ '^[a-z]{3}$'),
+  constraint stripe_price_id_must_start_with_price check (stripe_price_id ~ '^price_[A-Za-z0-9_]+$')
+);
+
+alter table public.credit_packages enable row level security;
+alter table public.credit_packages force row level security;
+revoke all on table public.credit_packages from anon, authenticated, service_role;
+revoke all on sequence public.credit_packages_id_seq from anon, authenticated, service_role;
+grant select on table public.credit_packages to anon, authenticated, service_role, pricing_admin;
+grant insert (slug, name, credits, unit_amount, currency, is_popular, active, stripe_price_id)
+on table public.credit_packages to pricing_admin;
+grant update (slug, name, credits, unit_amount, currency, is_popular, active, stripe_price_id)
+on table public.credit_packages to pricing_admin;
+
+create policy active_packages on public.credit_packages for select to anon, authenticated using (active);
+create policy pricing_admin_edits on public.credit_packages for all to pricing_admin
+using (true) with check (true);
+
+comment on table public.credit_packages is
+'What users can buy. DBAs insert and update rows; clients see the active ones.';
+comment on column public.credit_packages.slug is 'The package''s name in code and links.';
+comment on column public.credit_packages.name is 'The name that people read.';
+comment on column public.credit_packages.credits is 'Credits that one package grants.';
+comment on column public.credit_packages.unit_amount is 'Price in minor units of the currency: 499 is $4.99.';
+comment on column public.credit_packages.currency is 'ISO 4217 code in lower case, as Stripe takes it.';
+comment on column public.credit_packages.is_popular is 'Whether the shop marks it as the popular choice.';
+comment on column public.credit_packages.active is 'False takes it out of the shop.';
+comment on column public.credit_packages.stripe_price_id is 'The Stripe Price that sells it; null to price it inline.';

@@ -1,0 +1,28 @@
+create function credits.log_usage(
+  account_id uuid,
+  provider text,
+  model text,
+  operation text,
+  units numeric,
+  status text,
+  latency_ms integer default null,
+  provider_cost numeric default null,
+  hold_id uuid default null,
+  transaction_id bigint default null
+) returns credits.usage_logs
+language sql
+volatile
+set search_path = ''
+as $$
+  insert into credits.usage_logs (
+    account_id, provider, model, operation, units, status, latency_ms, provider_cost, hold_id, transaction_id
+  )
+  values (
+    log_usage.account_id, log_usage.provider, log_usage.model, log_usage.operation, log_usage.units, log_usage.status,
+    log_usage.latency_ms, log_usage.provider_cost, log_usage.hold_id, log_usage.transaction_id
+  )
+  returning *;
+$$;
+
+comment on function credits.log_usage is
+'Writes one provider call to credits.usage_logs. Internal: the operator''s own SQL calls it.';

@@ -1,0 +1,36 @@
+create table credits.usage_logs (
+  id bigint generated always as identity primary key,
+  account_id uuid not null references public.credit_accounts (id),
+  provider text not null,
+  model text not null,
+  operation text not null,
+  units numeric not null,
+  latency_ms integer,
+  status text not null,
+  provider_cost numeric,
+  hold_id uuid references public.credit_holds (id),
+  transaction_id bigint references public.credit_transactions (id),
+  created_at timestamptz not null default clock_timestamp(),
+  constraint units_must_not_be_negative check (units >= 0 and units < 'infinity'),
+  constraint latency_ms_must_not_be_negative check (latency_ms >= 0),
+  constraint status_must_be_known check (status in ('succeeded', 'partial', 'refused', 'failed', 'unknown')),
+  constraint provider_cost_must_not_be_negative check (provider_cost >= 0 and provider_cost < 'infinity')
+);
+
+create index usage_logs_account_id on credits.usage_logs (account_id, id desc);
+create index usage_logs_hold_id on credits.usage_logs (hold_id) where hold_id is not null;
+create index usage_logs_transaction_id on credits.usage_logs (transaction_id) where transaction_id is not null;
+
+alter table credits.usage_logs enable row level security;
+alter table credits.usage_logs force row level security;
+revoke all on table credits.usage_logs from anon, authenticated, service_role;
+
+comment on table credits.usage_logs is
+'One row a provider call. No prompt, no output, no personal data. Clients do not see it: it holds what providers cost.';
+comment on column credits.usage_logs.units is 'What the provider delivered, in the price''s unit.';
+comment on column credits.usage_logs.latency_ms is 'From the request to the last byte, milliseconds.';
+comment on column credits.usage_logs.status is
+'succeeded, partial (fewer units than asked), refused (by the provider''s policy), failed, unknown (no answer came).';
+comment on column credits.usage_logs.provider_cost is 'What the provider charges for the call, US dollars.';
+comment on column credits.usage_logs.hold_id is 'The hold that the call ran under.';
+comment on column credits.usage_logs.transaction_id is 'The spend or capture that paid for it.';
