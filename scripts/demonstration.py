@@ -1,0 +1,283 @@
+"""The main job from end to end, narrated: what scripts/demo runs.
+
+Everything goes the way an app goes: supabase-py for the users and the operator, SQL for the DBA.
+"""
+
+import argparse
+import csv
+import io
+import json
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import httpx
+import psycopg
+from postgrest.exceptions import APIError
+
+from supabase import Client, create_client
+
+from .local_stack import Stack, StackError, Status
+from .local_stack.ports import is_free
+
+ROOT = Path(__file__).resolve().parent.parent
+FIRST_PORT = 54321
+
+Row = dict[str, Any]
+
+
+class UnexpectedError(Exception):
+    """A step that did not go as it should."""
+
+
+def expect(right: bool, what: str) -> None:
+    """Raise UnexpectedError unless `right`."""
+    if not right:
+        raise UnexpectedError(what)
+
+
+def refused(call: Callable[[], object], code: str) -> APIError:
+    """The error of a call that must be refused with `code`, such as PT402."""
+    try:
+        answer = call()
+    except APIError as error:
+        expect(error.code == code, f"expected {code}, and got {error.code}: {error.message}")
+        return error
+    raise UnexpectedError(f"expected {code}, and the call was answered with {answer}")
+
+
+class Demo:
+    """The steps, in the order in which they are told. Each raises UnexpectedError when it goes wrong."""
+
+    def __init__(self, status: Status) -> None:
+        self.status = status
+        self.operator = self._client(status.secret_key)
+        self.ann = self._client(status.publishable_key)
+        self.bob = self._client(status.publishable_key)
+        self.password = uuid.uuid4().hex
+        self.ann_id = ""
+        self.spend: Row = {}
+
+    def _client(self, key: str) -> Client:
+        return create_client(self.status.api_url, key)
+
+    def _credits(self, client: Client) -> Row:
+        rows = client.table("user_credits").select("*").execute().data
+        expect(len(rows) == 1, f"user_credits has {len(rows)} rows")
+        return dict(rows[0])  # type: ignore[arg-type]
+
+    def _rpc(self, client: Client, name: str, **arguments: object) -> Any:
+        return client.rpc(name, arguments).execute().data
+
+    def sign_up(self) -> str:
+        """A user signs up; a trigger opens the account and grants the bonus."""
+        for client, name in ((self.ann, "ann"), (self.bob, "bob")):
+            answer = client.auth.sign_up(
+                {"email": f"{name}-{uuid.uuid4().hex[:8]}@example.com", "password": self.password}
+            )
+            expect(answer.session is not None, "the sign-up gave no session")
+            if client is self.ann:
+                assert answer.user is not None
+                self.ann_id = answer.user.id
+        mine = self._credits(self.ann)
+        expect(mine["balance"] == 10, f"the bonus is {mine['balance']}")
+        return f"Ann signed up through /auth/v1 and has {mine['available']} credits. So did Bob."
+
+    def grant(self) -> str:
+        """The operator grants a package."""
+        (package,) = self.operator.table("credit_packages").select("*").eq("slug", "starter").execute().data
+        assert isinstance(package, dict)
+        row = self._rpc(
+            self.operator, "grant_credits", user_id=self.ann_id, amount=package["credits"], source="purchase",
+            idempotency_key="order-1001",
+        )  # fmt: skip
+        expect(row["balance_after"] == 60, f"the balance is {row['balance_after']}")
+        return f"{package['name']}: +{row['amount']} credits, balance {row['balance_after']}."
+
+    def quote(self) -> str:
+        """Ann asks what an image costs."""
+        quote = self._rpc(self.ann, "quote_credits", operation="dalle3_image", quantity=2)
+        expect(quote["credits"] == 20 and quote["affordable"], f"the quote is {quote}")
+        return f"2 x dalle3_image: {quote['credits']} credits, affordable with {quote['available']} available."
+
+    def consume(self) -> str:
+        """Ann spends with her own token, with an idempotency key."""
+        self.spend = self._rpc(
+            self.ann, "consume_credits", operation="dalle3_image", quantity=2, idempotency_key="picture-1"
+        )
+        expect(self.spend["amount"] == -20 and self.spend["balance_after"] == 40, f"the row is {self.spend}")
+        return f"Ledger row {self.spend['id']}: {self.spend['amount']} credits, balance {self.spend['balance_after']}."
+
+    def repeat(self) -> str:
+        """The same call again, as after a lost answer."""
+        again = self._rpc(
+            self.ann, "consume_credits", operation="dalle3_image", quantity=2, idempotency_key="picture-1"
+        )
+        expect(again == self.spend, f"the repeat was answered with {again}")
+        expect(self._credits(self.ann)["balance"] == 40, "the repeat was charged")
+        other = refused(
+            lambda: self._rpc(self.ann, "consume_credits", operation="image_edit", idempotency_key="picture-1"), "PT409"
+        )
+        return f"The same row came back and nothing was charged. The key with another request: {other.message}"
+
+    def other_user(self) -> str:
+        """Bob looks for what is Ann's."""
+        for table in ("credit_transactions", "credit_accounts", "user_credits"):
+            rows = self.bob.table(table).select("*").execute().data
+            expect("dalle3_image" not in json.dumps(rows), f"Bob sees {rows} in {table}")
+        seen = self.bob.table("credit_transactions").select("id").eq("id", self.spend["id"]).execute().data
+        expect(seen == [], f"Bob sees {seen}")
+        error = refused(
+            lambda: self._rpc(self.bob, "grant_credits", user_id=self.ann_id, amount=1, source="promo"), "42501"
+        )
+        return f"He sees his own rows only, and cannot grant himself anything: {error.message}."
+
+    def too_much(self) -> str:
+        """Ann asks for more than she has."""
+        error = refused(lambda: self._rpc(self.ann, "consume_credits", operation="video_generation"), "PT402")
+        figures = json.loads(str(error.details))
+        expect(figures == {"required": 50, "available": 40, "shortfall": 10}, f"the figures are {figures}")
+        expect(self._credits(self.ann)["balance"] == 40, "the refused call was charged")
+        return f"HTTP 402: {error.message} {figures}. Nothing was charged."
+
+    def hold(self) -> str:
+        """A hold, captured in part."""
+        hold = self._rpc(self.ann, "hold_credits", operation="meme_generation", quantity=4)
+        during = self._credits(self.ann)
+        expect((during["balance"], during["available"]) == (40, 20), f"during the hold: {during}")
+        row = self._rpc(self.operator, "capture_hold", hold_id=hold["id"], quantity=3)
+        after = self._credits(self.ann)
+        expect((row["amount"], after["available"], after["held"]) == (-15, 25, 0), f"after the capture: {after}")
+        return f"{hold['amount']} credits held for 4; 3 were delivered: {row['amount']}, and the rest is free again."
+
+    def refund(self) -> str:
+        """The operator refunds the image."""
+        row = self._rpc(
+            self.operator, "refund", transaction_id=self.spend["id"], reason="blurred", idempotency_key="ticket-7"
+        )
+        expect(row["amount"] == 20 and row["balance_after"] == 45, f"the row is {row}")
+        error = refused(lambda: self._rpc(self.operator, "refund", transaction_id=self.spend["id"]), "PT409")
+        return f"+{row['amount']} credits, balance {row['balance_after']}. Once more: {error.message}"
+
+    def reprice(self) -> str:
+        """A DBA changes a price with one UPDATE."""
+        with psycopg.connect(self.status.db_url, autocommit=True) as owner:
+            owner.execute(f"create role dana login password '{self.password}' in role pricing_admin")
+        with psycopg.connect(self.status.db_url, user="dana", password=self.password, autocommit=True) as dba:
+            dba.execute("update pricing_tiers set credits_per_unit = 12.5 where operation = 'dalle3_image'")
+            changed = dba.execute(
+                """
+                select old ->> 'credits_per_unit', new ->> 'credits_per_unit', changed_by
+                from credits.pricing_tier_history where action = 'update'
+                """
+            ).fetchall()
+        expect(len(changed) == 1, f"the history has {changed}")
+        quote = self._rpc(self.ann, "quote_credits", operation="dalle3_image")
+        expect(quote["credits"] == 13, f"the quote is {quote}")
+        (past,) = self.ann.table("credit_transactions").select("amount").eq("id", self.spend["id"]).execute().data
+        expect(past == {"amount": -20}, f"the past became {past}")
+        old, new, who = changed[0]
+        return f"{old} -> {new} by {who}. One image is now quoted at {quote['credits']}; the past stands at 10 each."
+
+    def history(self) -> str:
+        """Ann's history, as a table and as CSV."""
+        columns = "id,kind,amount,balance_after,operation,quantity"
+        rows = self.ann.table("credit_transactions").select(columns).order("id").execute().data
+        text = self.ann.table("credit_transactions").select(columns).order("id").csv().execute().data
+        assert isinstance(text, str)
+        lines = list(csv.DictReader(io.StringIO(text)))
+        kinds = [line["kind"] for line in lines]
+        expect(kinds == ["grant", "grant", "spend", "capture", "refund"], f"the history is {kinds}")
+        expect([str(row["amount"]) for row in rows] == [line["amount"] for line in lines], "table and CSV differ")  # type: ignore[index, call-overload]
+        table = [columns.split(",")] + [[line[name] for name in columns.split(",")] for line in lines]
+        widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+        shown = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
+        return "\n".join([*shown, "", "As CSV:", *text.strip().splitlines()])
+
+    def verify(self) -> str:
+        """The operator verifies the whole ledger."""
+        broken = self._rpc(self.operator, "verify_ledger")
+        expect(broken == [], f"verify_ledger found {broken}")
+        return "verify_ledger found nothing wrong."
+
+    def steps(self) -> list[Callable[[], str]]:
+        """In order."""
+        return [
+            self.sign_up, self.grant, self.quote, self.consume, self.repeat, self.other_user, self.too_much,
+            self.hold, self.refund, self.reprice, self.history, self.verify,
+        ]  # fmt: skip
+
+
+def free_port() -> int:
+    """The first port from FIRST_PORT on that is free together with its neighbour."""
+    return next(port for port in range(FIRST_PORT, 65534, 10) if is_free(port) and is_free(port + 1))
+
+
+@contextmanager
+def stack(port: int | None) -> Iterator[Stack]:
+    """A stack named demo with a new database; gone afterwards, however the demo ends."""
+    it = Stack(ROOT, "demo", port or free_port(), say=lambda line: print(f"  {line}", flush=True))
+    it.stop(delete=True)
+    try:
+        it.start()
+        yield it
+    finally:
+        it.stop(delete=True)
+
+
+def run(port: int | None) -> None:
+    """Tell the story. Raises UnexpectedError at the first step that goes wrong."""
+    print("Starting the local stack", flush=True)
+    began = time.monotonic()
+    with stack(port) as it:
+        status = it.status()
+        print(f"  up on {status.api_url} in {time.monotonic() - began:.1f} s\n", flush=True)
+        demo = Demo(status)
+        for number, step in enumerate(demo.steps(), 1):
+            print(f"{number:2}. {(step.__doc__ or '').rstrip('.')}", flush=True)
+            for line in step().splitlines():
+                print(f"    {line}".rstrip(), flush=True)
+        print("\nStopping the local stack", flush=True)
+
+
+def interrupted(*_: object) -> NoReturn:
+    """SIGTERM ends the demo as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    """Exit status 0 only if every step was as it should be."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/demo",
+        description="Starts a stack of its own, walks the main job from sign-up to refund, and removes the stack.",
+    )
+    parser.add_argument(
+        "--port", type=int, help=f"port of the API; the database is on the next (default: free, from {FIRST_PORT} on)"
+    )
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, interrupted)
+    try:
+        run(arguments.port)
+    except UnexpectedError as error:
+        print(f"\nThat is not as it should be: {error}", file=sys.stderr)
+        return 1
+    except StackError as error:
+        print(f"scripts/demo: {error}", file=sys.stderr)
+        return 1
+    except (APIError, httpx.HTTPError, psycopg.Error) as error:
+        print(f"\nA call failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted; the stack is stopped.", file=sys.stderr)
+        return 130
+    print("Every step was as it should be.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
