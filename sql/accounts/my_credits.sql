@@ -5,9 +5,9 @@ security definer
 set search_path = ''
 as $$
 declare
-  me uuid := credits.caller();
   answer jsonb;
 begin
+  perform credits.caller();
   select
     jsonb_build_object(
       'balance', p.balance,

@@ -5,11 +5,11 @@ security definer
 set search_path = ''
 as $$
 declare
-  me uuid := credits.caller();
   price record;
   available bigint;
   frozen boolean;
 begin
+  perform credits.caller();
   select * into price from credits.price(operation, quantity);
   if not found then
     perform credits.refuse_price(operation, quantity);

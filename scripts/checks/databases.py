@@ -1,0 +1,103 @@
+"""Databases to compare: one from the migrations, one from sql/, on a Postgres of their own."""
+
+import os
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+
+from scripts.local_stack import keys, migrations, ports
+from scripts.local_stack.errors import StackError
+from scripts.local_stack.paths import Paths
+from scripts.local_stack.postgres import Postgres
+from scripts.local_stack.processes import start_time
+
+
+def schema_files(root: Path) -> list[Path]:
+    """The files of sql/ in load order, as [db.migrations] schema_paths of supabase/config.toml lists them."""
+    with (root / "supabase" / "config.toml").open("rb") as file:
+        listed = tomllib.load(file)["db"]["migrations"]["schema_paths"]
+    return [(root / "supabase" / name).resolve() for name in listed]
+
+
+def load_sql(root: Path, database_url: str) -> None:
+    """Load sql/ as the role in the URL, in one transaction. Raises StackError that names the file."""
+    with psycopg.connect(database_url) as connection:
+        for path in schema_files(root):
+            try:
+                connection.execute(path.read_bytes())
+            except (psycopg.Error, OSError) as error:
+                raise StackError(f"{path.relative_to(root.resolve())} does not load: {error}") from error
+
+
+def without_tls(database_url: str) -> str:
+    """The URL as the Supabase CLI has to get it for a server that has no TLS."""
+    return f"{database_url}{'&' if '?' in database_url else '?'}sslmode=disable"
+
+
+def diff(root: Path, source_url: str, target_url: str) -> str:
+    """The SQL that takes the one database to the other; empty when `supabase db diff` sees no difference.
+
+    It does not see grants on configuration parameters, default privileges, settings of roles, nor rows.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "diff.sql"
+        done = migrations.run_cli(
+            root,
+            "db",
+            "diff",
+            "--from",
+            without_tls(source_url),
+            "--to",
+            without_tls(target_url),
+            "--output",
+            str(output),
+        )
+        if done.returncode:
+            raise StackError(f"The Supabase CLI could not compare the databases:\n{done.stdout.strip()}")
+        return output.read_text().strip() if output.exists() else ""
+
+
+def _sweep(root: Path) -> None:
+    """Delete what runs that were killed left."""
+    for folder in (root / ".stack").glob("checks-*"):
+        pid = folder.name.removeprefix("checks-")
+        if pid.isdigit() and start_time(int(pid)) is None:
+            paths = Paths(root, folder.name)
+            Postgres(paths, keys.load_or_create(paths.file("secrets.json")), 0).stop()
+            paths.remove()
+
+
+@contextmanager
+def postgres(root: Path) -> Iterator[Postgres]:
+    """A Postgres of its own on a free port, as a new project's, gone at the end. About two seconds."""
+    root = root.resolve()
+    _sweep(root)
+    paths = Paths(root, f"checks-{os.getpid()}")
+    paths.make()
+    server = Postgres(paths, keys.load_or_create(paths.file("secrets.json")), ports.ephemeral())
+    try:
+        server.create()
+        server.start()
+        server.bootstrap()
+        yield server
+    finally:
+        server.stop()
+        paths.remove()
+
+
+def database_from_migrations(root: Path, server: Postgres, name: str = "from_migrations") -> str:
+    """A database with every migration applied by the Supabase CLI, as `postgres`. Returns its URL."""
+    server.create_database(name)
+    migrations.apply(root, server.url(name))
+    return server.url(name)
+
+
+def database_from_sql(root: Path, server: Postgres, name: str = "from_sql") -> str:
+    """A database with sql/ loaded as `postgres`. Returns its URL."""
+    server.create_database(name)
+    load_sql(root, server.url(name))
+    return server.url(name)

@@ -1,0 +1,110 @@
+-- Takes supabase/migrations/20261122000000_credits.sql back: afterwards the database is as it was before.
+--
+--   psql "$DB_URL" -v ON_ERROR_STOP=1 -f supabase/rollbacks/20261122000000_credits.sql
+--
+-- All or nothing, as `postgres`. It refuses while the ledger holds more than sign-up bonuses. To drop the ledger
+-- nevertheless (dump it first), put -c "set credits.confirm_drop = 'yes'" before -f. It also refuses while something of
+-- the app's own, such as a view, hangs on a table of schema public: the error names it. Schema credits is dropped with
+-- whatever hangs on it.
+--
+-- Not given back, because nobody knows what was there: another pgrst.db_pre_request than this one, and, on projects
+-- from before 2026-10-30, EXECUTE for the API roles on functions that are made in public later.
+begin;
+
+set local lock_timeout = '10s';
+
+do $$
+begin
+  if to_regclass('public.credit_transactions') is null then
+    raise exception 'There is no credit ledger in this database: nothing was done.';
+  end if;
+end
+$$;
+
+-- Nobody may write between the question and the drop.
+lock table public.credit_accounts, public.credit_transactions, public.credit_holds in access exclusive mode;
+
+do $$
+declare
+  more bigint;
+begin
+  select count(*) into more
+  from public.credit_transactions as t
+  where t.kind <> 'grant' or t.idempotency_key is distinct from 'sys:signup_bonus';
+  if more > 0 and coalesce(current_setting('credits.confirm_drop', true), '') <> 'yes' then
+    raise exception 'The ledger holds % rows besides sign-up bonuses: nothing was done.', more
+      using hint = 'Dump it; then, if it may go, run this again after: set credits.confirm_drop = ''yes''.';
+  end if;
+
+  if to_regclass('cron.job') is not null then
+    execute $job$select cron.unschedule(j.jobid) from cron.job as j where j.jobname = 'credits-maintenance'$job$;
+  end if;
+  if exists (
+    select from pg_catalog.pg_db_role_setting as s
+    where s.setrole = 'authenticator'::regrole and s.setdatabase = 0
+    and s.setconfig @> array['pgrst.db_pre_request=credits.check_request']
+  ) then
+    alter role authenticator reset "pgrst.db_pre_request";
+  end if;
+end
+$$;
+
+drop function public.capture_hold(uuid, integer, jsonb);
+drop function public.consume_credits(text, integer, text, jsonb);
+drop function public.freeze_account(uuid, text);
+drop function public.grant_credits(uuid, bigint, text, timestamptz, integer, text, jsonb);
+drop function public.hold_credits(text, integer, text, interval, jsonb);
+drop function public.my_credits();
+drop function public.quote_credits(text, integer);
+drop function public.refund(bigint, bigint, text, text);
+drop function public.release_hold(uuid, text);
+drop function public.unfreeze_account(uuid);
+drop function public.verify_ledger(uuid);
+drop view public.user_credits;
+
+-- Its functions, tables and types, the policies that call them, and the trigger on auth.users, which only the owner of
+-- that table could drop by name. It would tell of each.
+set local client_min_messages = warning;
+drop schema credits cascade;
+set local client_min_messages = notice;
+
+drop table public.credit_holds;
+drop table public.credit_transactions;
+drop table public.credit_accounts;
+drop table public.pricing_tiers;
+drop table public.credit_packages;
+drop type public.hold_status;
+drop type public.transaction_kind;
+
+alter default privileges grant execute on functions to public;
+
+-- The role belongs to the cluster: it stays while somebody has it, or another database uses it.
+revoke usage on schema public from pricing_admin;
+do $$
+begin
+  if exists (
+    select from pg_catalog.pg_auth_members as m
+    where m.roleid = 'pricing_admin'::regrole and m.member <> current_user::regrole
+  ) then
+    raise notice 'The role pricing_admin stays: somebody is a member of it.';
+  else
+    drop role pricing_admin;
+  end if;
+exception
+  when dependent_objects_still_exist then
+    raise notice 'The role pricing_admin stays: something else uses it.';
+end
+$$;
+
+do $$
+begin
+  if to_regclass('supabase_migrations.schema_migrations') is not null then
+    execute $row$delete from supabase_migrations.schema_migrations where version = '20261122000000'$row$;
+  end if;
+end
+$$;
+
+notify pgrst, 'reload config';
+notify pgrst, 'reload schema';
+
+commit;

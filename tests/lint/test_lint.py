@@ -1,0 +1,120 @@
+"""scripts/lint: what it says, and that this project passes the checks that need no database."""
+
+import shutil
+import subprocess
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from scripts.checks import lint
+from tests.conftest import ROOT
+from tests.migrations.conftest import Run, project, script
+
+__all__ = ["project", "script"]
+
+
+@pytest.mark.parametrize("check", lint.QUICK)
+def test_the_project_passes(check: str) -> None:
+    with ExitStack() as resources:
+        assert lint.QUICK[check](lint.Context(ROOT, resources)) == []
+
+
+def test_the_database_passes(capsys: pytest.CaptureFixture[str]) -> None:
+    """The checks of the database itself, the drift aside, which tests/migrations looks at more closely."""
+    failed = lint.run(ROOT, ["grants", "advisors", "plpgsql-check"])
+    said = capsys.readouterr().out
+    assert failed == 0, said
+    assert "ok    grants" in said
+    assert "ok    advisors" in said
+
+
+BROKEN = {
+    "ruff": ("scripts/checks/broken.py", '"""A module."""\n\nimport os\n'),
+    "ruff-format": ("scripts/checks/broken.py", '"""A module."""\n\nx = {  "a":1 }\n'),
+    "mypy": ("scripts/checks/broken.py", '"""A module."""\n\nnumber: int = "word"\n'),
+    "sqlfluff": ("sql/base/broken.sql", "SELECT a.id from public.credit_accounts a;\n"),
+    "squawk": ("supabase/migrations/20990101000000_broken.sql", "alter table public.t drop column c;\n"),
+    "load-order": ("sql/base/broken.sql", "select 1;\n"),
+    "rollbacks": ("supabase/migrations/20990101000000_broken.sql", "select 1;\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("check", lint.QUICK)
+def test_a_mistake_is_found(tmp_path: Path, check: str) -> None:
+    """In a project of just one file, which is wrong."""
+    path, text = BROKEN[check]
+    for folder in ("scripts/checks", "tests", "sql/base", "supabase/migrations"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("pyproject.toml", ".squawk.toml", "supabase/config.toml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "tests" / "__init__.py").touch()
+    (tmp_path / "supabase" / "seed.sql").touch()
+    (tmp_path / path).write_text(text)
+    with ExitStack() as resources:
+        findings = lint.QUICK[check](lint.Context(tmp_path, resources))
+    assert any("broken" in line for line in findings), findings
+
+
+def test_one_that_fails_makes_the_exit_status(project: Path, script: Run) -> None:
+    path, text = BROKEN["squawk"]
+    (project / path).write_text(text)
+    done = script("lint", "squawk", "load-order")
+    assert done.returncode == 1
+    first, *findings, last, summary = done.stdout.splitlines()
+    assert first.startswith("FAIL  squawk ")
+    assert any("ban-drop-column" in line for line in findings), findings
+    assert last.startswith("ok    load-order ")
+    assert summary == "2 checks: 1 passed, 1 failed, 0 skipped."
+
+
+def test_an_unknown_check_is_named(script: Run) -> None:
+    done = script("lint", "spelling")
+    assert (done.returncode, "there is no check spelling" in done.stderr) == (2, True)
+
+
+def advice(name: str, table: str) -> dict[str, object]:
+    return {
+        "name": name, "level": "WARN", "detail": "It is so.", "remediation": "https://example.com",
+        "metadata": {"schema": "credits", "name": table},
+    }  # fmt: skip
+
+
+def test_advice_is_accepted_by_name_and_object_and_only_while_it_is_needed() -> None:
+    entries = [
+        {"name": "slow", "objects": ["credits.a"], "reason": "r"},
+        {"name": "unused", "objects": ["*"], "reason": "r"},
+    ]
+    results = [advice("slow", "a"), advice("slow", "b"), advice("unused", "b"), advice("new", "a")]
+    assert lint.advice(results, entries) == [
+        "WARN slow: It is so. https://example.com",
+        "WARN new: It is so. https://example.com",
+    ]
+    assert lint.advice([], entries) == [
+        "accepted.toml accepts slow of credits.a, which is found no more: take it out.",
+        "accepted.toml accepts unused of *, which is found no more: take it out.",
+    ]
+
+
+def test_findings_of_plpgsql_check_likewise() -> None:
+    entries = [{"function": "credits.f", "message": 'never read variable "x"', "reason": "r"}]
+    issue = {"level": "error", "message": "no such column", "statement": {"lineNumber": "3"}}
+    known = {"level": "warning extra", "message": 'never read variable "x"'}
+    results = [{"function": "credits.f", "issues": [known, issue]}]
+    assert lint.plpgsql_findings(results, entries) == ["credits.f line 3: error: no such column"]
+    assert lint.plpgsql_findings([], entries) == [
+        "accepted.toml accepts 'never read variable \"x\"' of credits.f, which is found no more: take it out."
+    ]
+
+
+def test_every_acceptance_gives_a_reason() -> None:
+    for section in ("advisors", "plpgsql_check"):
+        entries = lint.accepted(section)
+        assert entries
+        assert all(len(entry["reason"]) > 20 for entry in entries)
+
+
+def test_help_lists_every_check() -> None:
+    done = subprocess.run([ROOT / "scripts" / "lint", "--help"], capture_output=True, text=True, check=True)
+    for name in lint.CHECKS:
+        assert f"  {name} " in done.stdout

@@ -1,0 +1,85 @@
+"""The database from sql/ equals the database from the migrations."""
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from scripts.checks import catalog, databases, lint
+from tests.conftest import ROOT
+from tests.migrations.conftest import Server
+
+SETTING = (
+    "select array_agg(c) from pg_db_role_setting as s, unnest(s.setconfig) as c "
+    "where s.setrole = 'authenticator'::regrole and c like 'pgrst.%'"
+)
+# What no diff sees: rows that a migration writes.
+ROWS = "select to_jsonb(s) from credits.billing_settings as s"
+
+
+def ask(url: str, query: str) -> object:
+    with psycopg.connect(url, autocommit=True) as connection:
+        row = connection.execute(query).fetchone()
+    return row and row[0]
+
+
+@pytest.fixture(scope="module")
+def described(server: Server) -> str:
+    """The URL of a database made from sql/, which has set on roles just what the migrations set."""
+    settings = []
+    urls: list[str] = []
+    for make in (databases.database_from_migrations, databases.database_from_sql):
+        with server.postgres.connect() as connection:
+            connection.execute('alter role authenticator reset "pgrst.db_pre_request"')
+        urls.append(make(ROOT, server.postgres, f"settings_{len(urls)}"))
+        settings.append(ask(urls[-1], SETTING))
+    assert settings == [["pgrst.db_pre_request=credits.check_request"]] * 2
+    return urls[-1]
+
+
+def test_there_is_no_difference_in_either_direction(migrated: str, described: str) -> None:
+    assert databases.diff(ROOT, migrated, described) == ""
+    assert databases.diff(ROOT, described, migrated) == ""
+
+
+def test_neither_is_there_in_what_the_diff_does_not_see(migrated: str, described: str) -> None:
+    assert ask(migrated, ROWS) == ask(described, ROWS)
+    with psycopg.connect(migrated) as one, psycopg.connect(described) as other:
+        assert catalog.granted(one) == catalog.granted(other)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ("comment on table public.credit_holds is 'other'", "COMMENT ON TABLE"),
+        ("grant select on credits.usage_logs to anon", "GRANT SELECT"),
+        ("alter default privileges grant execute on functions to public", "DEFAULT PRIVILEGES"),
+        ("alter function credits.now() stable", "STABLE"),
+        ("alter publication supabase_realtime add table public.credit_holds", "PUBLICATION"),
+        ("drop function credits.handle_new_user() cascade", "DROP TRIGGER"),
+        ("alter table credits.usage_logs alter column model drop not null", "DROP NOT NULL"),
+    ],
+)
+def test_a_difference_is_seen(server: Server, migrated: str, change: str, word: str) -> None:
+    """Else the tests above would prove nothing."""
+    name = server.new()
+    databases.load_sql(ROOT, server.url(name))
+    with psycopg.connect(server.url(name), autocommit=True) as connection:
+        connection.execute(change)
+    assert word in databases.diff(ROOT, migrated, server.url(name))
+
+
+def test_every_file_of_sql_is_listed_once() -> None:
+    assert lint.unlisted(ROOT) == []
+
+
+def test_a_file_that_is_not_listed_or_not_there_is_found(project: Path) -> None:
+    (project / "sql" / "base" / "stray.sql").write_text("select 1;\n")
+    (project / "sql" / "base" / "now.sql").unlink()
+    config = project / "supabase" / "config.toml"
+    line = '  "../sql/base/fail.sql",\n'
+    config.write_text(config.read_text().replace(line, line * 2))
+    findings = "\n".join(lint.unlisted(project))
+    assert "sql/base/stray.sql is not in schema_paths" in findings
+    assert "now.sql, which is not there" in findings
+    assert "fail.sql twice" in findings

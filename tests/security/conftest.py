@@ -1,0 +1,124 @@
+"""Callers of every kind, and the allowlist that says what each may do."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from scripts.checks import catalog
+from scripts.local_stack import Stack
+from tests.conftest import Database, Env, User
+
+# One for all: making a client takes longer than a request.
+HTTP = httpx.Client(timeout=30, trust_env=False)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Somebody who sends requests to /rest/v1 as one of the API roles."""
+
+    role: str
+    url: str
+    headers: dict[str, str]
+
+    def send(self, method: str, path: str, *, json: Any = None, **headers: str) -> httpx.Response:
+        """One request; keyword arguments become headers, with - for _."""
+        extra = {name.replace("_", "-"): value for name, value in headers.items()}
+        return HTTP.request(method, f"{self.url}/{path}", json=json, headers={**self.headers, **extra})
+
+    def get(self, path: str, **headers: str) -> httpx.Response:
+        return self.send("GET", path, **headers)
+
+    def rpc(self, function: str, **arguments: Any) -> httpx.Response:
+        return self.send("POST", f"rpc/{function}", json=arguments)
+
+
+@dataclass(frozen=True)
+class Person:
+    """A user with an account and something in every table that the user can read."""
+
+    caller: Caller
+    user: User
+    account_id: str
+    spend_id: int
+    hold_id: str
+    key: str
+    # Whatever of these turns up in somebody else's answer has leaked.
+    secrets: tuple[str, ...] = field(default=())
+
+
+def code(answer: httpx.Response) -> str:
+    """The error code of an answer, empty without one."""
+    if not answer.content:
+        return ""
+    body = answer.json()
+    return str(body.get("code", "")) if isinstance(body, dict) else ""
+
+
+@pytest.fixture(scope="session")
+def allowed() -> catalog.Grants:
+    return catalog.allowlist()
+
+
+@pytest.fixture(scope="session")
+def rest(env: Env) -> str:
+    return f"{env.api_url}/rest/v1"
+
+
+@pytest.fixture(scope="session")
+def anon(env: Env, rest: str) -> Caller:
+    return Caller("anon", rest, {"apikey": env.publishable_key})
+
+
+@pytest.fixture(scope="session")
+def operator(env: Env, rest: str) -> Caller:
+    return Caller("service_role", rest, {"apikey": env.secret_key})
+
+
+@pytest.fixture(scope="session")
+def prices(env: Env) -> Iterator[str]:
+    """An operation that is on sale while the tests run."""
+    with psycopg.connect(env.db_url, autocommit=True) as db:
+        db.execute(
+            "insert into public.pricing_tiers (operation, provider, model, credits_per_unit) "
+            "values ('security_test', 'nobody', 'nothing', 1)"
+        )
+        yield "security_test"
+        db.execute("delete from public.pricing_tiers where operation = 'security_test'")
+
+
+@pytest.fixture
+def person(
+    user: Callable[..., User], env: Env, operator: Caller, rest: str, prices: str
+) -> Callable[[], Person]:
+    """A factory of people: each has a grant, a spend, an open hold and a captured one."""
+
+    def make() -> Person:
+        made = user()
+        caller = Caller("authenticated", rest, made.headers(env))
+        key = f"key of {made.id}"
+        granted = operator.rpc("grant_credits", user_id=made.id, amount=100, source="purchase")
+        spent = caller.rpc("consume_credits", operation=prices, quantity=3, idempotency_key=key)
+        held = caller.rpc("hold_credits", operation=prices, quantity=2)
+        used = caller.rpc("hold_credits", operation=prices, quantity=4)
+        captured = operator.rpc("capture_hold", hold_id=used.json()["id"])
+        for answer in (granted, spent, held, used, captured):
+            assert answer.status_code == 200, answer.text
+        secrets = (made.id, spent.json()["account_id"], held.json()["id"], used.json()["id"], key)
+        return Person(
+            caller, made, spent.json()["account_id"], spent.json()["id"], held.json()["id"], key, secrets
+        )
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def module_db(stack: Stack, _migrated_template: str, request: pytest.FixtureRequest) -> Iterator[Database]:
+    """A database with the migrations applied, shared by a module's tests, which undo what they do."""
+    name = f"module_{request.module.__name__.rpartition('.')[2]}"
+    url = stack.create_database(name, template=_migrated_template)
+    yield Database(name, url, stack.database_url(name, "supabase_admin"))
+    stack.drop_database(name)

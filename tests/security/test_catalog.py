@@ -1,0 +1,159 @@
+"""The catalog's grants equal the allowlist, and each kind of mistake is found."""
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from scripts.checks import catalog
+from scripts.local_stack import Stack
+from tests.conftest import Database
+
+Connection = psycopg.Connection[Any]
+
+
+def test_the_catalog_equals_the_allowlist_and_keeps_the_rules(db: Connection) -> None:
+    assert catalog.check(db) == []
+
+
+def test_clients_can_only_read(allowed: catalog.Grants) -> None:
+    """The allowlist itself: no line of it lets an API role write, or read anything of schema credits."""
+    for relation, roles in allowed["relations"].items():
+        for role in ("PUBLIC", "anon", "authenticated", "service_role"):
+            assert roles.get(role, set()) <= {"select"}, relation
+            assert not relation.startswith("credits.") or role not in roles, relation
+    for function, roles in allowed["functions"].items():
+        assert "PUBLIC" not in roles, function
+        assert not function.startswith("public.") or "anon" not in roles, function
+    assert not any(roles for roles in allowed["sequences"].values())
+
+
+PARTITION = """
+    create table public.made_later (d date) partition by range (d);
+    create table public.part partition of public.made_later default;
+"""
+MISTAKES = [
+    ("create table public.made_later (id int)", "public.made_later has no line"),
+    ("create table credits.made_later (id int)", "credits.made_later: row level security"),
+    ("create view public.made_later as select 1 as one", "public.made_later must have security_invoker"),
+    ("create materialized view public.made_later as select 1 as one", "public.made_later has no line"),
+    (
+        PARTITION,
+        "public.part has no line",
+    ),
+    (
+        PARTITION,
+        "public.part: row level security",
+    ),
+    ("create sequence credits.made_later", "credits.made_later has no line"),
+    ("create type public.made_later as enum ('a')", "public.made_later has no line"),
+    (
+        "create function credits.made_later() returns int language sql as 'select 1'",
+        "made_later() has no line",
+    ),
+    ("create function public.made_later() returns int language sql as 'select 1'", "in schema public"),
+    (
+        "create function credits.made_later() returns int language sql security definer as 'select 1'",
+        "SECURITY DEFINER",
+    ),
+    ("drop function public.my_credits()", "public.my_credits() stands in grants.toml"),
+    ("grant truncate on public.credit_transactions to authenticated", "authenticated can truncate"),
+    ("grant trigger, references on public.credit_holds to anon", "anon is granted references, trigger"),
+    ("grant select on public.credit_accounts to authenticated with grant option", "with grant option"),
+    (
+        "grant update (balance) on public.credit_accounts to authenticated",
+        "credit_accounts.balance: authenticated can",
+    ),
+    ("grant select (id) on public.credit_accounts to anon", "credit_accounts.id: anon can select"),
+    (
+        "grant update (version) on public.pricing_tiers to pricing_admin",
+        "pricing_tiers.version: pricing_admin can",
+    ),
+    ("revoke select on public.credit_packages from anon", "anon is granted nothing, and should have select"),
+    ("grant select on credits.usage_logs to public", "PUBLIC is granted select"),
+    ("grant select on credits.usage_logs to public", "credits.usage_logs: anon can select"),
+    ("grant update on sequence public.pricing_tiers_id_seq to anon", "pricing_tiers_id_seq: anon can update"),
+    ("grant create on schema credits to service_role", "credits: service_role can create"),
+    ("grant execute on function credits.expire_due(uuid) to service_role", "service_role can execute"),
+    (
+        "grant execute on function public.my_credits() to public",
+        "public.my_credits() is executable by PUBLIC",
+    ),
+    ("grant pricing_admin to service_role", "pricing_tiers.operation: service_role can insert"),
+    ("alter table public.credit_holds disable row level security", "public.credit_holds: row level security"),
+    (
+        "alter table public.credit_holds no force row level security",
+        "public.credit_holds: row level security",
+    ),
+    ("alter policy own_holds on public.credit_holds to public", "own_holds on public.credit_holds must say"),
+    (
+        "alter policy own_holds on public.credit_holds using (account_id = credits.my_account_id())",
+        "own_holds on public.credit_holds asks for the user once a row",
+    ),
+    ("alter function public.my_credits() reset search_path", "public.my_credits() must have"),
+    ("alter function credits.my_account_id() set search_path = public", "credits.my_account_id() must have"),
+    ("alter view public.user_credits set (security_invoker = false)", "public.user_credits must have"),
+    (
+        "alter default privileges grant execute on functions to public",
+        "anon could execute every function made in credits",
+    ),
+    (
+        "alter default privileges in schema public grant execute on functions to authenticated",
+        "authenticated could execute every function made in public",
+    ),
+    ("alter publication supabase_realtime add table public.credit_holds", "credit_holds is published"),
+    ("alter publication supabase_realtime drop table public.credit_accounts", "is not published"),
+    ("alter table public.credit_accounts replica identity full", "replica identity f"),
+    (
+        "comment on function public.refund(bigint, bigint, text, text) is null",
+        "refund(bigint,bigint,text,text) has no",
+    ),
+]
+
+
+@pytest.mark.parametrize(("mistake", "finding"), MISTAKES)
+def test_a_mistake_is_found(module_db: Database, mistake: str, finding: str) -> None:
+    with module_db.connect() as connection, connection.transaction(force_rollback=True):
+        connection.execute(mistake)
+        findings = catalog.check(connection)
+    assert any(finding in line for line in findings), findings
+
+
+def test_maintain_is_looked_at_where_there_is_such_a_privilege(module_db: Database) -> None:
+    with module_db.connect() as connection:
+        if connection.info.server_version < 170000:
+            pytest.skip("MAINTAIN came with PostgreSQL 17")
+        with connection.transaction(force_rollback=True):
+            connection.execute("grant maintain on public.credit_accounts to anon")
+            findings = catalog.check(connection)
+    assert any("anon can maintain" in line for line in findings), findings
+
+
+def test_an_unchanged_database_has_no_findings(module_db: Database) -> None:
+    """Else the test above could find its words among others."""
+    with module_db.connect() as connection:
+        assert catalog.check(connection) == []
+
+
+def test_a_project_from_before_2026_10_30_ends_with_the_same_grants(stack: Stack) -> None:
+    """Such projects give everything in public to the API roles by default."""
+    name = "old_project"
+    url = stack.create_database(name)
+    try:
+        with psycopg.connect(url, autocommit=True) as connection:
+            for kind in ("tables", "sequences", "functions"):
+                connection.execute(
+                    f"alter default privileges in schema public grant all on {kind} "
+                    "to anon, authenticated, service_role"
+                )
+            connection.execute("create table public.app (id bigint generated always as identity)")
+            before = connection.execute(
+                "select has_table_privilege('anon', 'public.app', 'delete'), "
+                "has_sequence_privilege('anon', 'public.app_id_seq', 'usage')"
+            ).fetchone()
+            assert before == (True, True), "this is not how an old project behaves"
+            connection.execute("drop table public.app")
+            stack.apply_migrations(url)
+            assert catalog.check(connection) == []
+    finally:
+        stack.drop_database(name)
