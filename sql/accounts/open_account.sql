@@ -12,6 +12,10 @@ begin
   end if;
 
   begin
+    -- A null passes the foreign key and would open an account that is nobody's.
+    if user_id is null then
+      raise foreign_key_violation;
+    end if;
     insert into public.credit_accounts (user_id) values (open_account.user_id)
     on conflict on constraint credit_accounts_user_id_key do nothing
     returning id into account;

@@ -20,9 +20,8 @@ begin
   update public.credit_accounts as a set next_expiry = least(a.next_expiry, add_lot.expires_at)
   where a.id = entry.account_id and (a.next_expiry > add_lot.expires_at or a.next_expiry is null)
   and add_lot.expires_at is not null;
-  perform credits.pay_debt(entry.account_id);
 end
 $$;
 
 comment on function credits.add_lot is
-'Opens a lot for what the ledger row brought in, and pays the account''s debt from it first.';
+'Opens a lot for what the ledger row brought in. The caller pays the account''s debt from it.';

@@ -52,7 +52,8 @@ begin
         order by
           coalesce(l.id = preferred_lot, false) desc,
           -- Credits that only a hold keeps go before those that would stay.
-          coalesce(l.expires_at <= last_entry_at, false) desc,
+          -- They go as the holds rest on them: what expired first first, or a hold made later would lose its own.
+          case when l.expires_at <= last_entry_at then l.expires_at end nulls last,
           l.burn_position
       ) as through
     from credits.lots_in_burn_order as l
@@ -67,6 +68,7 @@ begin
     select p.id, l.id, least(p.through, l.through) - greatest(p.through - p.due, l.through - l.remaining)
     from pending as p
     inner join lots as l on p.through - p.due < l.through and l.through - l.remaining < p.through
+    order by p.through, l.through
     returning credit_allocations.grant_id, credit_allocations.amount
   ),
 

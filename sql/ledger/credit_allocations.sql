@@ -1,8 +1,9 @@
 create table credits.credit_allocations (
+  id bigint generated always as identity,
   transaction_id bigint not null references public.credit_transactions (id),
   grant_id bigint not null references credits.credit_grants (id),
   amount bigint not null,
-  constraint credit_allocations_pkey primary key (transaction_id, grant_id),
+  constraint credit_allocations_pkey primary key (transaction_id, id),
   constraint amount_must_not_be_0 check (amount <> 0)
 );
 
@@ -14,5 +15,7 @@ revoke all on table credits.credit_allocations from anon, authenticated, service
 
 comment on table credits.credit_allocations is
 'Which lot paid for which transaction. Written by settlement; a transaction that is not there yet is not settled.';
+comment on column credits.credit_allocations.id is
+'Rises in the order in which lots were taken. A lot can pay for a debt twice, when a refund fills it again in between.';
 comment on column credits.credit_allocations.amount is
 'Credits taken from the lot; negative where a refund put them back.';

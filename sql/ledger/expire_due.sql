@@ -19,7 +19,6 @@ begin
   set
     held = a.held - freed,
     lapsed = 0,
-    overdraft = least(a.overdraft, greatest(0, a.held - freed - a.balance)),
     updated_at = moment
   where a.id = expire_due.account_id and (freed > 0 or a.lapsed > 0);
 
@@ -49,6 +48,7 @@ begin
       from credits.credit_grants as g
       where g.account_id = a.id and g.remaining > 0 and g.expires_at <= moment
     ),
+    overdraft = least(a.overdraft, greatest(0, a.held - a.balance)),
     next_expiry = credits.next_expiry(a.id, moment),
     updated_at = moment
   where a.id = expire_due.account_id;

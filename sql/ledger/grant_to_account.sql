@@ -54,6 +54,7 @@ begin
     metadata => metadata
   );
   perform credits.add_lot(entry, amount, source, expires_at, priority);
+  perform credits.pay_debt(account_id);
   return entry;
 end
 $$;

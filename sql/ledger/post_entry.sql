@@ -26,6 +26,8 @@ begin
     lifetime_clawed_back = a.lifetime_clawed_back - case when post_entry.kind = 'clawback' then post_entry.amount else 0 end,
     overdraft = case
       when post_entry.kind = 'clawback' then greatest(a.overdraft, a.held - (a.balance + post_entry.amount))
+      -- expire_due lowers it once, when all that is due is written off.
+      when post_entry.kind = 'expiry' then a.overdraft
       else least(a.overdraft, greatest(0, a.held - (a.balance + post_entry.amount)))
     end,
     unsettled_since = coalesce(a.unsettled_since, credits.now()),

@@ -64,7 +64,7 @@ begin
     request_hash => hash,
     metadata => jsonb_strip_nulls(jsonb_build_object('reason', reason))
   );
-  perform credits.return_to_lots(entry, refundable);
+  perform credits.return_to_lots(entry);
   return entry;
 end
 $$;

@@ -1,4 +1,4 @@
-create function credits.return_to_lots(entry public.credit_transactions, refundable bigint) returns void
+create function credits.return_to_lots(entry public.credit_transactions) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -20,17 +20,11 @@ begin
     paid as (
       select
         x.grant_id,
-        x.amount
-        + coalesce((
-          select sum(r.amount) from credits.credit_allocations as r
-          where r.grant_id = x.grant_id and r.transaction_id in (select refunds.id from refunds)
-        ), 0)
-        - coalesce((
-          select sum(n.amount) from credits.credit_grants as n
-          where n.returned_from = x.grant_id and n.transaction_id in (select refunds.id from refunds)
-        ), 0) as left_to_return
+        max(x.id) as last_paid,
+        sum(x.amount) as amount
       from credits.credit_allocations as x
       where x.transaction_id = entry.related_id
+      group by x.grant_id
     )
 
     -- What no lot has paid for yet, a debt, goes back before any of them.
@@ -38,19 +32,28 @@ begin
       null as id,
       null as expires_at,
       null as priority,
-      refundable - coalesce(sum(p.left_to_return), 0) as left_to_return,
-      0 as place
-    from paid as p
+      -spent.amount - coalesce((select sum(p.amount) from paid as p), 0) as left_to_return,
+      null as last_paid
+    from public.credit_transactions as spent
+    where spent.id = entry.related_id
     union all
     select
       g.id,
       g.expires_at,
       g.priority,
-      p.left_to_return,
-      row_number() over (order by g.priority desc, g.expires_at desc nulls first, g.promotional, g.id desc)
+      p.amount
+      + coalesce((
+        select sum(r.amount) from credits.credit_allocations as r
+        where r.grant_id = g.id and r.transaction_id in (select refunds.id from refunds)
+      ), 0)
+      - coalesce((
+        select sum(n.amount) from credits.credit_grants as n
+        where n.returned_from = g.id and n.transaction_id in (select refunds.id from refunds)
+      ), 0),
+      p.last_paid
     from paid as p
     inner join credits.credit_grants as g on p.grant_id = g.id
-    order by place
+    order by last_paid desc nulls first
   loop
     part := least(still_to_return, lot.left_to_return);
     continue when part <= 0;
@@ -69,7 +72,7 @@ begin
 end
 $$;
 
-comment on function credits.return_to_lots(public.credit_transactions, bigint) is
+comment on function credits.return_to_lots(public.credit_transactions) is
 'Puts the credits of a refund back into the lots that paid for its transaction; for lots that have expired since, into '
-'new lots that live for billing_settings.refund_grace. refundable: what was left to refund before. The caller holds '
+'new lots that live for billing_settings.refund_grace. The caller holds '
 'the account''s lock and has settled it.';

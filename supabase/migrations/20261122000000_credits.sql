@@ -586,10 +586,11 @@ comment on column credits.credit_grants.promotional is
 
 -- sql/ledger/credit_allocations.sql
 create table credits.credit_allocations (
+  id bigint generated always as identity,
   transaction_id bigint not null references public.credit_transactions (id),
   grant_id bigint not null references credits.credit_grants (id),
   amount bigint not null,
-  constraint credit_allocations_pkey primary key (transaction_id, grant_id),
+  constraint credit_allocations_pkey primary key (transaction_id, id),
   constraint amount_must_not_be_0 check (amount <> 0)
 );
 
@@ -601,6 +602,8 @@ revoke all on table credits.credit_allocations from anon, authenticated, service
 
 comment on table credits.credit_allocations is
 'Which lot paid for which transaction. Written by settlement; a transaction that is not there yet is not settled.';
+comment on column credits.credit_allocations.id is
+'Rises in the order in which lots were taken. A lot can pay for a debt twice, when a refund fills it again in between.';
 comment on column credits.credit_allocations.amount is
 'Credits taken from the lot; negative where a refund put them back.';
 
@@ -1173,6 +1176,8 @@ begin
     lifetime_clawed_back = a.lifetime_clawed_back - case when post_entry.kind = 'clawback' then post_entry.amount else 0 end,
     overdraft = case
       when post_entry.kind = 'clawback' then greatest(a.overdraft, a.held - (a.balance + post_entry.amount))
+      -- expire_due lowers it once, when all that is due is written off.
+      when post_entry.kind = 'expiry' then a.overdraft
       else least(a.overdraft, greatest(0, a.held - (a.balance + post_entry.amount)))
     end,
     unsettled_since = coalesce(a.unsettled_since, credits.now()),
@@ -1255,7 +1260,8 @@ begin
         order by
           coalesce(l.id = preferred_lot, false) desc,
           -- Credits that only a hold keeps go before those that would stay.
-          coalesce(l.expires_at <= last_entry_at, false) desc,
+          -- They go as the holds rest on them: what expired first first, or a hold made later would lose its own.
+          case when l.expires_at <= last_entry_at then l.expires_at end nulls last,
           l.burn_position
       ) as through
     from credits.lots_in_burn_order as l
@@ -1270,6 +1276,7 @@ begin
     select p.id, l.id, least(p.through, l.through) - greatest(p.through - p.due, l.through - l.remaining)
     from pending as p
     inner join lots as l on p.through - p.due < l.through and l.through - l.remaining < p.through
+    order by p.through, l.through
     returning credit_allocations.grant_id, credit_allocations.amount
   ),
 
@@ -1315,7 +1322,6 @@ begin
   set
     held = a.held - freed,
     lapsed = 0,
-    overdraft = least(a.overdraft, greatest(0, a.held - freed - a.balance)),
     updated_at = moment
   where a.id = expire_due.account_id and (freed > 0 or a.lapsed > 0);
 
@@ -1345,6 +1351,7 @@ begin
       from credits.credit_grants as g
       where g.account_id = a.id and g.remaining > 0 and g.expires_at <= moment
     ),
+    overdraft = least(a.overdraft, greatest(0, a.held - a.balance)),
     next_expiry = credits.next_expiry(a.id, moment),
     updated_at = moment
   where a.id = expire_due.account_id;
@@ -1603,12 +1610,11 @@ begin
   update public.credit_accounts as a set next_expiry = least(a.next_expiry, add_lot.expires_at)
   where a.id = entry.account_id and (a.next_expiry > add_lot.expires_at or a.next_expiry is null)
   and add_lot.expires_at is not null;
-  perform credits.pay_debt(entry.account_id);
 end
 $$;
 
 comment on function credits.add_lot is
-'Opens a lot for what the ledger row brought in, and pays the account''s debt from it first.';
+'Opens a lot for what the ledger row brought in. The caller pays the account''s debt from it.';
 
 -- sql/ledger/grant_to_account.sql
 create function credits.grant_to_account(
@@ -1667,6 +1673,7 @@ begin
     metadata => metadata
   );
   perform credits.add_lot(entry, amount, source, expires_at, priority);
+  perform credits.pay_debt(account_id);
   return entry;
 end
 $$;
@@ -1690,6 +1697,10 @@ begin
   end if;
 
   begin
+    -- A null passes the foreign key and would open an account that is nobody's.
+    if user_id is null then
+      raise foreign_key_violation;
+    end if;
     insert into public.credit_accounts (user_id) values (open_account.user_id)
     on conflict on constraint credit_accounts_user_id_key do nothing
     returning id into account;
@@ -1810,7 +1821,7 @@ comment on function credits.lock_hold(uuid) is
 'The hold as it is now, with its account locked until the transaction ends and settled if anything was due. PT404.';
 
 -- sql/ledger/return_to_lots.sql
-create function credits.return_to_lots(entry public.credit_transactions, refundable bigint) returns void
+create function credits.return_to_lots(entry public.credit_transactions) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -1832,17 +1843,11 @@ begin
     paid as (
       select
         x.grant_id,
-        x.amount
-        + coalesce((
-          select sum(r.amount) from credits.credit_allocations as r
-          where r.grant_id = x.grant_id and r.transaction_id in (select refunds.id from refunds)
-        ), 0)
-        - coalesce((
-          select sum(n.amount) from credits.credit_grants as n
-          where n.returned_from = x.grant_id and n.transaction_id in (select refunds.id from refunds)
-        ), 0) as left_to_return
+        max(x.id) as last_paid,
+        sum(x.amount) as amount
       from credits.credit_allocations as x
       where x.transaction_id = entry.related_id
+      group by x.grant_id
     )
 
     -- What no lot has paid for yet, a debt, goes back before any of them.
@@ -1850,19 +1855,28 @@ begin
       null as id,
       null as expires_at,
       null as priority,
-      refundable - coalesce(sum(p.left_to_return), 0) as left_to_return,
-      0 as place
-    from paid as p
+      -spent.amount - coalesce((select sum(p.amount) from paid as p), 0) as left_to_return,
+      null as last_paid
+    from public.credit_transactions as spent
+    where spent.id = entry.related_id
     union all
     select
       g.id,
       g.expires_at,
       g.priority,
-      p.left_to_return,
-      row_number() over (order by g.priority desc, g.expires_at desc nulls first, g.promotional, g.id desc)
+      p.amount
+      + coalesce((
+        select sum(r.amount) from credits.credit_allocations as r
+        where r.grant_id = g.id and r.transaction_id in (select refunds.id from refunds)
+      ), 0)
+      - coalesce((
+        select sum(n.amount) from credits.credit_grants as n
+        where n.returned_from = g.id and n.transaction_id in (select refunds.id from refunds)
+      ), 0),
+      p.last_paid
     from paid as p
     inner join credits.credit_grants as g on p.grant_id = g.id
-    order by place
+    order by last_paid desc nulls first
   loop
     part := least(still_to_return, lot.left_to_return);
     continue when part <= 0;
@@ -1881,9 +1895,9 @@ begin
 end
 $$;
 
-comment on function credits.return_to_lots(public.credit_transactions, bigint) is
+comment on function credits.return_to_lots(public.credit_transactions) is
 'Puts the credits of a refund back into the lots that paid for its transaction; for lots that have expired since, into '
-'new lots that live for billing_settings.refund_grace. refundable: what was left to refund before. The caller holds '
+'new lots that live for billing_settings.refund_grace. The caller holds '
 'the account''s lock and has settled it.';
 
 -- sql/ledger/claw_back.sql
@@ -2335,7 +2349,11 @@ begin
     balance = a.balance - cost,
     held = a.held - hold.amount,
     lifetime_spent = a.lifetime_spent + cost,
-    overdraft = least(a.overdraft, greatest(0, a.held - hold.amount - (a.balance - cost))),
+    -- While anything has lapsed, the settlement below tells how much of it goes with the hold.
+    overdraft = case
+      when a.lapsed > 0 then a.overdraft
+      else least(a.overdraft, greatest(0, a.held - hold.amount - (a.balance - cost)))
+    end,
     unsettled_since = coalesce(a.unsettled_since, credits.now()),
     -- credits.lock_hold has found the moment to be before the next expiry.
     updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
@@ -2397,7 +2415,11 @@ begin
   update public.credit_accounts as a
   set
     held = a.held - hold.amount,
-    overdraft = least(a.overdraft, greatest(0, a.held - hold.amount - a.balance)),
+    -- While anything has lapsed, the settlement below tells how much of it goes with the hold.
+    overdraft = case
+      when a.lapsed > 0 then a.overdraft
+      else least(a.overdraft, greatest(0, a.held - hold.amount - a.balance))
+    end,
     updated_at = credits.now()
   where a.id = hold.account_id
   returning a.lapsed into lapsed;
@@ -2529,7 +2551,7 @@ begin
     request_hash => hash,
     metadata => jsonb_strip_nulls(jsonb_build_object('reason', reason))
   );
-  perform credits.return_to_lots(entry, refundable);
+  perform credits.return_to_lots(entry);
   return entry;
 end
 $$;

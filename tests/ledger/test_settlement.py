@@ -1,0 +1,111 @@
+"""Settlement: late or at once, the same comes of it."""
+
+from datetime import timedelta
+from typing import Any
+
+from tests.ledger.direct import Ledger
+from tests.ledger.test_hold import lot
+from tests.ledger.test_spend import buyer
+
+MINUTE = timedelta(minutes=1)
+
+
+def test_settling_once_equals_settling_after_each_step(ledger: Ledger) -> None:
+    """One history lived by two users; one account is settled after each step."""
+    users = eager, lazy = ledger.sign_up(), ledger.sign_up()
+    rows: dict[str, list[Any]] = {user: [] for user in users}
+
+    def both(function: str, **arguments: Any) -> None:
+        for user in users:
+            rows[user].append(ledger.as_user(user, function, **arguments))
+        ledger.settle(eager)
+
+    for life in (4, 9, 30):
+        for user in users:
+            lot(ledger, user, 20, life * MINUTE, priority=50 - life % 4)
+    for step in range(6):
+        both("consume_credits", operation="one", quantity=3 + step % 2)
+        both("hold_credits", operation="fraction", quantity=9, ttl=5 * MINUTE)
+        ledger.pass_time(2 * MINUTE)
+        for user in users:
+            if step % 2:
+                ledger.as_service("capture_hold", hold_id=rows[user][-1]["id"], quantity=5)
+            else:
+                ledger.as_service("refund", transaction_id=rows[user][-2]["id"], amount=2)
+        ledger.settle(eager)
+    ledger.settle(lazy)
+
+    seen = []
+    for user in users:
+        account = ledger.account(user)
+        worth = [account[name] for name in account if name in ("balance", "held", "lapsed", "next_expiry")]
+        lots = [[x["amount"], x["remaining"], x["source"], x["expires_at"]] for x in ledger.lots(user)]
+        first = min(x["id"] for x in ledger.lots(user))
+        paid = ledger.rows(
+            "select dense_rank() over (order by t.id) as place, x.grant_id - %s as lot, x.amount "
+            "from public.credit_transactions t join credits.credit_allocations x on x.transaction_id = t.id "
+            "where t.account_id = %s order by place, x.amount",
+            first, account["id"],
+        )  # fmt: skip
+        kinds = ledger.rows(
+            "select kind, amount from public.credit_transactions where account_id = %s order by id",
+            account["id"],
+        )
+        usage = ledger.rows(
+            "select operation, transactions, quantity, spent, refunded "
+            "from credits.daily_usage where account_id = %s "
+            "order by day, operation",
+            account["id"],
+        )
+        lots_in_order = {x["lot"]: index for index, x in enumerate(sorted(paid, key=lambda x: x["lot"]))}
+        seen.append(
+            [worth, lots, [(x["place"], x["amount"]) for x in paid], kinds, usage, len(lots_in_order)]
+        )
+    assert seen[0] == seen[1]
+    assert ledger.broken(eager) == ledger.broken(lazy) == []
+
+
+def test_spends_wait_for_settlement_and_are_sealed_by_it(ledger: Ledger) -> None:
+    user = buyer(ledger, 10)
+    ledger.settle(user)
+    spends = [ledger.as_user(user, "consume_credits", operation="one", quantity=n) for n in (1, 2)]
+    account = ledger.account(user)
+    assert account["settled_through"] < spends[0]["id"]
+    assert account["unsettled_since"] is not None
+    assert [x["remaining"] for x in ledger.lots(user)] == [10]
+    ledger.settle(user)
+    account = ledger.account(user)
+    assert (account["settled_through"], account["unsettled_since"]) == (spends[1]["id"], None)
+    assert [x["remaining"] for x in ledger.lots(user)] == [7]
+    seals = ledger.rows(
+        "select number, through_id, entries from credits.ledger_seals where account_id = %s order by number",
+        account["id"],
+    )
+    assert seals[-1]["through_id"] == spends[1]["id"]
+    assert sum(seal["entries"] for seal in seals) == 3
+    # With nothing new, nothing is written.
+    ledger.settle(user)
+    assert len(seals) == ledger.value(
+        "select count(*) from credits.ledger_seals where account_id = %s", account["id"]
+    )
+
+
+def test_daily_usage_is_rolled_up(own_ledger: Ledger) -> None:
+    ledger, user = own_ledger, buyer(own_ledger, 100)
+    spent = ledger.as_user(user, "consume_credits", operation="one", quantity=5)
+    hold = ledger.as_user(user, "hold_credits", operation="one", quantity=5)
+    ledger.as_service("capture_hold", hold_id=hold["id"], quantity=2)
+    ledger.settle(user)
+    ledger.pass_time(timedelta(days=1))
+    ledger.as_service("refund", transaction_id=spent["id"], amount=4)
+    ledger.as_user(user, "consume_credits", operation="fraction", quantity=4)
+    ledger.settle(user)
+    usage = ledger.rows(
+        "select day::text, operation, transactions, quantity, spent, refunded "
+        "from credits.daily_usage order by 1, 2"
+    )
+    assert [list(row.values()) for row in usage] == [
+        ["2100-01-01", "one", 2, 7, 7, 0],
+        ["2100-01-02", "fraction", 1, 4, 2, 0],
+        ["2100-01-02", "one", 0, 0, 0, 4],
+    ]

@@ -1,0 +1,198 @@
+"""verify_ledger finds what someone with all rights changed behind the ledger's back."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from tests.conftest import Database
+from tests.ledger.direct import Ledger, Refused
+from tests.ledger.test_hold import lot
+from tests.ledger.test_pricing import DAY
+
+
+@pytest.fixture(scope="module")
+def lived(module_db: Database) -> Iterator[Ledger]:
+    """A ledger with some of everything: sealed and unsealed rows, open and closed holds. On a superuser's
+    connection; what a test does to it is undone.
+    """
+    with Ledger(psycopg.connect(module_db.url, autocommit=True)) as ledger:
+        live(ledger)
+    with Ledger(psycopg.connect(module_db.admin_url, autocommit=True)) as ledger:
+        ledger.rows("set search_path = ''")
+        yield ledger
+
+
+def live(ledger: Ledger) -> None:
+    """Two users' histories."""
+    for _ in range(2):
+        user = ledger.sign_up()
+        lot(ledger, user, 30, DAY)
+        ledger.as_service("grant_credits", user_id=user, amount=20, source="purchase")
+        spent = ledger.as_user(user, "consume_credits", operation="one", quantity=5, metadata={"prompt": 1})
+        holds = [ledger.as_user(user, "hold_credits", operation="one", quantity=3) for _ in range(2)]
+        ledger.as_service("capture_hold", hold_id=holds[0]["id"], quantity=2)
+        ledger.as_service("refund", transaction_id=spent["id"], amount=2)
+        # An id that no row has, as a transaction that was undone leaves it.
+        ledger.value("select nextval(pg_get_serial_sequence('public.credit_transactions', 'id'))")
+        ledger.claw_back(user, 4)
+        ledger.settle(user)
+        for quantity in (1, 2, 3):
+            ledger.as_user(
+                user, "consume_credits", operation="one", quantity=quantity, metadata={"n": quantity}
+            )
+    assert ledger.broken() == []
+
+
+ENTRIES = "public.credit_transactions"
+SEALED = f"(select id from {ENTRIES} where kind = 'spend' order by id limit 1)"
+UNSEALED = f"(select id from {ENTRIES} where kind = 'spend' order by id desc limit 1 offset 1)"
+LAST = f"(select max(id) from {ENTRIES})"
+FIRST = f"(select min(id) from {ENTRIES})"
+GAP = f"(select min(g) from generate_series(1, 99) g where g not in (select id from {ENTRIES}))"
+COPIED = (
+    "account_id, kind, amount, operation, quantity, unit_price, price_version, actor, metadata, created_at"
+)
+SUM, CHAIN, SEAL = (
+    "balance is the sum of the ledger",
+    "each balance_after follows from the one before",
+    "each seal matches its ledger rows",
+)
+TOTALS = "lifetime totals are the sums of the ledger"
+
+TAMPERINGS = [
+    (
+        "sealed amount",
+        f"update {ENTRIES} set amount = amount - 5, quantity = 10 where id = {SEALED}",
+        {SUM, CHAIN, SEAL},
+    ),
+    (
+        "unsealed amount",
+        f"update {ENTRIES} set amount = amount - 1, quantity = quantity + 1 where id = {UNSEALED}",
+        {SUM, CHAIN},
+    ),
+    ("sealed metadata", f"update {ENTRIES} set metadata = '{{}}' where id = {SEALED}", {SEAL}),
+    (
+        "sealed time",
+        f"update {ENTRIES} set created_at = created_at - interval '1 day' where id = {SEALED}",
+        {SEAL},
+    ),
+    ("sealed actor", f"update {ENTRIES} set actor = 'someone' where id = {SEALED}", {SEAL}),
+    ("first row deleted", f"delete from {ENTRIES} where id = {FIRST}", {SUM, CHAIN, SEAL}),
+    ("middle row deleted", f"delete from {ENTRIES} where id = {SEALED}", {SUM, CHAIN, SEAL}),
+    ("unsealed row deleted", f"delete from {ENTRIES} where id = {UNSEALED}", {SUM, CHAIN}),
+    ("last row deleted", f"delete from {ENTRIES} where id = {LAST}", {SUM, TOTALS}),
+    (
+        "row inserted at the end",
+        f"insert into {ENTRIES} ({COPIED}, balance_after) "
+        f"select {COPIED}, balance_after + amount from {ENTRIES} where id = {LAST}",
+        {SUM, TOTALS},
+    ),
+    (
+        "row inserted among the sealed",
+        f"insert into {ENTRIES} (id, {COPIED}, balance_after) overriding system value "
+        f"select {GAP}, {COPIED}, balance_after from {ENTRIES} "
+        f"where id = (select id - 2 from {ENTRIES} where kind = 'clawback' order by id limit 1)",
+        {SUM, CHAIN, SEAL},
+    ),
+    ("balance", "update public.credit_accounts set balance = balance + 100", {SUM}),
+    ("held", "update public.credit_accounts set held = held - 1", {"held is the sum of the open holds"}),
+    ("lifetime total", "update public.credit_accounts set lifetime_spent = lifetime_spent - 1", {TOTALS}),
+    (
+        "balance and the row that says so",
+        f"update {ENTRIES} set balance_after = balance_after + 7, amount = amount + 7 where id = {FIRST};"
+        "update public.credit_accounts set balance = balance + 7",
+        {CHAIN, SEAL, TOTALS},
+    ),
+    (
+        "lot's remaining",
+        "update credits.credit_grants set remaining = remaining - 1 where remaining > 0",
+        {"what remains of a lot is its amount less its allocations"},
+    ),
+    (
+        "lot's amount",
+        "update credits.credit_grants set amount = amount + 1, remaining = remaining + 1",
+        {"each transaction has the lots that it should have", "lots less unpaid debits are the balance"},
+    ),
+    (
+        "lot deleted",
+        "delete from credits.credit_grants where id = (select max(id) from credits.credit_grants)",
+        {"lots less unpaid debits are the balance"},
+    ),
+    (
+        "allocation's amount",
+        "update credits.credit_allocations set amount = amount + 1",
+        {"what remains of a lot is its amount less its allocations"},
+    ),
+    (
+        "allocation deleted",
+        "delete from credits.credit_allocations",
+        {"what remains of a lot is its amount less its allocations"},
+    ),
+    (
+        "hold's amount",
+        "update public.credit_holds set amount = amount + 1, quantity = quantity + 1 where status = 'held'",
+        {"held is the sum of the open holds"},
+    ),
+    (
+        "hold reopened",
+        "update public.credit_holds set status = 'held', closed_at = null, transaction_id = null "
+        "where status = 'captured'",
+        {"held is the sum of the open holds", "a captured hold has one capture, within what was held"},
+    ),
+    ("seal's hash", "update credits.ledger_seals set hash = sha256(hash)", {SEAL}),
+    ("seal's count", "update credits.ledger_seals set entries = entries + 1 where number = 2", {SEAL}),
+    (
+        "last seal deleted",
+        "delete from credits.ledger_seals s where number = (select max(number) from credits.ledger_seals)",
+        {"the account is settled through its last seal"},
+    ),
+    ("first seal deleted", "delete from credits.ledger_seals where number = 1", {SEAL}),
+    (
+        "expiry hidden",
+        "update public.credit_accounts set next_expiry = null",
+        {"next_expiry is not later than what expires next"},
+    ),
+    (
+        "maintenance kept away",
+        "update public.credit_accounts set unsettled_since = null",
+        {"maintenance knows of every unsettled account"},
+    ),
+    ("account deleted", "delete from public.credit_accounts", {"every ledger row has an account"}),
+]
+
+
+@pytest.mark.parametrize(("statement", "finds"), [x[1:] for x in TAMPERINGS], ids=[x[0] for x in TAMPERINGS])
+def test_tampering_is_found(lived: Ledger, statement: str, finds: set[str]) -> None:
+    with lived.connection.transaction(force_rollback=True):
+        lived.rows("set local session_replication_role = replica")
+        for one in statement.split(";"):
+            assert lived.connection.execute(one.encode()).rowcount > 0
+        assert finds <= set(lived.broken())
+    assert lived.broken() == []
+
+
+def test_each_users_own_check_finds_theirs_only(lived: Ledger) -> None:
+    users = [str(row["user_id"]) for row in lived.rows("select user_id from public.credit_accounts")]
+    with lived.connection.transaction(force_rollback=True):
+        lived.rows("set local session_replication_role = replica")
+        lived.rows("update public.credit_accounts set balance = balance + 1 where user_id = %s", users[0])
+        assert lived.broken(users[0])
+        assert lived.broken(users[1]) == []
+
+
+@pytest.mark.parametrize(
+    "table", ["public.credit_transactions", "credits.credit_allocations", "credits.ledger_seals"]
+)
+def test_append_only_tables_refuse_even_their_owner(lived: Ledger, table: str) -> None:
+    for attempt in (
+        f"delete from {table}",
+        f"truncate {table} cascade",
+        f"update {table} set account_id = account_id",
+    ):
+        if "allocations" in table:
+            attempt = attempt.replace("account_id = account_id", "amount = amount")
+        with pytest.raises(Refused) as caught:
+            lived.rows(attempt)
+        assert caught.value.code == "PT403"
+        assert "append-only" in caught.value.message
