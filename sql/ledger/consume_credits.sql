@@ -11,6 +11,7 @@ as $$
 declare
   me uuid := credits.caller();
   price record;
+  account_id uuid;
   hash bytea;
   replayed record;
   account record;
@@ -23,7 +24,8 @@ begin
   if idempotency_key is not null then
     perform credits.refuse_reserved_key(idempotency_key);
     hash := credits.request_hash('consume_credits', operation, quantity::text, metadata::text);
-    replayed := credits.replayed(credits.open_account(me), idempotency_key, hash);
+    account_id := coalesce((select a.id from public.credit_accounts as a where a.user_id = me), credits.open_account(me));
+    replayed := credits.replayed(account_id, idempotency_key, hash);
     if replayed.transaction_id is not null then
       select * into entry from public.credit_transactions as t where t.id = replayed.transaction_id;
       return entry;
@@ -40,13 +42,14 @@ begin
     update public.credit_accounts as a
     set
       balance = a.balance - price.credits,
+      available = a.available - price.credits,
       lifetime_spent = a.lifetime_spent + price.credits,
       unsettled_since = coalesce(a.unsettled_since, credits.now()),
       -- The moment of the spend, which the condition below has found to be before the next expiry.
       updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
     where
       a.user_id = me
-      and a.balance - a.held >= price.credits
+      and a.available >= price.credits
       and a.frozen_at is null
       and (a.next_expiry is null or a.next_expiry > credits.now())
     returning a.id, a.balance, a.updated_at into account;

@@ -1,7 +1,9 @@
 create table credits.credit_allocations (
   id bigint generated always as identity,
-  transaction_id bigint not null references public.credit_transactions (id),
-  grant_id bigint not null references credits.credit_grants (id),
+  -- No foreign keys: they would double the time of a settlement, and nothing that they point to is ever deleted.
+  -- verify_ledger looks for allocations that belong to nothing.
+  transaction_id bigint not null,
+  grant_id bigint not null,
   amount bigint not null,
   constraint credit_allocations_pkey primary key (transaction_id, id),
   constraint amount_must_not_be_0 check (amount <> 0)

@@ -18,6 +18,7 @@ begin
   update public.credit_accounts as a
   set
     held = a.held - freed,
+    available = greatest(0, a.balance - (a.held - freed)),
     lapsed = 0,
     updated_at = moment
   where a.id = expire_due.account_id and (freed > 0 or a.lapsed > 0);
@@ -48,7 +49,6 @@ begin
       from credits.credit_grants as g
       where g.account_id = a.id and g.remaining > 0 and g.expires_at <= moment
     ),
-    overdraft = least(a.overdraft, greatest(0, a.held - a.balance)),
     next_expiry = credits.next_expiry(a.id, moment),
     updated_at = moment
   where a.id = expire_due.account_id;

@@ -28,11 +28,6 @@ begin
       'PT400', 'source must be purchase, subscription, bonus, referral, promo or refund.',
       jsonb_build_object('source', left(source, 100)), 'It says where the credits come from.'
     );
-  elsif not coalesce(isfinite(expires_at) and expires_at > credits.now(), true) then
-    perform credits.fail(
-      'PT400', 'expires_at must be in the future.', jsonb_build_object('expires_at', expires_at),
-      'Leave it out for credits that never expire.'
-    );
   elsif priority not between 0 and 100 then
     perform credits.fail(
       'PT400', 'priority must be from 0 (burns first) to 100.', jsonb_build_object('priority', priority),
@@ -53,6 +48,13 @@ begin
     request_hash => case when idempotency_key is not null then coalesce(request_hash, credits.request_hash(idempotency_key)) end,
     metadata => metadata
   );
+  -- Only now is the moment of the grant known: it may have waited for the account's lock.
+  if not coalesce(isfinite(expires_at) and expires_at > entry.created_at, true) then
+    perform credits.fail(
+      'PT400', 'expires_at must be in the future.', jsonb_build_object('expires_at', expires_at),
+      'Leave it out for credits that never expire.'
+    );
+  end if;
   perform credits.add_lot(entry, amount, source, expires_at, priority);
   perform credits.pay_debt(account_id);
   return entry;

@@ -14,6 +14,7 @@ declare
   settings credits.billing_settings;
   lifetime interval;
   price record;
+  account_id uuid;
   hash bytea;
   replayed record;
   account record;
@@ -32,7 +33,8 @@ begin
   if idempotency_key is not null then
     perform credits.refuse_reserved_key(idempotency_key);
     hash := credits.request_hash('hold_credits', operation, quantity::text, ttl::text, metadata::text);
-    replayed := credits.replayed(credits.open_account(me), idempotency_key, hash);
+    account_id := coalesce((select a.id from public.credit_accounts as a where a.user_id = me), credits.open_account(me));
+    replayed := credits.replayed(account_id, idempotency_key, hash);
     if replayed.hold_id is not null then
       select * into hold from public.credit_holds as h where h.id = replayed.hold_id;
       return hold;
@@ -48,11 +50,12 @@ begin
     update public.credit_accounts as a
     set
       held = a.held + price.credits,
+      available = a.available - price.credits,
       next_expiry = least(a.next_expiry, credits.now() + lifetime),
       updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
     where
       a.user_id = me
-      and a.balance - a.held >= price.credits
+      and a.available >= price.credits
       and a.frozen_at is null
       and (a.next_expiry is null or a.next_expiry > credits.now())
     returning a.id, a.updated_at, a.next_expiry, a.updated_at + lifetime as expires_at into account;

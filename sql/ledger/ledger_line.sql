@@ -1,8 +1,8 @@
 create function credits.ledger_line(entry public.credit_transactions) returns text
 language sql
-immutable
+stable
 as $$
-  select jsonb_build_array(
+  select row(
     entry.id, entry.account_id, entry.kind, entry.amount, entry.balance_after, entry.operation, entry.quantity,
     entry.unit_price, entry.price_version, entry.hold_id, entry.related_id, entry.actor, entry.idempotency_key,
     encode(entry.request_hash, 'hex'), entry.metadata, extract(epoch from entry.created_at)

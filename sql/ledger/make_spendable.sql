@@ -18,7 +18,7 @@ begin
     perform credits.fail(
       'PT403', 'The account is frozen.', jsonb_build_object('frozen_at', account.frozen_at), 'Ask the app''s support.'
     );
-  elsif account.balance - account.held < required then
+  elsif account.available < required then
     perform credits.fail(
       'PT402', 'Not enough credits.',
       jsonb_build_object(

@@ -24,12 +24,7 @@ begin
     lifetime_refunded = a.lifetime_refunded + case when post_entry.kind = 'refund' then post_entry.amount else 0 end,
     lifetime_expired = a.lifetime_expired - case when post_entry.kind = 'expiry' then post_entry.amount else 0 end,
     lifetime_clawed_back = a.lifetime_clawed_back - case when post_entry.kind = 'clawback' then post_entry.amount else 0 end,
-    overdraft = case
-      when post_entry.kind = 'clawback' then greatest(a.overdraft, a.held - (a.balance + post_entry.amount))
-      -- expire_due lowers it once, when all that is due is written off.
-      when post_entry.kind = 'expiry' then a.overdraft
-      else least(a.overdraft, greatest(0, a.held - (a.balance + post_entry.amount)))
-    end,
+    available = greatest(0, a.balance + post_entry.amount - a.held),
     unsettled_since = coalesce(a.unsettled_since, credits.now()),
     -- The account was settled before, so nothing has expired yet that this row could see as alive.
     updated_at = coalesce(post_entry.moment, least(credits.now(), a.next_expiry - interval '1 microsecond'))

@@ -23,11 +23,7 @@ begin
   update public.credit_accounts as a
   set
     held = a.held - hold.amount,
-    -- While anything has lapsed, the settlement below tells how much of it goes with the hold.
-    overdraft = case
-      when a.lapsed > 0 then a.overdraft
-      else least(a.overdraft, greatest(0, a.held - hold.amount - a.balance))
-    end,
+    available = greatest(0, a.balance - (a.held - hold.amount)),
     updated_at = credits.now()
   where a.id = hold.account_id
   returning a.lapsed into lapsed;

@@ -20,14 +20,13 @@ begin
   -- One session at a time goes past here with this key; the next one sees what this one has committed.
   perform pg_advisory_xact_lock(hashtextextended(idempotency_key, hashtextextended(account_id::text, 0)));
 
-  select t.id, t.request_hash into transaction_id, first_hash
+  select t.id, null, t.request_hash into transaction_id, hold_id, first_hash
   from public.credit_transactions as t
-  where t.account_id = replayed.account_id and t.idempotency_key = replayed.idempotency_key;
-  if not found then
-    select h.id, h.request_hash into hold_id, first_hash
-    from public.credit_holds as h
-    where h.account_id = replayed.account_id and h.idempotency_key = replayed.idempotency_key;
-  end if;
+  where t.account_id = replayed.account_id and t.idempotency_key = replayed.idempotency_key
+  union all
+  select null, h.id, h.request_hash
+  from public.credit_holds as h
+  where h.account_id = replayed.account_id and h.idempotency_key = replayed.idempotency_key;
   if first_hash <> request_hash then
     perform credits.fail(
       'PT409', 'This idempotency_key was used for another request.',

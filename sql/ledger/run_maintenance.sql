@@ -7,43 +7,44 @@ set search_path = ''
 as $$
 declare
   moment timestamptz := credits.now();
+  waiting uuid[];
   overdue uuid;
-  candidate record;
-  seen integer := 0;
+  candidate uuid;
   settled integer := 0;
 begin
+  -- No index serves this: what it would hold changes with the spends, and each would pay for it.
+  select
+    array_agg(due.id),
+    (array_agg(due.id order by due.since) filter (where due.since < moment - settle_after - interval '1 minute'))[1]
+  into waiting, overdue
+  from (
+    select a.id, least(a.unsettled_since, a.next_expiry) as since
+    from public.credit_accounts as a
+    where a.next_expiry <= moment or a.unsettled_since <= moment - settle_after
+    order by since
+    limit batch
+  ) as due;
+
   -- An account that is spent from without a pause is never free when SKIP LOCKED looks. Wait for one such account,
   -- while this transaction holds no other lock that it could be waited for.
-  select a.id into overdue
-  from public.credit_accounts as a
-  where a.unsettled_since < moment - settle_after - interval '1 minute' or a.next_expiry < moment - interval '1 minute'
-  order by least(a.unsettled_since, a.next_expiry)
-  limit 1;
-  if found then
+  if overdue is not null then
     perform credits.lock_account(overdue);
     settled := 1;
   end if;
 
-  for candidate in
-    select a.id
-    from public.credit_accounts as a
-    where a.next_expiry <= moment or a.unsettled_since <= moment - settle_after
-    order by a.id
-    limit batch
-  loop
-    seen := seen + 1;
+  foreach candidate in array coalesce(waiting, '{}') loop
     perform from public.credit_accounts as a
     where
-      a.id = candidate.id
+      a.id = candidate
       and (a.next_expiry <= moment or a.unsettled_since <= moment - settle_after)
     for no key update skip locked;
     if found then
-      perform credits.settle_account(candidate.id);
+      perform credits.settle_account(candidate);
       settled := settled + 1;
     end if;
   end loop;
 
-  return jsonb_build_object('settled', settled, 'more', seen = batch and settled > 0);
+  return jsonb_build_object('settled', settled, 'more', cardinality(waiting) = batch and settled > 0);
 end
 $$;
 

@@ -95,6 +95,35 @@ as $$
   from entries as e
   where e.balance_after <> e.balance_before + e.amount
   union all
+  select
+    e.account_id,
+    'grants and refunds add, all else takes, and a spend costs its price',
+    jsonb_build_object(
+      'transaction_id', e.id, 'kind', e.kind, 'amount', e.amount, 'unit_price', e.unit_price, 'quantity', e.quantity
+    )
+  from entries as e
+  where
+    e.amount = 0
+    or (e.amount > 0) <> (e.kind in ('grant', 'refund'))
+    or (e.kind in ('spend', 'capture')) <> coalesce(e.amount = -ceil(e.unit_price * e.quantity), false)
+    or (e.kind = 'capture') <> (e.hold_id is not null)
+    or e.kind = 'refund' and e.related_id is null
+    or (e.idempotency_key is null) <> (e.request_hash is null)
+  union all
+  select
+    e.account_id,
+    'only clawbacks, and captures after one, take a balance below zero',
+    jsonb_build_object('transaction_id', e.id, 'kind', e.kind, 'after', e.balance_after)
+  from entries as e
+  where e.balance_after < least(0, e.balance_before) and e.kind not in ('clawback', 'capture')
+  union all
+  select
+    a.id,
+    'available is the balance less what is held, and not below zero',
+    jsonb_build_object('balance', a.balance, 'held', a.held, 'available', a.available)
+  from accounts as a
+  where a.available <> greatest(0, a.balance - a.held)
+  union all
   select e.account_id, 'every ledger row has an account', jsonb_build_object('transaction_id', e.id)
   from entries as e
   where not exists (select from public.credit_accounts as a where a.id = e.account_id)
@@ -178,13 +207,19 @@ as $$
   where t.id is null or t.account_id <> l.account_id or t.kind not in ('grant', 'refund')
   union all
   select
-    l.account_id,
+    coalesce(l.account_id, t.account_id),
     'an allocation joins a lot and a ledger row of one account',
     jsonb_build_object('grant_id', x.grant_id, 'transaction_id', x.transaction_id)
   from credits.credit_allocations as x
-  inner join lots as l on x.grant_id = l.id
+  left join credits.credit_grants as l on x.grant_id = l.id
   left join public.credit_transactions as t on x.transaction_id = t.id
-  where t.account_id is distinct from l.account_id
+  where
+    (t.account_id is distinct from l.account_id or t.id is null)
+    and (
+      verify_ledger.user_id is null
+      or l.account_id in (select a.id from accounts as a)
+      or t.account_id in (select a.id from accounts as a)
+    )
   union all
   select
     e.account_id,
