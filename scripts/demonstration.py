@@ -103,7 +103,9 @@ class Demo:
         """Ann asks what an image costs."""
         quote = self._rpc(self.ann, "quote_credits", operation="dalle3_image", quantity=2)
         expect(quote["credits"] == 20 and quote["affordable"], f"the quote is {quote}")
-        return f"2 x dalle3_image: {quote['credits']} credits, affordable with {quote['available']} available."
+        return (
+            f"2 x dalle3_image: {quote['credits']} credits, affordable with {quote['available']} available."
+        )
 
     def consume(self) -> str:
         """Ann spends with her own token, with an idempotency key."""
@@ -111,7 +113,8 @@ class Demo:
             self.ann, "consume_credits", operation="dalle3_image", quantity=2, idempotency_key="picture-1"
         )
         expect(self.spend["amount"] == -20 and self.spend["balance_after"] == 40, f"the row is {self.spend}")
-        return f"Ledger row {self.spend['id']}: {self.spend['amount']} credits, balance {self.spend['balance_after']}."
+        row = self.spend
+        return f"Ledger row {row['id']}: {row['amount']} credits, balance {row['balance_after']}."
 
     def repeat(self) -> str:
         """The same call again, as after a lost answer."""
@@ -121,9 +124,14 @@ class Demo:
         expect(again == self.spend, f"the repeat was answered with {again}")
         expect(self._credits(self.ann)["balance"] == 40, "the repeat was charged")
         other = refused(
-            lambda: self._rpc(self.ann, "consume_credits", operation="image_edit", idempotency_key="picture-1"), "PT409"
+            lambda: self._rpc(
+                self.ann, "consume_credits", operation="image_edit", idempotency_key="picture-1"
+            ),
+            "PT409",
         )
-        return f"The same row came back and nothing was charged. The key with another request: {other.message}"
+        return (
+            f"The same row came back and nothing was charged. The key with another request: {other.message}"
+        )
 
     def other_user(self) -> str:
         """Bob looks for what is Ann's."""
@@ -133,7 +141,8 @@ class Demo:
         seen = self.bob.table("credit_transactions").select("id").eq("id", self.spend["id"]).execute().data
         expect(seen == [], f"Bob sees {seen}")
         error = refused(
-            lambda: self._rpc(self.bob, "grant_credits", user_id=self.ann_id, amount=1, source="promo"), "42501"
+            lambda: self._rpc(self.bob, "grant_credits", user_id=self.ann_id, amount=1, source="promo"),
+            "42501",
         )
         return f"He sees his own rows only, and cannot grant himself anything: {error.message}."
 
@@ -152,13 +161,19 @@ class Demo:
         expect((during["balance"], during["available"]) == (40, 20), f"during the hold: {during}")
         row = self._rpc(self.operator, "capture_hold", hold_id=hold["id"], quantity=3)
         after = self._credits(self.ann)
-        expect((row["amount"], after["available"], after["held"]) == (-15, 25, 0), f"after the capture: {after}")
-        return f"{hold['amount']} credits held for 4; 3 were delivered: {row['amount']}, and the rest is free again."
+        expect(
+            (row["amount"], after["available"], after["held"]) == (-15, 25, 0), f"after the capture: {after}"
+        )
+        return f"{hold['amount']} credits held for 4; 3 were delivered: {row['amount']}, the rest is free."
 
     def refund(self) -> str:
         """The operator refunds the image."""
         row = self._rpc(
-            self.operator, "refund", transaction_id=self.spend["id"], reason="blurred", idempotency_key="ticket-7"
+            self.operator,
+            "refund",
+            transaction_id=self.spend["id"],
+            reason="blurred",
+            idempotency_key="ticket-7",
         )
         expect(row["amount"] == 20 and row["balance_after"] == 45, f"the row is {row}")
         error = refused(lambda: self._rpc(self.operator, "refund", transaction_id=self.spend["id"]), "PT409")
@@ -179,10 +194,12 @@ class Demo:
         expect(len(changed) == 1, f"the history has {changed}")
         quote = self._rpc(self.ann, "quote_credits", operation="dalle3_image")
         expect(quote["credits"] == 13, f"the quote is {quote}")
-        (past,) = self.ann.table("credit_transactions").select("amount").eq("id", self.spend["id"]).execute().data
+        (past,) = (
+            self.ann.table("credit_transactions").select("amount").eq("id", self.spend["id"]).execute().data
+        )
         expect(past == {"amount": -20}, f"the past became {past}")
         old, new, who = changed[0]
-        return f"{old} -> {new} by {who}. One image is now quoted at {quote['credits']}; the past stands at 10 each."
+        return f"{old} -> {new} by {who}. One image is now quoted at {quote['credits']}; the past stands."
 
     def history(self) -> str:
         """Ann's history, as a table and as CSV."""
@@ -193,10 +210,13 @@ class Demo:
         lines = list(csv.DictReader(io.StringIO(text)))
         kinds = [line["kind"] for line in lines]
         expect(kinds == ["grant", "grant", "spend", "capture", "refund"], f"the history is {kinds}")
-        expect([str(row["amount"]) for row in rows] == [line["amount"] for line in lines], "table and CSV differ")  # type: ignore[index, call-overload]
+        amounts = [str(row["amount"]) for row in rows if isinstance(row, dict)]
+        expect(amounts == [line["amount"] for line in lines], "table and CSV differ")
         table = [columns.split(",")] + [[line[name] for name in columns.split(",")] for line in lines]
         widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-        shown = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
+        shown = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table
+        ]
         return "\n".join([*shown, "", "As CSV:", *text.strip().splitlines()])
 
     def verify(self) -> str:
@@ -254,10 +274,12 @@ def main() -> int:
     """Exit status 0 only if every step was as it should be."""
     parser = argparse.ArgumentParser(
         prog="scripts/demo",
-        description="Starts a stack of its own, walks the main job from sign-up to refund, and removes the stack.",
+        description="Starts a stack of its own, walks from sign-up to refund, and removes the stack.",
     )
     parser.add_argument(
-        "--port", type=int, help=f"port of the API; the database is on the next (default: free, from {FIRST_PORT} on)"
+        "--port",
+        type=int,
+        help=f"port of the API; the database is on the next (default: free, from {FIRST_PORT} on)",
     )
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, interrupted)

@@ -38,7 +38,9 @@ def test_a_step_that_goes_wrong_ends_it_with_status_1(
 
 def test_a_taken_port_is_one_sentence(stack: Stack) -> None:
     port = stack.status().api_url.rsplit(":", 1)[1]
-    done = subprocess.run([ROOT / "scripts" / "demo", "--port", port], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [ROOT / "scripts" / "demo", "--port", port], capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 1
     assert re.fullmatch(rf"scripts/demo: .*{port}.*\n", done.stderr)
     assert gone()

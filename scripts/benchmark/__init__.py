@@ -1,0 +1,11 @@
+"""What scripts/bench runs: the ledger's speed as ratios to a bare-minimum peer, measured in the same run.
+
+cli.py         arguments, the table, the JSON file
+measures.py    what is compared with what: one class a measure
+runner.py      alternates peer and ours, makes ratios of the pairs
+server.py      the benchmark's own stack: databases, pgbench, CPU time and WAL
+http_load.py   the load generator for PostgREST, a process of its own
+machine.py     what the figures were measured on
+sql/           the peers, and how the tables are filled
+pgbench/       the transactions that pgbench runs
+"""

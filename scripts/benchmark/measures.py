@@ -1,0 +1,542 @@
+"""What is compared with what."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+from urllib.parse import urlsplit
+
+import jwt
+import psycopg
+
+from .runner import Measure, Options, progress
+from .server import MAIN, Sample, Server
+
+CLIENTS = 16
+HTTP_CONNECTIONS = 32
+
+
+def users_of_main(server: Server, options: Options) -> int:
+    """Fill the database that PostgREST serves, once: users with a billion credits each, and the peers."""
+    accounts = options.size(10_000, 20)
+    with server.connect() as admin:
+        done = admin.execute("select to_regnamespace('peer') is not null").fetchone()
+    if not (done and done[0]):
+        progress(f"{accounts:,} users sign up and get their credits ...")
+        server.run_sql(MAIN, "peer", role="postgres")
+        server.run_sql(MAIN, "accounts", role="postgres", accounts=accounts)
+        with server.connect() as admin:
+            admin.execute("select credits.run_maintenance(batch => 1000000)")
+        server.settle_down(MAIN)
+    return accounts
+
+
+class PgbenchPair(Measure):
+    """Two pgbench scripts on the main database, 16 clients."""
+
+    goal: ClassVar[float | None] = 0.80
+    peer = "bare minimum"
+    script: ClassVar[str] = "consume"
+
+    def prepare(self) -> None:
+        """See Measure."""
+        self.accounts = self._accounts()
+        self.server.settle_down(MAIN)
+        # Once over the accounts, so that the page images which follow a checkpoint are written.
+        self.run_peer()
+        self.run_ours()
+
+    def _accounts(self) -> int:
+        return users_of_main(self.server, self.options)
+
+    def _run(self, script: str) -> Sample:
+        run = self.server.pgbench(
+            MAIN, script, clients=CLIENTS, seconds=self.options.seconds, accounts=self.accounts
+        )
+        return Sample(run.tps, run.cpu_us, run.wal_bytes)
+
+    def run_ours(self) -> Sample:
+        """See Measure."""
+        return self._run(self.script)
+
+    def run_peer(self) -> Sample:
+        """See Measure."""
+        return self._run(f"{self.script}_peer")
+
+    def finish(self) -> None:
+        """See Measure."""
+        verify(self.server, MAIN)
+
+
+def verify(server: Server, database: str) -> None:
+    """A fast ledger that is wrong is worth nothing."""
+    with server.connect(database) as admin:
+        broken = admin.execute("select * from public.verify_ledger() limit 3").fetchall()
+    if broken:
+        raise RuntimeError(f"verify_ledger found: {broken}")
+
+
+class Consume(PgbenchPair):
+    """The plain spend."""
+
+    name = "consume"
+    title = "consume_credits, 10,000 accounts, 16 clients"
+
+
+class ConsumeWithKey(PgbenchPair):
+    """A spend with a key that is new each time."""
+
+    name = "consume_key"
+    title = "the same with an idempotency key"
+    peer = "bare minimum, unique index on the key"
+    script = "consume_key"
+
+
+class HotAccount(PgbenchPair):
+    """Sixteen clients spend from one account."""
+
+    name = "hot"
+    title = "one hot account, 16 clients"
+    peer = "bare minimum, one row"
+
+    def _accounts(self) -> int:
+        users_of_main(self.server, self.options)
+        return 1
+
+
+class ConsumeUnderMaintenance(PgbenchPair):
+    """The plain spend while its settlement goes on beside it."""
+
+    name = "maintenance"
+    title = "consume_credits while maintenance settles every second"
+    goal = None
+
+    def run_ours(self) -> Sample:
+        """See Measure."""
+        with Maintenance(self.server) as maintenance:
+            sample = super().run_ours()
+        # The CPU time of maintenance is in it: it is work that the spends left.
+        if not self.notes:
+            self.notes.append(
+                "Maintenance settles what is older than 1 s, where production waits 30 s; "
+                "its CPU time counts."
+            )
+        if maintenance.error:
+            raise maintenance.error
+        return sample
+
+
+class Maintenance:
+    """Runs credits.run_maintenance() every second in a thread."""
+
+    def __init__(self, server: Server) -> None:
+        self._url = server.stack.database_url(MAIN)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop)
+        self.error: Exception | None = None
+
+    def __enter__(self) -> "Maintenance":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _loop(self) -> None:
+        try:
+            with psycopg.connect(self._url, autocommit=True) as connection:
+                while not self._stop.wait(1):
+                    more = True
+                    while more and not self._stop.is_set():
+                        row = connection.execute(
+                            "select (credits.run_maintenance(settle_after => '1 second') ->> 'more')::boolean"
+                        ).fetchone()
+                        more = bool(row and row[0])
+        except psycopg.Error as error:
+            self.error = error
+
+
+# -- through PostgREST --------------------------------------------------------------------------------
+
+
+class ThroughPostgrest(Measure):
+    """Two RPCs over HTTP with users' tokens."""
+
+    unit = "requests/s"
+
+    def prepare(self) -> None:
+        """See Measure."""
+        self.accounts = users_of_main(self.server, self.options)
+        # Only so many different tokens are needed to have PostgREST verify each.
+        self.users = min(self.accounts, 3200)
+        with self.server.connect() as admin:
+            rows = admin.execute(
+                "select n, md5('user ' || n)::uuid::text from generate_series(1, %s) as n", (self.users,)
+            ).fetchall()
+        self.ids = [str(row[1]) for row in rows]
+        expires = int(time.time()) + 24 * 3600
+        self.tokens = [
+            jwt.encode(
+                {
+                    "sub": user,
+                    "role": "authenticated",
+                    "aud": "authenticated",
+                    "exp": expires,
+                    "iat": int(time.time()),
+                },
+                self.server.jwt_secret,
+                algorithm="HS256",
+            )
+            for user in self.ids
+        ]
+        self.server.settle_down(MAIN)
+        self._wait_for_schema()
+        self.run_peer()
+        self.run_ours()
+
+    def _wait_for_schema(self) -> None:
+        """PostgREST hears of the peer's functions by a notification."""
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                self._load(self.server.postgrest_url, "bench_nothing", [{}], seconds=0.5)
+                return
+            except RuntimeError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+    def _load(
+        self,
+        base: str,
+        function: str,
+        bodies: Sequence[dict[str, object]],
+        seconds: float,
+        path: str = "/rpc/",
+    ) -> Sample:
+        """Call the function with the users' tokens and the bodies in turn; the value is requests a second."""
+        address = urlsplit(base)
+        texts = []
+        for number, token in enumerate(self.tokens):
+            body = json.dumps(bodies[number % len(bodies)])
+            texts.append(
+                f"POST {path}{function} HTTP/1.1\r\nHost: {address.netloc}\r\n"
+                f"apikey: {self.server.publishable_key}\r\n"
+                f"Authorization: Bearer {token}\r\nContent-Type: application/json\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n{body}"
+            )
+        warm_up = min(0.5, seconds / 5)
+        spec = {
+            "host": address.hostname,
+            "port": address.port,
+            "seconds": seconds,
+            "warm_up": warm_up,
+            "requests": [texts[i::HTTP_CONNECTIONS] or texts for i in range(HTTP_CONNECTIONS)],
+        }
+        with self.server.cost() as cost:
+            done = subprocess.run(
+                [sys.executable, "-m", "scripts.benchmark.http_load"],
+                input=json.dumps(spec),
+                capture_output=True,
+                text=True,
+                check=False,
+                cwd=self.server.stack.root,
+            )
+        if done.returncode:
+            raise RuntimeError(f"The load generator failed:\n{done.stderr}")
+        answer = json.loads(done.stdout)
+        if answer["failed"] or not answer["requests"]:
+            raise RuntimeError(
+                f"{answer['failed']} of {answer['requests']} calls of {function} failed: "
+                f"{answer['first_failure']}"
+            )
+        self.generator_share = answer["cpu_seconds"] / answer["seconds"]
+        # The backends also worked for the requests of the warm-up.
+        share = seconds / (seconds + warm_up)
+        calls = answer["requests"]
+        return Sample(
+            calls / answer["seconds"],
+            cost.cpu_seconds * share * 1e6 / calls if cost.cpu_seconds is not None else None,
+            cost.wal_bytes * share / calls,
+        )
+
+    @abstractmethod
+    def run_ours(self) -> Sample:
+        """See Measure."""
+
+    @abstractmethod
+    def run_peer(self) -> Sample:
+        """See Measure."""
+
+    def _consume(self) -> Sample:
+        return self._load(
+            self.server.postgrest_url,
+            "consume_credits",
+            [{"operation": "stable_diffusion"}],
+            self.options.seconds,
+        )
+
+    def _bare(self) -> Sample:
+        bodies = [
+            {"account": user, "cost": 3, "operation": "stable_diffusion", "quantity": 1} for user in self.ids
+        ]
+        return self._load(self.server.postgrest_url, "bench_consume", bodies, self.options.seconds)
+
+    def _nothing(self) -> Sample:
+        return self._load(self.server.postgrest_url, "bench_nothing", [{}], self.options.seconds)
+
+    def finish(self) -> None:
+        """See Measure."""
+        self.notes.append(f"The load generator used {self.generator_share:.0%} of one core.")
+        verify(self.server, MAIN)
+
+
+class Postgrest(ThroughPostgrest):
+    """The plain spend as a client makes it."""
+
+    name = "postgrest"
+    title = "consume_credits through PostgREST, 32 connections, users' JWTs"
+    peer = "bare minimum as an RPC, same path and tokens"
+    goal = 0.85
+
+    def run_ours(self) -> Sample:
+        """See Measure."""
+        return self._consume()
+
+    def run_peer(self) -> Sample:
+        """See Measure."""
+        return self._bare()
+
+
+class PostgrestNothing(ThroughPostgrest):
+    """How much of a request is PostgREST's own."""
+
+    name = "postgrest_nothing"
+    title = "consume_credits through PostgREST"
+    peer = "an RPC that does nothing"
+
+    def run_ours(self) -> Sample:
+        """See Measure."""
+        return self._consume()
+
+    def run_peer(self) -> Sample:
+        """See Measure."""
+        return self._nothing()
+
+
+class Gateway(ThroughPostgrest):
+    """What the development gateway adds."""
+
+    name = "gateway"
+    title = "consume_credits through the development gateway"
+    peer = "the same straight to PostgREST"
+
+    def run_ours(self) -> Sample:
+        """See Measure."""
+        return self._load(
+            self.server.api_url,
+            "consume_credits",
+            [{"operation": "stable_diffusion"}],
+            self.options.seconds,
+            path="/rest/v1/rpc/",
+        )
+
+    def run_peer(self) -> Sample:
+        """See Measure."""
+        return self._consume()
+
+
+# -- a large ledger -------------------------------------------------------------------------------------
+
+LARGE, SMALL = "bench_large", "bench_small"
+
+
+def ledgers(server: Server, options: Options) -> int:
+    """Make the two databases, once. Returns how many accounts each has."""
+    accounts, rows_each = options.size(100_000), 50
+    for database, active in ((SMALL, accounts // 100), (LARGE, accounts)):
+        with server.connect() as admin:
+            if admin.execute("select 1 from pg_database where datname = %s", (database,)).fetchone():
+                continue
+        progress(f"Filling {database}: {accounts:,} accounts, {active * rows_each:,} ledger rows ...")
+        server.create(database)
+        server.run_sql(database, "ledger", accounts=accounts, active=active, rows_each=rows_each)
+        server.settle_down(database)
+    return accounts
+
+
+class Ledgers(Measure):
+    """The same pgbench script on a ledger of 5 million rows and on one of 50,000."""
+
+    peer = "the same on 50,000 rows, as many accounts"
+    script: ClassVar[str]
+
+    def prepare(self) -> None:
+        """See Measure."""
+        self.accounts = self._accounts(ledgers(self.server, self.options))
+        with self.server.connect() as admin:
+            admin.execute("checkpoint")
+        self.run_peer()
+        self.run_ours()
+
+    def _accounts(self, total: int) -> int:
+        return total
+
+    @abstractmethod
+    def _run(self, database: str) -> Sample: ...
+
+    def run_ours(self) -> Sample:
+        """See Measure."""
+        return self._run(LARGE)
+
+    def run_peer(self) -> Sample:
+        """See Measure."""
+        return self._run(SMALL)
+
+
+class ConsumeLargeLedger(Ledgers):
+    """The plain spend where the ledger no longer fits into shared_buffers."""
+
+    name = "large"
+    title = "consume_credits, ledger of 5 million rows, 100,000 accounts"
+    goal = 0.90
+
+    def _run(self, database: str) -> Sample:
+        run = self.server.pgbench(
+            database, "consume", clients=CLIENTS, seconds=self.options.seconds, accounts=self.accounts
+        )
+        return Sample(run.tps, run.cpu_us, run.wal_bytes)
+
+
+class History(Ledgers):
+    """One user reads their history again and again."""
+
+    name = "history"
+    title = "newest 50 rows of one account, 5 million rows"
+    unit = "ms"
+    more_is_better = False
+    goal: ClassVar[float | None] = 1.2
+
+    def _accounts(self, total: int) -> int:
+        return 1
+
+    def _run(self, database: str) -> Sample:
+        run = self.server.pgbench(
+            database, "history", clients=1, seconds=self.options.seconds, accounts=self.accounts
+        )
+        return Sample(run.latency_ms, run.cpu_us)
+
+
+class HistoryOfAny(History):
+    """Many users read theirs, so that most of it comes from outside shared_buffers."""
+
+    name = "history_any"
+    title = "newest 50 rows of any of 1,000 accounts, 5 million rows"
+    goal = None
+
+    def _accounts(self, total: int) -> int:
+        # Those that have history in the small ledger, too.
+        return total // 100
+
+
+# -- settlement -----------------------------------------------------------------------------------------
+
+SETTLEMENT = "bench_settlement"
+
+
+class Settlement(Measure):
+    """Settles many rows of many accounts; the peer copies the same rows."""
+
+    name = "settlement"
+    title = "settlement of 100,000 rows over 1,000 accounts"
+    peer = "INSERT ... SELECT of the same rows, two indexes"
+    unit = "s"
+    more_is_better = False
+    goal = 6.0
+
+    def prepare(self) -> None:
+        """See Measure."""
+        self.accounts, self.rows_each = self.options.size(1000), 100
+        self.server.create(SETTLEMENT)
+        self.server.run_sql(SETTLEMENT, "copy", role="postgres")
+        with psycopg.connect(self.server.stack.database_url(SETTLEMENT)) as connection:
+            connection.execute(
+                "insert into auth.users (id) select gen_random_uuid() from generate_series(1, %s)",
+                (self.accounts,),
+            )
+            connection.execute(
+                "select count(public.grant_credits(u.id, 1000000, 'purchase')) from auth.users as u"
+            )
+            connection.execute("select credits.run_maintenance(batch => 1000000)")
+        self.settled = 0
+        self._more_rows()
+        self.run_peer()
+        self.run_ours()
+
+    def _more_rows(self) -> None:
+        self.server.run_sql(SETTLEMENT, "unsettled", rows_each=self.rows_each)
+        self.server.settle_down(SETTLEMENT)
+        self.unsettled = True
+
+    def run_ours(self) -> Sample:
+        """See Measure."""
+        if not self.unsettled:
+            self._more_rows()
+        self.unsettled = False
+        url = self.server.stack.database_url(SETTLEMENT)
+        with psycopg.connect(url, autocommit=True) as connection, self.server.cost() as cost:
+            began = time.perf_counter()
+            more = True
+            while more:
+                row = connection.execute("select (credits.run_maintenance() ->> 'more')::boolean").fetchone()
+                more = bool(row and row[0])
+            seconds = time.perf_counter() - began
+        return self._sample(seconds, cost.cpu_seconds, cost.wal_bytes)
+
+    def run_peer(self) -> Sample:
+        """See Measure."""
+        if not self.unsettled:
+            self._more_rows()
+        wanted = self.accounts * self.rows_each
+        with psycopg.connect(self.server.stack.database_url(SETTLEMENT), autocommit=True) as connection:
+            connection.execute("truncate peer.copied")
+            with self.server.cost() as cost:
+                began = time.perf_counter()
+                copied = connection.execute(
+                    "insert into peer.copied select t.* from public.credit_transactions as t "
+                    "order by t.id desc limit %s",
+                    (wanted,),
+                ).rowcount
+                seconds = time.perf_counter() - began
+        if copied != wanted:
+            raise RuntimeError(f"{copied} rows were copied, not {wanted}")
+        return self._sample(seconds, cost.cpu_seconds, cost.wal_bytes)
+
+    def _sample(self, seconds: float, cpu: float | None, wal: float) -> Sample:
+        rows = self.accounts * self.rows_each
+        return Sample(seconds, cpu * 1e6 / rows if cpu is not None else None, wal / rows)
+
+    def finish(self) -> None:
+        """See Measure."""
+        self.notes.append("CPU and WAL ratios: for one ledger row.")
+        verify(self.server, SETTLEMENT)
+
+
+MEASURES: tuple[type[Measure], ...] = (
+    Consume,
+    ConsumeWithKey,
+    HotAccount,
+    ConsumeUnderMaintenance,
+    Postgrest,
+    PostgrestNothing,
+    Gateway,
+    ConsumeLargeLedger,
+    History,
+    HistoryOfAny,
+    Settlement,
+)

@@ -1,0 +1,2 @@
+\set n random(1, :accounts)
+select set_config('request.jwt.claims', format('{"sub":"%s","role":"authenticated","aud":"authenticated","exp":9999999999}', md5('user ' || :n)::uuid), true) \; with pgrst_source as (select public.credit_transactions.* from public.credit_transactions order by public.credit_transactions.id desc limit 50 offset 0) select null::bigint as total_result_set, pg_catalog.count(_postgrest_t) as page_total, coalesce(json_agg(_postgrest_t), '[]') as body from (select * from pgrst_source) as _postgrest_t;
