@@ -1,0 +1,153 @@
+"""What the README shows is run here, as it stands there."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from supabase import Client
+from tests.conftest import Database, Env, User
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def block(language: str, containing: str) -> str:
+    """The one fenced block in that language with that text in it."""
+    found = [
+        text for text in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if containing in text
+    ]
+    assert len(found) == 1, f"the README has {len(found)} {language} blocks with {containing!r}"
+    return str(found[0])
+
+
+def environment(env: Env, **more: object) -> dict[str, str]:
+    addresses = {
+        "API_URL": env.api_url,
+        "DB_URL": env.db_url,
+        "PUBLISHABLE_KEY": env.publishable_key,
+        "SECRET_KEY": env.secret_key,
+    }
+    return {**os.environ, **addresses, **{name: str(value) for name, value in more.items()}}
+
+
+def test_supabase_js_snippet(env: Env) -> None:
+    folder = ROOT / ".stack"  # below the project, so that node finds node_modules
+    folder.mkdir(mode=0o700, exist_ok=True)
+    script = folder / f"readme-{os.getpid()}.mjs"
+    # What a browser and Node from 22 on have by themselves.
+    web_socket = "import ws from 'ws'\nglobalThis.WebSocket ??= ws\n"
+    script.write_text(web_socket + block("js", "createClient"))
+    try:
+        done = subprocess.run(
+            ["node", script], env=environment(env), capture_output=True, text=True, timeout=60
+        )
+    finally:
+        script.unlink()
+    assert done.returncode == 0, done.stderr
+    assert "-6 4" in done.stdout
+    assert "402 Not enough credits. { required: 50, available: 4, shortfall: 46 }" in done.stdout
+
+
+def test_supabase_py_snippet(env: Env) -> None:
+    code = block("python", "create_client")
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(env), capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert first.startswith("10 {") and first.endswith("[]")
+    assert " 5 " in second
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_operator_commands(env: Env, user: Callable[..., User]) -> None:
+    ann = user()
+
+    def rpc(name: str, **arguments: object) -> Any:
+        return ann.client.rpc(name, arguments).execute().data
+
+    spend = rpc("consume_credits", operation="stable_diffusion")
+    holds = [rpc("hold_credits", operation="stable_diffusion") for _ in range(2)]
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block("sh", "rpc grant_credits")],
+        env=environment(
+            env,
+            USER_ID=ann.id,
+            TRANSACTION_ID=spend["id"],
+            HOLD_ID=holds[0]["id"],
+            OTHER_HOLD_ID=holds[1]["id"],
+        ),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    decoder, answers, rest = json.JSONDecoder(), [], done.stdout
+    while rest[:1] in ("{", "["):
+        answer, end = decoder.raw_decode(rest)
+        answers.append(answer)
+        rest = rest[end:].lstrip("\n")
+    assert [answer for answer in answers if isinstance(answer, dict) and "code" in answer] == []
+    purchase, promo, refund, capture, release, frozen, thawed, broken = answers
+    assert (purchase["amount"], promo["amount"], refund["amount"], capture["amount"]) == (200, 50, 2, -3)
+    assert release["status"] == "released"
+    assert frozen["frozen_at"] and not thawed["frozen_at"]
+    assert broken == []
+    assert rest.startswith("id,account_id,kind,amount")
+    assert ann.client.table("user_credits").select("balance").execute().data == [
+        {"balance": 10 - 3 + 250 + 2 - 3}
+    ]
+
+
+def test_price_statements(scratch_db: Database) -> None:
+    with scratch_db.connect() as owner:
+        owner.execute((ROOT / "supabase" / "seed.sql").read_bytes())
+        owner.execute("set role pricing_admin")
+        code = re.sub(r"--.*", "", block("sql", "update pricing_tiers"))
+        for statement in filter(str.strip, code.split(";")):
+            cursor = owner.execute(statement.encode())
+            assert cursor.rowcount > 0, statement
+        owner.execute("reset role")
+        prices: dict[str, Any] = dict(
+            owner.execute(
+                "select o, (credits.price(o, 1)).credits from unnest(array["
+                "'dalle3_image', 'cartoon_style', 'stable_diffusion', 'upscale', 'ghibli_style']) as o"
+            ).fetchall()
+        )
+    assert prices == {"dalle3_image": 12, "cartoon_style": 6, "stable_diffusion": 3, "upscale": 2}
+
+
+def test_settings_statement(scratch_db: Database) -> None:
+    (statement,) = re.findall(r"`(update credits\.billing_settings [^`]*)`", README)
+    with scratch_db.connect() as owner:
+        assert owner.execute(statement.encode()).rowcount == 1
+        owner.execute("insert into auth.users (id, email) values (gen_random_uuid(), 'ann@example.com')")
+        assert owner.execute("select balance from credit_accounts").fetchall() == [(25,)]
+
+
+def test_it_says_what_the_seed_has(service: Client, db: "psycopg.Connection[Any]") -> None:
+    paragraph = " ".join(README[README.index("The seed has eight operations") :].split("\n\n")[0].split())
+    prices = db.execute("select operation, trim_scale(credits_per_unit)::text from pricing_tiers").fetchall()
+    seeded = dict(re.findall(r"(\w+) (\d+)[,.]", paragraph.split(" And ")[0]))
+    assert len(seeded) == 8
+    assert set(seeded.items()) <= set(prices)
+    packages = service.table("credit_packages").select("slug,credits,unit_amount").execute().data
+    for package in packages:
+        assert isinstance(package, dict)
+        words = f"{package['slug']} {package['credits']:,}"
+        price = f"for ${int(str(package['unit_amount'])) / 100:.2f}"
+        assert re.search(rf"{words}( credits)? {re.escape(price)}", paragraph), words
+
+
+def test_every_rpc_is_named(db: "psycopg.Connection[Any]") -> None:
+    names = db.execute("select proname from pg_proc where pronamespace = 'public'::regnamespace").fetchall()
+    assert [name for (name,) in names if name not in README] == []
