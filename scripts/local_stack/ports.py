@@ -1,6 +1,7 @@
 """TCP ports on the loopback address."""
 
 import socket
+import time
 
 from .errors import StackError
 
@@ -20,12 +21,18 @@ def is_free(port: int) -> bool:
 
 
 def require_free(port: int, what: str) -> None:
-    """Raise StackError, naming the port, when something already listens there."""
-    if not is_free(port):
-        raise StackError(
-            f"Port {port}, which the {what} needs, is taken by another program; "
-            "choose another with --port N (the API takes N, the database N+1)."
-        )
+    """Raise StackError, naming the port, when something already listens there.
+
+    Waits half a second for it: a process that was just killed holds its socket a little longer.
+    """
+    deadline = time.monotonic() + 0.5
+    while not is_free(port):
+        if time.monotonic() > deadline:
+            raise StackError(
+                f"Port {port}, which the {what} needs, is taken by another program; "
+                "choose another with --port N (the API takes N, the database N+1)."
+            )
+        time.sleep(0.02)
 
 
 def ephemeral() -> int:

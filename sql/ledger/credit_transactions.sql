@@ -1,5 +1,5 @@
--- No CHECK, as in credit_accounts: each would be planned anew by every spend. Only the ledger's functions write here, and
--- verify_ledger holds each row against the rules.
+-- No CHECK, as in credit_accounts: each would be planned anew by every spend. Only the ledger's functions write here,
+-- and verify_ledger holds each row against the rules.
 create table public.credit_transactions (
   id bigint generated always as identity primary key,
   account_id uuid not null,

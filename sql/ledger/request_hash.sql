@@ -1,6 +1,6 @@
 create function credits.request_hash(variadic request text[]) returns bytea
 language sql
-immutable
+stable
 as $$
   select sha256(convert_to(to_jsonb(request)::text, 'UTF8'));
 $$;

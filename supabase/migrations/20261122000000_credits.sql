@@ -423,8 +423,8 @@ create type public.hold_status as enum (
 comment on type public.hold_status is 'The life of a hold.';
 
 -- sql/ledger/credit_transactions.sql
--- No CHECK, as in credit_accounts: each would be planned anew by every spend. Only the ledger's functions write here, and
--- verify_ledger holds each row against the rules.
+-- No CHECK, as in credit_accounts: each would be planned anew by every spend. Only the ledger's functions write here,
+-- and verify_ledger holds each row against the rules.
 create table public.credit_transactions (
   id bigint generated always as identity primary key,
   account_id uuid not null,
@@ -1490,7 +1490,7 @@ comment on function credits.lock_account(uuid) is
 -- sql/ledger/request_hash.sql
 create function credits.request_hash(variadic request text[]) returns bytea
 language sql
-immutable
+stable
 as $$
   select sha256(convert_to(to_jsonb(request)::text, 'UTF8'));
 $$;
