@@ -24,4 +24,4 @@ values
 ('popular', 'Popular', 200, 1799, 'usd', true),
 ('pro', 'Pro', 500, 3999, 'usd', false),
 ('enterprise', 'Enterprise', 2000, 13999, 'usd', false)
-on conflict (slug) do nothing;
+on conflict (slug, currency) do nothing;

@@ -7,6 +7,10 @@ create table credits.billing_settings (
   refund_grace interval not null default '30 days',
   max_quantity integer not null default 10000,
   max_grant bigint not null default 1000000000,
+  default_currency text not null default 'usd',
+  stripe_livemode boolean not null default false,
+  stripe_account text,
+  stripe_payload_retention interval not null default '90 days',
   constraint only_one_row check (id),
   constraint signup_bonus_must_be_0_to_1000000 check (signup_bonus between 0 and 1000000),
   constraint signup_bonus_lifetime_must_be_over_0 check (signup_bonus_lifetime > '0'),
@@ -14,7 +18,10 @@ create table credits.billing_settings (
   constraint hold_ttl_max_must_be_at_most_30_days check (hold_ttl_max <= '30 days'),
   constraint refund_grace_must_be_over_0 check (refund_grace > '0'),
   constraint max_quantity_must_be_1_to_1000000 check (max_quantity between 1 and 1000000),
-  constraint max_grant_must_be_1_to_1000000000000 check (max_grant between 1 and 1000000000000)
+  constraint max_grant_must_be_1_to_1000000000000 check (max_grant between 1 and 1000000000000),
+  constraint default_currency_must_be_an_iso_4217_code_in_lower_case check (default_currency ~ '^[a-z]{3}$'),
+  constraint stripe_account_must_start_with_acct check (stripe_account ~ '^acct_[A-Za-z0-9_]+$'),
+  constraint stripe_payload_retention_must_be_over_0 check (stripe_payload_retention > '0')
 );
 
 insert into credits.billing_settings default values;
@@ -33,3 +40,10 @@ comment on column credits.billing_settings.refund_grace is
 'How long refunded credits live when the lot they came from has expired.';
 comment on column credits.billing_settings.max_quantity is 'The largest quantity of one quote, spend or hold.';
 comment on column credits.billing_settings.max_grant is 'The largest single grant or clawback, in credits.';
+comment on column credits.billing_settings.default_currency is 'The currency of a checkout that names none.';
+comment on column credits.billing_settings.stripe_livemode is
+'Whether Stripe''s live events count (true) or its test events (false); the others are quarantined.';
+comment on column credits.billing_settings.stripe_account is
+'The connected account (acct_…) whose events count; null for the platform''s own.';
+comment on column credits.billing_settings.stripe_payload_retention is
+'How long the payloads of Stripe''s events are kept once they are done.';

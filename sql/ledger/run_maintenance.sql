@@ -44,11 +44,12 @@ begin
     end if;
   end loop;
 
+  perform credits.forget_stripe_payloads(batch);
   return jsonb_build_object('settled', settled, 'more', cardinality(waiting) = batch and settled > 0);
 end
 $$;
 
 comment on function credits.run_maintenance(interval, integer) is
 'Settles accounts in one bounded batch: those with ledger rows unsettled for settle_after or longer, and those where '
-'lots or holds have expired. Skips what others have locked; run as many at once as you like. Returns {settled: '
-'accounts, more: whether to call again now}.';
+'lots or holds have expired. Then forgets old payloads of Stripe''s. Skips what others have locked; run as many at '
+'once as you like. Returns {settled: accounts, more: whether to call again now}.';

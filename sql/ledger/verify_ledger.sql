@@ -228,7 +228,7 @@ as $$
   from entries as e
   inner join public.credit_transactions as r on e.id = r.related_id and r.kind = 'refund'
   group by e.account_id, e.id, e.amount, e.kind
-  having sum(r.amount) > -e.amount or bool_or(r.account_id <> e.account_id) or e.kind not in ('spend', 'capture')
+  having sum(r.amount) > -e.amount or bool_or(r.account_id <> e.account_id) or e.kind not in ('spend', 'capture', 'clawback')
   union all
   select
     e.account_id,

@@ -8,7 +8,7 @@ create table public.credit_packages (
   is_popular boolean not null default false,
   active boolean not null default true,
   stripe_price_id text,
-  constraint credit_packages_slug_key unique (slug),
+  constraint credit_packages_slug_currency_key unique (slug, currency),
   constraint credit_packages_stripe_price_id_key unique (stripe_price_id),
   constraint slug_must_be_lower_case_words_of_1_to_63_letters check (slug ~ '^[a-z][a-z0-9_-]{0,62}$'),
   constraint name_must_have_1_to_100_characters check (char_length(btrim(name)) between 1 and 100),
@@ -33,8 +33,8 @@ create policy pricing_admin_edits on public.credit_packages for all to pricing_a
 using (true) with check (true);
 
 comment on table public.credit_packages is
-'What users can buy. DBAs insert and update rows; clients see the active ones.';
-comment on column public.credit_packages.slug is 'The package''s name in code and links.';
+'What users can buy. DBAs insert and update rows, one a currency; clients see the active ones.';
+comment on column public.credit_packages.slug is 'The package''s name in code and links; the same in each currency.';
 comment on column public.credit_packages.name is 'The name that people read.';
 comment on column public.credit_packages.credits is 'Credits that one package grants.';
 comment on column public.credit_packages.unit_amount is 'Price in minor units of the currency: 499 is $4.99.';

@@ -92,6 +92,10 @@ create table credits.billing_settings (
   refund_grace interval not null default '30 days',
   max_quantity integer not null default 10000,
   max_grant bigint not null default 1000000000,
+  default_currency text not null default 'usd',
+  stripe_livemode boolean not null default false,
+  stripe_account text,
+  stripe_payload_retention interval not null default '90 days',
   constraint only_one_row check (id),
   constraint signup_bonus_must_be_0_to_1000000 check (signup_bonus between 0 and 1000000),
   constraint signup_bonus_lifetime_must_be_over_0 check (signup_bonus_lifetime > '0'),
@@ -99,7 +103,10 @@ create table credits.billing_settings (
   constraint hold_ttl_max_must_be_at_most_30_days check (hold_ttl_max <= '30 days'),
   constraint refund_grace_must_be_over_0 check (refund_grace > '0'),
   constraint max_quantity_must_be_1_to_1000000 check (max_quantity between 1 and 1000000),
-  constraint max_grant_must_be_1_to_1000000000000 check (max_grant between 1 and 1000000000000)
+  constraint max_grant_must_be_1_to_1000000000000 check (max_grant between 1 and 1000000000000),
+  constraint default_currency_must_be_an_iso_4217_code_in_lower_case check (default_currency ~ '^[a-z]{3}$'),
+  constraint stripe_account_must_start_with_acct check (stripe_account ~ '^acct_[A-Za-z0-9_]+$'),
+  constraint stripe_payload_retention_must_be_over_0 check (stripe_payload_retention > '0')
 );
 
 insert into credits.billing_settings default values;
@@ -118,6 +125,13 @@ comment on column credits.billing_settings.refund_grace is
 'How long refunded credits live when the lot they came from has expired.';
 comment on column credits.billing_settings.max_quantity is 'The largest quantity of one quote, spend or hold.';
 comment on column credits.billing_settings.max_grant is 'The largest single grant or clawback, in credits.';
+comment on column credits.billing_settings.default_currency is 'The currency of a checkout that names none.';
+comment on column credits.billing_settings.stripe_livemode is
+'Whether Stripe''s live events count (true) or its test events (false); the others are quarantined.';
+comment on column credits.billing_settings.stripe_account is
+'The connected account (acct_…) whose events count; null for the platform''s own.';
+comment on column credits.billing_settings.stripe_payload_retention is
+'How long the payloads of Stripe''s events are kept once they are done.';
 
 -- sql/base/check_metadata.sql
 create function credits.check_metadata(metadata jsonb) returns void
@@ -365,7 +379,7 @@ create table public.credit_packages (
   is_popular boolean not null default false,
   active boolean not null default true,
   stripe_price_id text,
-  constraint credit_packages_slug_key unique (slug),
+  constraint credit_packages_slug_currency_key unique (slug, currency),
   constraint credit_packages_stripe_price_id_key unique (stripe_price_id),
   constraint slug_must_be_lower_case_words_of_1_to_63_letters check (slug ~ '^[a-z][a-z0-9_-]{0,62}$'),
   constraint name_must_have_1_to_100_characters check (char_length(btrim(name)) between 1 and 100),
@@ -390,8 +404,8 @@ create policy pricing_admin_edits on public.credit_packages for all to pricing_a
 using (true) with check (true);
 
 comment on table public.credit_packages is
-'What users can buy. DBAs insert and update rows; clients see the active ones.';
-comment on column public.credit_packages.slug is 'The package''s name in code and links.';
+'What users can buy. DBAs insert and update rows, one a currency; clients see the active ones.';
+comment on column public.credit_packages.slug is 'The package''s name in code and links; the same in each currency.';
 comment on column public.credit_packages.name is 'The name that people read.';
 comment on column public.credit_packages.credits is 'Credits that one package grants.';
 comment on column public.credit_packages.unit_amount is 'Price in minor units of the currency: 499 is $4.99.';
@@ -405,7 +419,7 @@ create type public.transaction_kind as enum (
   'grant', -- credits come in and make a lot
   'spend', -- consume_credits
   'capture', -- a hold is used
-  'refund', -- credits of a spend or capture go back
+  'refund', -- credits of a spend, capture or clawback go back
   'clawback', -- granted credits are taken back, below zero if need be
   'expiry' -- what was left in a lot when it expired
 );
@@ -737,6 +751,402 @@ comment on column credits.usage_logs.status is
 comment on column credits.usage_logs.provider_cost is 'What the provider charges for the call, US dollars.';
 comment on column credits.usage_logs.hold_id is 'The hold that the call ran under.';
 comment on column credits.usage_logs.transaction_id is 'The spend or capture that paid for it.';
+
+-- sql/stripe/stripe_event_status.sql
+create type credits.stripe_event_status as enum (
+  'applied', -- its effects are in the same transaction as its row
+  'ignored', -- none of our business
+  'quarantined', -- not what this project may read: wrong mode, account or version, or unreadable; kept for a person
+  'failed' -- read, but a rule refused its effects; tried again by Stripe's retries and by retry_stripe_events
+);
+
+comment on type credits.stripe_event_status is 'What became of a Stripe event.';
+
+-- sql/stripe/purchase_status.sql
+create type public.purchase_status as enum (
+  'pending', -- checked out, money under way
+  'expired', -- abandoned, or its invoice was given up
+  'failed', -- the payment failed; an invoice can still be paid
+  'paid' -- final: its credits are granted
+);
+
+comment on type public.purchase_status is
+'The state of a payment. The order is that of knowledge: a later message only ever raises it.';
+
+-- sql/stripe/stripe_customers.sql
+create table credits.stripe_customers (
+  customer_id text primary key,
+  account_id uuid references public.credit_accounts (id),
+  deleted_at timestamptz,
+  created_at timestamptz not null default clock_timestamp(),
+  constraint customer_id_must_start_with_cus check (customer_id ~ '^cus_[A-Za-z0-9_]+$'),
+  constraint deleted_customers_must_have_no_account check ((deleted_at is null) = (account_id is not null))
+);
+
+create unique index stripe_customers_account_id on credits.stripe_customers (account_id);
+
+alter table credits.stripe_customers enable row level security;
+alter table credits.stripe_customers force row level security;
+revoke all on table credits.stripe_customers from anon, authenticated, service_role;
+
+comment on table credits.stripe_customers is
+'Which Stripe customer pays for which account: at most one an account. A deleted customer stays as a row with no '
+'account, so that a late message cannot link it again.';
+comment on column credits.stripe_customers.customer_id is 'Stripe''s cus_… id.';
+comment on column credits.stripe_customers.account_id is 'credit_accounts.id.';
+comment on column credits.stripe_customers.deleted_at is 'When we heard that Stripe deleted the customer.';
+
+-- sql/stripe/stripe_events.sql
+create table credits.stripe_events (
+  id text primary key,
+  type text not null,
+  api_version text,
+  status credits.stripe_event_status not null,
+  reason text,
+  payload jsonb,
+  attempts integer not null default 1,
+  received_at timestamptz not null default clock_timestamp(),
+  processed_at timestamptz not null default clock_timestamp(),
+  constraint unapplied_events_must_give_a_reason check (
+    (status in ('quarantined', 'failed')) = (reason is not null)
+  )
+);
+
+create index stripe_events_unapplied on credits.stripe_events (received_at) where status in ('quarantined', 'failed');
+create index stripe_events_with_payload on credits.stripe_events (received_at) where payload is not null;
+
+alter table credits.stripe_events enable row level security;
+alter table credits.stripe_events force row level security;
+revoke all on table credits.stripe_events from anon, authenticated, service_role;
+
+comment on table credits.stripe_events is
+'Every Stripe event that was received, once, with what became of it. The row and the event''s effects are one '
+'transaction.';
+comment on column credits.stripe_events.id is 'Stripe''s evt_… id.';
+comment on column credits.stripe_events.type is 'Such as checkout.session.completed.';
+comment on column credits.stripe_events.api_version is 'The version that the payload is written in.';
+comment on column credits.stripe_events.reason is 'Why it is quarantined or failed.';
+comment on column credits.stripe_events.payload is
+'The event as Stripe sent it; null once billing_settings.stripe_payload_retention has passed and it was applied or '
+'ignored.';
+comment on column credits.stripe_events.attempts is 'How often its effects were tried.';
+
+-- sql/stripe/stripe_payments.sql
+create table credits.stripe_payments (
+  payment_intent_id text primary key,
+  invoice_id text,
+  refunded bigint not null default 0,
+  constraint refunded_must_be_0_or_more check (refunded >= 0)
+);
+
+create index stripe_payments_invoice_id on credits.stripe_payments (invoice_id);
+
+alter table credits.stripe_payments enable row level security;
+alter table credits.stripe_payments force row level security;
+revoke all on table credits.stripe_payments from anon, authenticated, service_role;
+
+comment on table credits.stripe_payments is
+'What Stripe tells of a payment intent apart from the purchase that it pays, kept whether or not that is known yet.';
+comment on column credits.stripe_payments.invoice_id is
+'The invoice that it pays. An invoice does not name its payments; invoice_payment objects do.';
+comment on column credits.stripe_payments.refunded is
+'The highest total of refunds that a charge of it has told, in minor units.';
+
+-- sql/stripe/stripe_refunds.sql
+create table credits.stripe_refunds (
+  id text primary key,
+  payment_intent_id text not null,
+  amount bigint not null,
+  status text not null,
+  constraint amount_must_be_0_or_more check (amount >= 0),
+  constraint status_must_be_known check (status in ('pending', 'requires_action', 'succeeded', 'failed', 'canceled'))
+);
+
+create index stripe_refunds_payment_intent_id on credits.stripe_refunds (payment_intent_id);
+
+alter table credits.stripe_refunds enable row level security;
+alter table credits.stripe_refunds force row level security;
+revoke all on table credits.stripe_refunds from anon, authenticated, service_role;
+
+comment on table credits.stripe_refunds is
+'Refunds as Stripe tells them, kept whether or not their purchase is known yet. They count from the moment they are '
+'made until they fail or are canceled.';
+comment on column credits.stripe_refunds.id is 'Stripe''s re_… id.';
+comment on column credits.stripe_refunds.amount is 'In minor units of the payment''s currency.';
+comment on column credits.stripe_refunds.status is 'The furthest that it is known to have come.';
+
+-- sql/stripe/stripe_disputes.sql
+create table credits.stripe_disputes (
+  id text primary key,
+  payment_intent_id text not null,
+  account_id uuid references public.credit_accounts (id),
+  amount bigint not null,
+  currency text not null,
+  status text not null,
+  reinstated boolean not null default false,
+  froze_at timestamptz,
+  standing boolean not null generated always as (
+    status in ('needs_response', 'under_review', 'lost') and not reinstated
+  ) stored,
+  constraint amount_must_be_0_or_more check (amount >= 0),
+  constraint status_must_be_known check (
+    status in (
+      'warning_needs_response', 'warning_under_review', 'warning_closed', 'prevented', 'needs_response', 'under_review',
+      'lost', 'won'
+    )
+  )
+);
+
+create index stripe_disputes_payment_intent_id on credits.stripe_disputes (payment_intent_id);
+create index stripe_disputes_account_id on credits.stripe_disputes (account_id);
+
+alter table credits.stripe_disputes enable row level security;
+alter table credits.stripe_disputes force row level security;
+revoke all on table credits.stripe_disputes from anon, authenticated, service_role;
+
+comment on table credits.stripe_disputes is
+'Disputes as Stripe tells them, kept whether or not their purchase is known yet.';
+comment on column credits.stripe_disputes.id is 'Stripe''s dp_… or du_… id.';
+comment on column credits.stripe_disputes.account_id is 'Whose purchase is disputed, once known.';
+comment on column credits.stripe_disputes.amount is 'In minor units of the currency.';
+comment on column credits.stripe_disputes.status is 'The furthest that it is known to have come.';
+comment on column credits.stripe_disputes.reinstated is 'Whether Stripe has put the money back.';
+comment on column credits.stripe_disputes.froze_at is
+'When it froze the account: once, so that an operator can unfreeze one whose dispute goes on.';
+comment on column credits.stripe_disputes.standing is
+'Whether it keeps the money from us: not an inquiry (warning_…), not won, not reinstated.';
+
+-- sql/stripe/stripe_progress.sql
+create table credits.stripe_progress (
+  id boolean primary key default true,
+  events_through timestamptz,
+  swept_at timestamptz,
+  constraint only_one_row check (id)
+);
+
+insert into credits.stripe_progress default values;
+
+alter table credits.stripe_progress enable row level security;
+alter table credits.stripe_progress force row level security;
+revoke all on table credits.stripe_progress from anon, authenticated, service_role;
+
+comment on table credits.stripe_progress is 'How far reconciliation has come: exactly one row.';
+comment on column credits.stripe_progress.id is 'Always true: there is one row.';
+comment on column credits.stripe_progress.events_through is 'Stripe''s events up to then have been read.';
+comment on column credits.stripe_progress.swept_at is 'When Stripe''s objects were last compared.';
+
+-- sql/stripe/subscription_plans.sql
+create table public.subscription_plans (
+  id bigint generated always as identity primary key,
+  slug text not null,
+  name text not null,
+  credits bigint not null,
+  unit_amount bigint not null,
+  currency text not null default 'usd',
+  interval text not null default 'month',
+  interval_count integer not null default 1,
+  trial_days integer,
+  trial_credits bigint,
+  rollover interval not null default '0',
+  rollover_cap bigint,
+  priority smallint not null default 40,
+  active boolean not null default true,
+  stripe_price_id text not null,
+  constraint subscription_plans_slug_currency_key unique (slug, currency),
+  constraint subscription_plans_stripe_price_id_key unique (stripe_price_id),
+  constraint slug_must_be_lower_case_words_of_1_to_63_letters check (slug ~ '^[a-z][a-z0-9_-]{0,62}$'),
+  constraint name_must_have_1_to_100_characters check (char_length(btrim(name)) between 1 and 100),
+  constraint credits_must_be_1_to_1000000000 check (credits between 1 and 1000000000),
+  constraint unit_amount_must_be_1_to_99999999_minor_units check (unit_amount between 1 and 99999999),
+  constraint currency_must_be_an_iso_4217_code_in_lower_case check (currency ~ '^[a-z]{3}$'),
+  constraint interval_must_be_day_week_month_or_year check (
+    subscription_plans.interval in ('day', 'week', 'month', 'year')
+  ),
+  constraint interval_count_must_be_1_to_36 check (interval_count between 1 and 36),
+  constraint trial_days_must_be_1_to_730 check (trial_days between 1 and 730),
+  constraint trial_credits_must_be_0_to_1000000000 check (trial_credits between 0 and 1000000000),
+  constraint rollover_must_be_0_to_10_years check (rollover between '0' and '10 years'),
+  constraint rollover_cap_must_be_0_or_more check (rollover_cap >= 0),
+  constraint priority_must_be_0_to_100 check (priority between 0 and 100),
+  constraint stripe_price_id_must_start_with_price check (stripe_price_id ~ '^price_[A-Za-z0-9_]+$')
+);
+
+alter table public.subscription_plans enable row level security;
+alter table public.subscription_plans force row level security;
+revoke all on table public.subscription_plans from anon, authenticated, service_role;
+revoke all on sequence public.subscription_plans_id_seq from anon, authenticated, service_role;
+grant select on table public.subscription_plans to anon, authenticated, service_role, pricing_admin;
+grant insert (
+  slug, name, credits, unit_amount, currency, interval, interval_count, trial_days, trial_credits, rollover,
+  rollover_cap, priority, active, stripe_price_id
+)
+on table public.subscription_plans to pricing_admin;
+grant update (
+  slug, name, credits, unit_amount, currency, interval, interval_count, trial_days, trial_credits, rollover,
+  rollover_cap, priority, active, stripe_price_id
+)
+on table public.subscription_plans to pricing_admin;
+
+create policy active_plans on public.subscription_plans for select to anon, authenticated using (active);
+create policy pricing_admin_edits on public.subscription_plans for all to pricing_admin
+using (true) with check (true);
+
+comment on table public.subscription_plans is
+'What users can subscribe to. DBAs insert and update rows, one a currency; clients see the active ones. A change of '
+'credits counts from each subscription''s next paid invoice.';
+comment on column public.subscription_plans.slug is 'The plan''s name in code and links; the same in each currency.';
+comment on column public.subscription_plans.name is 'The name that people read.';
+comment on column public.subscription_plans.credits is 'Credits for each paid period and unit of quantity.';
+comment on column public.subscription_plans.unit_amount is
+'Price of a period in minor units of the currency, as the Stripe Price has it: 999 is $9.99, or 999 yen.';
+comment on column public.subscription_plans.currency is 'ISO 4217 code in lower case, as Stripe takes it.';
+comment on column public.subscription_plans.interval is 'day, week, month or year, as the Stripe Price has it.';
+comment on column public.subscription_plans.interval_count is 'How many of them are a period.';
+comment on column public.subscription_plans.trial_days is 'Days that a new subscription is free; null for no trial.';
+comment on column public.subscription_plans.trial_credits is
+'Credits for the trial; null for as many as a paid period brings.';
+comment on column public.subscription_plans.rollover is
+'How long unused credits live past the end of their period; 0 for not at all.';
+comment on column public.subscription_plans.rollover_cap is
+'At most so many credits of a period live on as rollover says; null for all of them.';
+comment on column public.subscription_plans.priority is
+'Of the lots that it grants: 0 burns first, 100 last. Purchases have 50, so by default a plan''s credits go before.';
+comment on column public.subscription_plans.active is 'False takes it out of the shop; who has it keeps it.';
+comment on column public.subscription_plans.stripe_price_id is
+'The recurring Stripe Price that sells it, and by which its invoices are recognised.';
+
+-- sql/stripe/subscriptions.sql
+create table public.subscriptions (
+  id text primary key,
+  account_id uuid not null references public.credit_accounts (id),
+  plan text,
+  quantity integer,
+  status text not null default 'incomplete',
+  stripe_status text not null default 'incomplete',
+  current_period_start timestamptz,
+  current_period_end timestamptz,
+  trial_end timestamptz,
+  cancel_at timestamptz,
+  canceled_at timestamptz,
+  ended_at timestamptz,
+  paused boolean not null default false,
+  latest_invoice_id text,
+  refresh_wanted boolean not null default false,
+  created_at timestamptz not null default clock_timestamp(),
+  updated_at timestamptz not null default clock_timestamp(),
+  constraint id_must_start_with_sub check (id ~ '^sub_[A-Za-z0-9_]+$')
+);
+
+create index subscriptions_account_id on public.subscriptions (account_id);
+create index subscriptions_refresh_wanted on public.subscriptions (id) where refresh_wanted;
+
+alter table public.subscriptions enable row level security;
+alter table public.subscriptions force row level security;
+revoke all on table public.subscriptions from anon, authenticated, service_role;
+grant select on table public.subscriptions to authenticated, service_role;
+create policy own_subscriptions on public.subscriptions for select to authenticated
+using (account_id = (select credits.my_account_id()));
+
+comment on table public.subscriptions is
+'Stripe subscriptions as Stripe last described them. Their credits come from paid invoices, never from a state here.';
+comment on column public.subscriptions.id is 'Stripe''s sub_… id.';
+comment on column public.subscriptions.plan is 'subscription_plans.slug; null while Stripe has not told.';
+comment on column public.subscriptions.status is
+'incomplete, trialing, active, past_due, unpaid, paused, canceled or incomplete_expired: stripe_status, set right by '
+'what is known of its latest invoice.';
+comment on column public.subscriptions.stripe_status is 'The status that Stripe''s object had.';
+comment on column public.subscriptions.paused is 'Whether payment collection is paused.';
+comment on column public.subscriptions.latest_invoice_id is 'Stripe''s in_… id of the invoice of this period.';
+comment on column public.subscriptions.refresh_wanted is
+'True when two messages of one period differ and neither says which is newer: ask Stripe.';
+
+-- sql/stripe/purchases.sql
+create table public.purchases (
+  id bigint generated always as identity primary key,
+  account_id uuid not null references public.credit_accounts (id),
+  checkout_session_id text,
+  invoice_id text,
+  payment_intent_id text,
+  subscription_id text,
+  package text,
+  plan text,
+  period_end timestamptz,
+  quantity integer not null default 1,
+  amount bigint not null,
+  currency text not null,
+  status public.purchase_status not null,
+  credits bigint not null,
+  credits_granted bigint not null default 0,
+  credits_clawed_back bigint not null default 0,
+  refunded_amount bigint not null default 0,
+  disputed_amount bigint not null default 0,
+  grant_ids bigint[] not null default '{}',
+  created_at timestamptz not null default clock_timestamp(),
+  updated_at timestamptz not null default clock_timestamp(),
+  constraint purchases_checkout_session_id_key unique (checkout_session_id),
+  constraint purchases_invoice_id_key unique (invoice_id),
+  constraint a_purchase_must_be_a_session_or_an_invoice check (num_nonnulls(checkout_session_id, invoice_id) = 1),
+  constraint quantity_must_be_positive check (quantity > 0),
+  constraint amount_must_be_0_or_more check (amount >= 0),
+  constraint currency_must_be_an_iso_4217_code_in_lower_case check (currency ~ '^[a-z]{3}$'),
+  constraint clawed_back_must_be_0_to_granted check (credits_clawed_back between 0 and credits_granted),
+  constraint only_paid_purchases_may_grant check (status = 'paid' or credits_granted = 0)
+);
+
+create index purchases_account_id on public.purchases (account_id, id desc);
+create unique index purchases_payment_intent_id on public.purchases (payment_intent_id);
+
+alter table public.purchases enable row level security;
+alter table public.purchases force row level security;
+revoke all on table public.purchases from anon, authenticated, service_role;
+revoke all on sequence public.purchases_id_seq from anon, authenticated, service_role;
+grant select on table public.purchases to authenticated, service_role;
+create policy own_purchases on public.purchases for select to authenticated
+using (account_id = (select credits.my_account_id()));
+
+comment on table public.purchases is
+'Payments that bring credits: one row a Checkout session of a package, or an invoice of a subscription. Written by '
+'Stripe''s messages only.';
+comment on column public.purchases.checkout_session_id is 'Stripe''s cs_… id, for a package.';
+comment on column public.purchases.invoice_id is 'Stripe''s in_… id, for a period of a plan.';
+comment on column public.purchases.payment_intent_id is 'Stripe''s pi_… id of the payment, once known.';
+comment on column public.purchases.subscription_id is 'subscriptions.id, for an invoice.';
+comment on column public.purchases.package is 'credit_packages.slug.';
+comment on column public.purchases.plan is 'subscription_plans.slug.';
+comment on column public.purchases.period_end is 'The end of the period that the invoice paid for.';
+comment on column public.purchases.amount is 'What is paid after discounts, in minor units of the currency.';
+comment on column public.purchases.currency is 'ISO 4217 code in lower case.';
+comment on column public.purchases.credits is
+'Credits that it brings when paid. Below 0 for a downgrade, which takes back.';
+comment on column public.purchases.credits_granted is 'Credits that it has brought.';
+comment on column public.purchases.credits_clawed_back is
+'Of those, what refunds and disputes have taken back, less what was given back.';
+comment on column public.purchases.refunded_amount is 'Refunded, in minor units; never more than amount counts.';
+comment on column public.purchases.disputed_amount is
+'Under dispute or lost to one, in minor units; inquiries and won disputes do not count.';
+comment on column public.purchases.grant_ids is 'credit_transactions.id of its grants.';
+
+-- sql/stripe/subscription_debts.sql
+create table credits.subscription_debts (
+  purchase_id bigint primary key references public.purchases (id),
+  subscription_id text not null references public.subscriptions (id),
+  period_end timestamptz not null,
+  owed bigint not null,
+  constraint owed_must_be_0_or_more check (owed >= 0)
+);
+
+create index subscription_debts_open on credits.subscription_debts (subscription_id) where owed > 0;
+
+alter table credits.subscription_debts enable row level security;
+alter table credits.subscription_debts force row level security;
+revoke all on table credits.subscription_debts from anon, authenticated, service_role;
+
+comment on table credits.subscription_debts is
+'What a downgrade takes back of a subscription''s own credits: one row an invoice that does.';
+comment on column credits.subscription_debts.purchase_id is 'purchases.id of the invoice.';
+comment on column credits.subscription_debts.period_end is 'The end of the period whose credits are too many.';
+comment on column credits.subscription_debts.owed is
+'Credits still to be taken: they were spent, or the messages that granted them are yet to come.';
 
 -- sql/pricing/version_price.sql
 create function credits.version_price() returns trigger
@@ -1962,6 +2372,50 @@ comment on function credits.claw_back(uuid, bigint, bigint, text, jsonb) is
 'ledger row. Takes from the named grant''s lot first, then from the others in burn order, then below zero: the next '
 'grant pays that off. Errors: PT400, PT404, PT409 as elsewhere.';
 
+-- sql/ledger/left_to_refund.sql
+create function credits.left_to_refund(debit public.credit_transactions) returns bigint
+language sql
+stable
+set search_path = ''
+as $$
+  select -debit.amount - coalesce(sum(t.amount), 0)::bigint
+  from public.credit_transactions as t
+  where t.related_id = debit.id and t.kind = 'refund';
+$$;
+
+comment on function credits.left_to_refund(public.credit_transactions) is
+'What of a spend, capture or clawback has not been given back yet. Stays true under the account''s lock.';
+
+-- sql/ledger/give_back.sql
+create function credits.give_back(clawback_id bigint, amount bigint, metadata jsonb default '{}')
+returns public.credit_transactions
+language plpgsql
+set search_path = ''
+as $$
+declare
+  taken public.credit_transactions;
+  left_to_give bigint;
+  entry public.credit_transactions;
+begin
+  select * into taken from public.credit_transactions as t where t.id = clawback_id and t.kind = 'clawback';
+  perform credits.lock_account(taken.account_id);
+  left_to_give := credits.left_to_refund(taken);
+  if not coalesce(amount between 1 and left_to_give, false) then
+    perform credits.fail(
+      'PT400', format('amount must be from 1 to the %s credits that are left to give back.', left_to_give),
+      jsonb_build_object('transaction_id', clawback_id, 'amount', amount), 'Name a clawback.'
+    );
+  end if;
+  entry := credits.post_entry(taken.account_id, 'refund', amount, related_id => taken.id, metadata => metadata);
+  perform credits.return_to_lots(entry);
+  return entry;
+end
+$$;
+
+comment on function credits.give_back(bigint, bigint, jsonb) is
+'Internal: undoes amount credits of a clawback, because its refund failed or its dispute was won; returns the ledger '
+'row, a refund. They go back to the lots they came from, as those of any refund. PT400 beyond what is left of it.';
+
 -- sql/accounts/caller.sql
 create function credits.caller() returns uuid
 language plpgsql
@@ -2784,7 +3238,7 @@ as $$
   from entries as e
   inner join public.credit_transactions as r on e.id = r.related_id and r.kind = 'refund'
   group by e.account_id, e.id, e.amount, e.kind
-  having sum(r.amount) > -e.amount or bool_or(r.account_id <> e.account_id) or e.kind not in ('spend', 'capture')
+  having sum(r.amount) > -e.amount or bool_or(r.account_id <> e.account_id) or e.kind not in ('spend', 'capture', 'clawback')
   union all
   select
     e.account_id,
@@ -2876,6 +3330,1435 @@ $$;
 comment on function credits.log_usage is
 'Writes one provider call to credits.usage_logs. Internal: the operator''s own SQL calls it.';
 
+-- sql/stripe/stripe_id.sql
+create function credits.stripe_id(reference jsonb) returns text
+language sql
+immutable
+set search_path = ''
+as $$
+  select case jsonb_typeof(reference) when 'object' then reference ->> 'id' else reference #>> '{}' end;
+$$;
+
+comment on function credits.stripe_id(jsonb) is
+'The id in a field that names another Stripe object: the field is the id, or the object itself where it was expanded.';
+
+-- sql/stripe/lock_stripe_object.sql
+create function credits.lock_stripe_object(id text) returns void
+language sql
+set search_path = ''
+as $$
+  select pg_advisory_xact_lock(hashtextextended(id, 0));
+$$;
+
+comment on function credits.lock_stripe_object(text) is
+'Until the transaction ends, one session at a time deals with this Stripe object: a refund and its purchase, told at '
+'once by two messages, each see what the other wrote. Taken in the order event, invoice, payment intent; the '
+'account''s lock comes last.';
+
+-- sql/stripe/stripe_account.sql
+create function credits.stripe_account(customer_id text, account_id text) returns uuid
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  account uuid;
+begin
+  if account_id is null then
+    select c.account_id into account from credits.stripe_customers as c where c.customer_id = stripe_account.customer_id;
+  else
+    select a.id into account from public.credit_accounts as a where a.id = stripe_account.account_id::uuid;
+    if not found then
+      perform credits.fail(
+        'PT422', 'metadata.account_id names no account of this project.', jsonb_build_object('account_id', account_id),
+        'Does another project share this Stripe account?'
+      );
+    end if;
+  end if;
+  return account;
+end
+$$;
+
+comment on function credits.stripe_account(text, text) is
+'The account that a Stripe object belongs to: the one in its metadata, else its customer''s; null when it is nobody''s '
+'here. PT422 for an account_id that does not exist.';
+
+-- sql/stripe/link_customer.sql
+create function credits.link_customer(account_id uuid, customer_id text) returns text
+language plpgsql
+set search_path = ''
+as $$
+begin
+  insert into credits.stripe_customers (customer_id, account_id) values (link_customer.customer_id, link_customer.account_id)
+  on conflict do nothing;
+  return (select c.customer_id from credits.stripe_customers as c where c.account_id = link_customer.account_id);
+end
+$$;
+
+comment on function credits.link_customer(uuid, text) is
+'Remembers the Stripe customer of an account; returns the one that is remembered: the first stays. Null for a customer '
+'that is deleted or is another account''s.';
+
+-- sql/stripe/purchase_payments.sql
+create function credits.purchase_payments(purchase public.purchases) returns text[]
+language sql
+stable
+set search_path = ''
+as $$
+  select array(
+    select s.payment_intent_id from credits.stripe_payments as s where s.invoice_id = purchase.invoice_id
+    union
+    select purchase.payment_intent_id where purchase.payment_intent_id is not null
+    order by 1
+  );
+$$;
+
+comment on function credits.purchase_payments(public.purchases) is
+'The payment intents that paid a purchase, in order: one for a session; as many as Stripe tells for an invoice.';
+
+-- sql/stripe/grant_purchase.sql
+create function credits.grant_purchase(
+  purchase_id bigint,
+  amount bigint,
+  source text,
+  expires_at timestamptz,
+  priority integer,
+  key text
+) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  purchase public.purchases;
+  grace interval;
+  entry public.credit_transactions;
+begin
+  select * into purchase from public.purchases as p where p.id = purchase_id;
+  select s.refund_grace into grace from credits.billing_settings as s;
+  entry := credits.grant_to_account(
+    purchase.account_id, amount, source,
+    -- Paid for, but heard of after its time: it lives as long as a refund of credits whose lot has expired.
+    case when expires_at <= credits.now() then credits.now() + grace else expires_at end,
+    priority, 'sys:stripe:' || key, null,
+    jsonb_strip_nulls(
+      jsonb_build_object(
+        'purchase', purchase.id, 'package', purchase.package, 'plan', purchase.plan, 'subscription', purchase.subscription_id
+      )
+    )
+  );
+  update public.purchases as p
+  set credits_granted = p.credits_granted + grant_purchase.amount, grant_ids = p.grant_ids || entry.id
+  where p.id = purchase_id;
+end
+$$;
+
+comment on function credits.grant_purchase(bigint, bigint, text, timestamptz, integer, text) is
+'Grants credits for a paid purchase. key: Stripe''s id of what is granted for; the ledger takes each once. The caller '
+'holds the account''s lock.';
+
+-- sql/stripe/take_from_grants.sql
+create function credits.take_from_grants(
+  account_id uuid,
+  amount bigint,
+  grant_ids bigint[],
+  metadata jsonb,
+  beyond boolean
+) returns bigint
+language plpgsql
+set search_path = ''
+as $$
+declare
+  still_to_take bigint := amount;
+  lot record;
+  part bigint;
+begin
+  for lot in
+    select
+      g.transaction_id,
+      coalesce(sum(l.remaining), 0) as remaining,
+      row_number() over (order by max(l.expires_at) desc nulls first, g.transaction_id) = 1 as is_last
+    from unnest(grant_ids) as g (transaction_id)
+    left join credits.credit_grants as l on g.transaction_id = l.transaction_id
+    group by g.transaction_id
+    order by max(l.expires_at) nulls last, g.transaction_id desc
+  loop
+    part := case when beyond and lot.is_last then still_to_take else least(still_to_take, lot.remaining) end;
+    if part > 0 then
+      perform credits.claw_back(account_id, part, lot.transaction_id, metadata => metadata);
+      still_to_take := still_to_take - part;
+    end if;
+  end loop;
+  return amount - still_to_take;
+end
+$$;
+
+comment on function credits.take_from_grants(uuid, bigint, bigint[], jsonb, boolean) is
+'Claws back up to amount credits, from what expires first of these grants; returns how many. beyond: also what is '
+'no longer in their lots, from the account''s other credits and below zero. The caller holds the account''s lock.';
+
+-- sql/stripe/give_back_clawbacks.sql
+create function credits.give_back_clawbacks(purchase public.purchases, amount bigint, metadata jsonb) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  still_to_give bigint := amount;
+  taken record;
+begin
+  for taken in
+    select t.id, credits.left_to_refund(t) as left_to_give
+    from public.credit_transactions as t
+    where
+      t.related_id = any(purchase.grant_ids)
+      and t.kind = 'clawback'
+      and (t.metadata ->> 'purchase')::bigint = purchase.id
+    order by t.id desc
+  loop
+    exit when still_to_give = 0;
+    continue when taken.left_to_give = 0;
+    perform credits.give_back(taken.id, least(still_to_give, taken.left_to_give), metadata);
+    still_to_give := still_to_give - least(still_to_give, taken.left_to_give);
+  end loop;
+  if still_to_give > 0 then
+    raise 'purchase % has % credits fewer to give back than it says', purchase.id, still_to_give;
+  end if;
+end
+$$;
+
+comment on function credits.give_back_clawbacks(public.purchases, bigint, jsonb) is
+'Gives back amount credits of what refunds and disputes of this purchase took, the latest first. The caller holds the '
+'account''s lock.';
+
+-- sql/stripe/net_purchase.sql
+create function credits.net_purchase(purchase_id bigint) returns boolean
+language plpgsql
+set search_path = ''
+as $$
+declare
+  purchase public.purchases;
+  payments text [];
+  refunded bigint;
+  disputed bigint;
+  taken_otherwise bigint;
+  target bigint;
+  figures jsonb;
+begin
+  select * into purchase from public.purchases as p where p.id = purchase_id;
+  payments := credits.purchase_payments(purchase);
+
+  -- A refund that has failed does not count. What a charge tells beyond the refunds that we know, we have yet to hear
+  -- of one by one.
+  select coalesce(sum(r.live + greatest(0, r.told - r.known)), 0) into refunded
+  from (
+    select
+      coalesce(max(c.refunded), 0) as told,
+      coalesce(sum(f.amount), 0) as known,
+      coalesce(sum(f.amount) filter (where f.status not in ('failed', 'canceled')), 0) as live
+    from unnest(payments) as p (id)
+    left join credits.stripe_payments as c on p.id = c.payment_intent_id
+    left join credits.stripe_refunds as f on p.id = f.payment_intent_id
+    group by p.id
+  ) as r;
+
+  -- In another currency than the payment's the bank's figure says nothing of the share: the whole is disputed.
+  select coalesce(sum(case when d.currency = purchase.currency then d.amount else purchase.amount end), 0) into disputed
+  from credits.stripe_disputes as d
+  where d.payment_intent_id = any(payments) and d.standing;
+
+  -- What a downgrade took from these grants already.
+  select coalesce(-sum(t.amount), 0) into taken_otherwise
+  from public.credit_transactions as t
+  where
+    t.related_id = any(purchase.grant_ids)
+    and t.kind = 'clawback'
+    and (t.metadata ->> 'purchase')::bigint is distinct from purchase.id;
+
+  target := case
+    when purchase.amount = 0 then 0
+    else least(
+      round(purchase.credits_granted::numeric * least(refunded + disputed, purchase.amount) / purchase.amount)::bigint,
+      purchase.credits_granted - taken_otherwise
+    )
+  end;
+  figures := jsonb_build_object(
+    'purchase', purchase.id, 'paid', purchase.amount, 'refunded', refunded, 'disputed', disputed,
+    'currency', purchase.currency
+  );
+  if target > purchase.credits_clawed_back then
+    perform credits.take_from_grants(
+      purchase.account_id, target - purchase.credits_clawed_back, purchase.grant_ids, figures, beyond => true
+    );
+  elsif target < purchase.credits_clawed_back then
+    perform credits.give_back_clawbacks(purchase, purchase.credits_clawed_back - target, figures);
+  end if;
+
+  update public.purchases as p
+  set credits_clawed_back = target, refunded_amount = refunded, disputed_amount = disputed, updated_at = credits.now()
+  where
+    p.id = purchase_id
+    and (p.credits_clawed_back, p.refunded_amount, p.disputed_amount) is distinct from (target, refunded, disputed);
+  return found;
+end
+$$;
+
+comment on function credits.net_purchase(bigint) is
+'Holds a purchase against its refunds and disputes: takes back credits in proportion to the money, '
+'round(granted * least(refunded + disputed, paid) / paid), or gives back what is too much; by the difference to what '
+'was taken so far, so that it may be called at any time and any number of times. Returns whether anything changed. The '
+'caller holds the locks of its payments and of the account.';
+
+-- sql/stripe/freeze_for_disputes.sql
+create function credits.freeze_for_disputes(purchase_id bigint) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  reason constant text := 'A payment of this account is disputed.';
+  purchase public.purchases;
+  is_new boolean;
+begin
+  select * into purchase from public.purchases as p where p.id = purchase_id;
+  update credits.stripe_disputes as d set account_id = purchase.account_id
+  where d.payment_intent_id = any(credits.purchase_payments(purchase)) and d.account_id is null;
+
+  with new_disputes as (
+    update credits.stripe_disputes as d set froze_at = credits.now()
+    where d.account_id = purchase.account_id and d.standing and d.froze_at is null
+    returning d.id
+  )
+
+  select exists(select from new_disputes) into is_new;
+
+  if is_new then
+    update public.credit_accounts as a
+    set frozen_at = credits.now(), frozen_reason = reason, updated_at = credits.now()
+    where a.id = purchase.account_id and a.frozen_at is null;
+  elsif
+    not exists(
+      select from credits.stripe_disputes as d where d.account_id = purchase.account_id and d.standing
+    )
+  then
+    -- Only what disputes froze: an operator's reason is another.
+    update public.credit_accounts as a
+    set frozen_at = null, frozen_reason = null, updated_at = credits.now()
+    where a.id = purchase.account_id and a.frozen_reason = reason;
+  end if;
+end
+$$;
+
+comment on function credits.freeze_for_disputes(bigint) is
+'Freezes the account of a purchase at each new dispute, and unfreezes it once none stands, unless an operator froze '
+'it. The caller holds the account''s lock.';
+
+-- sql/stripe/net_payment.sql
+create function credits.net_payment(payment_intent_id text) returns boolean
+language plpgsql
+set search_path = ''
+as $$
+declare
+  purchase public.purchases;
+  changed boolean;
+begin
+  select p.* into purchase
+  from public.purchases as p
+  where
+    p.payment_intent_id = net_payment.payment_intent_id
+    or p.invoice_id = (
+      select s.invoice_id from credits.stripe_payments as s where s.payment_intent_id = net_payment.payment_intent_id
+    );
+  if not found then
+    return false; -- kept until its purchase comes
+  end if;
+  perform credits.lock_account(purchase.account_id);
+  changed := credits.net_purchase(purchase.id);
+  perform credits.freeze_for_disputes(purchase.id);
+  return changed;
+end
+$$;
+
+comment on function credits.net_payment(text) is
+'Holds the purchase that a payment intent pays, if it is known, against its refunds and disputes. Returns whether '
+'anything changed. The caller holds the payment''s lock.';
+
+-- sql/stripe/apply_checkout_session.sql
+create function credits.apply_checkout_session(session jsonb, event_type text) returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+  session_id text := session ->> 'id';
+  payment text := credits.stripe_id(session -> 'payment_intent');
+  pinned text := session #>> '{metadata,credits}';
+  account uuid;
+  known public.purchase_status;
+  told public.purchase_status;
+  purchase public.purchases;
+begin
+  if session #>> '{metadata,account_id}' is null or session ->> 'mode' not in ('payment', 'subscription') then
+    return 'ignored';
+  end if;
+  account := credits.stripe_account(null, session #>> '{metadata,account_id}');
+  if session ->> 'mode' = 'subscription' then
+    if session ->> 'status' <> 'complete' then
+      return 'ignored';
+    end if;
+    perform credits.lock_account(account);
+    perform credits.link_customer(account, credits.stripe_id(session -> 'customer'));
+    insert into public.subscriptions (id, account_id, plan)
+    values (credits.stripe_id(session -> 'subscription'), account, session #>> '{metadata,plan}')
+    on conflict (id) do nothing;
+    return case when found then 'changed' else 'unchanged' end;
+  end if;
+
+  if session #>> '{metadata,package}' is null then
+    return 'ignored';
+  elsif pinned is null or pinned !~ '^[1-9][0-9]{0,12}$' then
+    perform credits.fail(
+      'PT422', 'metadata.credits is not a whole number of credits.', jsonb_build_object('session', session_id),
+      'Sessions of packages are made by the function checkout.'
+    );
+  end if;
+  told := case
+    when session ->> 'payment_status' in ('paid', 'no_payment_required') and session ->> 'status' = 'complete' then 'paid'
+    when event_type = 'checkout.session.async_payment_failed' then 'failed'
+    when session ->> 'status' = 'expired' then 'expired'
+    when session ->> 'status' = 'complete' then 'pending'
+  end;
+  if told is null then
+    return 'ignored'; -- still open
+  end if;
+
+  perform credits.lock_stripe_object(payment);
+  perform credits.lock_account(account);
+  perform credits.link_customer(account, credits.stripe_id(session -> 'customer'))
+  where session ->> 'customer' is not null;
+  select p.status into known from public.purchases as p where p.checkout_session_id = session_id;
+  if known >= told then
+    return 'unchanged';
+  end if;
+  insert into public.purchases as p (
+    account_id, checkout_session_id, payment_intent_id, package, quantity, amount, currency, status, credits
+  )
+  values (
+    account, session_id, payment, session #>> '{metadata,package}',
+    coalesce((session #>> '{metadata,quantity}')::integer, 1), (session ->> 'amount_total')::bigint,
+    session ->> 'currency', told, pinned::bigint
+  )
+  on conflict on constraint purchases_checkout_session_id_key do update set
+    status = excluded.status,
+    payment_intent_id = coalesce(excluded.payment_intent_id, p.payment_intent_id),
+    amount = excluded.amount,
+    updated_at = credits.now()
+  returning * into purchase;
+
+  if told = 'paid' then
+    perform credits.grant_purchase(purchase.id, purchase.credits, 'purchase', null, null, session_id);
+  end if;
+  perform credits.net_purchase(purchase.id);
+  perform credits.freeze_for_disputes(purchase.id);
+  return 'changed';
+end
+$$;
+
+comment on function credits.apply_checkout_session(jsonb, text) is
+'What a Checkout session means: for a package, a purchase that is pending, failed, expired or paid, and granted when '
+'paid; for a plan, whose customer and subscription they are, and no credits. Returns changed, unchanged or ignored.';
+
+-- sql/stripe/apply_refund.sql
+create function credits.apply_refund(refund jsonb) returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+  payment text := credits.stripe_id(refund -> 'payment_intent');
+  stages constant text [] := array['pending', 'requires_action', 'succeeded', 'failed', 'canceled'];
+begin
+  if payment is null then
+    return 'ignored'; -- a charge that was made without a payment intent is none that we made
+  end if;
+  perform credits.lock_stripe_object(payment);
+  insert into credits.stripe_refunds as r (id, payment_intent_id, amount, status)
+  values (refund ->> 'id', payment, (refund ->> 'amount')::bigint, refund ->> 'status')
+  on conflict (id) do update set status = excluded.status
+  where array_position(stages, excluded.status) > array_position(stages, r.status);
+  if not found then
+    return 'unchanged';
+  end if;
+  perform credits.net_payment(payment);
+  return 'changed';
+end
+$$;
+
+comment on function credits.apply_refund(jsonb) is
+'Notes how far a refund has come and holds its purchase against it. A refund that fails after it succeeded is the '
+'later news, whatever the order of arrival. Returns changed, unchanged or ignored.';
+
+-- sql/stripe/apply_charge.sql
+create function credits.apply_charge(charge jsonb) returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+  payment text := credits.stripe_id(charge -> 'payment_intent');
+begin
+  if payment is null or charge ->> 'amount_refunded' = '0' then
+    return 'ignored';
+  end if;
+  perform credits.lock_stripe_object(payment);
+  insert into credits.stripe_payments as p (payment_intent_id, refunded)
+  values (payment, (charge ->> 'amount_refunded')::bigint)
+  on conflict (payment_intent_id) do update set refunded = excluded.refunded
+  where excluded.refunded > p.refunded;
+  if not found then
+    return 'unchanged';
+  end if;
+  perform credits.net_payment(payment);
+  return 'changed';
+end
+$$;
+
+comment on function credits.apply_charge(jsonb) is
+'Notes the total that a charge says was refunded, and holds its purchase against it. Returns changed, unchanged or '
+'ignored.';
+
+-- sql/stripe/apply_dispute.sql
+create function credits.apply_dispute(dispute jsonb, event_type text) returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+  payment text := credits.stripe_id(dispute -> 'payment_intent');
+  stages constant text [] := array[
+    'warning_needs_response', 'warning_under_review', 'warning_closed', 'prevented', 'needs_response', 'under_review',
+    'lost', 'won'
+  ];
+begin
+  if payment is null then
+    return 'ignored';
+  end if;
+  perform credits.lock_stripe_object(payment);
+  insert into credits.stripe_disputes as d (id, payment_intent_id, amount, currency, status, reinstated)
+  values (
+    dispute ->> 'id', payment, (dispute ->> 'amount')::bigint, dispute ->> 'currency', dispute ->> 'status',
+    event_type is not distinct from 'charge.dispute.funds_reinstated'
+    -- The first takes the money, the second brings it back.
+    or coalesce(jsonb_array_length(dispute -> 'balance_transactions') > 1, false)
+  )
+  on conflict (id) do update set
+    status = case
+      when array_position(stages, excluded.status) > array_position(stages, d.status) then excluded.status
+      else d.status
+    end,
+    -- An inquiry can become a dispute of another amount.
+    amount = case
+      when array_position(stages, excluded.status) > array_position(stages, d.status) then excluded.amount
+      else d.amount
+    end,
+    reinstated = d.reinstated or excluded.reinstated
+  where
+    array_position(stages, excluded.status) > array_position(stages, d.status)
+    or excluded.reinstated and not d.reinstated;
+  if not found then
+    return 'unchanged';
+  end if;
+  perform credits.net_payment(payment);
+  return 'changed';
+end
+$$;
+
+comment on function credits.apply_dispute(jsonb, text) is
+'Notes how far a dispute has come; takes its share of the credits and freezes the account while it stands, gives back '
+'exactly what was taken once it is won or the money is reinstated. Inquiries (warning_…) are noted only. Returns '
+'changed, unchanged or ignored.';
+
+-- sql/stripe/apply_customer.sql
+create function credits.apply_customer(customer jsonb, event_type text) returns text
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if event_type is distinct from 'customer.deleted' and customer -> 'deleted' is distinct from 'true' then
+    return 'ignored';
+  end if;
+  insert into credits.stripe_customers as c (customer_id, deleted_at) values (customer ->> 'id', credits.now())
+  on conflict (customer_id) do update set account_id = null, deleted_at = excluded.deleted_at
+  where c.deleted_at is null;
+  return case when found then 'changed' else 'unchanged' end;
+end
+$$;
+
+comment on function credits.apply_customer(jsonb, text) is
+'Unlinks a deleted customer from its account; the ledger stays. Returns changed, unchanged or ignored.';
+
+-- sql/stripe/invoice_grants.sql
+create function credits.invoice_grants(invoice jsonb) returns table (
+  key text,
+  plan text,
+  credits bigint,
+  period_end timestamptz,
+  expires_at timestamptz,
+  priority integer
+)
+language sql
+stable
+set search_path = ''
+as $$
+  with lines as (
+    select
+      l.value ->> 'id' as line_id,
+      (l.value #>> '{parent,subscription_item_details,proration}')::boolean as is_proration,
+      (l.value ->> 'amount')::bigint as amount,
+      coalesce((l.value ->> 'quantity')::integer, 1) as quantity,
+      to_timestamp((l.value #>> '{period,start}')::bigint) as period_start,
+      to_timestamp((l.value #>> '{period,end}')::bigint) as period_end,
+      p.*
+    from jsonb_array_elements(invoice #> '{lines,data}') as l
+    inner join public.subscription_plans as p
+      on credits.stripe_id(l.value #> '{pricing,price_details,price}') = p.stripe_price_id
+  ),
+
+  allotments as (
+    select
+      l.line_id as key,
+      l.slug as plan,
+      -- Nothing to pay for a plan that costs something: the trial.
+      case when l.amount = 0 then coalesce(l.trial_credits, l.credits) else l.credits end * l.quantity as credits,
+      l.period_end,
+      l.rollover,
+      coalesce(l.rollover_cap, 9223372036854775807) as cap,
+      l.priority
+    from lines as l
+    where
+      not l.is_proration
+      and (
+        invoice ->> 'billing_reason' in ('subscription_create', 'subscription_cycle')
+        -- A change in mid-period bills differences only; one that starts a new period (month to year) bills that in
+        -- full, beginning at the change.
+        or l.period_start >= all(select c.period_start from lines as c where c.is_proration)
+      )
+  ),
+
+  differences as (
+    select
+      (array_agg(l.slug order by l.amount desc))[1] as plan,
+      round(sum(l.credits * l.amount::numeric / l.unit_amount))::bigint as credits,
+      max(l.period_end) as period_end,
+      (array_agg(l.priority order by l.amount desc))[1] as priority
+    from lines as l
+    where l.is_proration and invoice ->> 'billing_reason' = 'subscription_update'
+  )
+
+  select a.key, a.plan, a.credits - r.rolling, a.period_end, a.period_end, a.priority
+  from allotments as a
+  cross join lateral (select case when a.rollover > '0' then least(a.credits, a.cap) else 0 end as rolling) as r
+  where a.credits > r.rolling
+  union all
+  select a.key || ':rollover', a.plan, least(a.credits, a.cap), a.period_end, a.period_end + a.rollover, a.priority
+  from allotments as a
+  where a.rollover > '0' and least(a.credits, a.cap) > 0
+  union all
+  select (invoice ->> 'id') || ':proration', d.plan, d.credits, d.period_end, d.period_end, d.priority
+  from differences as d
+  where d.credits <> 0;
+$$;
+
+comment on function credits.invoice_grants(jsonb) is
+'What a paid invoice of a subscription grants: one row a lot, with the key that makes it once, the credits and when '
+'they expire. A full line brings the plan''s credits; what of them may roll over is a lot of its own that lives '
+'longer. The proration lines of an update bring their difference in the measure of the money, '
+'round(sum(credits * amount / unit_amount)); below 0 for a downgrade. Lines of prices that are no plan''s bring '
+'nothing.';
+
+-- sql/stripe/check_invoice.sql
+create function credits.check_invoice(invoice jsonb, account_id uuid) returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  plan public.subscription_plans;
+begin
+  if jsonb_typeof(invoice #> '{lines,data}') is distinct from 'array' then
+    perform credits.fail('PT422', 'The invoice shows no lines.', '{}', 'Is it of a current API version?');
+  end if;
+  select p.* into plan
+  from jsonb_array_elements(invoice #> '{lines,data}') as l
+  inner join public.subscription_plans as p
+    on credits.stripe_id(l.value #> '{pricing,price_details,price}') = p.stripe_price_id
+  order by (p.currency = l.value ->> 'currency') nulls first
+  limit 1;
+  if account_id is null and plan.id is not null then
+    perform credits.fail(
+      'PT422', 'The invoice is for a plan of ours, but neither its metadata nor its customer names an account.',
+      jsonb_build_object('plan', plan.slug, 'customer', invoice -> 'customer'),
+      'Link the customer with link_stripe_customer; then retry_stripe_events applies it.'
+    );
+  elsif account_id is not null and (invoice #>> '{lines,has_more}')::boolean then
+    perform credits.fail(
+      'PT422', 'The invoice has more lines than the event shows.', '{}', 'scripts/reconcile reads it whole.'
+    );
+  elsif plan.currency <> invoice ->> 'currency' then
+    perform credits.fail(
+      'PT422', 'The invoice is in another currency than the plan of its Price.',
+      jsonb_build_object('plan', plan.slug, 'currency', plan.currency, 'invoice', invoice ->> 'currency'),
+      'Give each currency a Price and a row in subscription_plans.'
+    );
+  end if;
+end
+$$;
+
+comment on function credits.check_invoice(jsonb, uuid) is
+'PT422 for an invoice that cannot be granted as it is: lines missing, nobody''s, in a currency that no plan has.';
+
+-- sql/stripe/grant_invoice.sql
+create function credits.grant_invoice(purchase_id bigint, invoice jsonb) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  part record;
+begin
+  for part in
+    select g.* from credits.invoice_grants(invoice) as g order by g.expires_at, g.key
+  loop
+    if part.credits > 0 then
+      perform credits.grant_purchase(
+        purchase_id, part.credits, 'subscription', part.expires_at, part.priority, part.key
+      );
+      update public.purchases as p set period_end = greatest(p.period_end, part.period_end) where p.id = purchase_id;
+    else
+      insert into credits.subscription_debts (purchase_id, subscription_id, period_end, owed)
+      select p.id, p.subscription_id, part.period_end, -part.credits
+      from public.purchases as p
+      where p.id = grant_invoice.purchase_id;
+    end if;
+  end loop;
+end
+$$;
+
+comment on function credits.grant_invoice(bigint, jsonb) is
+'Grants what a paid invoice brings, and notes what a downgrade takes. The caller holds the account''s lock.';
+
+-- sql/stripe/collect_subscription_debts.sql
+create function credits.collect_subscription_debts(subscription_id text) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  debt record;
+  own bigint [];
+  later bigint [];
+  taken bigint;
+begin
+  for debt in
+    select d.*, p.account_id
+    from credits.subscription_debts as d
+    inner join public.purchases as p on d.purchase_id = p.id
+    where d.subscription_id = collect_subscription_debts.subscription_id and d.owed > 0
+    order by d.period_end, d.purchase_id
+  loop
+    select
+      array_agg(g.id) filter (where p.period_end = debt.period_end),
+      array_agg(g.id) filter (where p.period_end > debt.period_end)
+    into own, later
+    from public.purchases as p
+    cross join unnest(p.grant_ids) as g (id)
+    where p.subscription_id = debt.subscription_id;
+    -- Until the period's own credits are in, a later period's are not to blame.
+    continue when own is null;
+    taken := 0;
+    for attempt in 1..2 loop
+      taken := taken + credits.take_from_grants(
+        debt.account_id, debt.owed - taken, case attempt when 1 then own else later end,
+        jsonb_build_object('purchase', debt.purchase_id, 'subscription', debt.subscription_id),
+        beyond => false
+      );
+    end loop;
+    update credits.subscription_debts as d set owed = d.owed - taken where d.purchase_id = debt.purchase_id;
+  end loop;
+end
+$$;
+
+comment on function credits.collect_subscription_debts(text) is
+'Takes back what downgrades of a subscription left too much: from the unspent credits of the same period, then of '
+'later ones; never from what was purchased. What is spent stays owed, so that going up and down again wins nothing. '
+'The caller holds the account''s lock.';
+
+-- sql/stripe/set_subscription_status.sql
+create function credits.set_subscription_status(subscription_id text) returns void
+language sql
+set search_path = ''
+as $$
+  update public.subscriptions as s
+  set
+    status = case
+      when s.stripe_status = 'active' and p.status = 'failed' then 'past_due'
+      when s.stripe_status in ('past_due', 'unpaid', 'incomplete') and p.status = 'paid' then 'active'
+      else s.stripe_status
+    end,
+    updated_at = credits.now()
+  from public.subscriptions as me
+  left join public.purchases as p on me.latest_invoice_id = p.invoice_id
+  where me.id = set_subscription_status.subscription_id and s.id = me.id;
+$$;
+
+comment on function credits.set_subscription_status(text) is
+'Sets a subscription''s status from what Stripe''s object said and what is known of its latest invoice: whichever '
+'message comes first, a failed invoice means past_due and a paid one ends that. The caller holds the account''s lock.';
+
+-- sql/stripe/apply_invoice.sql
+create function credits.apply_invoice(invoice jsonb) returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+  the_invoice text := invoice ->> 'id';
+  details jsonb := invoice #> '{parent,subscription_details}';
+  subscription text := credits.stripe_id(details -> 'subscription');
+  account uuid;
+  told public.purchase_status;
+  known public.purchase_status;
+  purchase public.purchases;
+  payment text;
+begin
+  told := case
+    when invoice ->> 'status' = 'paid' then 'paid'
+    when invoice ->> 'status' = 'open' and (invoice ->> 'attempt_count')::integer > 0 then 'failed'
+    when invoice ->> 'status' in ('void', 'uncollectible') then 'expired'
+  end;
+  if
+    subscription is null or told is null
+    or invoice ->> 'billing_reason' not in ('subscription_create', 'subscription_cycle', 'subscription_update')
+  then
+    return 'ignored';
+  end if;
+  account := credits.stripe_account(credits.stripe_id(invoice -> 'customer'), details #>> '{metadata,account_id}');
+  perform credits.check_invoice(invoice, account);
+  if account is null then
+    return 'ignored'; -- a subscription to something else
+  end if;
+
+  perform credits.lock_stripe_object(the_invoice);
+  for payment in
+    select s.payment_intent_id from credits.stripe_payments as s where s.invoice_id = the_invoice order by 1
+  loop
+    perform credits.lock_stripe_object(payment);
+  end loop;
+  perform credits.lock_account(account);
+  select p.status into known from public.purchases as p where p.invoice_id = the_invoice;
+  if known = 'paid' or known = told then
+    return 'unchanged';
+  end if;
+
+  insert into public.subscriptions (id, account_id) values (subscription, account) on conflict (id) do nothing;
+  insert into public.purchases as p (
+    account_id, invoice_id, payment_intent_id, subscription_id, plan, amount, currency, status, credits
+  )
+  select
+    account, the_invoice,
+    (select min(s.payment_intent_id) from credits.stripe_payments as s where s.invoice_id = the_invoice),
+    subscription, max(g.plan), (invoice ->> 'amount_paid')::bigint, invoice ->> 'currency', told,
+    coalesce(sum(g.credits), 0)
+  from credits.invoice_grants(invoice) as g
+  on conflict on constraint purchases_invoice_id_key do update set
+    status = excluded.status,
+    amount = excluded.amount,
+    credits = excluded.credits,
+    plan = excluded.plan,
+    updated_at = credits.now()
+  returning * into purchase;
+
+  if told = 'paid' then
+    perform credits.grant_invoice(purchase.id, invoice);
+  end if;
+  perform credits.set_subscription_status(subscription);
+  perform credits.net_purchase(purchase.id);
+  perform credits.collect_subscription_debts(subscription);
+  perform credits.freeze_for_disputes(purchase.id);
+  return 'changed';
+end
+$$;
+
+comment on function credits.apply_invoice(jsonb) is
+'What an invoice of a subscription means: a purchase that is failed, given up or paid; the paid one grants what '
+'credits.invoice_grants says, once, and a failed one leaves what was granted before. Returns changed, unchanged or '
+'ignored; PT422 for one that cannot be read.';
+
+-- sql/stripe/apply_invoice_payment.sql
+create function credits.apply_invoice_payment(invoice_payment jsonb) returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+  the_invoice text := credits.stripe_id(invoice_payment -> 'invoice');
+  payment text := credits.stripe_id(invoice_payment #> '{payment,payment_intent}');
+begin
+  if the_invoice is null or payment is null then
+    return 'ignored'; -- paid outside Stripe
+  end if;
+  perform credits.lock_stripe_object(the_invoice);
+  perform credits.lock_stripe_object(payment);
+  insert into credits.stripe_payments as p (payment_intent_id, invoice_id) values (payment, the_invoice)
+  on conflict (payment_intent_id) do update set invoice_id = excluded.invoice_id
+  where p.invoice_id is null;
+  if not found then
+    return 'unchanged';
+  end if;
+  update public.purchases as p set payment_intent_id = payment
+  where p.invoice_id = the_invoice and p.payment_intent_id is null;
+  perform credits.net_payment(payment);
+  return 'changed';
+end
+$$;
+
+comment on function credits.apply_invoice_payment(jsonb) is
+'Learns which payment intent pays an invoice, so that its refunds and disputes find the purchase. Returns changed, '
+'unchanged or ignored.';
+
+-- sql/stripe/subscription_rank.sql
+create function credits.subscription_rank(
+  subscription public.subscriptions,
+  out ended boolean,
+  out period_start timestamptz,
+  out begun boolean
+)
+language sql
+immutable
+set search_path = ''
+as $$
+  select
+    subscription.stripe_status in ('canceled', 'incomplete_expired'),
+    coalesce(subscription.current_period_start, '-infinity'),
+    subscription.stripe_status <> 'incomplete';
+$$;
+
+comment on function credits.subscription_rank(public.subscriptions) is
+'How far a subscription''s life has come, by its content: compare two as rows.';
+
+-- sql/stripe/apply_subscription.sql
+create function credits.apply_subscription(subscription jsonb, is_event boolean) returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+  old public.subscriptions;
+  new public.subscriptions;
+  account uuid;
+  old_rank record;
+  new_rank record;
+begin
+  select p.slug into new.plan
+  from jsonb_array_elements(subscription #> '{items,data}') as i
+  inner join public.subscription_plans as p on credits.stripe_id(i.value #> '{price}') = p.stripe_price_id
+  order by p.id
+  limit 1;
+  account := credits.stripe_account(
+    credits.stripe_id(subscription -> 'customer'), subscription #>> '{metadata,account_id}'
+  );
+  if account is null then
+    if new.plan is null then
+      return 'ignored';
+    end if;
+    perform credits.fail(
+      'PT422', 'The subscription is to a plan of ours, but neither its metadata nor its customer names an account.',
+      jsonb_build_object('plan', new.plan, 'customer', subscription -> 'customer'),
+      'Link the customer with link_stripe_customer; then retry_stripe_events applies it.'
+    );
+  end if;
+
+  new.id := subscription ->> 'id';
+  new.stripe_status := subscription ->> 'status';
+  new.quantity := (subscription #>> '{items,data,0,quantity}')::integer;
+  select
+    to_timestamp(max((i.value ->> 'current_period_start')::bigint)),
+    to_timestamp(max((i.value ->> 'current_period_end')::bigint))
+  into new.current_period_start, new.current_period_end
+  from jsonb_array_elements(subscription #> '{items,data}') as i;
+  new.trial_end := to_timestamp((subscription ->> 'trial_end')::bigint);
+  new.cancel_at := to_timestamp((subscription ->> 'cancel_at')::bigint);
+  new.canceled_at := to_timestamp((subscription ->> 'canceled_at')::bigint);
+  new.ended_at := to_timestamp((subscription ->> 'ended_at')::bigint);
+  new.paused := jsonb_typeof(subscription -> 'pause_collection') = 'object' or new.stripe_status = 'paused';
+  new.latest_invoice_id := credits.stripe_id(subscription -> 'latest_invoice');
+
+  perform credits.lock_account(account);
+  insert into public.subscriptions (id, account_id, plan) values (new.id, account, new.plan) on conflict (id) do nothing;
+  select * into old from public.subscriptions as s where s.id = new.id;
+  new.plan := coalesce(new.plan, old.plan);
+  new.account_id := old.account_id;
+  new.status := old.status;
+  new.refresh_wanted := old.refresh_wanted;
+  new.created_at := old.created_at;
+  new.updated_at := old.updated_at;
+  old_rank := credits.subscription_rank(old);
+  new_rank := credits.subscription_rank(new);
+  if old_rank.ended or new_rank < old_rank then
+    return 'unchanged'; -- deleted is final; an earlier stage is old news
+  elsif new = old then
+    return 'unchanged';
+  end if;
+
+  -- Two contents of one stage: which is newer, only Stripe can say. An object that was just asked for is the answer.
+  new.refresh_wanted := is_event and new_rank = old_rank;
+  update public.subscriptions as s
+  set
+    plan = new.plan,
+    quantity = new.quantity,
+    stripe_status = new.stripe_status,
+    current_period_start = new.current_period_start,
+    current_period_end = new.current_period_end,
+    trial_end = new.trial_end,
+    cancel_at = new.cancel_at,
+    canceled_at = new.canceled_at,
+    ended_at = new.ended_at,
+    paused = new.paused,
+    latest_invoice_id = new.latest_invoice_id,
+    refresh_wanted = new.refresh_wanted
+  where s.id = new.id;
+  perform credits.set_subscription_status(new.id);
+  return 'changed';
+end
+$$;
+
+comment on function credits.apply_subscription(jsonb, boolean) is
+'Notes what a subscription is now, told by an event or just asked for. Which of two contents is newer is told by '
+'themselves: ended is final, later periods win, incomplete comes first; where they do not tell, refresh_wanted is set. '
+'Grants nothing and takes nothing. Returns changed, unchanged or ignored.';
+
+-- sql/stripe/apply_stripe_object.sql
+create function credits.apply_stripe_object(object jsonb, event_type text default null) returns text
+language plpgsql
+set search_path = ''
+as $$
+begin
+  return case object ->> 'object'
+    when 'checkout.session' then credits.apply_checkout_session(object, event_type)
+    when 'invoice' then credits.apply_invoice(object)
+    when 'invoice_payment' then credits.apply_invoice_payment(object)
+    when 'subscription' then credits.apply_subscription(object, event_type is not null)
+    when 'refund' then credits.apply_refund(object)
+    when 'charge' then credits.apply_charge(object)
+    when 'dispute' then credits.apply_dispute(object, event_type)
+    when 'customer' then credits.apply_customer(object, event_type)
+    else 'ignored'
+  end;
+end
+$$;
+
+comment on function credits.apply_stripe_object(jsonb, text) is
+'The effects of one Stripe object, from an event of event_type or as retrieved (null). What an object means is in the '
+'object, not in when it came: so it may come late, twice and in any order. Returns changed, unchanged or ignored.';
+
+-- sql/stripe/try_stripe_object.sql
+create function credits.try_stripe_object(
+  object jsonb,
+  event_type text,
+  out status text,
+  out reason text
+)
+language plpgsql
+set search_path = ''
+as $$
+begin
+  status := credits.apply_stripe_object(object, event_type);
+exception
+  when others then
+    reason := sqlerrm;
+    if sqlstate = 'PT422' or sqlstate like '22%' or sqlstate like '23%' then
+      status := 'quarantined';
+    elsif sqlstate like 'PT%' then
+      status := 'failed';
+    else
+      -- A deadlock, a time-out, a bug: nothing is kept, and Stripe tries again.
+      raise;
+    end if;
+end
+$$;
+
+comment on function credits.try_stripe_object(jsonb, text) is
+'credits.apply_stripe_object, with a refusal as an answer: quarantined when the object cannot be read, failed when a '
+'rule of the ledger refuses what it asks for; then nothing of it was done, and reason says why.';
+
+-- sql/stripe/ingest_stripe_event.sql
+create function credits.ingest_stripe_event(event jsonb) returns jsonb
+language plpgsql
+set search_path = ''
+as $$
+declare
+  event_id text := event ->> 'id';
+  object jsonb := event #> '{data,object}';
+  settings credits.billing_settings;
+  known credits.stripe_event_status;
+  outcome record;
+  result credits.stripe_event_status;
+begin
+  if
+    jsonb_typeof(event) is distinct from 'object'
+    or event ->> 'object' is distinct from 'event'
+    or coalesce(event_id, '') !~ '^evt_[A-Za-z0-9_]{1,200}$'
+    or jsonb_typeof(event -> 'type') is distinct from 'string'
+    or jsonb_typeof(event -> 'livemode') is distinct from 'boolean'
+    or jsonb_typeof(object) is distinct from 'object'
+  then
+    perform credits.fail(
+      'PT400', 'This is not a Stripe event.', '{}', 'Send the body of a webhook request as it came.'
+    );
+  end if;
+
+  perform credits.lock_stripe_object(event_id);
+  select e.status into known from credits.stripe_events as e where e.id = event_id;
+  if known in ('applied', 'ignored') then
+    return jsonb_build_object('status', 'duplicate', 'reason', null, 'refresh', null);
+  end if;
+
+  select * into settings from credits.billing_settings;
+  if (event ->> 'livemode')::boolean <> settings.stripe_livemode then
+    select 'quarantined' as status, case
+      when settings.stripe_livemode then 'A test event, and billing_settings.stripe_livemode is true.'
+      else 'A live event, and billing_settings.stripe_livemode is false.'
+    end as reason into outcome;
+  elsif event ->> 'account' is distinct from settings.stripe_account then
+    select 'quarantined' as status, 'From another account than billing_settings.stripe_account.' as reason into outcome;
+  elsif coalesce(event ->> 'api_version', '') !~ '^20[0-9]{2}-[0-9]{2}-[0-9]{2}' or event ->> 'api_version' < '2025-03-31' then
+    select
+      'quarantined' as status,
+      'Written in an API version before 2025-03-31; give the webhook endpoint a newer one.' as reason
+    into outcome;
+  else
+    select t.status, t.reason into outcome from credits.try_stripe_object(object, event ->> 'type') as t;
+  end if;
+
+  result := case when outcome.status in ('changed', 'unchanged') then 'applied' else outcome.status end;
+  if known is null then
+    insert into credits.stripe_events (id, type, api_version, status, reason, payload)
+    values (event_id, event ->> 'type', event ->> 'api_version', result, outcome.reason, event);
+  else
+    update credits.stripe_events as e
+    set
+      status = result,
+      reason = outcome.reason,
+      payload = event,
+      attempts = e.attempts + 1,
+      processed_at = credits.now()
+    where e.id = event_id;
+  end if;
+  return jsonb_build_object(
+    'status', result,
+    'reason', outcome.reason,
+    'refresh', (
+      select s.id from public.subscriptions as s
+      where object ->> 'object' = 'subscription' and s.id = object ->> 'id' and s.refresh_wanted
+    )
+  );
+end
+$$;
+
+comment on function credits.ingest_stripe_event(jsonb) is
+'Stores a verified Stripe event and its effects in one transaction, once: returns {status, reason, refresh}. status is '
+'applied, ignored, duplicate, quarantined or failed; refresh names a subscription that has to be asked for. An event '
+'that was quarantined or failed is tried again when it comes again. PT400 for what is no event.';
+
+create function public.ingest_stripe_event(jsonb) returns jsonb
+language sql
+security definer
+set search_path = ''
+as $$
+  select credits.ingest_stripe_event($1);
+$$;
+
+comment on function public.ingest_stripe_event(jsonb) is
+'For the function stripe-webhook: credits.ingest_stripe_event. The event is the whole body of the request.';
+
+grant execute on function public.ingest_stripe_event(jsonb) to service_role;
+
+-- sql/stripe/forget_stripe_payloads.sql
+create function credits.forget_stripe_payloads(batch integer default 200) returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  forgotten integer;
+begin
+  update credits.stripe_events as e set payload = null
+  where e.id in (
+    select o.id from credits.stripe_events as o
+    cross join credits.billing_settings as s
+    where o.payload is not null and o.received_at < credits.now() - s.stripe_payload_retention
+    and o.status in ('applied', 'ignored')
+    order by o.received_at
+    limit batch
+    for update of o skip locked
+  );
+  get diagnostics forgotten = row_count;
+  return forgotten;
+end
+$$;
+
+comment on function credits.forget_stripe_payloads(integer) is
+'Empties the payloads of up to batch events that were done with billing_settings.stripe_payload_retention ago; returns '
+'how many. Their ids stay, so that they are still known when they come again.';
+
+-- sql/stripe/prepare_checkout.sql
+create function public.prepare_checkout(
+  package text default null,
+  plan text default null,
+  quantity integer default 1,
+  currency text default null
+) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  me uuid := credits.caller();
+  account uuid := credits.open_account(me);
+  settings credits.billing_settings;
+  wanted text;
+  sold public.credit_packages;
+  offered public.subscription_plans;
+  item jsonb;
+  metadata jsonb;
+begin
+  select * into settings from credits.billing_settings;
+  wanted := coalesce(lower(currency), settings.default_currency);
+  if num_nonnulls(package, plan) <> 1 then
+    perform credits.fail('PT400', 'Name a package or a plan.', '{}', 'Send one of the two, as its slug.');
+  elsif quantity is null or quantity not between 1 and 1000 then
+    perform credits.fail(
+      'PT400', 'quantity must be a whole number from 1 to 1000.', jsonb_build_object('quantity', quantity),
+      'Leave it out for 1.'
+    );
+  end if;
+
+  if package is not null then
+    select * into sold from public.credit_packages as p where p.slug = package and p.currency = wanted and p.active;
+    if not found then
+      perform credits.fail(
+        'PT404', 'There is no such package in that currency.',
+        jsonb_build_object('package', left(package, 100), 'currency', left(wanted, 10)),
+        'The packages on sale are the rows of credit_packages.'
+      );
+    elsif sold.credits * quantity > settings.max_grant then
+      perform credits.fail(
+        'PT400', format('At most %s credits can be bought at once.', settings.max_grant),
+        jsonb_build_object('credits', sold.credits * quantity, 'limit', settings.max_grant), 'Buy fewer.'
+      );
+    end if;
+    item := case
+      when sold.stripe_price_id is not null then jsonb_build_object('price', sold.stripe_price_id)
+      else jsonb_build_object(
+        'price_data', jsonb_build_object(
+          'currency', sold.currency, 'unit_amount', sold.unit_amount,
+          'product_data', jsonb_build_object('name', sold.name)
+        )
+      )
+    end;
+    metadata := jsonb_build_object(
+      'account_id', account::text, 'package', sold.slug, 'quantity', quantity::text,
+      'credits', (sold.credits * quantity)::text
+    );
+  else
+    select * into offered from public.subscription_plans as p where p.slug = plan and p.currency = wanted and p.active;
+    if not found then
+      perform credits.fail(
+        'PT404', 'There is no such plan in that currency.',
+        jsonb_build_object('plan', left(plan, 100), 'currency', left(wanted, 10)),
+        'The plans on offer are the rows of subscription_plans.'
+      );
+    elsif exists (
+      select from public.subscriptions as s
+      where
+        s.account_id = account
+        and s.status in ('trialing', 'active', 'past_due', 'unpaid', 'paused')
+    ) then
+      perform credits.fail(
+        'PT409', 'You have a subscription already.', '{}', 'Change or cancel it in the billing portal.'
+      );
+    end if;
+    item := jsonb_build_object('price', offered.stripe_price_id);
+    metadata := jsonb_build_object('account_id', account::text, 'plan', offered.slug);
+  end if;
+
+  return jsonb_build_object(
+    'mode', case when package is not null then 'payment' else 'subscription' end,
+    'account_id', account,
+    'customer_id', (select c.customer_id from credits.stripe_customers as c where c.account_id = account),
+    'line_item', item || jsonb_build_object('quantity', quantity),
+    'metadata', metadata,
+    -- One trial an account.
+    'trial_period_days', case
+      when not exists (select from public.subscriptions as s where s.account_id = account)
+        then offered.trial_days
+    end
+  );
+end
+$$;
+
+comment on function public.prepare_checkout(text, text, integer, text) is
+'What a Checkout session for the signed-in user has to say, from the rows of credit_packages or subscription_plans: '
+'{mode, account_id, customer_id, line_item, metadata, trial_period_days}. The credits are pinned in the metadata. '
+'currency: ISO 4217; default billing_settings.default_currency. Errors: PT400 bad argument, PT403 not signed in, PT404 '
+'unknown package or plan, PT409 subscribed already.';
+
+grant execute on function public.prepare_checkout(text, text, integer, text) to authenticated;
+
+-- sql/stripe/my_stripe_customer.sql
+create function public.my_stripe_customer() returns text
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  me uuid := credits.caller();
+  customer text;
+begin
+  select c.customer_id into customer
+  from credits.stripe_customers as c
+  inner join public.credit_accounts as a on c.account_id = a.id
+  where a.user_id = me;
+  if not found then
+    perform credits.fail('PT404', 'You have not bought anything yet.', '{}', 'Buy a package or subscribe first.');
+  end if;
+  return customer;
+end
+$$;
+
+comment on function public.my_stripe_customer() is
+'The signed-in user''s Stripe customer id, for the billing portal. Errors: PT403 not signed in, PT404 none yet.';
+
+grant execute on function public.my_stripe_customer() to authenticated;
+
+-- sql/stripe/link_stripe_customer.sql
+create function public.link_stripe_customer(account_id uuid, customer_id text) returns text
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  remembered text;
+begin
+  if not exists (select from public.credit_accounts as a where a.id = account_id) then
+    perform credits.fail(
+      'PT404', 'There is no such account.', jsonb_build_object('account_id', account_id), 'Check the account id.'
+    );
+  elsif customer_id is null or customer_id !~ '^cus_[A-Za-z0-9_]+$' then
+    perform credits.fail('PT400', 'customer_id must be a Stripe customer''s id.', '{}', 'It starts with cus_.');
+  end if;
+  remembered := credits.link_customer(account_id, customer_id);
+  if remembered is null then
+    perform credits.fail(
+      'PT409', 'The customer was deleted, or is another account''s.', jsonb_build_object('customer_id', customer_id),
+      'Make a new customer.'
+    );
+  end if;
+  return remembered;
+end
+$$;
+
+comment on function public.link_stripe_customer(uuid, text) is
+'Operator: remembers the Stripe customer that pays for an account; returns the one that is remembered: the first '
+'stays. Errors: PT400 customer_id, PT404 no such account, PT409 the customer is another account''s or deleted.';
+
+grant execute on function public.link_stripe_customer(uuid, text) to service_role;
+
+-- sql/stripe/ingest_stripe_object.sql
+create function public.ingest_stripe_object(object jsonb) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  settings credits.billing_settings;
+  outcome record;
+begin
+  select * into settings from credits.billing_settings;
+  if jsonb_typeof(object) is distinct from 'object' or jsonb_typeof(object -> 'id') is distinct from 'string' then
+    perform credits.fail('PT400', 'This is not a Stripe object.', '{}', 'Send an object as Stripe''s API returns it.');
+  elsif object -> 'livemode' <> to_jsonb(settings.stripe_livemode) then
+    return jsonb_build_object(
+      'status', 'quarantined', 'reason', 'Its livemode is not that of billing_settings.stripe_livemode.'
+    );
+  end if;
+  select t.status, t.reason into outcome from credits.try_stripe_object(object, null) as t;
+  return jsonb_build_object('status', outcome.status, 'reason', outcome.reason);
+end
+$$;
+
+comment on function public.ingest_stripe_object(jsonb) is
+'For reconciliation: the effects of an object as Stripe''s API returns it now (checkout.session, invoice, '
+'invoice_payment, subscription, refund, charge, dispute, customer). Returns {status, reason}: changed when a message '
+'had been missed, unchanged, ignored, quarantined or failed. PT400 for what is no object.';
+
+grant execute on function public.ingest_stripe_object(jsonb) to service_role;
+
+-- sql/stripe/retry_stripe_events.sql
+create function public.retry_stripe_events(batch integer default 100) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  started timestamptz := credits.now();
+  event record;
+  results text [] := '{}';
+begin
+  if batch is null or batch not between 1 and 1000 then
+    perform credits.fail('PT400', 'batch must be from 1 to 1000.', jsonb_build_object('batch', batch), 'Leave it out for 100.');
+  end if;
+  for event in
+    select e.payload from credits.stripe_events as e
+    where e.status in ('quarantined', 'failed') and e.payload is not null
+    order by e.processed_at
+    limit batch
+    for update skip locked
+  loop
+    results := results || (credits.ingest_stripe_event(event.payload) ->> 'status');
+  end loop;
+  return (
+    select jsonb_build_object(
+      'retried', count(*),
+      'applied', count(*) filter (where r.status in ('applied', 'ignored')),
+      'failed', count(*) filter (where r.status = 'failed'),
+      'quarantined', count(*) filter (where r.status = 'quarantined'),
+      'more', exists(
+        select from credits.stripe_events as e
+        where e.status in ('quarantined', 'failed') and e.payload is not null and e.processed_at < started
+      )
+    )
+    from unnest(results) as r (status)
+  );
+end
+$$;
+
+comment on function public.retry_stripe_events(integer) is
+'Operator: tries up to batch events that are quarantined or failed again, for instance after their cause was mended. '
+'Returns {retried, applied, failed, quarantined, more}; while more is true, call again.';
+
+grant execute on function public.retry_stripe_events(integer) to service_role;
+
+-- sql/stripe/stripe_sync.sql
+create function public.stripe_sync(
+  events_through timestamptz default null,
+  swept_at timestamptz default null
+) returns jsonb
+language sql
+security definer
+set search_path = ''
+as $$
+  update credits.stripe_progress as p
+  set
+    events_through = greatest(p.events_through, stripe_sync.events_through),
+    swept_at = greatest(p.swept_at, stripe_sync.swept_at)
+  returning jsonb_build_object('events_through', p.events_through, 'swept_at', p.swept_at);
+$$;
+
+comment on function public.stripe_sync(timestamptz, timestamptz) is
+'For reconciliation: how far it has come, moved on to the arguments where they are later. Returns {events_through, '
+'swept_at}.';
+
+grant execute on function public.stripe_sync(timestamptz, timestamptz) to service_role;
+
 -- sql/ledger/run_maintenance.sql
 create function credits.run_maintenance(
   settle_after interval default '0',
@@ -2923,14 +4806,15 @@ begin
     end if;
   end loop;
 
+  perform credits.forget_stripe_payloads(batch);
   return jsonb_build_object('settled', settled, 'more', cardinality(waiting) = batch and settled > 0);
 end
 $$;
 
 comment on function credits.run_maintenance(interval, integer) is
 'Settles accounts in one bounded batch: those with ledger rows unsettled for settle_after or longer, and those where '
-'lots or holds have expired. Skips what others have locked; run as many at once as you like. Returns {settled: '
-'accounts, more: whether to call again now}.';
+'lots or holds have expired. Then forgets old payloads of Stripe''s. Skips what others have locked; run as many at '
+'once as you like. Returns {settled: accounts, more: whether to call again now}.';
 
 -- sql/ledger/schedule_maintenance.sql
 create function credits.schedule_maintenance() returns text

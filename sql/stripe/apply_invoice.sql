@@ -1,0 +1,76 @@
+create function credits.apply_invoice(invoice jsonb) returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+  the_invoice text := invoice ->> 'id';
+  details jsonb := invoice #> '{parent,subscription_details}';
+  subscription text := credits.stripe_id(details -> 'subscription');
+  account uuid;
+  told public.purchase_status;
+  known public.purchase_status;
+  purchase public.purchases;
+  payment text;
+begin
+  told := case
+    when invoice ->> 'status' = 'paid' then 'paid'
+    when invoice ->> 'status' = 'open' and (invoice ->> 'attempt_count')::integer > 0 then 'failed'
+    when invoice ->> 'status' in ('void', 'uncollectible') then 'expired'
+  end;
+  if
+    subscription is null or told is null
+    or invoice ->> 'billing_reason' not in ('subscription_create', 'subscription_cycle', 'subscription_update')
+  then
+    return 'ignored';
+  end if;
+  account := credits.stripe_account(credits.stripe_id(invoice -> 'customer'), details #>> '{metadata,account_id}');
+  perform credits.check_invoice(invoice, account);
+  if account is null then
+    return 'ignored'; -- a subscription to something else
+  end if;
+
+  perform credits.lock_stripe_object(the_invoice);
+  for payment in
+    select s.payment_intent_id from credits.stripe_payments as s where s.invoice_id = the_invoice order by 1
+  loop
+    perform credits.lock_stripe_object(payment);
+  end loop;
+  perform credits.lock_account(account);
+  select p.status into known from public.purchases as p where p.invoice_id = the_invoice;
+  if known = 'paid' or known = told then
+    return 'unchanged';
+  end if;
+
+  insert into public.subscriptions (id, account_id) values (subscription, account) on conflict (id) do nothing;
+  insert into public.purchases as p (
+    account_id, invoice_id, payment_intent_id, subscription_id, plan, amount, currency, status, credits
+  )
+  select
+    account, the_invoice,
+    (select min(s.payment_intent_id) from credits.stripe_payments as s where s.invoice_id = the_invoice),
+    subscription, max(g.plan), (invoice ->> 'amount_paid')::bigint, invoice ->> 'currency', told,
+    coalesce(sum(g.credits), 0)
+  from credits.invoice_grants(invoice) as g
+  on conflict on constraint purchases_invoice_id_key do update set
+    status = excluded.status,
+    amount = excluded.amount,
+    credits = excluded.credits,
+    plan = excluded.plan,
+    updated_at = credits.now()
+  returning * into purchase;
+
+  if told = 'paid' then
+    perform credits.grant_invoice(purchase.id, invoice);
+  end if;
+  perform credits.set_subscription_status(subscription);
+  perform credits.net_purchase(purchase.id);
+  perform credits.collect_subscription_debts(subscription);
+  perform credits.freeze_for_disputes(purchase.id);
+  return 'changed';
+end
+$$;
+
+comment on function credits.apply_invoice(jsonb) is
+'What an invoice of a subscription means: a purchase that is failed, given up or paid; the paid one grants what '
+'credits.invoice_grants says, once, and a failed one leaves what was granted before. Returns changed, unchanged or '
+'ignored; PT422 for one that cannot be read.';

@@ -1,0 +1,29 @@
+create function credits.apply_invoice_payment(invoice_payment jsonb) returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+  the_invoice text := credits.stripe_id(invoice_payment -> 'invoice');
+  payment text := credits.stripe_id(invoice_payment #> '{payment,payment_intent}');
+begin
+  if the_invoice is null or payment is null then
+    return 'ignored'; -- paid outside Stripe
+  end if;
+  perform credits.lock_stripe_object(the_invoice);
+  perform credits.lock_stripe_object(payment);
+  insert into credits.stripe_payments as p (payment_intent_id, invoice_id) values (payment, the_invoice)
+  on conflict (payment_intent_id) do update set invoice_id = excluded.invoice_id
+  where p.invoice_id is null;
+  if not found then
+    return 'unchanged';
+  end if;
+  update public.purchases as p set payment_intent_id = payment
+  where p.invoice_id = the_invoice and p.payment_intent_id is null;
+  perform credits.net_payment(payment);
+  return 'changed';
+end
+$$;
+
+comment on function credits.apply_invoice_payment(jsonb) is
+'Learns which payment intent pays an invoice, so that its refunds and disputes find the purchase. Returns changed, '
+'unchanged or ignored.';

@@ -1,0 +1,41 @@
+create function credits.freeze_for_disputes(purchase_id bigint) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  reason constant text := 'A payment of this account is disputed.';
+  purchase public.purchases;
+  is_new boolean;
+begin
+  select * into purchase from public.purchases as p where p.id = purchase_id;
+  update credits.stripe_disputes as d set account_id = purchase.account_id
+  where d.payment_intent_id = any(credits.purchase_payments(purchase)) and d.account_id is null;
+
+  with new_disputes as (
+    update credits.stripe_disputes as d set froze_at = credits.now()
+    where d.account_id = purchase.account_id and d.standing and d.froze_at is null
+    returning d.id
+  )
+
+  select exists(select from new_disputes) into is_new;
+
+  if is_new then
+    update public.credit_accounts as a
+    set frozen_at = credits.now(), frozen_reason = reason, updated_at = credits.now()
+    where a.id = purchase.account_id and a.frozen_at is null;
+  elsif
+    not exists(
+      select from credits.stripe_disputes as d where d.account_id = purchase.account_id and d.standing
+    )
+  then
+    -- Only what disputes froze: an operator's reason is another.
+    update public.credit_accounts as a
+    set frozen_at = null, frozen_reason = null, updated_at = credits.now()
+    where a.id = purchase.account_id and a.frozen_reason = reason;
+  end if;
+end
+$$;
+
+comment on function credits.freeze_for_disputes(bigint) is
+'Freezes the account of a purchase at each new dispute, and unfreezes it once none stands, unless an operator froze '
+'it. The caller holds the account''s lock.';

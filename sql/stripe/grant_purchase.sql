@@ -1,0 +1,38 @@
+create function credits.grant_purchase(
+  purchase_id bigint,
+  amount bigint,
+  source text,
+  expires_at timestamptz,
+  priority integer,
+  key text
+) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  purchase public.purchases;
+  grace interval;
+  entry public.credit_transactions;
+begin
+  select * into purchase from public.purchases as p where p.id = purchase_id;
+  select s.refund_grace into grace from credits.billing_settings as s;
+  entry := credits.grant_to_account(
+    purchase.account_id, amount, source,
+    -- Paid for, but heard of after its time: it lives as long as a refund of credits whose lot has expired.
+    case when expires_at <= credits.now() then credits.now() + grace else expires_at end,
+    priority, 'sys:stripe:' || key, null,
+    jsonb_strip_nulls(
+      jsonb_build_object(
+        'purchase', purchase.id, 'package', purchase.package, 'plan', purchase.plan, 'subscription', purchase.subscription_id
+      )
+    )
+  );
+  update public.purchases as p
+  set credits_granted = p.credits_granted + grant_purchase.amount, grant_ids = p.grant_ids || entry.id
+  where p.id = purchase_id;
+end
+$$;
+
+comment on function credits.grant_purchase(bigint, bigint, text, timestamptz, integer, text) is
+'Grants credits for a paid purchase. key: Stripe''s id of what is granted for; the ledger takes each once. The caller '
+'holds the account''s lock.';

@@ -1,0 +1,77 @@
+create function credits.invoice_grants(invoice jsonb) returns table (
+  key text,
+  plan text,
+  credits bigint,
+  period_end timestamptz,
+  expires_at timestamptz,
+  priority integer
+)
+language sql
+stable
+set search_path = ''
+as $$
+  with lines as (
+    select
+      l.value ->> 'id' as line_id,
+      (l.value #>> '{parent,subscription_item_details,proration}')::boolean as is_proration,
+      (l.value ->> 'amount')::bigint as amount,
+      coalesce((l.value ->> 'quantity')::integer, 1) as quantity,
+      to_timestamp((l.value #>> '{period,start}')::bigint) as period_start,
+      to_timestamp((l.value #>> '{period,end}')::bigint) as period_end,
+      p.*
+    from jsonb_array_elements(invoice #> '{lines,data}') as l
+    inner join public.subscription_plans as p
+      on credits.stripe_id(l.value #> '{pricing,price_details,price}') = p.stripe_price_id
+  ),
+
+  allotments as (
+    select
+      l.line_id as key,
+      l.slug as plan,
+      -- Nothing to pay for a plan that costs something: the trial.
+      case when l.amount = 0 then coalesce(l.trial_credits, l.credits) else l.credits end * l.quantity as credits,
+      l.period_end,
+      l.rollover,
+      coalesce(l.rollover_cap, 9223372036854775807) as cap,
+      l.priority
+    from lines as l
+    where
+      not l.is_proration
+      and (
+        invoice ->> 'billing_reason' in ('subscription_create', 'subscription_cycle')
+        -- A change in mid-period bills differences only; one that starts a new period (month to year) bills that in
+        -- full, beginning at the change.
+        or l.period_start >= all(select c.period_start from lines as c where c.is_proration)
+      )
+  ),
+
+  differences as (
+    select
+      (array_agg(l.slug order by l.amount desc))[1] as plan,
+      round(sum(l.credits * l.amount::numeric / l.unit_amount))::bigint as credits,
+      max(l.period_end) as period_end,
+      (array_agg(l.priority order by l.amount desc))[1] as priority
+    from lines as l
+    where l.is_proration and invoice ->> 'billing_reason' = 'subscription_update'
+  )
+
+  select a.key, a.plan, a.credits - r.rolling, a.period_end, a.period_end, a.priority
+  from allotments as a
+  cross join lateral (select case when a.rollover > '0' then least(a.credits, a.cap) else 0 end as rolling) as r
+  where a.credits > r.rolling
+  union all
+  select a.key || ':rollover', a.plan, least(a.credits, a.cap), a.period_end, a.period_end + a.rollover, a.priority
+  from allotments as a
+  where a.rollover > '0' and least(a.credits, a.cap) > 0
+  union all
+  select (invoice ->> 'id') || ':proration', d.plan, d.credits, d.period_end, d.period_end, d.priority
+  from differences as d
+  where d.credits <> 0;
+$$;
+
+comment on function credits.invoice_grants(jsonb) is
+'What a paid invoice of a subscription grants: one row a lot, with the key that makes it once, the credits and when '
+'they expire. A full line brings the plan''s credits; what of them may roll over is a lot of its own that lives '
+'longer. The proration lines of an update bring their difference in the measure of the money, '
+'round(sum(credits * amount / unit_amount)); below 0 for a downgrade. Lines of prices that are no plan''s bring '
+'nothing.';

@@ -1,0 +1,76 @@
+create function credits.net_purchase(purchase_id bigint) returns boolean
+language plpgsql
+set search_path = ''
+as $$
+declare
+  purchase public.purchases;
+  payments text [];
+  refunded bigint;
+  disputed bigint;
+  taken_otherwise bigint;
+  target bigint;
+  figures jsonb;
+begin
+  select * into purchase from public.purchases as p where p.id = purchase_id;
+  payments := credits.purchase_payments(purchase);
+
+  -- A refund that has failed does not count. What a charge tells beyond the refunds that we know, we have yet to hear
+  -- of one by one.
+  select coalesce(sum(r.live + greatest(0, r.told - r.known)), 0) into refunded
+  from (
+    select
+      coalesce(max(c.refunded), 0) as told,
+      coalesce(sum(f.amount), 0) as known,
+      coalesce(sum(f.amount) filter (where f.status not in ('failed', 'canceled')), 0) as live
+    from unnest(payments) as p (id)
+    left join credits.stripe_payments as c on p.id = c.payment_intent_id
+    left join credits.stripe_refunds as f on p.id = f.payment_intent_id
+    group by p.id
+  ) as r;
+
+  -- In another currency than the payment's the bank's figure says nothing of the share: the whole is disputed.
+  select coalesce(sum(case when d.currency = purchase.currency then d.amount else purchase.amount end), 0) into disputed
+  from credits.stripe_disputes as d
+  where d.payment_intent_id = any(payments) and d.standing;
+
+  -- What a downgrade took from these grants already.
+  select coalesce(-sum(t.amount), 0) into taken_otherwise
+  from public.credit_transactions as t
+  where
+    t.related_id = any(purchase.grant_ids)
+    and t.kind = 'clawback'
+    and (t.metadata ->> 'purchase')::bigint is distinct from purchase.id;
+
+  target := case
+    when purchase.amount = 0 then 0
+    else least(
+      round(purchase.credits_granted::numeric * least(refunded + disputed, purchase.amount) / purchase.amount)::bigint,
+      purchase.credits_granted - taken_otherwise
+    )
+  end;
+  figures := jsonb_build_object(
+    'purchase', purchase.id, 'paid', purchase.amount, 'refunded', refunded, 'disputed', disputed,
+    'currency', purchase.currency
+  );
+  if target > purchase.credits_clawed_back then
+    perform credits.take_from_grants(
+      purchase.account_id, target - purchase.credits_clawed_back, purchase.grant_ids, figures, beyond => true
+    );
+  elsif target < purchase.credits_clawed_back then
+    perform credits.give_back_clawbacks(purchase, purchase.credits_clawed_back - target, figures);
+  end if;
+
+  update public.purchases as p
+  set credits_clawed_back = target, refunded_amount = refunded, disputed_amount = disputed, updated_at = credits.now()
+  where
+    p.id = purchase_id
+    and (p.credits_clawed_back, p.refunded_amount, p.disputed_amount) is distinct from (target, refunded, disputed);
+  return found;
+end
+$$;
+
+comment on function credits.net_purchase(bigint) is
+'Holds a purchase against its refunds and disputes: takes back credits in proportion to the money, '
+'round(granted * least(refunded + disputed, paid) / paid), or gives back what is too much; by the difference to what '
+'was taken so far, so that it may be called at any time and any number of times. Returns whether anything changed. The '
+'caller holds the locks of its payments and of the account.';

@@ -1,0 +1,39 @@
+create table credits.stripe_disputes (
+  id text primary key,
+  payment_intent_id text not null,
+  account_id uuid references public.credit_accounts (id),
+  amount bigint not null,
+  currency text not null,
+  status text not null,
+  reinstated boolean not null default false,
+  froze_at timestamptz,
+  standing boolean not null generated always as (
+    status in ('needs_response', 'under_review', 'lost') and not reinstated
+  ) stored,
+  constraint amount_must_be_0_or_more check (amount >= 0),
+  constraint status_must_be_known check (
+    status in (
+      'warning_needs_response', 'warning_under_review', 'warning_closed', 'prevented', 'needs_response', 'under_review',
+      'lost', 'won'
+    )
+  )
+);
+
+create index stripe_disputes_payment_intent_id on credits.stripe_disputes (payment_intent_id);
+create index stripe_disputes_account_id on credits.stripe_disputes (account_id);
+
+alter table credits.stripe_disputes enable row level security;
+alter table credits.stripe_disputes force row level security;
+revoke all on table credits.stripe_disputes from anon, authenticated, service_role;
+
+comment on table credits.stripe_disputes is
+'Disputes as Stripe tells them, kept whether or not their purchase is known yet.';
+comment on column credits.stripe_disputes.id is 'Stripe''s dp_… or du_… id.';
+comment on column credits.stripe_disputes.account_id is 'Whose purchase is disputed, once known.';
+comment on column credits.stripe_disputes.amount is 'In minor units of the currency.';
+comment on column credits.stripe_disputes.status is 'The furthest that it is known to have come.';
+comment on column credits.stripe_disputes.reinstated is 'Whether Stripe has put the money back.';
+comment on column credits.stripe_disputes.froze_at is
+'When it froze the account: once, so that an operator can unfreeze one whose dispute goes on.';
+comment on column credits.stripe_disputes.standing is
+'Whether it keeps the money from us: not an inquiry (warning_…), not won, not reinstated.';

@@ -1,0 +1,33 @@
+create table credits.stripe_events (
+  id text primary key,
+  type text not null,
+  api_version text,
+  status credits.stripe_event_status not null,
+  reason text,
+  payload jsonb,
+  attempts integer not null default 1,
+  received_at timestamptz not null default clock_timestamp(),
+  processed_at timestamptz not null default clock_timestamp(),
+  constraint unapplied_events_must_give_a_reason check (
+    (status in ('quarantined', 'failed')) = (reason is not null)
+  )
+);
+
+create index stripe_events_unapplied on credits.stripe_events (received_at) where status in ('quarantined', 'failed');
+create index stripe_events_with_payload on credits.stripe_events (received_at) where payload is not null;
+
+alter table credits.stripe_events enable row level security;
+alter table credits.stripe_events force row level security;
+revoke all on table credits.stripe_events from anon, authenticated, service_role;
+
+comment on table credits.stripe_events is
+'Every Stripe event that was received, once, with what became of it. The row and the event''s effects are one '
+'transaction.';
+comment on column credits.stripe_events.id is 'Stripe''s evt_… id.';
+comment on column credits.stripe_events.type is 'Such as checkout.session.completed.';
+comment on column credits.stripe_events.api_version is 'The version that the payload is written in.';
+comment on column credits.stripe_events.reason is 'Why it is quarantined or failed.';
+comment on column credits.stripe_events.payload is
+'The event as Stripe sent it; null once billing_settings.stripe_payload_retention has passed and it was applied or '
+'ignored.';
+comment on column credits.stripe_events.attempts is 'How often its effects were tried.';

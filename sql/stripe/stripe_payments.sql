@@ -1,0 +1,19 @@
+create table credits.stripe_payments (
+  payment_intent_id text primary key,
+  invoice_id text,
+  refunded bigint not null default 0,
+  constraint refunded_must_be_0_or_more check (refunded >= 0)
+);
+
+create index stripe_payments_invoice_id on credits.stripe_payments (invoice_id);
+
+alter table credits.stripe_payments enable row level security;
+alter table credits.stripe_payments force row level security;
+revoke all on table credits.stripe_payments from anon, authenticated, service_role;
+
+comment on table credits.stripe_payments is
+'What Stripe tells of a payment intent apart from the purchase that it pays, kept whether or not that is known yet.';
+comment on column credits.stripe_payments.invoice_id is
+'The invoice that it pays. An invoice does not name its payments; invoice_payment objects do.';
+comment on column credits.stripe_payments.refunded is
+'The highest total of refunds that a charge of it has told, in minor units.';
