@@ -7,6 +7,8 @@ create table credits.billing_settings (
   refund_grace interval not null default '30 days',
   max_quantity integer not null default 10000,
   max_grant bigint not null default 1000000000,
+  max_generations_per_minute integer not null default 60,
+  max_generations_in_flight integer not null default 10,
   default_currency text not null default 'usd',
   stripe_livemode boolean not null default false,
   stripe_account text,
@@ -19,6 +21,8 @@ create table credits.billing_settings (
   constraint refund_grace_must_be_over_0 check (refund_grace > '0'),
   constraint max_quantity_must_be_1_to_1000000 check (max_quantity between 1 and 1000000),
   constraint max_grant_must_be_1_to_1000000000000 check (max_grant between 1 and 1000000000000),
+  constraint max_generations_per_minute_must_be_0_or_more check (max_generations_per_minute >= 0),
+  constraint max_generations_in_flight_must_be_0_or_more check (max_generations_in_flight >= 0),
   constraint default_currency_must_be_an_iso_4217_code_in_lower_case check (default_currency ~ '^[a-z]{3}$'),
   constraint stripe_account_must_start_with_acct check (stripe_account ~ '^acct_[A-Za-z0-9_]+$'),
   constraint stripe_payload_retention_must_be_over_0 check (stripe_payload_retention > '0')
@@ -40,6 +44,10 @@ comment on column credits.billing_settings.refund_grace is
 'How long refunded credits live when the lot they came from has expired.';
 comment on column credits.billing_settings.max_quantity is 'The largest quantity of one quote, spend or hold.';
 comment on column credits.billing_settings.max_grant is 'The largest single grant or clawback, in credits.';
+comment on column credits.billing_settings.max_generations_per_minute is
+'How many generations one account may ask for in a minute, refused ones included.';
+comment on column credits.billing_settings.max_generations_in_flight is
+'How many generations of one account may be under way at once.';
 comment on column credits.billing_settings.default_currency is 'The currency of a checkout that names none.';
 comment on column credits.billing_settings.stripe_livemode is
 'Whether Stripe''s live events count (true) or its test events (false); the others are quarantined.';

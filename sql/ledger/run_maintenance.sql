@@ -44,6 +44,7 @@ begin
     end if;
   end loop;
 
+  perform credits.sweep_generations(batch);
   perform credits.forget_stripe_payloads(batch);
   return jsonb_build_object('settled', settled, 'more', cardinality(waiting) = batch and settled > 0);
 end

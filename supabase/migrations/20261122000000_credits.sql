@@ -92,6 +92,8 @@ create table credits.billing_settings (
   refund_grace interval not null default '30 days',
   max_quantity integer not null default 10000,
   max_grant bigint not null default 1000000000,
+  max_generations_per_minute integer not null default 60,
+  max_generations_in_flight integer not null default 10,
   default_currency text not null default 'usd',
   stripe_livemode boolean not null default false,
   stripe_account text,
@@ -104,6 +106,8 @@ create table credits.billing_settings (
   constraint refund_grace_must_be_over_0 check (refund_grace > '0'),
   constraint max_quantity_must_be_1_to_1000000 check (max_quantity between 1 and 1000000),
   constraint max_grant_must_be_1_to_1000000000000 check (max_grant between 1 and 1000000000000),
+  constraint max_generations_per_minute_must_be_0_or_more check (max_generations_per_minute >= 0),
+  constraint max_generations_in_flight_must_be_0_or_more check (max_generations_in_flight >= 0),
   constraint default_currency_must_be_an_iso_4217_code_in_lower_case check (default_currency ~ '^[a-z]{3}$'),
   constraint stripe_account_must_start_with_acct check (stripe_account ~ '^acct_[A-Za-z0-9_]+$'),
   constraint stripe_payload_retention_must_be_over_0 check (stripe_payload_retention > '0')
@@ -125,6 +129,10 @@ comment on column credits.billing_settings.refund_grace is
 'How long refunded credits live when the lot they came from has expired.';
 comment on column credits.billing_settings.max_quantity is 'The largest quantity of one quote, spend or hold.';
 comment on column credits.billing_settings.max_grant is 'The largest single grant or clawback, in credits.';
+comment on column credits.billing_settings.max_generations_per_minute is
+'How many generations one account may ask for in a minute, refused ones included.';
+comment on column credits.billing_settings.max_generations_in_flight is
+'How many generations of one account may be under way at once.';
 comment on column credits.billing_settings.default_currency is 'The currency of a checkout that names none.';
 comment on column credits.billing_settings.stripe_livemode is
 'Whether Stripe''s live events count (true) or its test events (false); the others are quarantined.';
@@ -751,6 +759,126 @@ comment on column credits.usage_logs.status is
 comment on column credits.usage_logs.provider_cost is 'What the provider charges for the call, US dollars.';
 comment on column credits.usage_logs.hold_id is 'The hold that the call ran under.';
 comment on column credits.usage_logs.transaction_id is 'The spend or capture that paid for it.';
+
+-- sql/dispatch/generation_status.sql
+create type public.generation_status as enum (
+  'held', -- credits are reserved; no provider was asked yet
+  'dispatched', -- a provider is being asked: from here on it may cost money
+  'running', -- the provider works on it and gave it an id
+  'unknown', -- it may or may not have reached the provider
+  'succeeded', -- final: delivered and charged, wholly or in part
+  'refused', -- final: against the provider's policy
+  'failed', -- final: nothing was delivered
+  'canceled', -- final: the user took it back in time
+  'expired' -- final: its deadline passed; what the provider took for it is our loss
+);
+
+comment on type public.generation_status is 'The life of a generation job.';
+
+-- sql/dispatch/generation_jobs.sql
+create table public.generation_jobs (
+  id uuid primary key default gen_random_uuid(),
+  account_id uuid not null references public.credit_accounts (id),
+  hold_id uuid not null references public.credit_holds (id),
+  status public.generation_status not null default 'held',
+  operation text not null,
+  provider text not null,
+  model text not null,
+  quantity integer not null,
+  terms jsonb not null,
+  provider_job_id text,
+  outputs jsonb not null default '[]',
+  error jsonb,
+  transaction_id bigint references public.credit_transactions (id),
+  cancel_requested_at timestamptz,
+  dispatched_at timestamptz,
+  deadline_at timestamptz not null,
+  finished_at timestamptz,
+  created_at timestamptz not null,
+  constraint generation_jobs_hold_id_key unique (hold_id),
+  constraint final_jobs_must_have_an_end check (
+    (status in ('succeeded', 'refused', 'failed', 'canceled', 'expired')) = (finished_at is not null)
+  ),
+  constraint outputs_must_be_an_array check (jsonb_typeof(outputs) = 'array'),
+  constraint provider_job_id_must_have_1_to_500_characters check (char_length(provider_job_id) between 1 and 500)
+)
+with (fillfactor = 70);
+
+create index generation_jobs_account_id on public.generation_jobs (account_id, created_at desc);
+create index generation_jobs_open on public.generation_jobs (account_id) where finished_at is null;
+create index generation_jobs_deadline on public.generation_jobs (deadline_at) where finished_at is null;
+create index generation_jobs_transaction_id on public.generation_jobs (transaction_id)
+where transaction_id is not null;
+
+alter table public.generation_jobs enable row level security;
+alter table public.generation_jobs force row level security;
+revoke all on table public.generation_jobs from anon, authenticated, service_role;
+-- Not terms and provider_job_id: what a provider costs and what it calls the job are not the client's business.
+grant select (
+  id, account_id, hold_id, status, operation, provider, model, quantity, outputs, error, transaction_id,
+  cancel_requested_at, dispatched_at, deadline_at, finished_at, created_at
+)
+on table public.generation_jobs to authenticated;
+grant select on table public.generation_jobs to service_role;
+create policy own_jobs on public.generation_jobs for select to authenticated
+using (account_id = (select credits.my_account_id()));
+
+comment on table public.generation_jobs is
+'One row a request for images or video: its reservation, its provider, its outcome. No prompt is kept. Written by '
+'begin_generation, dispatch_generation, note_generation, finish_generation, cancel_generation and the sweep.';
+comment on column public.generation_jobs.hold_id is 'credit_holds.id: the reservation, and whose key makes it once.';
+comment on column public.generation_jobs.provider is 'Of the price in force when it began.';
+comment on column public.generation_jobs.quantity is 'Units asked for, and held.';
+comment on column public.generation_jobs.terms is
+'Pinned from pricing_tiers.metadata: deadline_seconds, provider_cost (US dollars a unit), charge_refusals.';
+comment on column public.generation_jobs.provider_job_id is 'The provider''s id, by which it can be asked about.';
+comment on column public.generation_jobs.outputs is
+'What was delivered: [{path, mime_type, width, height}], paths in the Storage bucket generations.';
+comment on column public.generation_jobs.error is 'Why nothing was delivered: {status, code, message}.';
+comment on column public.generation_jobs.transaction_id is 'The capture that charged it.';
+comment on column public.generation_jobs.dispatched_at is
+'Committed before the provider is asked, so that no call goes unnoticed.';
+comment on column public.generation_jobs.deadline_at is 'Past it the sweep ends the job and its hold.';
+
+-- sql/dispatch/generation_rate.sql
+create table credits.generation_rate (
+  account_id uuid primary key references public.credit_accounts (id),
+  minute timestamptz not null,
+  calls integer not null
+)
+with (fillfactor = 50);
+
+alter table credits.generation_rate enable row level security;
+alter table credits.generation_rate force row level security;
+revoke all on table credits.generation_rate from anon, authenticated, service_role;
+
+comment on table credits.generation_rate is
+'How many generations an account has asked for in the current minute, those that were refused included.';
+
+-- sql/dispatch/generation_margins.sql
+create view credits.generation_margins
+with (security_invoker = true)
+as
+select
+  u.operation,
+  u.provider,
+  u.model,
+  date_trunc('day', u.created_at, 'UTC') as day,
+  count(*) as calls,
+  sum(u.units) as units,
+  coalesce(-sum(t.amount), 0) as credits,
+  coalesce(sum(u.provider_cost), 0) as provider_cost,
+  coalesce(sum(u.provider_cost) filter (where u.transaction_id is null), 0) as lost_cost,
+  coalesce(-sum(t.amount), 0) / nullif(sum(u.provider_cost), 0) as credits_per_dollar
+from credits.usage_logs as u
+left join public.credit_transactions as t on u.transaction_id = t.id
+group by u.operation, u.provider, u.model, day;
+
+revoke all on table credits.generation_margins from anon, authenticated, service_role;
+
+comment on view credits.generation_margins is
+'Revenue against cost by operation, provider, model and UTC day: credits charged, what the providers took in US '
+'dollars, how much of that nobody paid for (lost_cost), and credits earned for each dollar.';
 
 -- sql/stripe/stripe_event_status.sql
 create type credits.stripe_event_status as enum (
@@ -3330,6 +3458,611 @@ $$;
 comment on function credits.log_usage is
 'Writes one provider call to credits.usage_logs. Internal: the operator''s own SQL calls it.';
 
+-- sql/dispatch/refuse_softly.sql
+create function credits.refuse_softly(code text, message text, details text, hint text) returns jsonb
+language sql
+set search_path = ''
+as $$
+  select jsonb_build_object('code', code, 'message', message, 'details', details, 'hint', hint)
+  from set_config('response.status', substr(code, 3), true);
+$$;
+
+comment on function credits.refuse_softly(text, text, text, text) is
+'A refusal that commits: the body and the HTTP status that credits.fail would give through PostgREST, but what was '
+'written before, such as a count of calls, stays.';
+
+-- sql/dispatch/generation_terms.sql
+create function credits.generation_terms(metadata jsonb) returns jsonb
+language sql
+immutable
+set search_path = ''
+as $$
+  select jsonb_build_object(
+    'deadline_seconds', case
+      when jsonb_typeof(metadata -> 'deadline_seconds') = 'number'
+        then least(greatest((metadata ->> 'deadline_seconds')::numeric, 5), 86400)
+      else 120
+    end,
+    'provider_cost', case
+      when jsonb_typeof(metadata -> 'provider_cost') = 'number'
+        then greatest((metadata ->> 'provider_cost')::numeric, 0)
+    end,
+    'charge_refusals', metadata -> 'charge_refusals' is not distinct from 'true'
+  );
+$$;
+
+comment on function credits.generation_terms(jsonb) is
+'What pricing_tiers.metadata says of dispatch: {deadline_seconds: 5 to 86400, default 120; provider_cost: US dollars a '
+'unit, null when not said; charge_refusals: default false}.';
+
+-- sql/dispatch/job_json.sql
+create function credits.job_json(job public.generation_jobs) returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+  select to_jsonb(job) || jsonb_build_object(
+    'credits_held', h.amount,
+    'credits_charged', coalesce(-t.amount, 0),
+    'request', h.metadata ->> 'request',
+    'available', a.available
+  )
+  from public.credit_holds as h
+  inner join credits.account_position(
+    (select c from public.credit_accounts as c where c.id = job.account_id)
+  ) as a on true
+  left join public.credit_transactions as t on job.transaction_id = t.id
+  where h.id = job.hold_id;
+$$;
+
+comment on function credits.job_json(public.generation_jobs) is
+'A job for the function generate: the row, with credits_held, credits_charged, the digest of its request, and what the '
+'account has available now.';
+
+-- sql/dispatch/lock_generation.sql
+create function credits.lock_generation(job_id uuid) returns public.generation_jobs
+language plpgsql
+set search_path = ''
+as $$
+declare
+  job public.generation_jobs;
+begin
+  select * into job from public.generation_jobs as j where j.id = job_id for no key update;
+  if not found then
+    perform credits.fail('PT404', 'There is no such job.', jsonb_build_object('job', job_id), 'Check the id.');
+  end if;
+  return job;
+end
+$$;
+
+comment on function credits.lock_generation(uuid) is
+'The job, locked until the transaction ends; before its account, always. PT404 for none.';
+
+-- sql/dispatch/count_generation.sql
+create function credits.count_generation(account_id uuid, idempotency_key text) returns jsonb
+language plpgsql
+set search_path = ''
+as $$
+declare
+  settings credits.billing_settings;
+  moment timestamptz := credits.now();
+  this_minute timestamptz := date_trunc('minute', moment);
+  calls integer;
+begin
+  -- A second look under the lock finds what the same key opened meanwhile.
+  for attempt in 1..2 loop
+    if exists (
+      select from public.credit_holds as h
+      where h.account_id = count_generation.account_id and h.idempotency_key = count_generation.idempotency_key
+    ) then
+      return null;
+    end if;
+    if attempt = 1 then
+      insert into credits.generation_rate as r (account_id, minute, calls)
+      values (count_generation.account_id, this_minute, 1)
+      on conflict on constraint generation_rate_pkey do update set
+        minute = excluded.minute,
+        calls = case when r.minute = excluded.minute then r.calls + 1 else 1 end
+      returning r.calls into calls;
+    end if;
+  end loop;
+
+  select * into settings from credits.billing_settings;
+  if calls > settings.max_generations_per_minute then
+    return credits.refuse_softly(
+      'PT429', 'Too many generations in this minute.',
+      jsonb_build_object(
+        'limit', settings.max_generations_per_minute,
+        'retry_after', ceil(extract(epoch from this_minute + interval '1 minute' - moment))
+      )::text,
+      'Wait, then try again.'
+    );
+  elsif
+    settings.max_generations_in_flight <= (
+      select count(*) from public.generation_jobs as j
+      where j.account_id = count_generation.account_id and j.finished_at is null
+    )
+  then
+    return credits.refuse_softly(
+      'PT429', 'Too many generations are under way.',
+      jsonb_build_object('limit', settings.max_generations_in_flight, 'retry_after', 5)::text, 'Wait for one to end.'
+    );
+  end if;
+  return null;
+end
+$$;
+
+comment on function credits.count_generation(uuid, text) is
+'Counts a call of begin_generation against the account''s limits, one session at a time an account. Returns the '
+'refusal, or null to go on. A repeat of a key that opened a job is not counted.';
+
+-- sql/dispatch/open_generation.sql
+create function credits.open_generation(
+  account_id uuid,
+  operation text,
+  quantity integer,
+  request text,
+  idempotency_key text
+) returns public.generation_jobs
+language plpgsql
+set search_path = ''
+as $$
+declare
+  hold public.credit_holds;
+  tier jsonb;
+  job public.generation_jobs;
+begin
+  hold := public.hold_credits(
+    operation, quantity, idempotency_key, metadata => jsonb_build_object('request', request)
+  );
+  select h.new into tier from credits.pricing_tier_history as h where h.version = hold.price_version;
+  insert into public.generation_jobs (
+    account_id, hold_id, operation, provider, model, quantity, terms, deadline_at, created_at
+  )
+  values (
+    hold.account_id, hold.id, hold.operation, tier ->> 'provider', tier ->> 'model', hold.quantity,
+    credits.generation_terms(tier -> 'metadata'), least(hold.expires_at, hold.created_at + interval '1 minute'),
+    hold.created_at
+  )
+  on conflict on constraint generation_jobs_hold_id_key do nothing
+  returning * into job;
+  if not found then
+    select * into job from public.generation_jobs as j where j.hold_id = hold.id;
+  end if;
+  return job;
+end
+$$;
+
+comment on function credits.open_generation(uuid, text, integer, text, text) is
+'Holds the credits and opens the job, or finds the one that the same key and request opened. Provider, model and terms '
+'are those of the price that the hold pinned. Until it is dispatched the job has a minute.';
+
+-- sql/dispatch/keep_hold.sql
+create function credits.keep_hold(hold_id uuid, deadline timestamptz) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  hold public.credit_holds := credits.lock_hold(keep_hold.hold_id);
+begin
+  update public.credit_holds as h set expires_at = deadline + interval '45 seconds'
+  where h.id = hold.id and h.status = 'held';
+  update public.credit_accounts as a set next_expiry = least(a.next_expiry, deadline + interval '45 seconds')
+  where a.id = hold.account_id and a.next_expiry > deadline + interval '45 seconds';
+end
+$$;
+
+comment on function credits.keep_hold(uuid, timestamptz) is
+'Lets an open hold live as long as its job may, and 45 seconds more for the sweep: under a minute past the deadline.';
+
+-- sql/dispatch/close_generation.sql
+create function credits.close_generation(
+  job public.generation_jobs,
+  status public.generation_status,
+  delivered integer,
+  usage_status text,
+  outputs jsonb,
+  error jsonb,
+  latency_ms integer,
+  provider_cost numeric
+) returns public.generation_jobs
+language plpgsql
+set search_path = ''
+as $$
+declare
+  paid public.credit_transactions;
+  closed public.generation_jobs;
+begin
+  if delivered > 0 then
+    paid := public.capture_hold(job.hold_id, delivered, jsonb_build_object('job', job.id));
+  else
+    perform public.release_hold(job.hold_id, close_generation.status::text);
+  end if;
+  update public.generation_jobs as j
+  set
+    status = close_generation.status,
+    outputs = coalesce(close_generation.outputs, '[]'),
+    error = close_generation.error,
+    transaction_id = paid.id,
+    finished_at = credits.now()
+  where j.id = job.id
+  returning * into closed;
+  if job.dispatched_at is not null then
+    perform credits.log_usage(
+      job.account_id, job.provider, job.model, job.operation, jsonb_array_length(closed.outputs), usage_status,
+      latency_ms,
+      coalesce(
+        close_generation.provider_cost,
+        (job.terms ->> 'provider_cost')::numeric * case usage_status
+          when 'succeeded' then job.quantity
+          when 'unknown' then job.quantity
+          when 'partial' then delivered
+          else 0
+        end
+      ),
+      job.hold_id, paid.id
+    );
+  end if;
+  return closed;
+end
+$$;
+
+comment on function credits.close_generation is
+'Ends a job: captures what was delivered or releases the hold, notes the outcome, logs the provider call with its cost '
+'(as told, else by the terms: nothing for refusals and failures). The caller holds the job''s lock.';
+
+-- sql/dispatch/expire_generation.sql
+create function credits.expire_generation(job public.generation_jobs) returns public.generation_jobs
+language sql
+set search_path = ''
+as $$
+  select e.*
+  from credits.close_generation(
+    job,
+    case when job.dispatched_at is null then 'failed' else 'expired' end::public.generation_status,
+    0, 'unknown', null,
+    case
+      when job.dispatched_at is null
+        then jsonb_build_object('status', 504, 'code', 'not_dispatched', 'message', 'The job was not started in time.')
+      else
+        jsonb_build_object('status', 504, 'code', 'deadline', 'message', 'The provider did not deliver in time.')
+    end,
+    null, null
+  ) as e;
+$$;
+
+comment on function credits.expire_generation(public.generation_jobs) is
+'Ends a job whose time is over: the user gets the credits back; the provider''s cost, by the terms, is logged as ours '
+'(usage_logs.status unknown). The caller holds the job''s lock.';
+
+-- sql/dispatch/sweep_generations.sql
+create function credits.sweep_generations(batch integer default 200) returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  job public.generation_jobs;
+  swept integer := 0;
+begin
+  for job in
+    select j.* from public.generation_jobs as j
+    where j.finished_at is null and j.deadline_at <= credits.now()
+    order by j.deadline_at
+    limit batch
+    for no key update skip locked
+  loop
+    -- Waits for nobody: two sweeps that hold several accounts each would wait for one another.
+    perform from public.credit_accounts as a where a.id = job.account_id for no key update skip locked;
+    if found then
+      perform credits.expire_generation(job);
+      swept := swept + 1;
+    end if;
+  end loop;
+  return swept;
+end
+$$;
+
+comment on function credits.sweep_generations(integer) is
+'Ends up to batch jobs whose deadline has passed, whatever became of the function that ran them; returns how many. '
+'Leaves what others have locked to the next time.';
+
+-- sql/dispatch/begin_generation.sql
+create function public.begin_generation(
+  operation text,
+  quantity integer,
+  request text,
+  idempotency_key text default null
+) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  me uuid := credits.caller();
+  account uuid := credits.open_account(me);
+  full_up jsonb;
+  code text;
+  message text;
+  details text;
+  hint text;
+begin
+  if coalesce(request, '') !~ '^[0-9a-f]{64}$' then
+    perform credits.fail(
+      'PT400', 'request must be the SHA-256 of the request, in hex.', '{}', 'Call the function generate instead.'
+    );
+  end if;
+  full_up := credits.count_generation(account, idempotency_key);
+  if full_up is not null then
+    return full_up;
+  end if;
+  begin
+    return credits.job_json(credits.open_generation(account, operation, quantity, request, idempotency_key));
+  exception
+    when others then
+      if sqlstate not like 'PT%' then
+        raise;
+      end if;
+      get stacked diagnostics
+        code = returned_sqlstate, message = message_text, details = pg_exception_detail, hint = pg_exception_hint;
+      return credits.refuse_softly(code, message, details, hint);
+  end;
+end
+$$;
+
+comment on function public.begin_generation(text, integer, text, text) is
+'Reserves the signed-in user''s credits for quantity units of the operation and opens a job, for the function '
+'generate. request: SHA-256 of the request, in hex. With idempotency_key a repeat returns the same job as it is now. '
+'Returns the job with credits_held, credits_charged, available. Errors as hold_credits, and PT429 beyond '
+'billing_settings.max_generations_per_minute or max_generations_in_flight (details: limit, retry_after in seconds). '
+'A refusal counts as a call too.';
+
+grant execute on function public.begin_generation(text, integer, text, text) to authenticated;
+
+-- sql/dispatch/my_generation.sql
+create function public.my_generation(job_id uuid) returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  me uuid := credits.caller();
+  job public.generation_jobs;
+begin
+  select j.* into job
+  from public.generation_jobs as j
+  inner join public.credit_accounts as a on j.account_id = a.id
+  where j.id = job_id and a.user_id = me;
+  if not found then
+    perform credits.fail('PT404', 'There is no such job.', jsonb_build_object('job', job_id), 'Check the id.');
+  end if;
+  return credits.job_json(job) - 'terms' - 'provider_job_id';
+end
+$$;
+
+comment on function public.my_generation(uuid) is
+'The signed-in user''s job, with credits_held, credits_charged and available. Errors: PT403 not signed in, PT404 no '
+'such job, another user''s included.';
+
+grant execute on function public.my_generation(uuid) to authenticated;
+
+-- sql/dispatch/cancel_generation.sql
+create function public.cancel_generation(job_id uuid) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  me uuid := credits.caller();
+  job public.generation_jobs;
+begin
+  if not exists (
+    select from public.generation_jobs as j
+    inner join public.credit_accounts as a on j.account_id = a.id
+    where j.id = job_id and a.user_id = me
+  ) then
+    perform credits.fail('PT404', 'There is no such job.', jsonb_build_object('job', job_id), 'Check the id.');
+  end if;
+  job := credits.lock_generation(job_id);
+  if job.status = 'held' then
+    job := credits.close_generation(
+      job, 'canceled', 0, 'failed', null,
+      jsonb_build_object('status', 409, 'code', 'canceled', 'message', 'The job was canceled.'), null, null
+    );
+  elsif job.finished_at is null then
+    update public.generation_jobs as j set cancel_requested_at = coalesce(j.cancel_requested_at, credits.now())
+    where j.id = job.id
+    returning * into job;
+  end if;
+  return credits.job_json(job);
+end
+$$;
+
+comment on function public.cancel_generation(uuid) is
+'Takes the signed-in user''s job back: at once while no provider was asked; after that it notes the wish, and the '
+'function generate cancels what the provider lets it. A job that is over stays as it is. Returns the job. Errors: '
+'PT403 not signed in, PT404 no such job, another user''s included.';
+
+grant execute on function public.cancel_generation(uuid) to authenticated;
+
+-- sql/dispatch/dispatch_generation.sql
+create function public.dispatch_generation(job_id uuid) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  job public.generation_jobs := credits.lock_generation(job_id);
+  hold public.credit_holds;
+begin
+  if job.status <> 'held' then
+    return null;
+  end if;
+  hold := credits.lock_hold(job.hold_id);
+  if hold.status <> 'held' or job.deadline_at <= credits.now() then
+    return credits.job_json(
+      credits.close_generation(
+        job, 'failed', 0, 'failed', null,
+        jsonb_build_object('status', 504, 'code', 'not_dispatched', 'message', 'The job was not started in time.'),
+        null, null
+      )
+    );
+  end if;
+  update public.generation_jobs as j
+  set
+    status = 'dispatched',
+    dispatched_at = credits.now(),
+    deadline_at = credits.now() + make_interval(secs => (j.terms ->> 'deadline_seconds')::double precision)
+  where j.id = job.id
+  returning * into job;
+  perform credits.keep_hold(job.hold_id, job.deadline_at);
+  return credits.job_json(job);
+end
+$$;
+
+comment on function public.dispatch_generation(uuid) is
+'For the function generate, before it asks the provider: returns the job to the one caller who may ask, and null to '
+'every other. The job''s deadline counts from here. A job that was not started in time is ended and returned as '
+'failed. Errors: PT404 no such job.';
+
+grant execute on function public.dispatch_generation(uuid) to service_role;
+
+-- sql/dispatch/note_generation.sql
+create function public.note_generation(
+  job_id uuid,
+  provider_job_id text default null,
+  unknown boolean default false,
+  extend_seconds integer default null
+) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  job public.generation_jobs := credits.lock_generation(job_id);
+begin
+  if job.finished_at is not null or job.dispatched_at is null then
+    return credits.job_json(job);
+  elsif extend_seconds not between 1 and 3600 then
+    perform credits.fail(
+      'PT400', 'extend_seconds must be from 1 to 3600.', jsonb_build_object('extend_seconds', extend_seconds),
+      'Send a heartbeat more often instead.'
+    );
+  end if;
+  update public.generation_jobs as j
+  set
+    provider_job_id = coalesce(note_generation.provider_job_id, j.provider_job_id),
+    status = case
+      when note_generation.unknown then 'unknown'
+      when coalesce(note_generation.provider_job_id, j.provider_job_id) is not null then 'running'
+      else j.status
+    end,
+    deadline_at = greatest(
+      j.deadline_at,
+      least(credits.now() + make_interval(secs => extend_seconds), j.created_at + s.hold_ttl_max - interval '45 seconds')
+    )
+  from credits.billing_settings as s
+  where j.id = job.id
+  returning j.* into job;
+  perform credits.keep_hold(job.hold_id, job.deadline_at);
+  return credits.job_json(job);
+end
+$$;
+
+comment on function public.note_generation(uuid, text, boolean, integer) is
+'For the function generate while a job is under way: keeps the provider''s id; unknown: the provider may or may not '
+'have taken it; extend_seconds: a heartbeat, which moves the deadline to so long from now, at most '
+'billing_settings.hold_ttl_max from the start. A job that is over stays as it is. Returns the job. Errors: PT400, '
+'PT404.';
+
+grant execute on function public.note_generation(uuid, text, boolean, integer) to service_role;
+
+-- sql/dispatch/finish_generation.sql
+create function public.finish_generation(
+  job_id uuid,
+  outcome text,
+  outputs jsonb default '[]',
+  error jsonb default null,
+  latency_ms integer default null,
+  provider_cost numeric default null
+) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  job public.generation_jobs := credits.lock_generation(job_id);
+  delivered integer;
+  charged integer;
+begin
+  if job.finished_at is not null then
+    return credits.job_json(job);
+  elsif outcome is null or outcome not in ('succeeded', 'refused', 'failed', 'canceled') then
+    perform credits.fail(
+      'PT400', 'outcome must be succeeded, refused, failed or canceled.', jsonb_build_object('outcome', outcome),
+      'It says how the provider''s call ended.'
+    );
+  elsif jsonb_typeof(outputs) is distinct from 'array' then
+    perform credits.fail('PT400', 'outputs must be an array.', '{}', 'Send one object for each output.');
+  end if;
+  delivered := jsonb_array_length(outputs);
+  if (outcome = 'succeeded') <> (delivered > 0) or delivered > job.quantity then
+    perform credits.fail(
+      'PT400', format('A job of %s cannot have %s with %s outputs.', job.quantity, outcome, delivered),
+      jsonb_build_object('quantity', job.quantity, 'outputs', delivered), 'Only a job that succeeded has outputs.'
+    );
+  end if;
+
+  if (credits.lock_hold(job.hold_id)).status <> 'held' then
+    -- Its time was over before its outcome came: what the provider did is our loss.
+    return credits.job_json(credits.expire_generation(job));
+  end if;
+  charged := case
+    when outcome = 'refused' and (job.terms ->> 'charge_refusals')::boolean then job.quantity
+    else delivered
+  end;
+  return credits.job_json(
+    credits.close_generation(
+      job, outcome::public.generation_status, charged,
+      case
+        when outcome = 'succeeded' and delivered < job.quantity then 'partial'
+        when outcome = 'canceled' then 'failed'
+        else outcome
+      end,
+      outputs, error, latency_ms, provider_cost
+    )
+  );
+end
+$$;
+
+comment on function public.finish_generation(uuid, text, jsonb, jsonb, integer, numeric) is
+'For the function generate, once a provider''s call has ended: charges what was delivered, one unit an output, and '
+'releases the rest; logs the call. outcome: succeeded (with 1 to quantity outputs), refused, failed or canceled. '
+'error: {status, code, message} for the client. provider_cost: US dollars, else from the terms. A job that is over, '
+'expired included, stays as it is. Returns the job with credits_charged and available. Errors: PT400, PT404.';
+
+grant execute on function public.finish_generation(uuid, text, jsonb, jsonb, integer, numeric) to service_role;
+
+-- sql/dispatch/pending_generations.sql
+create function public.pending_generations(batch integer default 20) returns setof jsonb
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select credits.job_json(j)
+  from public.generation_jobs as j
+  where j.finished_at is null and j.provider_job_id is not null and j.deadline_at > credits.now()
+  order by j.deadline_at
+  limit least(greatest(batch, 1), 100);
+$$;
+
+comment on function public.pending_generations(integer) is
+'For the function generate after a restart: up to batch jobs that are with a provider who can be asked about them, the '
+'most urgent first.';
+
+grant execute on function public.pending_generations(integer) to service_role;
+
 -- sql/stripe/stripe_id.sql
 create function credits.stripe_id(reference jsonb) returns text
 language sql
@@ -4806,6 +5539,7 @@ begin
     end if;
   end loop;
 
+  perform credits.sweep_generations(batch);
   perform credits.forget_stripe_payloads(batch);
   return jsonb_build_object('settled', settled, 'more', cardinality(waiting) = batch and settled > 0);
 end

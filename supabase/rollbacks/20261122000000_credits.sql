@@ -49,8 +49,12 @@ begin
 end
 $$;
 
+drop function public.begin_generation(text, integer, text, text);
+drop function public.cancel_generation(uuid);
 drop function public.capture_hold(uuid, integer, jsonb);
 drop function public.consume_credits(text, integer, text, jsonb);
+drop function public.dispatch_generation(uuid);
+drop function public.finish_generation(uuid, text, jsonb, jsonb, integer, numeric);
 drop function public.freeze_account(uuid, text);
 drop function public.grant_credits(uuid, bigint, text, timestamptz, integer, text, jsonb);
 drop function public.hold_credits(text, integer, text, interval, jsonb);
@@ -58,7 +62,10 @@ drop function public.ingest_stripe_event(jsonb);
 drop function public.ingest_stripe_object(jsonb);
 drop function public.link_stripe_customer(uuid, text);
 drop function public.my_credits();
+drop function public.my_generation(uuid);
 drop function public.my_stripe_customer();
+drop function public.note_generation(uuid, text, boolean, integer);
+drop function public.pending_generations(integer);
 drop function public.prepare_checkout(text, text, integer, text);
 drop function public.quote_credits(text, integer);
 drop function public.refund(bigint, bigint, text, text);
@@ -75,6 +82,7 @@ set local client_min_messages = warning;
 drop schema credits cascade;
 set local client_min_messages = notice;
 
+drop table public.generation_jobs;
 drop table public.purchases;
 drop table public.subscriptions;
 drop table public.subscription_plans;
@@ -83,6 +91,7 @@ drop table public.credit_transactions;
 drop table public.credit_accounts;
 drop table public.pricing_tiers;
 drop table public.credit_packages;
+drop type public.generation_status;
 drop type public.hold_status;
 drop type public.purchase_status;
 drop type public.transaction_kind;

@@ -1,0 +1,50 @@
+create function public.begin_generation(
+  operation text,
+  quantity integer,
+  request text,
+  idempotency_key text default null
+) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  me uuid := credits.caller();
+  account uuid := credits.open_account(me);
+  full_up jsonb;
+  code text;
+  message text;
+  details text;
+  hint text;
+begin
+  if coalesce(request, '') !~ '^[0-9a-f]{64}$' then
+    perform credits.fail(
+      'PT400', 'request must be the SHA-256 of the request, in hex.', '{}', 'Call the function generate instead.'
+    );
+  end if;
+  full_up := credits.count_generation(account, idempotency_key);
+  if full_up is not null then
+    return full_up;
+  end if;
+  begin
+    return credits.job_json(credits.open_generation(account, operation, quantity, request, idempotency_key));
+  exception
+    when others then
+      if sqlstate not like 'PT%' then
+        raise;
+      end if;
+      get stacked diagnostics
+        code = returned_sqlstate, message = message_text, details = pg_exception_detail, hint = pg_exception_hint;
+      return credits.refuse_softly(code, message, details, hint);
+  end;
+end
+$$;
+
+comment on function public.begin_generation(text, integer, text, text) is
+'Reserves the signed-in user''s credits for quantity units of the operation and opens a job, for the function '
+'generate. request: SHA-256 of the request, in hex. With idempotency_key a repeat returns the same job as it is now. '
+'Returns the job with credits_held, credits_charged, available. Errors as hold_credits, and PT429 beyond '
+'billing_settings.max_generations_per_minute or max_generations_in_flight (details: limit, retry_after in seconds). '
+'A refusal counts as a call too.';
+
+grant execute on function public.begin_generation(text, integer, text, text) to authenticated;

@@ -1,0 +1,54 @@
+create function credits.close_generation(
+  job public.generation_jobs,
+  status public.generation_status,
+  delivered integer,
+  usage_status text,
+  outputs jsonb,
+  error jsonb,
+  latency_ms integer,
+  provider_cost numeric
+) returns public.generation_jobs
+language plpgsql
+set search_path = ''
+as $$
+declare
+  paid public.credit_transactions;
+  closed public.generation_jobs;
+begin
+  if delivered > 0 then
+    paid := public.capture_hold(job.hold_id, delivered, jsonb_build_object('job', job.id));
+  else
+    perform public.release_hold(job.hold_id, close_generation.status::text);
+  end if;
+  update public.generation_jobs as j
+  set
+    status = close_generation.status,
+    outputs = coalesce(close_generation.outputs, '[]'),
+    error = close_generation.error,
+    transaction_id = paid.id,
+    finished_at = credits.now()
+  where j.id = job.id
+  returning * into closed;
+  if job.dispatched_at is not null then
+    perform credits.log_usage(
+      job.account_id, job.provider, job.model, job.operation, jsonb_array_length(closed.outputs), usage_status,
+      latency_ms,
+      coalesce(
+        close_generation.provider_cost,
+        (job.terms ->> 'provider_cost')::numeric * case usage_status
+          when 'succeeded' then job.quantity
+          when 'unknown' then job.quantity
+          when 'partial' then delivered
+          else 0
+        end
+      ),
+      job.hold_id, paid.id
+    );
+  end if;
+  return closed;
+end
+$$;
+
+comment on function credits.close_generation is
+'Ends a job: captures what was delivered or releases the hold, notes the outcome, logs the provider call with its cost '
+'(as told, else by the terms: nothing for refusals and failures). The caller holds the job''s lock.';

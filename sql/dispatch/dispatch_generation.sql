@@ -1,0 +1,40 @@
+create function public.dispatch_generation(job_id uuid) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  job public.generation_jobs := credits.lock_generation(job_id);
+  hold public.credit_holds;
+begin
+  if job.status <> 'held' then
+    return null;
+  end if;
+  hold := credits.lock_hold(job.hold_id);
+  if hold.status <> 'held' or job.deadline_at <= credits.now() then
+    return credits.job_json(
+      credits.close_generation(
+        job, 'failed', 0, 'failed', null,
+        jsonb_build_object('status', 504, 'code', 'not_dispatched', 'message', 'The job was not started in time.'),
+        null, null
+      )
+    );
+  end if;
+  update public.generation_jobs as j
+  set
+    status = 'dispatched',
+    dispatched_at = credits.now(),
+    deadline_at = credits.now() + make_interval(secs => (j.terms ->> 'deadline_seconds')::double precision)
+  where j.id = job.id
+  returning * into job;
+  perform credits.keep_hold(job.hold_id, job.deadline_at);
+  return credits.job_json(job);
+end
+$$;
+
+comment on function public.dispatch_generation(uuid) is
+'For the function generate, before it asks the provider: returns the job to the one caller who may ask, and null to '
+'every other. The job''s deadline counts from here. A job that was not started in time is ended and returned as '
+'failed. Errors: PT404 no such job.';
+
+grant execute on function public.dispatch_generation(uuid) to service_role;

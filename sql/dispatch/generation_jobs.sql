@@ -1,0 +1,63 @@
+create table public.generation_jobs (
+  id uuid primary key default gen_random_uuid(),
+  account_id uuid not null references public.credit_accounts (id),
+  hold_id uuid not null references public.credit_holds (id),
+  status public.generation_status not null default 'held',
+  operation text not null,
+  provider text not null,
+  model text not null,
+  quantity integer not null,
+  terms jsonb not null,
+  provider_job_id text,
+  outputs jsonb not null default '[]',
+  error jsonb,
+  transaction_id bigint references public.credit_transactions (id),
+  cancel_requested_at timestamptz,
+  dispatched_at timestamptz,
+  deadline_at timestamptz not null,
+  finished_at timestamptz,
+  created_at timestamptz not null,
+  constraint generation_jobs_hold_id_key unique (hold_id),
+  constraint final_jobs_must_have_an_end check (
+    (status in ('succeeded', 'refused', 'failed', 'canceled', 'expired')) = (finished_at is not null)
+  ),
+  constraint outputs_must_be_an_array check (jsonb_typeof(outputs) = 'array'),
+  constraint provider_job_id_must_have_1_to_500_characters check (char_length(provider_job_id) between 1 and 500)
+)
+with (fillfactor = 70);
+
+create index generation_jobs_account_id on public.generation_jobs (account_id, created_at desc);
+create index generation_jobs_open on public.generation_jobs (account_id) where finished_at is null;
+create index generation_jobs_deadline on public.generation_jobs (deadline_at) where finished_at is null;
+create index generation_jobs_transaction_id on public.generation_jobs (transaction_id)
+where transaction_id is not null;
+
+alter table public.generation_jobs enable row level security;
+alter table public.generation_jobs force row level security;
+revoke all on table public.generation_jobs from anon, authenticated, service_role;
+-- Not terms and provider_job_id: what a provider costs and what it calls the job are not the client's business.
+grant select (
+  id, account_id, hold_id, status, operation, provider, model, quantity, outputs, error, transaction_id,
+  cancel_requested_at, dispatched_at, deadline_at, finished_at, created_at
+)
+on table public.generation_jobs to authenticated;
+grant select on table public.generation_jobs to service_role;
+create policy own_jobs on public.generation_jobs for select to authenticated
+using (account_id = (select credits.my_account_id()));
+
+comment on table public.generation_jobs is
+'One row a request for images or video: its reservation, its provider, its outcome. No prompt is kept. Written by '
+'begin_generation, dispatch_generation, note_generation, finish_generation, cancel_generation and the sweep.';
+comment on column public.generation_jobs.hold_id is 'credit_holds.id: the reservation, and whose key makes it once.';
+comment on column public.generation_jobs.provider is 'Of the price in force when it began.';
+comment on column public.generation_jobs.quantity is 'Units asked for, and held.';
+comment on column public.generation_jobs.terms is
+'Pinned from pricing_tiers.metadata: deadline_seconds, provider_cost (US dollars a unit), charge_refusals.';
+comment on column public.generation_jobs.provider_job_id is 'The provider''s id, by which it can be asked about.';
+comment on column public.generation_jobs.outputs is
+'What was delivered: [{path, mime_type, width, height}], paths in the Storage bucket generations.';
+comment on column public.generation_jobs.error is 'Why nothing was delivered: {status, code, message}.';
+comment on column public.generation_jobs.transaction_id is 'The capture that charged it.';
+comment on column public.generation_jobs.dispatched_at is
+'Committed before the provider is asked, so that no call goes unnoticed.';
+comment on column public.generation_jobs.deadline_at is 'Past it the sweep ends the job and its hold.';

@@ -1,0 +1,48 @@
+create function public.note_generation(
+  job_id uuid,
+  provider_job_id text default null,
+  unknown boolean default false,
+  extend_seconds integer default null
+) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  job public.generation_jobs := credits.lock_generation(job_id);
+begin
+  if job.finished_at is not null or job.dispatched_at is null then
+    return credits.job_json(job);
+  elsif extend_seconds not between 1 and 3600 then
+    perform credits.fail(
+      'PT400', 'extend_seconds must be from 1 to 3600.', jsonb_build_object('extend_seconds', extend_seconds),
+      'Send a heartbeat more often instead.'
+    );
+  end if;
+  update public.generation_jobs as j
+  set
+    provider_job_id = coalesce(note_generation.provider_job_id, j.provider_job_id),
+    status = case
+      when note_generation.unknown then 'unknown'
+      when coalesce(note_generation.provider_job_id, j.provider_job_id) is not null then 'running'
+      else j.status
+    end,
+    deadline_at = greatest(
+      j.deadline_at,
+      least(credits.now() + make_interval(secs => extend_seconds), j.created_at + s.hold_ttl_max - interval '45 seconds')
+    )
+  from credits.billing_settings as s
+  where j.id = job.id
+  returning j.* into job;
+  perform credits.keep_hold(job.hold_id, job.deadline_at);
+  return credits.job_json(job);
+end
+$$;
+
+comment on function public.note_generation(uuid, text, boolean, integer) is
+'For the function generate while a job is under way: keeps the provider''s id; unknown: the provider may or may not '
+'have taken it; extend_seconds: a heartbeat, which moves the deadline to so long from now, at most '
+'billing_settings.hold_ttl_max from the start. A job that is over stays as it is. Returns the job. Errors: PT400, '
+'PT404.';
+
+grant execute on function public.note_generation(uuid, text, boolean, integer) to service_role;

@@ -1,0 +1,39 @@
+create function credits.open_generation(
+  account_id uuid,
+  operation text,
+  quantity integer,
+  request text,
+  idempotency_key text
+) returns public.generation_jobs
+language plpgsql
+set search_path = ''
+as $$
+declare
+  hold public.credit_holds;
+  tier jsonb;
+  job public.generation_jobs;
+begin
+  hold := public.hold_credits(
+    operation, quantity, idempotency_key, metadata => jsonb_build_object('request', request)
+  );
+  select h.new into tier from credits.pricing_tier_history as h where h.version = hold.price_version;
+  insert into public.generation_jobs (
+    account_id, hold_id, operation, provider, model, quantity, terms, deadline_at, created_at
+  )
+  values (
+    hold.account_id, hold.id, hold.operation, tier ->> 'provider', tier ->> 'model', hold.quantity,
+    credits.generation_terms(tier -> 'metadata'), least(hold.expires_at, hold.created_at + interval '1 minute'),
+    hold.created_at
+  )
+  on conflict on constraint generation_jobs_hold_id_key do nothing
+  returning * into job;
+  if not found then
+    select * into job from public.generation_jobs as j where j.hold_id = hold.id;
+  end if;
+  return job;
+end
+$$;
+
+comment on function credits.open_generation(uuid, text, integer, text, text) is
+'Holds the credits and opens the job, or finds the one that the same key and request opened. Provider, model and terms '
+'are those of the price that the hold pinned. Until it is dispatched the job has a minute.';

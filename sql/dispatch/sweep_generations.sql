@@ -1,0 +1,29 @@
+create function credits.sweep_generations(batch integer default 200) returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  job public.generation_jobs;
+  swept integer := 0;
+begin
+  for job in
+    select j.* from public.generation_jobs as j
+    where j.finished_at is null and j.deadline_at <= credits.now()
+    order by j.deadline_at
+    limit batch
+    for no key update skip locked
+  loop
+    -- Waits for nobody: two sweeps that hold several accounts each would wait for one another.
+    perform from public.credit_accounts as a where a.id = job.account_id for no key update skip locked;
+    if found then
+      perform credits.expire_generation(job);
+      swept := swept + 1;
+    end if;
+  end loop;
+  return swept;
+end
+$$;
+
+comment on function credits.sweep_generations(integer) is
+'Ends up to batch jobs whose deadline has passed, whatever became of the function that ran them; returns how many. '
+'Leaves what others have locked to the next time.';
