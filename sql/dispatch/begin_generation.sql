@@ -12,6 +12,7 @@ declare
   me uuid := credits.caller();
   account uuid := credits.open_account(me);
   full_up jsonb;
+  job public.generation_jobs;
   code text;
   message text;
   details text;
@@ -27,7 +28,7 @@ begin
     return full_up;
   end if;
   begin
-    return credits.job_json(credits.open_generation(account, operation, quantity, request, idempotency_key));
+    job := credits.open_generation(account, operation, quantity, request, idempotency_key);
   exception
     when others then
       if sqlstate not like 'PT%' then
@@ -37,6 +38,7 @@ begin
         code = returned_sqlstate, message = message_text, details = pg_exception_detail, hint = pg_exception_hint;
       return credits.refuse_softly(code, message, details, hint);
   end;
+  return credits.job_json(job);
 end
 $$;
 

@@ -35,7 +35,10 @@ begin
       latency_ms,
       coalesce(
         close_generation.provider_cost,
-        (job.terms ->> 'provider_cost')::numeric * case usage_status
+        (
+          select c.cost_per_unit from credits.provider_costs as c where c.provider = job.provider and c.model = job.model
+        )
+        * case usage_status
           when 'succeeded' then job.quantity
           when 'unknown' then job.quantity
           when 'partial' then delivered
@@ -51,4 +54,4 @@ $$;
 
 comment on function credits.close_generation is
 'Ends a job: captures what was delivered or releases the hold, notes the outcome, logs the provider call with its cost '
-'(as told, else by the terms: nothing for refusals and failures). The caller holds the job''s lock.';
+'(as told, else by credits.provider_costs: nothing for refusals and failures). The caller holds the job''s lock.';

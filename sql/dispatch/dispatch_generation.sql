@@ -12,19 +12,14 @@ begin
   end if;
   hold := credits.lock_hold(job.hold_id);
   if hold.status <> 'held' or job.deadline_at <= credits.now() then
-    return credits.job_json(
-      credits.close_generation(
-        job, 'failed', 0, 'failed', null,
-        jsonb_build_object('status', 504, 'code', 'not_dispatched', 'message', 'The job was not started in time.'),
-        null, null
-      )
-    );
+    job := credits.expire_generation(job);
+    return credits.job_json(job);
   end if;
   update public.generation_jobs as j
   set
     status = 'dispatched',
     dispatched_at = credits.now(),
-    deadline_at = credits.now() + make_interval(secs => (j.terms ->> 'deadline_seconds')::double precision)
+    deadline_at = credits.now() + make_interval(secs => (credits.generation_terms(j) ->> 'deadline_seconds')::double precision)
   where j.id = job.id
   returning * into job;
   perform credits.keep_hold(job.hold_id, job.deadline_at);

@@ -18,5 +18,5 @@ as $$
 $$;
 
 comment on function credits.expire_generation(public.generation_jobs) is
-'Ends a job whose time is over: the user gets the credits back; the provider''s cost, by the terms, is logged as ours '
+'Ends a job whose time is over: the user gets the credits back; the provider''s cost is logged as ours '
 '(usage_logs.status unknown). The caller holds the job''s lock.';

@@ -35,30 +35,31 @@ begin
 
   if (credits.lock_hold(job.hold_id)).status <> 'held' then
     -- Its time was over before its outcome came: what the provider did is our loss.
-    return credits.job_json(credits.expire_generation(job));
+    job := credits.expire_generation(job);
+    return credits.job_json(job);
   end if;
   charged := case
-    when outcome = 'refused' and (job.terms ->> 'charge_refusals')::boolean then job.quantity
+    when outcome = 'refused' and (credits.generation_terms(job) ->> 'charge_refusals')::boolean then job.quantity
     else delivered
   end;
-  return credits.job_json(
-    credits.close_generation(
-      job, outcome::public.generation_status, charged,
-      case
-        when outcome = 'succeeded' and delivered < job.quantity then 'partial'
-        when outcome = 'canceled' then 'failed'
-        else outcome
-      end,
-      outputs, error, latency_ms, provider_cost
-    )
+  job := credits.close_generation(
+    job, outcome::public.generation_status, charged,
+    case
+      when outcome = 'succeeded' and delivered < job.quantity then 'partial'
+      when outcome = 'canceled' then 'failed'
+      else outcome
+    end,
+    outputs, error, latency_ms, provider_cost
   );
+  return credits.job_json(job);
 end
 $$;
 
 comment on function public.finish_generation(uuid, text, jsonb, jsonb, integer, numeric) is
 'For the function generate, once a provider''s call has ended: charges what was delivered, one unit an output, and '
 'releases the rest; logs the call. outcome: succeeded (with 1 to quantity outputs), refused, failed or canceled. '
-'error: {status, code, message} for the client. provider_cost: US dollars, else from the terms. A job that is over, '
-'expired included, stays as it is. Returns the job with credits_charged and available. Errors: PT400, PT404.';
+'error: {status, code, message} for the client. provider_cost: US dollars, else by credits.provider_costs. A job '
+'that is over, expired included, stays as it is. Returns the job with credits_charged and available. Errors: PT400, '
+'PT404.';
 
 grant execute on function public.finish_generation(uuid, text, jsonb, jsonb, integer, numeric) to service_role;

@@ -7,7 +7,6 @@ create table public.generation_jobs (
   provider text not null,
   model text not null,
   quantity integer not null,
-  terms jsonb not null,
   provider_job_id text,
   outputs jsonb not null default '[]',
   error jsonb,
@@ -35,13 +34,7 @@ where transaction_id is not null;
 alter table public.generation_jobs enable row level security;
 alter table public.generation_jobs force row level security;
 revoke all on table public.generation_jobs from anon, authenticated, service_role;
--- Not terms and provider_job_id: what a provider costs and what it calls the job are not the client's business.
-grant select (
-  id, account_id, hold_id, status, operation, provider, model, quantity, outputs, error, transaction_id,
-  cancel_requested_at, dispatched_at, deadline_at, finished_at, created_at
-)
-on table public.generation_jobs to authenticated;
-grant select on table public.generation_jobs to service_role;
+grant select on table public.generation_jobs to authenticated, service_role;
 create policy own_jobs on public.generation_jobs for select to authenticated
 using (account_id = (select credits.my_account_id()));
 
@@ -51,8 +44,6 @@ comment on table public.generation_jobs is
 comment on column public.generation_jobs.hold_id is 'credit_holds.id: the reservation, and whose key makes it once.';
 comment on column public.generation_jobs.provider is 'Of the price in force when it began.';
 comment on column public.generation_jobs.quantity is 'Units asked for, and held.';
-comment on column public.generation_jobs.terms is
-'Pinned from pricing_tiers.metadata: deadline_seconds, provider_cost (US dollars a unit), charge_refusals.';
 comment on column public.generation_jobs.provider_job_id is 'The provider''s id, by which it can be asked about.';
 comment on column public.generation_jobs.outputs is
 'What was delivered: [{path, mime_type, width, height}], paths in the Storage bucket generations.';

@@ -1,22 +1,22 @@
-create function credits.generation_terms(metadata jsonb) returns jsonb
+create function credits.generation_terms(job public.generation_jobs) returns jsonb
 language sql
-immutable
+stable
 set search_path = ''
 as $$
   select jsonb_build_object(
     'deadline_seconds', case
-      when jsonb_typeof(metadata -> 'deadline_seconds') = 'number'
-        then least(greatest((metadata ->> 'deadline_seconds')::numeric, 5), 86400)
+      when jsonb_typeof(m.metadata -> 'deadline_seconds') = 'number'
+        then least(greatest((m.metadata ->> 'deadline_seconds')::numeric, 5), 86400)
       else 120
     end,
-    'provider_cost', case
-      when jsonb_typeof(metadata -> 'provider_cost') = 'number'
-        then greatest((metadata ->> 'provider_cost')::numeric, 0)
-    end,
-    'charge_refusals', metadata -> 'charge_refusals' is not distinct from 'true'
-  );
+    'charge_refusals', coalesce(m.metadata -> 'charge_refusals' = 'true', false)
+  )
+  from public.credit_holds as h
+  inner join credits.pricing_tier_history as p on h.price_version = p.version
+  cross join lateral (select p.new -> 'metadata' as metadata) as m
+  where h.id = job.hold_id;
 $$;
 
-comment on function credits.generation_terms(jsonb) is
-'What pricing_tiers.metadata says of dispatch: {deadline_seconds: 5 to 86400, default 120; provider_cost: US dollars a '
-'unit, null when not said; charge_refusals: default false}.';
+comment on function credits.generation_terms(public.generation_jobs) is
+'What the price that the job''s hold pinned says of dispatch, in pricing_tiers.metadata: {deadline_seconds: 5 to '
+'86400, default 120; charge_refusals: whether a refusal by the provider''s policy is charged, default false}.';

@@ -4,6 +4,7 @@ stable
 set search_path = ''
 as $$
   select to_jsonb(job) || jsonb_build_object(
+    'terms', credits.generation_terms(job),
     'credits_held', h.amount,
     'credits_charged', coalesce(-t.amount, 0),
     'request', h.metadata ->> 'request',
@@ -18,5 +19,5 @@ as $$
 $$;
 
 comment on function credits.job_json(public.generation_jobs) is
-'A job for the function generate: the row, with credits_held, credits_charged, the digest of its request, and what the '
-'account has available now.';
+'A job for the function generate: the row, with its terms, credits_held, credits_charged, the digest of its request, '
+'and what the account has available now.';

@@ -15,7 +15,7 @@ begin
   if not found then
     perform credits.fail('PT404', 'There is no such job.', jsonb_build_object('job', job_id), 'Check the id.');
   end if;
-  return credits.job_json(job) - 'terms' - 'provider_job_id';
+  return credits.job_json(job);
 end
 $$;
 

@@ -18,11 +18,11 @@ begin
   );
   select h.new into tier from credits.pricing_tier_history as h where h.version = hold.price_version;
   insert into public.generation_jobs (
-    account_id, hold_id, operation, provider, model, quantity, terms, deadline_at, created_at
+    account_id, hold_id, operation, provider, model, quantity, deadline_at, created_at
   )
   values (
     hold.account_id, hold.id, hold.operation, tier ->> 'provider', tier ->> 'model', hold.quantity,
-    credits.generation_terms(tier -> 'metadata'), least(hold.expires_at, hold.created_at + interval '1 minute'),
+    least(hold.expires_at, hold.created_at + interval '1 minute'),
     hold.created_at
   )
   on conflict on constraint generation_jobs_hold_id_key do nothing
@@ -35,5 +35,5 @@ end
 $$;
 
 comment on function credits.open_generation(uuid, text, integer, text, text) is
-'Holds the credits and opens the job, or finds the one that the same key and request opened. Provider, model and terms '
-'are those of the price that the hold pinned. Until it is dispatched the job has a minute.';
+'Holds the credits and opens the job, or finds the one that the same key and request opened. Provider and model are '
+'those of the price that the hold pinned. Until it is dispatched the job has a minute.';

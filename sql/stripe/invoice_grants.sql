@@ -13,7 +13,12 @@ as $$
   with lines as (
     select
       l.value ->> 'id' as line_id,
-      (l.value #>> '{parent,subscription_item_details,proration}')::boolean as is_proration,
+      -- Prorations come as invoice items or as items of the subscription.
+      coalesce(
+        (l.value #>> '{parent,invoice_item_details,proration}')::boolean,
+        (l.value #>> '{parent,subscription_item_details,proration}')::boolean
+      ) as is_proration,
+      jsonb_typeof(l.value #> '{parent,subscription_item_details}') = 'object' as is_period,
       (l.value ->> 'amount')::bigint as amount,
       coalesce((l.value ->> 'quantity')::integer, 1) as quantity,
       to_timestamp((l.value #>> '{period,start}')::bigint) as period_start,
@@ -36,7 +41,8 @@ as $$
       l.priority
     from lines as l
     where
-      not l.is_proration
+      l.is_period
+      and not l.is_proration
       and (
         invoice ->> 'billing_reason' in ('subscription_create', 'subscription_cycle')
         -- A change in mid-period bills differences only; one that starts a new period (month to year) bills that in

@@ -785,7 +785,6 @@ create table public.generation_jobs (
   provider text not null,
   model text not null,
   quantity integer not null,
-  terms jsonb not null,
   provider_job_id text,
   outputs jsonb not null default '[]',
   error jsonb,
@@ -813,13 +812,7 @@ where transaction_id is not null;
 alter table public.generation_jobs enable row level security;
 alter table public.generation_jobs force row level security;
 revoke all on table public.generation_jobs from anon, authenticated, service_role;
--- Not terms and provider_job_id: what a provider costs and what it calls the job are not the client's business.
-grant select (
-  id, account_id, hold_id, status, operation, provider, model, quantity, outputs, error, transaction_id,
-  cancel_requested_at, dispatched_at, deadline_at, finished_at, created_at
-)
-on table public.generation_jobs to authenticated;
-grant select on table public.generation_jobs to service_role;
+grant select on table public.generation_jobs to authenticated, service_role;
 create policy own_jobs on public.generation_jobs for select to authenticated
 using (account_id = (select credits.my_account_id()));
 
@@ -829,8 +822,6 @@ comment on table public.generation_jobs is
 comment on column public.generation_jobs.hold_id is 'credit_holds.id: the reservation, and whose key makes it once.';
 comment on column public.generation_jobs.provider is 'Of the price in force when it began.';
 comment on column public.generation_jobs.quantity is 'Units asked for, and held.';
-comment on column public.generation_jobs.terms is
-'Pinned from pricing_tiers.metadata: deadline_seconds, provider_cost (US dollars a unit), charge_refusals.';
 comment on column public.generation_jobs.provider_job_id is 'The provider''s id, by which it can be asked about.';
 comment on column public.generation_jobs.outputs is
 'What was delivered: [{path, mime_type, width, height}], paths in the Storage bucket generations.';
@@ -854,6 +845,29 @@ revoke all on table credits.generation_rate from anon, authenticated, service_ro
 
 comment on table credits.generation_rate is
 'How many generations an account has asked for in the current minute, those that were refused included.';
+
+-- sql/dispatch/provider_costs.sql
+create table credits.provider_costs (
+  provider text not null,
+  model text not null,
+  cost_per_unit numeric not null,
+  constraint provider_costs_pkey primary key (provider, model),
+  constraint cost_per_unit_must_be_0_to_1000000 check (cost_per_unit between 0 and 1000000)
+);
+
+alter table credits.provider_costs enable row level security;
+alter table credits.provider_costs force row level security;
+revoke all on table credits.provider_costs from anon, authenticated, service_role;
+grant select, insert, update on table credits.provider_costs to pricing_admin;
+create policy pricing_admin_edits on credits.provider_costs for all to pricing_admin
+using (true) with check (true);
+
+comment on table credits.provider_costs is
+'What providers charge us, for the margin report. DBAs insert and update rows; clients never see them.';
+comment on column credits.provider_costs.provider is 'pricing_tiers.provider.';
+comment on column credits.provider_costs.model is 'pricing_tiers.model.';
+comment on column credits.provider_costs.cost_per_unit is
+'US dollars for one unit of the operation. Counts where a call''s own cost is not known.';
 
 -- sql/dispatch/generation_margins.sql
 create view credits.generation_margins
@@ -3472,28 +3486,28 @@ comment on function credits.refuse_softly(text, text, text, text) is
 'written before, such as a count of calls, stays.';
 
 -- sql/dispatch/generation_terms.sql
-create function credits.generation_terms(metadata jsonb) returns jsonb
+create function credits.generation_terms(job public.generation_jobs) returns jsonb
 language sql
-immutable
+stable
 set search_path = ''
 as $$
   select jsonb_build_object(
     'deadline_seconds', case
-      when jsonb_typeof(metadata -> 'deadline_seconds') = 'number'
-        then least(greatest((metadata ->> 'deadline_seconds')::numeric, 5), 86400)
+      when jsonb_typeof(m.metadata -> 'deadline_seconds') = 'number'
+        then least(greatest((m.metadata ->> 'deadline_seconds')::numeric, 5), 86400)
       else 120
     end,
-    'provider_cost', case
-      when jsonb_typeof(metadata -> 'provider_cost') = 'number'
-        then greatest((metadata ->> 'provider_cost')::numeric, 0)
-    end,
-    'charge_refusals', metadata -> 'charge_refusals' is not distinct from 'true'
-  );
+    'charge_refusals', coalesce(m.metadata -> 'charge_refusals' = 'true', false)
+  )
+  from public.credit_holds as h
+  inner join credits.pricing_tier_history as p on h.price_version = p.version
+  cross join lateral (select p.new -> 'metadata' as metadata) as m
+  where h.id = job.hold_id;
 $$;
 
-comment on function credits.generation_terms(jsonb) is
-'What pricing_tiers.metadata says of dispatch: {deadline_seconds: 5 to 86400, default 120; provider_cost: US dollars a '
-'unit, null when not said; charge_refusals: default false}.';
+comment on function credits.generation_terms(public.generation_jobs) is
+'What the price that the job''s hold pinned says of dispatch, in pricing_tiers.metadata: {deadline_seconds: 5 to '
+'86400, default 120; charge_refusals: whether a refusal by the provider''s policy is charged, default false}.';
 
 -- sql/dispatch/job_json.sql
 create function credits.job_json(job public.generation_jobs) returns jsonb
@@ -3502,6 +3516,7 @@ stable
 set search_path = ''
 as $$
   select to_jsonb(job) || jsonb_build_object(
+    'terms', credits.generation_terms(job),
     'credits_held', h.amount,
     'credits_charged', coalesce(-t.amount, 0),
     'request', h.metadata ->> 'request',
@@ -3516,8 +3531,8 @@ as $$
 $$;
 
 comment on function credits.job_json(public.generation_jobs) is
-'A job for the function generate: the row, with credits_held, credits_charged, the digest of its request, and what the '
-'account has available now.';
+'A job for the function generate: the row, with its terms, credits_held, credits_charged, the digest of its request, '
+'and what the account has available now.';
 
 -- sql/dispatch/lock_generation.sql
 create function credits.lock_generation(job_id uuid) returns public.generation_jobs
@@ -3617,11 +3632,11 @@ begin
   );
   select h.new into tier from credits.pricing_tier_history as h where h.version = hold.price_version;
   insert into public.generation_jobs (
-    account_id, hold_id, operation, provider, model, quantity, terms, deadline_at, created_at
+    account_id, hold_id, operation, provider, model, quantity, deadline_at, created_at
   )
   values (
     hold.account_id, hold.id, hold.operation, tier ->> 'provider', tier ->> 'model', hold.quantity,
-    credits.generation_terms(tier -> 'metadata'), least(hold.expires_at, hold.created_at + interval '1 minute'),
+    least(hold.expires_at, hold.created_at + interval '1 minute'),
     hold.created_at
   )
   on conflict on constraint generation_jobs_hold_id_key do nothing
@@ -3634,8 +3649,8 @@ end
 $$;
 
 comment on function credits.open_generation(uuid, text, integer, text, text) is
-'Holds the credits and opens the job, or finds the one that the same key and request opened. Provider, model and terms '
-'are those of the price that the hold pinned. Until it is dispatched the job has a minute.';
+'Holds the credits and opens the job, or finds the one that the same key and request opened. Provider and model are '
+'those of the price that the hold pinned. Until it is dispatched the job has a minute.';
 
 -- sql/dispatch/keep_hold.sql
 create function credits.keep_hold(hold_id uuid, deadline timestamptz) returns void
@@ -3693,7 +3708,10 @@ begin
       latency_ms,
       coalesce(
         close_generation.provider_cost,
-        (job.terms ->> 'provider_cost')::numeric * case usage_status
+        (
+          select c.cost_per_unit from credits.provider_costs as c where c.provider = job.provider and c.model = job.model
+        )
+        * case usage_status
           when 'succeeded' then job.quantity
           when 'unknown' then job.quantity
           when 'partial' then delivered
@@ -3709,7 +3727,7 @@ $$;
 
 comment on function credits.close_generation is
 'Ends a job: captures what was delivered or releases the hold, notes the outcome, logs the provider call with its cost '
-'(as told, else by the terms: nothing for refusals and failures). The caller holds the job''s lock.';
+'(as told, else by credits.provider_costs: nothing for refusals and failures). The caller holds the job''s lock.';
 
 -- sql/dispatch/expire_generation.sql
 create function credits.expire_generation(job public.generation_jobs) returns public.generation_jobs
@@ -3732,7 +3750,7 @@ as $$
 $$;
 
 comment on function credits.expire_generation(public.generation_jobs) is
-'Ends a job whose time is over: the user gets the credits back; the provider''s cost, by the terms, is logged as ours '
+'Ends a job whose time is over: the user gets the credits back; the provider''s cost is logged as ours '
 '(usage_logs.status unknown). The caller holds the job''s lock.';
 
 -- sql/dispatch/sweep_generations.sql
@@ -3781,6 +3799,7 @@ declare
   me uuid := credits.caller();
   account uuid := credits.open_account(me);
   full_up jsonb;
+  job public.generation_jobs;
   code text;
   message text;
   details text;
@@ -3796,7 +3815,7 @@ begin
     return full_up;
   end if;
   begin
-    return credits.job_json(credits.open_generation(account, operation, quantity, request, idempotency_key));
+    job := credits.open_generation(account, operation, quantity, request, idempotency_key);
   exception
     when others then
       if sqlstate not like 'PT%' then
@@ -3806,6 +3825,7 @@ begin
         code = returned_sqlstate, message = message_text, details = pg_exception_detail, hint = pg_exception_hint;
       return credits.refuse_softly(code, message, details, hint);
   end;
+  return credits.job_json(job);
 end
 $$;
 
@@ -3836,7 +3856,7 @@ begin
   if not found then
     perform credits.fail('PT404', 'There is no such job.', jsonb_build_object('job', job_id), 'Check the id.');
   end if;
-  return credits.job_json(job) - 'terms' - 'provider_job_id';
+  return credits.job_json(job);
 end
 $$;
 
@@ -3900,19 +3920,14 @@ begin
   end if;
   hold := credits.lock_hold(job.hold_id);
   if hold.status <> 'held' or job.deadline_at <= credits.now() then
-    return credits.job_json(
-      credits.close_generation(
-        job, 'failed', 0, 'failed', null,
-        jsonb_build_object('status', 504, 'code', 'not_dispatched', 'message', 'The job was not started in time.'),
-        null, null
-      )
-    );
+    job := credits.expire_generation(job);
+    return credits.job_json(job);
   end if;
   update public.generation_jobs as j
   set
     status = 'dispatched',
     dispatched_at = credits.now(),
-    deadline_at = credits.now() + make_interval(secs => (j.terms ->> 'deadline_seconds')::double precision)
+    deadline_at = credits.now() + make_interval(secs => (credits.generation_terms(j) ->> 'deadline_seconds')::double precision)
   where j.id = job.id
   returning * into job;
   perform credits.keep_hold(job.hold_id, job.deadline_at);
@@ -4015,31 +4030,32 @@ begin
 
   if (credits.lock_hold(job.hold_id)).status <> 'held' then
     -- Its time was over before its outcome came: what the provider did is our loss.
-    return credits.job_json(credits.expire_generation(job));
+    job := credits.expire_generation(job);
+    return credits.job_json(job);
   end if;
   charged := case
-    when outcome = 'refused' and (job.terms ->> 'charge_refusals')::boolean then job.quantity
+    when outcome = 'refused' and (credits.generation_terms(job) ->> 'charge_refusals')::boolean then job.quantity
     else delivered
   end;
-  return credits.job_json(
-    credits.close_generation(
-      job, outcome::public.generation_status, charged,
-      case
-        when outcome = 'succeeded' and delivered < job.quantity then 'partial'
-        when outcome = 'canceled' then 'failed'
-        else outcome
-      end,
-      outputs, error, latency_ms, provider_cost
-    )
+  job := credits.close_generation(
+    job, outcome::public.generation_status, charged,
+    case
+      when outcome = 'succeeded' and delivered < job.quantity then 'partial'
+      when outcome = 'canceled' then 'failed'
+      else outcome
+    end,
+    outputs, error, latency_ms, provider_cost
   );
+  return credits.job_json(job);
 end
 $$;
 
 comment on function public.finish_generation(uuid, text, jsonb, jsonb, integer, numeric) is
 'For the function generate, once a provider''s call has ended: charges what was delivered, one unit an output, and '
 'releases the rest; logs the call. outcome: succeeded (with 1 to quantity outputs), refused, failed or canceled. '
-'error: {status, code, message} for the client. provider_cost: US dollars, else from the terms. A job that is over, '
-'expired included, stays as it is. Returns the job with credits_charged and available. Errors: PT400, PT404.';
+'error: {status, code, message} for the client. provider_cost: US dollars, else by credits.provider_costs. A job '
+'that is over, expired included, stays as it is. Returns the job with credits_charged and available. Errors: PT400, '
+'PT404.';
 
 grant execute on function public.finish_generation(uuid, text, jsonb, jsonb, integer, numeric) to service_role;
 
@@ -4639,7 +4655,12 @@ as $$
   with lines as (
     select
       l.value ->> 'id' as line_id,
-      (l.value #>> '{parent,subscription_item_details,proration}')::boolean as is_proration,
+      -- Prorations come as invoice items or as items of the subscription.
+      coalesce(
+        (l.value #>> '{parent,invoice_item_details,proration}')::boolean,
+        (l.value #>> '{parent,subscription_item_details,proration}')::boolean
+      ) as is_proration,
+      jsonb_typeof(l.value #> '{parent,subscription_item_details}') = 'object' as is_period,
       (l.value ->> 'amount')::bigint as amount,
       coalesce((l.value ->> 'quantity')::integer, 1) as quantity,
       to_timestamp((l.value #>> '{period,start}')::bigint) as period_start,
@@ -4662,7 +4683,8 @@ as $$
       l.priority
     from lines as l
     where
-      not l.is_proration
+      l.is_period
+      and not l.is_proration
       and (
         invoice ->> 'billing_reason' in ('subscription_create', 'subscription_cycle')
         -- A change in mid-period bills differences only; one that starts a new period (month to year) bills that in

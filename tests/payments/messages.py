@@ -202,8 +202,11 @@ class Contract:
             "currency": self.plan.currency,
             "quantity": self.quantity,
             "parent": {
-                "type": "subscription_item_details",
-                "subscription_item_details": {"subscription": self.id, "proration": proration},
+                "type": "invoice_item_details" if proration else "subscription_item_details",
+                "invoice_item_details": {"subscription": self.id, "proration": True} if proration else None,
+                "subscription_item_details": (
+                    None if proration else {"subscription": self.id, "proration": False}
+                ),
             },
             "pricing": {"price_details": {"price": (plan or self.plan).price}},
             "period": {"start": stamp(self.start), "end": stamp(self.end)},

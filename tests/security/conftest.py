@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 from scripts.checks import catalog
 from scripts.local_stack import Stack
 from tests.conftest import Database, Env, User
+from tests.payments.messages import Contract, Plan, Sale
 
 # One for all: making a client takes longer than a request.
 HTTP = httpx.Client(timeout=30, trust_env=False)
@@ -94,7 +96,9 @@ def prices(env: Env) -> Iterator[str]:
 def person(
     user: Callable[..., User], env: Env, operator: Caller, rest: str, prices: str
 ) -> Callable[[], Person]:
-    """A factory of people: each has a grant, a spend, an open hold and a captured one."""
+    """A factory of people: each has a grant, a spend, an open hold and a captured one, a generation job, a
+    purchase and a subscription.
+    """
 
     def make() -> Person:
         made = user()
@@ -105,12 +109,20 @@ def person(
         held = caller.rpc("hold_credits", operation=prices, quantity=2)
         used = caller.rpc("hold_credits", operation=prices, quantity=4)
         captured = operator.rpc("capture_hold", hold_id=used.json()["id"])
-        for answer in (granted, spent, held, used, captured):
+        job = caller.rpc("begin_generation", operation=prices, quantity=1, request="0" * 64)
+        for answer in (granted, spent, held, used, captured, job):
             assert answer.status_code == 200, answer.text
-        secrets = (made.id, spent.json()["account_id"], held.json()["id"], used.json()["id"], key)
-        return Person(
-            caller, made, spent.json()["account_id"], spent.json()["id"], held.json()["id"], key, secrets
-        )
+        account = spent.json()["account_id"]
+        sale = Sale(account, credits=10)
+        contract = Contract(account, Plan("basic", "price_none", 1, 1), datetime.now(UTC))
+        for message in (*sale.completed(), contract.subscription("created")):
+            told = operator.send("POST", "rpc/ingest_stripe_event", json=message)
+            assert told.json()["status"] == "applied", told.text
+        secrets = (
+            made.id, account, held.json()["id"], used.json()["id"], key, job.json()["id"], sale.session,
+            contract.id,
+        )  # fmt: skip
+        return Person(caller, made, account, spent.json()["id"], held.json()["id"], key, secrets)
 
     return make
 

@@ -13,14 +13,26 @@ from tests.security.conftest import Caller, Person, code
 Connection = psycopg.Connection[Any]
 
 # Rows that everybody may see.
-SHARED = {"pricing_tiers", "credit_packages"}
-# What a person of conftest has: one account; the bonus, a grant, a spend and a capture; two holds.
-OWN = {"credit_accounts": 1, "credit_transactions": 4, "credit_holds": 2, "user_credits": 1}
+SHARED = {"pricing_tiers", "credit_packages", "subscription_plans"}
+# What a person of conftest has: one account; the bonus, two grants, a spend and a capture; three holds,
+# one of them a generation job's; a purchase and a subscription.
+OWN = {
+    "credit_accounts": 1,
+    "credit_transactions": 5,
+    "credit_holds": 3,
+    "user_credits": 1,
+    "generation_jobs": 1,
+    "purchases": 1,
+    "subscriptions": 1,
+}
 OWNER = {
     "credit_accounts": "id",
     "credit_transactions": "account_id",
     "credit_holds": "account_id",
     "user_credits": "account_id",
+    "generation_jobs": "account_id",
+    "purchases": "account_id",
+    "subscriptions": "account_id",
 }
 
 
@@ -117,13 +129,13 @@ def test_rpcs_know_only_the_caller(ann: Person, bob: Person) -> None:
     assert (
         bob.caller.rpc("my_credits").json()["balance"]
         == ann.caller.rpc("my_credits").json()["balance"]
-        == 103
+        == 113
     )
     # A key is the account's own: with Ann's, Bob gets a spend of his own.
     answer = bob.caller.rpc("consume_credits", operation="security_test", quantity=3, idempotency_key=ann.key)
     assert answer.json()["account_id"] == bob.account_id
     assert leaks(answer.text.replace(ann.key, ""), ann) == []
-    assert ann.caller.rpc("my_credits").json()["balance"] == 103
+    assert ann.caller.rpc("my_credits").json()["balance"] == 113
 
 
 def test_a_user_cannot_act_on_holds_not_even_their_own(ann: Person, bob: Person) -> None:

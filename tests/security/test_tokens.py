@@ -69,14 +69,14 @@ def refused(caller: Caller, owner: Person, status: set[int], message: str) -> No
         assert answer.status_code in status, answer.text
         assert message in answer.json()["message"]
         assert not any(secret in answer.text for secret in owner.secrets)
-    assert owner.caller.rpc("my_credits").json()["balance"] == 103
+    assert owner.caller.rpc("my_credits").json()["balance"] == 113
 
 
 def test_a_good_token_is_accepted(ann: Person, env: Env, as_token: Callable[[str], Caller]) -> None:
     """Else every refusal below could have another reason."""
     for changes in ({}, {"aud": ["authenticated"]}, {"aud": ["other", "authenticated"]}):
         caller = as_token(sign(claims_of(ann, **changes), env.jwt_secret))
-        assert caller.rpc("my_credits").json()["balance"] == 103
+        assert caller.rpc("my_credits").json()["balance"] == 113
         assert [row["id"] for row in caller.get("credit_accounts?select=id").json()] == [ann.account_id]
 
 
@@ -156,7 +156,7 @@ def test_es256_tokens_with_the_projects_key_only(
     keys = stack._keys()
     headers = {"kid": keys.es256_kid}
     good = jwt.encode(claims_of(ann), keys.es256_private_pem, algorithm="ES256", headers=headers)
-    assert as_token(good).rpc("my_credits").json()["balance"] == 103
+    assert as_token(good).rpc("my_credits").json()["balance"] == 113
     other = jwt.encode(
         claims_of(ann), ec.generate_private_key(ec.SECP256R1()), algorithm="ES256", headers=headers
     )

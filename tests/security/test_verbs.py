@@ -112,20 +112,27 @@ def test_functions_of_public(caller: Caller, db: Connection, allowed: catalog.Gr
             query = "&".join(f"{argument}=1" for argument in arguments)
             answer = caller.get(f"rpc/{name}?{query}")
             # A 1 that is no uuid is refused before the grant is looked at; no function runs then.
-            if answer.status_code not in (401, 403) and code(answer) not in ("22P02", "22007"):
+            # Nor does one that takes the whole body, when there is none.
+            whole_body = not arguments and code(answer) == "PGRST202"
+            if (
+                answer.status_code not in (401, 403)
+                and code(answer) not in ("22P02", "22007")
+                and not whole_body
+            ):
                 wrong[f"GET {name}"] = (answer.status_code, answer.text)
     assert wrong == {}
 
 
 def test_functions_of_credits_are_not_there(caller: Caller, db: Connection) -> None:
-    names = {
-        signature.removeprefix("credits.").partition("(")[0]
-        for signature in catalog.granted(db)["functions"]
-        if signature.startswith("credits.")
-    }
+    signatures = [
+        signature.partition("(")[0].partition(".") for signature in catalog.granted(db)["functions"]
+    ]
+    names = {name for schema, _, name in signatures if schema == "credits"}
+    of_public = {name for schema, _, name in signatures if schema == "public"}
     for name in sorted(names):
-        answer = caller.rpc(name)
-        assert (answer.status_code, code(answer)) == (404, "PGRST202"), name
+        if name not in of_public:
+            answer = caller.rpc(name)
+            assert (answer.status_code, code(answer)) == (404, "PGRST202"), name
         answer = caller.send("POST", f"rpc/{name}", json={}, Content_Profile="credits")
         assert (answer.status_code, code(answer)) == (406, "PGRST106"), name
 
@@ -135,7 +142,7 @@ def test_what_a_client_may_not_do_changed_nothing(person: Callable[[], Person], 
     ann = person()
     rows = "select to_jsonb(a) from public.credit_accounts as a where id = %s"
     before = db.execute(rows, [ann.account_id]).fetchone()
-    for path in ("credit_accounts", "credit_transactions", "credit_holds", "user_credits"):
+    for path in ("credit_accounts", "credit_transactions", "credit_holds", "user_credits", "purchases"):
         column = "id" if path != "user_credits" else "account_id"
         for verb, body in (
             ("PATCH", {"balance": 1000000, "amount": 1, "status": "released"}),
