@@ -16,9 +16,12 @@ from typing import Any
 
 import psycopg
 import pytest
+import stripe
 
 from scripts.local_stack import Stack, ports
 from scripts.local_stack.processes import start_time
+from scripts.local_stripe.control import Control
+from scripts.local_stripe.world import API_VERSION
 from supabase import Client, ClientOptions, create_client
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,6 +40,10 @@ class Env:
     publishable_key: str
     secret_key: str
     jwt_secret: str
+    # Of the local Stripe; empty when the stack is not ours and the environment does not name one.
+    stripe_api_base: str = ""
+    stripe_secret_key: str = ""
+    stripe_webhook_secret: str = ""
     postgrest_url: str | None = None
     admin_db_url: str | None = None
 
@@ -44,6 +51,22 @@ class Env:
         """A supabase-py client, by default with the publishable key. It refreshes nothing by itself."""
         options = ClientOptions(auto_refresh_token=False, persist_session=False)
         return create_client(self.api_url, key or self.publishable_key, options)
+
+    def stripe(self, key: str | None = None) -> stripe.StripeClient:
+        """A stripe-python client of the local Stripe, by default with the right key. Skips without one."""
+        if not self.stripe_api_base:
+            pytest.skip("needs the local Stripe")
+        return stripe.StripeClient(
+            key or self.stripe_secret_key,
+            stripe_version=API_VERSION,
+            base_addresses={"api": self.stripe_api_base},
+        )
+
+    def stripe_control(self) -> Control:
+        """The controls of the local Stripe. Skips without one."""
+        if not self.stripe_api_base:
+            pytest.skip("needs the local Stripe")
+        return Control(self.stripe_api_base)
 
 
 @dataclass(frozen=True)
@@ -105,6 +128,9 @@ def _live() -> Iterator[tuple[Env, Stack | None]]:
                 publishable_key=given.get("PUBLISHABLE_KEY") or given["ANON_KEY"],
                 secret_key=given.get("SECRET_KEY") or given["SERVICE_ROLE_KEY"],
                 jwt_secret=given["JWT_SECRET"],
+                stripe_api_base=given.get("STRIPE_API_BASE", ""),
+                stripe_secret_key=given.get("STRIPE_SECRET_KEY", ""),
+                stripe_webhook_secret=given.get("STRIPE_WEBHOOK_SECRET", ""),
             ),
             None,
         )
@@ -124,6 +150,9 @@ def _live() -> Iterator[tuple[Env, Stack | None]]:
                 publishable_key=status.publishable_key,
                 secret_key=status.secret_key,
                 jwt_secret=status.jwt_secret,
+                stripe_api_base=status.stripe_api_base,
+                stripe_secret_key=status.stripe_secret_key,
+                stripe_webhook_secret=status.stripe_webhook_secret,
                 postgrest_url=status.postgrest_url,
                 admin_db_url=status.admin_db_url,
             ),

@@ -14,7 +14,8 @@ from .stack import DEFAULT_PORT, PARTS, Stack
 ROOT = Path(__file__).resolve().parents[2]
 
 DESCRIPTION = """\
-Supabase on this machine without Docker: Postgres, PostgREST, auth and functions behind one port.
+Supabase on this machine without Docker: Postgres, PostgREST, auth and functions behind one port, and a
+local Stripe beside it.
 For development and tests only. State lies in .stack/NAME/.
 """
 
@@ -73,11 +74,12 @@ def print_status(stack: Stack, output: str) -> None:
         labels = {
             "API_URL": "API URL", "DB_URL": "DB URL", "FUNCTIONS_URL": "Functions URL",
             "PUBLISHABLE_KEY": "Publishable key", "SECRET_KEY": "Secret key",
+            "STRIPE_API_BASE": "Local Stripe",
         }  # fmt: skip
         print(f"The stack `{stack.name}` is running. It is for development only.\n")
         for name, label in labels.items():
             print(f"  {label:<16} {values[name]}")
-        print("\nThe legacy keys and the JWT secret: scripts/stack status -o env")
+        print("\nThe legacy keys, the JWT secret and Stripe's keys: scripts/stack status -o env")
 
 
 def print_logs(stack: Stack, part: str | None, lines: int, follow: bool) -> None:

@@ -5,7 +5,7 @@ import json
 import os
 import secrets
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,10 @@ class Keys:
     admin_password: str
     authenticator_password: str
     auth_password: str
+    storage_password: str
+    # Of the local Stripe, in Stripe's forms.
+    stripe_secret_key: str
+    stripe_webhook_secret: str
     # The one password that is no secret: the Supabase CLI's local stack has the same.
     postgres_password: str = "postgres"  # noqa: S105
 
@@ -74,17 +78,23 @@ def generate() -> Keys:
         admin_password=secrets.token_hex(16),
         authenticator_password=secrets.token_hex(16),
         auth_password=secrets.token_hex(16),
+        storage_password=secrets.token_hex(16),
+        stripe_secret_key=f"sk_test_{secrets.token_hex(24)}",
+        stripe_webhook_secret=f"whsec_{secrets.token_hex(24)}",
     )
 
 
 def load_or_create(path: Path) -> Keys:
-    """Read the keys, or make and store them."""
+    """Read the keys, or make and store them. A file of an older version gets what it lacks."""
     try:
-        return Keys(**json.loads(path.read_text()))
+        kept = json.loads(path.read_text())
     except FileNotFoundError:
-        keys = generate()
-        write_private(path, json.dumps(asdict(keys), indent=2))
-        return keys
+        kept = {}
+    if all(field.name in kept for field in fields(Keys)):
+        return Keys(**kept)
+    keys = Keys(**{**asdict(generate()), **kept})
+    write_private(path, json.dumps(asdict(keys), indent=2))
+    return keys
 
 
 def write_private(path: Path, text: str) -> None:

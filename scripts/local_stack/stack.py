@@ -1,15 +1,18 @@
-"""One local stack as a whole: Postgres, PostgREST and the gateway, in that order and back."""
+"""One local stack as a whole: Postgres, PostgREST, the local Stripe and the gateway, and back."""
 
 import contextlib
 import fcntl
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -22,7 +25,7 @@ from .postgrest import Postgrest
 from .processes import Daemon, uninterrupted
 
 DEFAULT_PORT = 54321
-PARTS = ("postgres", "postgrest", "gateway")
+PARTS = ("postgres", "postgrest", "stripe", "gateway")
 
 
 @dataclass
@@ -32,6 +35,7 @@ class State:
     port: int
     postgrest_port: int = 0
     postgrest_admin_port: int = 0
+    stripe_port: int = 0
     ticker: bool = True
     seeded: bool = False
 
@@ -49,12 +53,15 @@ class Status:
     publishable_key: str
     secret_key: str
     jwt_secret: str
+    stripe_api_base: str
+    stripe_secret_key: str
+    stripe_webhook_secret: str
     # Beyond what `supabase status` tells: PostgREST without the gateway, and the superuser's way in.
     postgrest_url: str
     admin_db_url: str
 
     def env(self) -> dict[str, str]:
-        """The values by the names that `supabase status -o env` prints."""
+        """The values by the names that `supabase status -o env` prints, then those of the local Stripe."""
         return {
             "API_URL": self.api_url,
             "DB_URL": self.db_url,
@@ -64,6 +71,9 @@ class Status:
             "PUBLISHABLE_KEY": self.publishable_key,
             "SECRET_KEY": self.secret_key,
             "JWT_SECRET": self.jwt_secret,
+            "STRIPE_API_BASE": self.stripe_api_base,
+            "STRIPE_SECRET_KEY": self.stripe_secret_key,
+            "STRIPE_WEBHOOK_SECRET": self.stripe_webhook_secret,
         }
 
 
@@ -78,9 +88,13 @@ class GatewaySettings:
     postgrest_url: str
     db_url: str
     auth_db_url: str
+    storage_db_url: str
+    storage_folder: Path
+    stripe_api_base: str
+    redirect_origins: str
 
     def function_environment(self) -> dict[str, str]:
-        """The variables that Supabase gives every function: new names (JSON) and legacy ones."""
+        """The variables that Supabase gives functions, new names (JSON) and legacy ones; then Stripe's."""
         return {
             "SUPABASE_URL": self.api_url,
             "SUPABASE_DB_URL": self.db_url,
@@ -89,7 +103,19 @@ class GatewaySettings:
             "SUPABASE_PUBLISHABLE_KEYS": json.dumps({"default": self.keys.publishable_key}),
             "SUPABASE_SECRET_KEYS": json.dumps({"default": self.keys.secret_key}),
             "SUPABASE_JWKS": self.keys.verifying_jwks(),
+            "STRIPE_API_BASE": self.stripe_api_base,
+            "STRIPE_SECRET_KEY": self.keys.stripe_secret_key,
+            "STRIPE_WEBHOOK_SECRET": self.keys.stripe_webhook_secret,
+            "ALLOWED_REDIRECT_ORIGINS": os.environ.get("ALLOWED_REDIRECT_ORIGINS") or self.redirect_origins,
         }
+
+
+def redirect_origins(root: Path) -> str:
+    """Where Stripe may send people back to: site_url of supabase/config.toml, and the usual localhost."""
+    config = root / "supabase" / "config.toml"
+    auth = tomllib.loads(config.read_text()).get("auth", {}) if config.exists() else {}
+    site = urlsplit(auth.get("site_url", ""))
+    return ",".join([*([f"{site.scheme}://{site.netloc}"] if site.netloc else []), "http://localhost:3000"])
 
 
 class Stack:
@@ -156,7 +182,7 @@ class Stack:
         return Postgrest(self.paths, state.postgrest_port, state.postgrest_admin_port, url, jwks)
 
     def _gateway(self) -> Daemon:
-        return Daemon("gateway", self.paths.file("gateway.pid"), self.paths.file("gateway.log"))
+        return self._daemons()["gateway"]
 
     def _daemons(self) -> dict[str, Daemon]:
         return {
@@ -196,6 +222,7 @@ class Stack:
                 known.postgrest_port,
                 known.postgrest_admin_port,
             )
+            state.stripe_port = known.stripe_port
             state.ticker = known.ticker
         if "gateway" in down:
             ports.require_free(port, "API")
@@ -214,6 +241,7 @@ class Stack:
         return bool(started)
 
     def _bring_up(self, state: State, down: list[str], started: list[Callable[[], object]]) -> None:
+        stripe = self._begin_stripe(state, started)  # it comes up while Postgres does
         postgres = self._postgres(state)
         if "postgres" in down:
             started.append(postgres.stop)
@@ -229,6 +257,8 @@ class Stack:
                 postgres.bootstrap()
         self._migrate(state, postgres)
         self._bring_up_postgrest(state, restart="postgres" in down, started=started)
+        if stripe:
+            self._await(stripe, state.stripe_port, self._daemons()["stripe"])
         self._bring_up_gateway(state, started)
 
     def _migrate(self, state: State, postgres: Postgres) -> None:
@@ -269,10 +299,41 @@ class Stack:
                 if attempt == 2 or "Address already in use" not in postgrest.daemon.log_tail():
                     raise
 
+    def _begin_stripe(
+        self, state: State, started: list[Callable[[], object]]
+    ) -> "subprocess.Popen[bytes] | None":
+        """Spawn the local Stripe; None when it runs."""
+        stripe = self._daemons()["stripe"]
+        if stripe.pid() is not None:
+            if self._answers(state.stripe_port, 5):
+                return None
+            stripe.stop()
+        if not (state.stripe_port and ports.is_free(state.stripe_port)):
+            state.stripe_port = ports.ephemeral()
+            self._save(state)
+            self._gateway().stop()  # its functions know the port of last time
+        keys = self._keys()
+        started.append(stripe.stop)
+        self._say("Starting the local Stripe ...")
+        return stripe.spawn(
+            [
+                sys.executable, "-m", "scripts.local_stripe",
+                "--port", str(state.stripe_port),
+                "--database", str(self.paths.file("stripe.db")),
+                "--webhook-url", f"http://{ports.HOST}:{state.port}/functions/v1/stripe-webhook",
+            ],
+            env={
+                **os.environ, "PYTHONPATH": str(self.root), "PYTHONUNBUFFERED": "1",
+                "STRIPE_SECRET_KEY": keys.stripe_secret_key,
+                "STRIPE_WEBHOOK_SECRET": keys.stripe_webhook_secret,
+            },
+            cwd=self.root,
+        )  # fmt: skip
+
     def _bring_up_gateway(self, state: State, started: list[Callable[[], object]]) -> None:
         gateway = self._gateway()
         if gateway.pid() is not None:
-            if self._answers(state, 5):
+            if self._answers(state.port, 5):
                 return
             gateway.stop()
         started.append(gateway.stop)
@@ -290,17 +351,21 @@ class Stack:
             env={**os.environ, "PYTHONPATH": str(self.root), "PYTHONUNBUFFERED": "1"},
             cwd=self.root,
         )
+        self._await(process, state.port, gateway)
+
+    def _await(self, process: "subprocess.Popen[bytes]", port: int, daemon: Daemon) -> None:
+        """Wait until the process answers. Raises StackError when it ends or takes too long."""
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline and process.poll() is None:
-            if self._answers(state, 2):
+            if self._answers(port, 2):
                 return
             time.sleep(0.03)
-        raise StackError(f"The gateway did not start:\n{gateway.log_tail()}")
+        raise StackError(f"The {daemon.name} did not start:\n{daemon.log_tail()}")
 
     @staticmethod
-    def _answers(state: State, seconds: float) -> bool:
+    def _answers(port: int, seconds: float) -> bool:
         try:
-            answer = httpx.get(f"http://{ports.HOST}:{state.port}/health", timeout=seconds, trust_env=False)
+            answer = httpx.get(f"http://{ports.HOST}:{port}/health", timeout=seconds, trust_env=False)
         except httpx.HTTPError:
             return False
         return answer.is_success
@@ -321,19 +386,25 @@ class Stack:
         return ran
 
     def _stop(self) -> bool:
-        ran = [self._daemons()[part].stop() for part in ("gateway", "postgrest")]
+        ran = [self._daemons()[part].stop() for part in ("gateway", "stripe", "postgrest")]
         state = self._load() or State(DEFAULT_PORT)
         ran.append(self._postgres(state).stop())
         return any(ran)
 
     def reset(self) -> None:
-        """Throw the database away, make it anew, apply every migration and the seed. Keys stay."""
+        """Throw the database, the stored files and Stripe's state away; start with all migrations and the seed.
+
+        Keys stay.
+        """
         with self._lock():
             known = self._load()
             if known:
                 self._stop()
                 shutil.rmtree(self.paths.data, ignore_errors=True)
+                shutil.rmtree(self.paths.file("storage"), ignore_errors=True)
                 self.paths.file("cluster.ready").unlink(missing_ok=True)
+                for part in self.paths.state.glob("stripe.db*"):
+                    part.unlink()
             self._start(known.ticker if known else True)
 
     def status(self) -> Status:
@@ -359,6 +430,9 @@ class Stack:
             publishable_key=keys.publishable_key,
             secret_key=keys.secret_key,
             jwt_secret=keys.jwt_secret,
+            stripe_api_base=f"http://{ports.HOST}:{state.stripe_port}",
+            stripe_secret_key=keys.stripe_secret_key,
+            stripe_webhook_secret=keys.stripe_webhook_secret,
             postgrest_url=f"http://{ports.HOST}:{state.postgrest_port}",
             admin_db_url=postgres.url(role="supabase_admin"),
         )
@@ -377,6 +451,10 @@ class Stack:
             postgrest_url=f"http://{ports.HOST}:{state.postgrest_port}",
             db_url=postgres.url(),
             auth_db_url=postgres.url(role="supabase_auth_admin"),
+            storage_db_url=postgres.url(role="supabase_storage_admin"),
+            storage_folder=self.paths.file("storage"),
+            stripe_api_base=f"http://{ports.HOST}:{state.stripe_port}",
+            redirect_origins=redirect_origins(self.root),
         )
 
     def log_files(self, part: str | None = None) -> list[Path]:

@@ -202,7 +202,13 @@ def test_functions_are_mounted(api: httpx.Client, running: Checkout) -> None:
         "    answer = JSONResponse({'path': scope['path'], 'url': os.environ['SUPABASE_URL']}, 418)\n"
         "    await answer(scope, receive, send)\n"
     )
-    answer = api.get("/functions/v1/echo/some/where")
+    path = "/functions/v1/echo/some/where"
+    # As hosted, a function is for tokens of this project unless config.toml says otherwise.
+    assert api.get(path).json()["code"] == "UNAUTHORIZED_NO_AUTH_HEADER"
+    wrong = api.get(path, headers={"Authorization": "Bearer x.y.z"})
+    assert (wrong.status_code, wrong.json()["code"]) == (401, "UNAUTHORIZED_INVALID_JWT_FORMAT")
+    allowed = {"Authorization": f"Bearer {running.status().anon_key}"}
+    answer = api.get(path, headers=allowed)
     assert answer.status_code == 418
     assert answer.json() == {"path": "/some/where", "url": running.status().api_url}
     assert answer.headers["access-control-allow-origin"] == "*"
@@ -210,6 +216,15 @@ def test_functions_are_mounted(api: httpx.Client, running: Checkout) -> None:
     (running.root / "functions" / "broken").mkdir()
     (running.root / "functions" / "broken" / "index.py").write_text("raise RuntimeError('no')")
     assert api.get("/functions/v1/broken").status_code == 503
+
+    config = running.root / "supabase" / "config.toml"
+    config.parent.mkdir(exist_ok=True)
+    config.write_text("[functions.open]\nverify_jwt = false\n[functions.shut]\nverify_jwt = true\n")
+    for name, status in (("open", 418), ("shut", 401)):
+        (folder.parent / name).mkdir()
+        (folder.parent / name / "index.py").write_text((folder / "index.py").read_text())
+        assert api.get(f"/functions/v1/{name}").status_code == status
+        assert api.get(f"/functions/v1/{name}", headers=allowed).status_code == 418
 
 
 def test_only_this_machine_is_served(running: Checkout) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from scripts.local_stack import ports
 from scripts.local_stack.processes import start_time
+from scripts.local_stack.stack import PARTS
 
 from .conftest import Checkout
 
@@ -29,7 +30,7 @@ def test_starts_in_under_ten_seconds_and_stop_leaves_no_process(checkout: Checko
     began = time.monotonic()
     checkout.start()
     assert time.monotonic() - began < 10
-    assert len(checkout.processes()) >= 3
+    assert len(checkout.processes()) >= len(PARTS)
 
     before = checkout.processes()
     checkout.run("stop")
@@ -51,14 +52,14 @@ def test_second_start_is_quick_and_says_so(running: Checkout) -> None:
     answer = running.start()
     assert time.monotonic() - began < 2
     assert "already running" in answer.stderr
-    assert {running.pid(part) for part in ("postgres", "postgrest", "gateway")} <= before
+    assert {running.pid(part) for part in PARTS} <= before
 
 
 def test_status_formats(running: Checkout) -> None:
     values = json.loads(running.run("status", "-o", "json").stdout)
     names = {
         "API_URL", "DB_URL", "ANON_KEY", "SERVICE_ROLE_KEY", "PUBLISHABLE_KEY", "SECRET_KEY", "JWT_SECRET",
-        "FUNCTIONS_URL",
+        "FUNCTIONS_URL", "STRIPE_API_BASE", "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET",
     }  # fmt: skip
     assert set(values) == names
     lines = running.run("status", "-o", "env").stdout.splitlines()
@@ -108,6 +109,7 @@ KILLS: dict[str, Callable[[Checkout], list[int]]] = {
     "backend": lambda checkout: [_backend(checkout)],
     "postgrest": lambda checkout: [checkout.pid("postgrest")],
     "gateway": lambda checkout: [checkout.pid("gateway")],
+    "stripe": lambda checkout: [checkout.pid("stripe")],
     "all": lambda checkout: sorted(checkout.processes()),
 }
 
