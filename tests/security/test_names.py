@@ -75,7 +75,7 @@ def test_errors_reveal_no_name_of_schema_credits(caller: Caller, db: Connection)
             for name in sorted(objects(db, kind, schema)):
                 guesses = [name, *near(name)] if schema == "credits" else near(name)
                 # What public has by that name is public's to whoever asks.
-        for guess in [guess for guess in guesses if guess not in FUNCTIONS | RELATIONS]:
+                for guess in [guess for guess in guesses if guess not in FUNCTIONS | RELATIONS]:
                     path = f"rpc/{guess}" if kind == "functions" else guess
                     answer = caller.rpc(guess, x=1) if kind == "functions" else caller.get(guess)
                     assert answer.status_code == 404, path
