@@ -170,7 +170,7 @@ class Ledger:
             sql.Identifier("public", function),
             sql.SQL(", ").join(
                 sql.SQL("{} => {}").format(
-                    sql.Identifier(name), Jsonb(value) if isinstance(value, dict) else value
+                    sql.Identifier(name), Jsonb(value) if isinstance(value, dict | list) else value
                 )
                 for name, value in arguments.items()
             ),
