@@ -799,20 +799,48 @@ comment on function credits.record_price_change() is 'Writes each change of a pr
 create trigger record_price_change after insert or update or delete on public.pricing_tiers
 for each row execute function credits.record_price_change();
 
--- sql/pricing/price_in_force.sql
-create function credits.price_in_force(operation text) returns setof public.pricing_tiers
+-- sql/pricing/max_quantity.sql
+create function credits.max_quantity() returns integer
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  return (select s.max_quantity from credits.billing_settings as s);
+end
+$$;
+
+comment on function credits.max_quantity() is
+'billing_settings.max_quantity. A function, so that a statement reads the settings only where it comes to ask.';
+
+-- sql/pricing/price.sql
+create function credits.price(operation text, quantity integer) returns table (
+  id bigint,
+  credits_per_unit numeric,
+  version bigint,
+  credits bigint
+)
 language sql
 stable
 as $$
-  select t.*
+  select
+    t.id,
+    t.credits_per_unit,
+    t.version,
+    case when price.quantity = 1 or price.quantity between 1 and credits.max_quantity()
+    then ceil(t.credits_per_unit * price.quantity)::bigint end
   from public.pricing_tiers as t
-  where t.operation = price_in_force.operation and t.active and t.effective_from <= credits.now()
+  where t.operation = price.operation and t.active and t.effective_from <= credits.now()
   order by t.effective_from desc
   limit 1;
 $$;
 
-comment on function credits.price_in_force(text) is
-'The pricing_tiers row that counts now for the operation: active, in effect, the latest. No row when it is not sold.';
+comment on function credits.price(text, integer) is
+'What the quantity of the operation costs now, by the pricing_tiers row in force (active, in effect, the latest): its '
+'id, credits for one unit, version, and the whole, ceil(credits_per_unit * quantity), in credits. No row for an '
+'operation that is not sold, null credits for a quantity out of range: then call credits.refuse_price. The one place '
+'that prices a call. Every spend runs it: without a SET clause it is planned as part of its caller, and one unit is '
+'priced without looking up the limit.';
 
 -- sql/pricing/price_in_force_id.sql
 create function credits.price_in_force_id(operation text) returns bigint
@@ -821,7 +849,7 @@ stable
 security definer
 set search_path = ''
 as $$
-  select p.id from credits.price_in_force(price_in_force_id.operation) as p;
+  select p.id from credits.price(price_in_force_id.operation, 1) as p;
 $$;
 
 comment on function credits.price_in_force_id(text) is
@@ -835,26 +863,6 @@ using (id = credits.price_in_force_id(operation));
 create policy pricing_admin_edits on public.pricing_tiers for all to pricing_admin
 using (true) with check (true);
 
--- sql/pricing/price.sql
-create function credits.price(operation text, quantity integer) returns table (
-  credits_per_unit numeric,
-  version bigint,
-  credits bigint
-)
-language sql
-stable
-as $$
-  select p.credits_per_unit, p.version, ceil(p.credits_per_unit * price.quantity)::bigint
-  from credits.price_in_force(price.operation) as p
-  where price.quantity between 1 and (select s.max_quantity from credits.billing_settings as s);
-$$;
-
-comment on function credits.price(text, integer) is
-'What the quantity of the operation costs now: credits for one unit, the price''s version, and the whole, '
-'ceil(credits_per_unit * quantity), in credits. No row for an unknown operation or a quantity out of range: then call '
-'credits.refuse_price. The one place that prices a call. Has no SET clause so that it is planned as part of its '
-'caller.';
-
 -- sql/pricing/refuse_price.sql
 create function credits.refuse_price(operation text, quantity integer) returns void
 language plpgsql
@@ -862,9 +870,8 @@ stable
 set search_path = ''
 as $$
 declare
-  most integer;
+  most integer := credits.max_quantity();
 begin
-  select s.max_quantity into most from credits.billing_settings as s;
   if quantity between 1 and most then
     perform credits.fail(
       'PT404', 'There is no such operation.', jsonb_build_object('operation', left(operation, 100)),
@@ -1499,37 +1506,78 @@ comment on function credits.request_hash(text[]) is
 'SHA-256 that tells whether two requests with the same idempotency key are the same: the call''s name, then each '
 'argument.';
 
+-- sql/ledger/keyed_hash.sql
+create function credits.keyed_hash(idempotency_key text, variadic request text[]) returns bytea
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  if idempotency_key is null then
+    return null;
+  elsif starts_with(idempotency_key, 'sys:') then
+    perform credits.fail('PT400', 'Keys that start with "sys:" are reserved.', '{}', 'Choose another idempotency_key.');
+  elsif char_length(idempotency_key) not between 1 and 255 then
+    perform credits.fail(
+      'PT400', 'idempotency_key must have 1 to 255 characters.', '{}', 'A UUID made by the client for each action is a good key.'
+    );
+  end if;
+  return credits.request_hash(variadic request);
+end
+$$;
+
+comment on function credits.keyed_hash(text, text[]) is
+'credits.request_hash of a call that came with an idempotency key; null without one. PT400 for a key of the wrong '
+'length, and for the keys that the ledger itself uses, so that no caller can take the key of a bonus or a payment '
+'beforehand.';
+
+-- sql/ledger/key_is_new.sql
+create function credits.key_is_new(account_id uuid, idempotency_key text) returns boolean
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  return
+    not exists (
+      select from public.credit_transactions as t
+      where t.account_id = key_is_new.account_id and t.idempotency_key = key_is_new.idempotency_key
+    )
+    and not exists (
+      select from public.credit_holds as h
+      where h.account_id = key_is_new.account_id and h.idempotency_key = key_is_new.idempotency_key
+    );
+end
+$$;
+
+comment on function credits.key_is_new(uuid, text) is
+'Whether nothing of the account has the idempotency key. For the WHERE of the UPDATE that takes the account''s lock: '
+'everything with a key changes the account''s row, so where the UPDATE had to wait, Postgres asks again once it has '
+'the lock, and being volatile the function then sees what the other session has committed.';
+
 -- sql/ledger/replayed.sql
 create function credits.replayed(
   account_id uuid,
   idempotency_key text,
   request_hash bytea,
-  out transaction_id bigint,
-  out hold_id uuid
+  out entry public.credit_transactions,
+  out hold public.credit_holds
 )
 language plpgsql
 set search_path = ''
 as $$
-declare
-  first_hash bytea;
 begin
-  if char_length(idempotency_key) not between 1 and 255 then
-    perform credits.fail(
-      'PT400', 'idempotency_key must have 1 to 255 characters.', '{}', 'A UUID made by the client for each action is a good key.'
-    );
+  if idempotency_key is null then
+    return;
   end if;
+  -- A call with this key that is under way holds the lock; from here on its row can be seen, or it has failed.
+  perform from public.credit_accounts as a where a.id = replayed.account_id for no key update;
 
-  -- One session at a time goes past here with this key; the next one sees what this one has committed.
-  perform pg_advisory_xact_lock(hashtextextended(idempotency_key, hashtextextended(account_id::text, 0)));
-
-  select t.id, null, t.request_hash into transaction_id, hold_id, first_hash
-  from public.credit_transactions as t
-  where t.account_id = replayed.account_id and t.idempotency_key = replayed.idempotency_key
-  union all
-  select null, h.id, h.request_hash
-  from public.credit_holds as h
+  select t.* into entry from public.credit_transactions as t
+  where t.account_id = replayed.account_id and t.idempotency_key = replayed.idempotency_key;
+  select h.* into hold from public.credit_holds as h
   where h.account_id = replayed.account_id and h.idempotency_key = replayed.idempotency_key;
-  if first_hash <> request_hash then
+  if coalesce(entry.request_hash, hold.request_hash) <> request_hash then
     perform credits.fail(
       'PT409', 'This idempotency_key was used for another request.',
       jsonb_build_object('idempotency_key', idempotency_key), 'Use a new key for a new request.'
@@ -1539,25 +1587,9 @@ end
 $$;
 
 comment on function credits.replayed(uuid, text, bytea) is
-'Claims an idempotency key of the account until the transaction ends. Returns the id of what the same request wrote '
-'before, nulls when the key is new. Errors: PT400 key, PT409 the key came with another request.';
-
--- sql/ledger/refuse_reserved_key.sql
-create function credits.refuse_reserved_key(idempotency_key text) returns void
-language plpgsql
-immutable
-set search_path = ''
-as $$
-begin
-  if starts_with(idempotency_key, 'sys:') then
-    perform credits.fail('PT400', 'Keys that start with "sys:" are reserved.', '{}', 'Choose another idempotency_key.');
-  end if;
-end
-$$;
-
-comment on function credits.refuse_reserved_key(text) is
-'PT400 for the keys that the ledger itself uses, so that no caller can take the key of a bonus or a payment '
-'beforehand.';
+'What the same request wrote before with this idempotency key of the account: a ledger row or a hold; nulls for a new '
+'key or none. With a key it takes the account''s row lock, so that no other session can use it meanwhile. PT409: the '
+'key came with another request.';
 
 -- sql/ledger/pay_debt.sql
 create function credits.pay_debt(account_id uuid) returns void
@@ -1905,7 +1937,6 @@ as $$
 declare
   most bigint;
   hash bytea;
-  replayed record;
   lot_id bigint;
   account public.credit_accounts;
   entry public.credit_transactions;
@@ -1920,11 +1951,10 @@ begin
   end if;
   if idempotency_key is not null then
     hash := credits.request_hash('claw_back', amount::text, grant_transaction_id::text, metadata::text);
-    replayed := credits.replayed(account_id, idempotency_key, hash);
-    if replayed.transaction_id is not null then
-      select * into entry from public.credit_transactions as t where t.id = replayed.transaction_id;
-      return entry;
-    end if;
+  end if;
+  entry := (credits.replayed(account_id, idempotency_key, hash)).entry;
+  if entry.id is not null then
+    return entry;
   end if;
 
   account := credits.lock_account(account_id);
@@ -2102,7 +2132,7 @@ declare
 begin
   perform credits.caller();
   select * into price from credits.price(operation, quantity);
-  if not found then
+  if price.credits is null then
     perform credits.refuse_price(operation, quantity);
   end if;
   select p.available, p.frozen_at is not null into available, frozen from credits.my_position() as p;
@@ -2139,9 +2169,7 @@ as $$
 declare
   me uuid := credits.caller();
   price record;
-  account_id uuid;
   hash bytea;
-  replayed record;
   account record;
   entry public.credit_transactions;
 begin
@@ -2150,20 +2178,9 @@ begin
   end if;
 
   if idempotency_key is not null then
-    perform credits.refuse_reserved_key(idempotency_key);
-    hash := credits.request_hash('consume_credits', operation, quantity::text, metadata::text);
-    account_id := coalesce((select a.id from public.credit_accounts as a where a.user_id = me), credits.open_account(me));
-    replayed := credits.replayed(account_id, idempotency_key, hash);
-    if replayed.transaction_id is not null then
-      select * into entry from public.credit_transactions as t where t.id = replayed.transaction_id;
-      return entry;
-    end if;
+    hash := credits.keyed_hash(idempotency_key, 'consume_credits', operation, quantity::text, metadata::text);
   end if;
-
   select * into price from credits.price(operation, quantity);
-  if not found then
-    perform credits.refuse_price(operation, quantity);
-  end if;
 
   -- Everything that needs no lock is done: the account's row is locked from here to the commit.
   loop
@@ -2180,8 +2197,16 @@ begin
       and a.available >= price.credits
       and a.frozen_at is null
       and (a.next_expiry is null or a.next_expiry > credits.now())
+      and (consume_credits.idempotency_key is null or credits.key_is_new(a.id, consume_credits.idempotency_key))
     returning a.id, a.balance, a.updated_at into account;
     exit when found;
+
+    entry := (credits.replayed(credits.open_account(me), idempotency_key, hash)).entry;
+    if entry.id is not null then
+      return entry;
+    elsif price.credits is null then
+      perform credits.refuse_price(operation, quantity);
+    end if;
     perform credits.make_spendable(me, price.credits);
   end loop;
 
@@ -2224,9 +2249,7 @@ declare
   settings credits.billing_settings;
   lifetime interval;
   price record;
-  account_id uuid;
   hash bytea;
-  replayed record;
   account record;
   hold public.credit_holds;
 begin
@@ -2240,21 +2263,8 @@ begin
     );
   end if;
 
-  if idempotency_key is not null then
-    perform credits.refuse_reserved_key(idempotency_key);
-    hash := credits.request_hash('hold_credits', operation, quantity::text, ttl::text, metadata::text);
-    account_id := coalesce((select a.id from public.credit_accounts as a where a.user_id = me), credits.open_account(me));
-    replayed := credits.replayed(account_id, idempotency_key, hash);
-    if replayed.hold_id is not null then
-      select * into hold from public.credit_holds as h where h.id = replayed.hold_id;
-      return hold;
-    end if;
-  end if;
-
+  hash := credits.keyed_hash(idempotency_key, 'hold_credits', operation, quantity::text, ttl::text, metadata::text);
   select * into price from credits.price(operation, quantity);
-  if not found then
-    perform credits.refuse_price(operation, quantity);
-  end if;
 
   loop
     update public.credit_accounts as a
@@ -2268,8 +2278,16 @@ begin
       and a.available >= price.credits
       and a.frozen_at is null
       and (a.next_expiry is null or a.next_expiry > credits.now())
+      and (hold_credits.idempotency_key is null or credits.key_is_new(a.id, hold_credits.idempotency_key))
     returning a.id, a.updated_at, a.next_expiry, a.updated_at + lifetime as expires_at into account;
     exit when found;
+
+    hold := (credits.replayed(credits.open_account(me), idempotency_key, hash)).hold;
+    if hold.id is not null then
+      return hold;
+    elsif price.credits is null then
+      perform credits.refuse_price(operation, quantity);
+    end if;
     perform credits.make_spendable(me, price.credits);
   end loop;
 
@@ -2447,20 +2465,15 @@ set search_path = ''
 as $$
 declare
   account_id uuid := credits.open_account(user_id);
-  hash bytea;
-  replayed record;
+  hash bytea := credits.keyed_hash(
+    idempotency_key, 'grant_credits', amount::text, source, extract(epoch from expires_at)::text, priority::text,
+    metadata::text
+  );
   entry public.credit_transactions;
 begin
-  if idempotency_key is not null then
-    perform credits.refuse_reserved_key(idempotency_key);
-    hash := credits.request_hash(
-      'grant_credits', amount::text, source, extract(epoch from expires_at)::text, priority::text, metadata::text
-    );
-    replayed := credits.replayed(account_id, idempotency_key, hash);
-    if replayed.transaction_id is not null then
-      select * into entry from public.credit_transactions as t where t.id = replayed.transaction_id;
-      return entry;
-    end if;
+  entry := (credits.replayed(account_id, idempotency_key, hash)).entry;
+  if entry.id is not null then
+    return entry;
   end if;
   return credits.grant_to_account(account_id, amount, source, expires_at, priority, idempotency_key, hash, metadata);
 end
@@ -2486,8 +2499,7 @@ set search_path = ''
 as $$
 declare
   spent public.credit_transactions;
-  hash bytea;
-  replayed record;
+  hash bytea := credits.keyed_hash(idempotency_key, 'refund', transaction_id::text, amount::text, reason);
   refundable bigint;
   entry public.credit_transactions;
 begin
@@ -2505,14 +2517,9 @@ begin
     perform credits.fail('PT400', 'reason has more than 500 characters.', '{}', 'Say it shorter.');
   end if;
 
-  if idempotency_key is not null then
-    perform credits.refuse_reserved_key(idempotency_key);
-    hash := credits.request_hash('refund', transaction_id::text, amount::text, reason);
-    replayed := credits.replayed(spent.account_id, idempotency_key, hash);
-    if replayed.transaction_id is not null then
-      select * into entry from public.credit_transactions as t where t.id = replayed.transaction_id;
-      return entry;
-    end if;
+  entry := (credits.replayed(spent.account_id, idempotency_key, hash)).entry;
+  if entry.id is not null then
+    return entry;
   end if;
 
   perform credits.lock_account(spent.account_id);
