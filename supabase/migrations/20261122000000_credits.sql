@@ -1499,37 +1499,50 @@ create function credits.request_hash(variadic request text[]) returns bytea
 language sql
 stable
 as $$
-  select sha256(convert_to(to_jsonb(request)::text, 'UTF8'));
+  select sha256(convert_to(request::text, 'UTF8'));
 $$;
 
 comment on function credits.request_hash(text[]) is
 'SHA-256 that tells whether two requests with the same idempotency key are the same: the call''s name, then each '
 'argument.';
 
--- sql/ledger/keyed_hash.sql
-create function credits.keyed_hash(idempotency_key text, variadic request text[]) returns bytea
+-- sql/ledger/refuse_key.sql
+create function credits.refuse_key(idempotency_key text) returns bytea
 language plpgsql
 stable
 set search_path = ''
 as $$
 begin
-  if idempotency_key is null then
-    return null;
-  elsif starts_with(idempotency_key, 'sys:') then
+  if starts_with(idempotency_key, 'sys:') then
     perform credits.fail('PT400', 'Keys that start with "sys:" are reserved.', '{}', 'Choose another idempotency_key.');
-  elsif char_length(idempotency_key) not between 1 and 255 then
-    perform credits.fail(
-      'PT400', 'idempotency_key must have 1 to 255 characters.', '{}', 'A UUID made by the client for each action is a good key.'
-    );
   end if;
-  return credits.request_hash(variadic request);
+  perform credits.fail(
+    'PT400', 'idempotency_key must have 1 to 255 characters.', '{}', 'A UUID made by the client for each action is a good key.'
+  );
+  return null;
 end
 $$;
 
+comment on function credits.refuse_key(text) is
+'Why a caller may not use the idempotency key, as PT400: its length, or that it is of the kind that the ledger itself '
+'uses, so that no caller can take the key of a bonus or a payment beforehand.';
+
+-- sql/ledger/keyed_hash.sql
+create function credits.keyed_hash(idempotency_key text, variadic request text[]) returns bytea
+language sql
+stable
+as $$
+  select case
+    when idempotency_key is null then null
+    when char_length(idempotency_key) between 1 and 255 and not starts_with(idempotency_key, 'sys:')
+    then credits.request_hash(variadic request)
+    else credits.refuse_key(idempotency_key)
+  end;
+$$;
+
 comment on function credits.keyed_hash(text, text[]) is
-'credits.request_hash of a call that came with an idempotency key; null without one. PT400 for a key of the wrong '
-'length, and for the keys that the ledger itself uses, so that no caller can take the key of a bonus or a payment '
-'beforehand.';
+'credits.request_hash of a call that came with an idempotency key; null without one; PT400 for a key that a caller may '
+'not use. Planned as part of its caller, for want of a SET clause.';
 
 -- sql/ledger/key_is_new.sql
 create function credits.key_is_new(account_id uuid, idempotency_key text) returns boolean
@@ -1992,23 +2005,31 @@ comment on function credits.claw_back(uuid, bigint, bigint, text, jsonb) is
 'ledger row. Takes from the named grant''s lot first, then from the others in burn order, then below zero: the next '
 'grant pays that off. Errors: PT400, PT404, PT409 as elsewhere.';
 
--- sql/accounts/caller.sql
-create function credits.caller() returns uuid
+-- sql/accounts/refuse_anonymous.sql
+create function credits.refuse_anonymous() returns uuid
 language plpgsql
 stable
 set search_path = ''
 as $$
-declare
-  me uuid := auth.uid();
 begin
-  if me is null then
-    perform credits.fail('PT403', 'Nobody is signed in.', '{}', 'Call with a user''s access token.');
-  end if;
-  return me;
+  perform credits.fail('PT403', 'Nobody is signed in.', '{}', 'Call with a user''s access token.');
+  return null;
 end
 $$;
 
-comment on function credits.caller() is 'The signed-in user''s id; PT403 without one.';
+comment on function credits.refuse_anonymous() is 'PT403. Returns a uuid only so that credits.caller can say it in one expression.';
+
+-- sql/accounts/caller.sql
+create function credits.caller() returns uuid
+language sql
+stable
+as $$
+  select coalesce(auth.uid(), credits.refuse_anonymous());
+$$;
+
+comment on function credits.caller() is
+'The signed-in user''s id; PT403 without one. Every spend asks: without a SET clause it is planned as part of its '
+'caller.';
 
 -- sql/accounts/my_credits.sql
 create function public.my_credits() returns jsonb
