@@ -9,4 +9,5 @@ begin
 end
 $$;
 
-comment on function credits.refuse_anonymous() is 'PT403. Returns a uuid only so that credits.caller can say it in one expression.';
+comment on function credits.refuse_anonymous() is
+'PT403. Returns a uuid only so that credits.caller can be one expression.';

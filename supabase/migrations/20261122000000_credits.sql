@@ -1149,6 +1149,18 @@ comment on view public.user_credits is
 'The signed-in user''s credits, one row: balance, available (balance - held), held and lifetime totals, in credits. '
 'As of now: what has expired is not counted, settled or not.';
 
+-- sql/ledger/available.sql
+create function credits.available(balance bigint, held bigint) returns bigint
+language sql
+immutable
+as $$
+  select greatest(0, balance - held);
+$$;
+
+comment on function credits.available(bigint, bigint) is
+'credit_accounts.available of a balance and what is held of it, in credits. Spends and holds subtract from it instead, '
+'where its type refuses to go below 0.';
+
 -- sql/ledger/post_entry.sql
 create function credits.post_entry(
   account_id uuid,
@@ -1176,7 +1188,7 @@ begin
     lifetime_refunded = a.lifetime_refunded + case when post_entry.kind = 'refund' then post_entry.amount else 0 end,
     lifetime_expired = a.lifetime_expired - case when post_entry.kind = 'expiry' then post_entry.amount else 0 end,
     lifetime_clawed_back = a.lifetime_clawed_back - case when post_entry.kind = 'clawback' then post_entry.amount else 0 end,
-    available = greatest(0, a.balance + post_entry.amount - a.held),
+    available = credits.available(a.balance + post_entry.amount, a.held),
     unsettled_since = coalesce(a.unsettled_since, credits.now()),
     -- The account was settled before, so nothing has expired yet that this row could see as alive.
     updated_at = coalesce(post_entry.moment, least(credits.now(), a.next_expiry - interval '1 microsecond'))
@@ -1318,7 +1330,7 @@ begin
   update public.credit_accounts as a
   set
     held = a.held - freed,
-    available = greatest(0, a.balance - (a.held - freed)),
+    available = credits.available(a.balance, a.held - freed),
     lapsed = 0,
     updated_at = moment
   where a.id = expire_due.account_id and (freed > 0 or a.lapsed > 0);
@@ -1641,14 +1653,12 @@ begin
     entry.account_id, entry.id, add_lot.amount, add_lot.amount, add_lot.source, add_lot.expires_at,
     coalesce(add_lot.priority, 50), add_lot.returned_from, entry.created_at
   );
-  update public.credit_accounts as a set next_expiry = least(a.next_expiry, add_lot.expires_at)
-  where a.id = entry.account_id and (a.next_expiry > add_lot.expires_at or a.next_expiry is null)
-  and add_lot.expires_at is not null;
 end
 $$;
 
 comment on function credits.add_lot is
-'Opens a lot for what the ledger row brought in. The caller pays the account''s debt from it.';
+'Opens a lot for what the ledger row brought in. The caller sets the account''s next_expiry and pays its '
+'debt.';
 
 -- sql/ledger/grant_to_account.sql
 create function credits.grant_to_account(
@@ -1709,6 +1719,8 @@ begin
     );
   end if;
   perform credits.add_lot(entry, amount, source, expires_at, priority);
+  update public.credit_accounts as a set next_expiry = least(a.next_expiry, grant_to_account.expires_at)
+  where a.id = grant_to_account.account_id and grant_to_account.expires_at is not null;
   perform credits.pay_debt(account_id);
   return entry;
 end
@@ -2017,7 +2029,8 @@ begin
 end
 $$;
 
-comment on function credits.refuse_anonymous() is 'PT403. Returns a uuid only so that credits.caller can say it in one expression.';
+comment on function credits.refuse_anonymous() is
+'PT403. Returns a uuid only so that credits.caller can be one expression.';
 
 -- sql/accounts/caller.sql
 create function credits.caller() returns uuid
@@ -2385,7 +2398,7 @@ begin
     balance = a.balance - cost,
     held = a.held - hold.amount,
     lifetime_spent = a.lifetime_spent + cost,
-    available = greatest(0, a.balance - cost - (a.held - hold.amount)),
+    available = credits.available(a.balance - cost, a.held - hold.amount),
     unsettled_since = coalesce(a.unsettled_since, credits.now()),
     -- credits.lock_hold has found the moment to be before the next expiry.
     updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
@@ -2447,7 +2460,7 @@ begin
   update public.credit_accounts as a
   set
     held = a.held - hold.amount,
-    available = greatest(0, a.balance - (a.held - hold.amount)),
+    available = credits.available(a.balance, a.held - hold.amount),
     updated_at = credits.now()
   where a.id = hold.account_id
   returning a.lapsed into lapsed;
