@@ -187,6 +187,9 @@ notify pgrst, 'reload config';
 create table public.credit_accounts (
   id uuid primary key default gen_random_uuid(),
   user_id uuid unique references auth.users (id) on delete set null,
+  -- Before updated_at. An UPDATE sets columns in this order, so a hold's next_expiry is never after the hold's end and
+  -- needs no second UPDATE; that would make Postgres look up the user again, and wait for one who is being deleted.
+  next_expiry timestamptz,
   balance bigint not null default 0,
   available credits.credit_amount not null default 0,
   lifetime_spent credits.credit_amount not null default 0,
@@ -198,7 +201,6 @@ create table public.credit_accounts (
   lifetime_refunded credits.credit_amount not null default 0,
   lifetime_expired credits.credit_amount not null default 0,
   lifetime_clawed_back credits.credit_amount not null default 0,
-  next_expiry timestamptz,
   frozen_at timestamptz,
   frozen_reason text,
   settled_through bigint not null default 0,
