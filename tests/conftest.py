@@ -23,6 +23,7 @@ from scripts.local_stack.processes import start_time
 from scripts.local_stripe.control import Control
 from scripts.local_stripe.world import API_VERSION
 from supabase import Client, ClientOptions, create_client
+from tests.ledger.direct import CLOCK, Ledger
 
 ROOT = Path(__file__).resolve().parents[1]
 NEEDED = ("API_URL", "DB_URL", "ANON_KEY", "SERVICE_ROLE_KEY", "JWT_SECRET")
@@ -228,3 +229,66 @@ def scratch_db(stack: Stack, _migrated_template: str) -> Iterator[Database]:
     url = stack.create_database(name, template=_migrated_template)
     yield Database(name, url, stack.database_url(name, "supabase_admin"))
     stack.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def _clocked_template(stack: Stack, _migrated_template: str) -> Iterator[str]:
+    """A database with migrations, seed, a flat price and a clock that stands still, to copy from."""
+    name = "tests_clocked"
+    url = stack.create_database(name, template=_migrated_template)
+    seed: Path = ROOT / "supabase" / "seed.sql"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(seed.read_bytes())
+        connection.execute(CLOCK)
+        connection.execute(
+            "insert into public.pricing_tiers (operation, provider, model, credits_per_unit) "
+            "values ('one', 'test', 'test', 1), ('fraction', 'test', 'test', 0.3)"
+        )
+        connection.execute("update credits.billing_settings set signup_bonus = 0")
+    yield name
+    stack.drop_database(name)
+
+
+def _connect_ledger(database: Database) -> Ledger:
+    # Nothing here has to outlive a crash.
+    return Ledger(psycopg.connect(database.url, autocommit=True, options="-c synchronous_commit=off"))
+
+
+def _clocked_copy(stack: Stack, template: str) -> Iterator[Database]:
+    name = f"clocked_{uuid.uuid4().hex[:12]}"
+    url = stack.create_database(name, template=template)
+    yield Database(name, url, stack.database_url(name, "supabase_admin"))
+    stack.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def _shared_db(stack: Stack, _clocked_template: str) -> Iterator[Database]:
+    yield from _clocked_copy(stack, _clocked_template)
+
+
+@pytest.fixture(scope="session")
+def ledger(_shared_db: Database) -> Iterator[Ledger]:
+    """A database with a clock that only tests move, shared: a test makes its own users, and sets nothing
+    for all.
+    """
+    with _connect_ledger(_shared_db) as made:
+        yield made
+
+
+@pytest.fixture
+def own_db(stack: Stack, _clocked_template: str) -> Iterator[Database]:
+    """The same as a database of the test's own, for those who change settings."""
+    yield from _clocked_copy(stack, _clocked_template)
+
+
+@pytest.fixture
+def own_ledger(own_db: Database) -> Iterator[Ledger]:
+    """The ledger in a database of the test's own."""
+    with _connect_ledger(own_db) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def module_db(stack: Stack, _clocked_template: str) -> Iterator[Database]:
+    """A database of the test file's own, for those who undo what they do."""
+    yield from _clocked_copy(stack, _clocked_template)

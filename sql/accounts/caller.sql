@@ -1,16 +1,10 @@
 create function credits.caller() returns uuid
-language plpgsql
+language sql
 stable
-set search_path = ''
 as $$
-declare
-  me uuid := auth.uid();
-begin
-  if me is null then
-    perform credits.fail('PT403', 'Nobody is signed in.', '{}', 'Call with a user''s access token.');
-  end if;
-  return me;
-end
+  select coalesce(auth.uid(), credits.refuse_anonymous());
 $$;
 
-comment on function credits.caller() is 'The signed-in user''s id; PT403 without one.';
+comment on function credits.caller() is
+'The signed-in user''s id; PT403 without one. Every spend asks: without a SET clause it is planned as part of its '
+'caller.';

@@ -3,26 +3,29 @@
 create table public.credit_accounts (
   id uuid primary key default gen_random_uuid(),
   user_id uuid unique references auth.users (id) on delete set null,
+  -- Before updated_at. An UPDATE sets columns in this order, so a hold's next_expiry is never after the hold's end and
+  -- needs no second UPDATE; that would make Postgres look up the user again, and wait for one who is being deleted.
+  next_expiry timestamptz,
   balance bigint not null default 0,
+  available credits.credit_amount not null default 0,
+  lifetime_spent credits.credit_amount not null default 0,
+  unsettled_since timestamptz,
+  updated_at timestamptz not null default clock_timestamp(),
   held credits.credit_amount not null default 0,
   lapsed credits.credit_amount not null default 0,
-  available credits.credit_amount not null default 0,
   lifetime_granted credits.credit_amount not null default 0,
-  lifetime_spent credits.credit_amount not null default 0,
   lifetime_refunded credits.credit_amount not null default 0,
   lifetime_expired credits.credit_amount not null default 0,
   lifetime_clawed_back credits.credit_amount not null default 0,
-  next_expiry timestamptz,
   frozen_at timestamptz,
   frozen_reason text,
-  unsettled_since timestamptz,
   settled_through bigint not null default 0,
   debt_from bigint,
-  created_at timestamptz not null default clock_timestamp(),
-  updated_at timestamptz not null default clock_timestamp()
+  created_at timestamptz not null default clock_timestamp()
 )
 -- Every spend rewrites the row. Room in the page and no index on what a spend changes keep the rewrite off the indexes
--- (a HOT update). And no CHECK: Postgres reads those from the catalog and plans them anew for every statement, which
+-- (a HOT update); what it changes stands together, because the WAL takes all from the first changed byte to the last.
+-- And no CHECK: Postgres reads those from the catalog and plans them anew for every statement, which
 -- made a spend a third dearer. The domain of `available` is what keeps it from going below zero.
 with (fillfactor = 50);
 

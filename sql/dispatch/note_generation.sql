@@ -29,7 +29,9 @@ begin
     end,
     deadline_at = greatest(
       j.deadline_at,
-      least(credits.now() + make_interval(secs => extend_seconds), j.created_at + s.hold_ttl_max - interval '45 seconds')
+      case when extend_seconds is not null then least(
+        credits.now() + make_interval(secs => extend_seconds), j.created_at + s.hold_ttl_max - interval '45 seconds'
+      ) end
     )
   from credits.billing_settings as s
   where j.id = job.id

@@ -17,11 +17,9 @@ begin
     entry.account_id, entry.id, add_lot.amount, add_lot.amount, add_lot.source, add_lot.expires_at,
     coalesce(add_lot.priority, 50), add_lot.returned_from, entry.created_at
   );
-  update public.credit_accounts as a set next_expiry = least(a.next_expiry, add_lot.expires_at)
-  where a.id = entry.account_id and (a.next_expiry > add_lot.expires_at or a.next_expiry is null)
-  and add_lot.expires_at is not null;
 end
 $$;
 
 comment on function credits.add_lot is
-'Opens a lot for what the ledger row brought in. The caller pays the account''s debt from it.';
+'Opens a lot for what the ledger row brought in. The caller sets the account''s next_expiry and pays its '
+'debt.';

@@ -45,7 +45,7 @@ begin
     balance = a.balance - cost,
     held = a.held - hold.amount,
     lifetime_spent = a.lifetime_spent + cost,
-    available = greatest(0, a.balance - cost - (a.held - hold.amount)),
+    available = credits.available(a.balance - cost, a.held - hold.amount),
     unsettled_since = coalesce(a.unsettled_since, credits.now()),
     -- credits.lock_hold has found the moment to be before the next expiry.
     updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')

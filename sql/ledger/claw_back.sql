@@ -11,7 +11,6 @@ as $$
 declare
   most bigint;
   hash bytea;
-  replayed record;
   lot_id bigint;
   account public.credit_accounts;
   entry public.credit_transactions;
@@ -26,11 +25,10 @@ begin
   end if;
   if idempotency_key is not null then
     hash := credits.request_hash('claw_back', amount::text, grant_transaction_id::text, metadata::text);
-    replayed := credits.replayed(account_id, idempotency_key, hash);
-    if replayed.transaction_id is not null then
-      select * into entry from public.credit_transactions as t where t.id = replayed.transaction_id;
-      return entry;
-    end if;
+  end if;
+  entry := (credits.replayed(account_id, idempotency_key, hash)).entry;
+  if entry.id is not null then
+    return entry;
   end if;
 
   account := credits.lock_account(account_id);

@@ -18,7 +18,7 @@ begin
   update public.credit_accounts as a
   set
     held = a.held - freed,
-    available = greatest(0, a.balance - (a.held - freed)),
+    available = credits.available(a.balance, a.held - freed),
     lapsed = 0,
     updated_at = moment
   where a.id = expire_due.account_id and (freed > 0 or a.lapsed > 0);

@@ -13,20 +13,15 @@ set search_path = ''
 as $$
 declare
   account_id uuid := credits.open_account(user_id);
-  hash bytea;
-  replayed record;
+  hash bytea := credits.keyed_hash(
+    idempotency_key, 'grant_credits', amount::text, source, extract(epoch from expires_at)::text, priority::text,
+    metadata::text
+  );
   entry public.credit_transactions;
 begin
-  if idempotency_key is not null then
-    perform credits.refuse_reserved_key(idempotency_key);
-    hash := credits.request_hash(
-      'grant_credits', amount::text, source, extract(epoch from expires_at)::text, priority::text, metadata::text
-    );
-    replayed := credits.replayed(account_id, idempotency_key, hash);
-    if replayed.transaction_id is not null then
-      select * into entry from public.credit_transactions as t where t.id = replayed.transaction_id;
-      return entry;
-    end if;
+  entry := (credits.replayed(account_id, idempotency_key, hash)).entry;
+  if entry.id is not null then
+    return entry;
   end if;
   return credits.grant_to_account(account_id, amount, source, expires_at, priority, idempotency_key, hash, metadata);
 end

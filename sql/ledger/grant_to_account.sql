@@ -56,6 +56,8 @@ begin
     );
   end if;
   perform credits.add_lot(entry, amount, source, expires_at, priority);
+  update public.credit_accounts as a set next_expiry = least(a.next_expiry, grant_to_account.expires_at)
+  where a.id = grant_to_account.account_id and grant_to_account.expires_at is not null;
   perform credits.pay_debt(account_id);
   return entry;
 end

@@ -14,9 +14,7 @@ declare
   settings credits.billing_settings;
   lifetime interval;
   price record;
-  account_id uuid;
   hash bytea;
-  replayed record;
   account record;
   hold public.credit_holds;
 begin
@@ -30,21 +28,8 @@ begin
     );
   end if;
 
-  if idempotency_key is not null then
-    perform credits.refuse_reserved_key(idempotency_key);
-    hash := credits.request_hash('hold_credits', operation, quantity::text, ttl::text, metadata::text);
-    account_id := coalesce((select a.id from public.credit_accounts as a where a.user_id = me), credits.open_account(me));
-    replayed := credits.replayed(account_id, idempotency_key, hash);
-    if replayed.hold_id is not null then
-      select * into hold from public.credit_holds as h where h.id = replayed.hold_id;
-      return hold;
-    end if;
-  end if;
-
+  hash := credits.keyed_hash(idempotency_key, 'hold_credits', operation, quantity::text, ttl::text, metadata::text);
   select * into price from credits.price(operation, quantity);
-  if not found then
-    perform credits.refuse_price(operation, quantity);
-  end if;
 
   loop
     update public.credit_accounts as a
@@ -58,8 +43,16 @@ begin
       and a.available >= price.credits
       and a.frozen_at is null
       and (a.next_expiry is null or a.next_expiry > credits.now())
+      and (hold_credits.idempotency_key is null or credits.key_is_new(a.id, hold_credits.idempotency_key))
     returning a.id, a.updated_at, a.next_expiry, a.updated_at + lifetime as expires_at into account;
     exit when found;
+
+    hold := (credits.replayed(credits.open_account(me), idempotency_key, hash)).hold;
+    if hold.id is not null then
+      return hold;
+    elsif price.credits is null then
+      perform credits.refuse_price(operation, quantity);
+    end if;
     perform credits.make_spendable(me, price.credits);
   end loop;
 

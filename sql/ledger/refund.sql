@@ -10,8 +10,7 @@ set search_path = ''
 as $$
 declare
   spent public.credit_transactions;
-  hash bytea;
-  replayed record;
+  hash bytea := credits.keyed_hash(idempotency_key, 'refund', transaction_id::text, amount::text, reason);
   refundable bigint;
   entry public.credit_transactions;
 begin
@@ -29,20 +28,13 @@ begin
     perform credits.fail('PT400', 'reason has more than 500 characters.', '{}', 'Say it shorter.');
   end if;
 
-  if idempotency_key is not null then
-    perform credits.refuse_reserved_key(idempotency_key);
-    hash := credits.request_hash('refund', transaction_id::text, amount::text, reason);
-    replayed := credits.replayed(spent.account_id, idempotency_key, hash);
-    if replayed.transaction_id is not null then
-      select * into entry from public.credit_transactions as t where t.id = replayed.transaction_id;
-      return entry;
-    end if;
+  entry := (credits.replayed(spent.account_id, idempotency_key, hash)).entry;
+  if entry.id is not null then
+    return entry;
   end if;
 
   perform credits.lock_account(spent.account_id);
-  select -spent.amount - coalesce(sum(t.amount), 0) into refundable
-  from public.credit_transactions as t
-  where t.related_id = spent.id and t.kind = 'refund';
+  refundable := credits.left_to_refund(spent);
   if refundable = 0 then
     perform credits.fail(
       'PT409', 'The transaction is refunded already.',

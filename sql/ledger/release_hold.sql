@@ -23,7 +23,7 @@ begin
   update public.credit_accounts as a
   set
     held = a.held - hold.amount,
-    available = greatest(0, a.balance - (a.held - hold.amount)),
+    available = credits.available(a.balance, a.held - hold.amount),
     updated_at = credits.now()
   where a.id = hold.account_id
   returning a.lapsed into lapsed;

@@ -2,7 +2,7 @@ create function credits.request_hash(variadic request text[]) returns bytea
 language sql
 stable
 as $$
-  select sha256(convert_to(to_jsonb(request)::text, 'UTF8'));
+  select sha256(convert_to(request::text, 'UTF8'));
 $$;
 
 comment on function credits.request_hash(text[]) is

@@ -4,7 +4,7 @@ stable
 security definer
 set search_path = ''
 as $$
-  select p.id from credits.price_in_force(price_in_force_id.operation) as p;
+  select p.id from credits.price(price_in_force_id.operation, 1) as p;
 $$;
 
 comment on function credits.price_in_force_id(text) is

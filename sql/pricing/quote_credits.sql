@@ -11,7 +11,7 @@ declare
 begin
   perform credits.caller();
   select * into price from credits.price(operation, quantity);
-  if not found then
+  if price.credits is null then
     perform credits.refuse_price(operation, quantity);
   end if;
   select p.available, p.frozen_at is not null into available, frozen from credits.my_position() as p;

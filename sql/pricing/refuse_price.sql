@@ -4,9 +4,8 @@ stable
 set search_path = ''
 as $$
 declare
-  most integer;
+  most integer := credits.max_quantity();
 begin
-  select s.max_quantity into most from credits.billing_settings as s;
   if quantity between 1 and most then
     perform credits.fail(
       'PT404', 'There is no such operation.', jsonb_build_object('operation', left(operation, 100)),

@@ -209,26 +209,29 @@ notify pgrst, 'reload config';
 create table public.credit_accounts (
   id uuid primary key default gen_random_uuid(),
   user_id uuid unique references auth.users (id) on delete set null,
+  -- Before updated_at. An UPDATE sets columns in this order, so a hold's next_expiry is never after the hold's end and
+  -- needs no second UPDATE; that would make Postgres look up the user again, and wait for one who is being deleted.
+  next_expiry timestamptz,
   balance bigint not null default 0,
+  available credits.credit_amount not null default 0,
+  lifetime_spent credits.credit_amount not null default 0,
+  unsettled_since timestamptz,
+  updated_at timestamptz not null default clock_timestamp(),
   held credits.credit_amount not null default 0,
   lapsed credits.credit_amount not null default 0,
-  available credits.credit_amount not null default 0,
   lifetime_granted credits.credit_amount not null default 0,
-  lifetime_spent credits.credit_amount not null default 0,
   lifetime_refunded credits.credit_amount not null default 0,
   lifetime_expired credits.credit_amount not null default 0,
   lifetime_clawed_back credits.credit_amount not null default 0,
-  next_expiry timestamptz,
   frozen_at timestamptz,
   frozen_reason text,
-  unsettled_since timestamptz,
   settled_through bigint not null default 0,
   debt_from bigint,
-  created_at timestamptz not null default clock_timestamp(),
-  updated_at timestamptz not null default clock_timestamp()
+  created_at timestamptz not null default clock_timestamp()
 )
 -- Every spend rewrites the row. Room in the page and no index on what a spend changes keep the rewrite off the indexes
--- (a HOT update). And no CHECK: Postgres reads those from the catalog and plans them anew for every statement, which
+-- (a HOT update); what it changes stands together, because the WAL takes all from the first changed byte to the last.
+-- And no CHECK: Postgres reads those from the catalog and plans them anew for every statement, which
 -- made a spend a third dearer. The domain of `available` is what keeps it from going below zero.
 with (fillfactor = 50);
 
@@ -1351,20 +1354,48 @@ comment on function credits.record_price_change() is 'Writes each change of a pr
 create trigger record_price_change after insert or update or delete on public.pricing_tiers
 for each row execute function credits.record_price_change();
 
--- sql/pricing/price_in_force.sql
-create function credits.price_in_force(operation text) returns setof public.pricing_tiers
+-- sql/pricing/max_quantity.sql
+create function credits.max_quantity() returns integer
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  return (select s.max_quantity from credits.billing_settings as s);
+end
+$$;
+
+comment on function credits.max_quantity() is
+'billing_settings.max_quantity. A function, so that a statement reads the settings only where it comes to ask.';
+
+-- sql/pricing/price.sql
+create function credits.price(operation text, quantity integer) returns table (
+  id bigint,
+  credits_per_unit numeric,
+  version bigint,
+  credits bigint
+)
 language sql
 stable
 as $$
-  select t.*
+  select
+    t.id,
+    t.credits_per_unit,
+    t.version,
+    case when price.quantity = 1 or price.quantity between 1 and credits.max_quantity()
+    then ceil(t.credits_per_unit * price.quantity)::bigint end
   from public.pricing_tiers as t
-  where t.operation = price_in_force.operation and t.active and t.effective_from <= credits.now()
+  where t.operation = price.operation and t.active and t.effective_from <= credits.now()
   order by t.effective_from desc
   limit 1;
 $$;
 
-comment on function credits.price_in_force(text) is
-'The pricing_tiers row that counts now for the operation: active, in effect, the latest. No row when it is not sold.';
+comment on function credits.price(text, integer) is
+'What the quantity of the operation costs now, by the pricing_tiers row in force (active, in effect, the latest): its '
+'id, credits for one unit, version, and the whole, ceil(credits_per_unit * quantity), in credits. No row for an '
+'operation that is not sold, null credits for a quantity out of range: then call credits.refuse_price. The one place '
+'that prices a call. Every spend runs it: without a SET clause it is planned as part of its caller, and one unit is '
+'priced without looking up the limit.';
 
 -- sql/pricing/price_in_force_id.sql
 create function credits.price_in_force_id(operation text) returns bigint
@@ -1373,7 +1404,7 @@ stable
 security definer
 set search_path = ''
 as $$
-  select p.id from credits.price_in_force(price_in_force_id.operation) as p;
+  select p.id from credits.price(price_in_force_id.operation, 1) as p;
 $$;
 
 comment on function credits.price_in_force_id(text) is
@@ -1387,26 +1418,6 @@ using (id = credits.price_in_force_id(operation));
 create policy pricing_admin_edits on public.pricing_tiers for all to pricing_admin
 using (true) with check (true);
 
--- sql/pricing/price.sql
-create function credits.price(operation text, quantity integer) returns table (
-  credits_per_unit numeric,
-  version bigint,
-  credits bigint
-)
-language sql
-stable
-as $$
-  select p.credits_per_unit, p.version, ceil(p.credits_per_unit * price.quantity)::bigint
-  from credits.price_in_force(price.operation) as p
-  where price.quantity between 1 and (select s.max_quantity from credits.billing_settings as s);
-$$;
-
-comment on function credits.price(text, integer) is
-'What the quantity of the operation costs now: credits for one unit, the price''s version, and the whole, '
-'ceil(credits_per_unit * quantity), in credits. No row for an unknown operation or a quantity out of range: then call '
-'credits.refuse_price. The one place that prices a call. Has no SET clause so that it is planned as part of its '
-'caller.';
-
 -- sql/pricing/refuse_price.sql
 create function credits.refuse_price(operation text, quantity integer) returns void
 language plpgsql
@@ -1414,9 +1425,8 @@ stable
 set search_path = ''
 as $$
 declare
-  most integer;
+  most integer := credits.max_quantity();
 begin
-  select s.max_quantity into most from credits.billing_settings as s;
   if quantity between 1 and most then
     perform credits.fail(
       'PT404', 'There is no such operation.', jsonb_build_object('operation', left(operation, 100)),
@@ -1694,6 +1704,18 @@ comment on view public.user_credits is
 'The signed-in user''s credits, one row: balance, available (balance - held), held and lifetime totals, in credits. '
 'As of now: what has expired is not counted, settled or not.';
 
+-- sql/ledger/available.sql
+create function credits.available(balance bigint, held bigint) returns bigint
+language sql
+immutable
+as $$
+  select greatest(0, balance - held);
+$$;
+
+comment on function credits.available(bigint, bigint) is
+'credit_accounts.available of a balance and what is held of it, in credits. Spends and holds subtract from it instead, '
+'where its type refuses to go below 0.';
+
 -- sql/ledger/post_entry.sql
 create function credits.post_entry(
   account_id uuid,
@@ -1721,7 +1743,7 @@ begin
     lifetime_refunded = a.lifetime_refunded + case when post_entry.kind = 'refund' then post_entry.amount else 0 end,
     lifetime_expired = a.lifetime_expired - case when post_entry.kind = 'expiry' then post_entry.amount else 0 end,
     lifetime_clawed_back = a.lifetime_clawed_back - case when post_entry.kind = 'clawback' then post_entry.amount else 0 end,
-    available = greatest(0, a.balance + post_entry.amount - a.held),
+    available = credits.available(a.balance + post_entry.amount, a.held),
     unsettled_since = coalesce(a.unsettled_since, credits.now()),
     -- The account was settled before, so nothing has expired yet that this row could see as alive.
     updated_at = coalesce(post_entry.moment, least(credits.now(), a.next_expiry - interval '1 microsecond'))
@@ -1863,7 +1885,7 @@ begin
   update public.credit_accounts as a
   set
     held = a.held - freed,
-    available = greatest(0, a.balance - (a.held - freed)),
+    available = credits.available(a.balance, a.held - freed),
     lapsed = 0,
     updated_at = moment
   where a.id = expire_due.account_id and (freed > 0 or a.lapsed > 0);
@@ -2044,44 +2066,98 @@ create function credits.request_hash(variadic request text[]) returns bytea
 language sql
 stable
 as $$
-  select sha256(convert_to(to_jsonb(request)::text, 'UTF8'));
+  select sha256(convert_to(request::text, 'UTF8'));
 $$;
 
 comment on function credits.request_hash(text[]) is
 'SHA-256 that tells whether two requests with the same idempotency key are the same: the call''s name, then each '
 'argument.';
 
+-- sql/ledger/refuse_key.sql
+create function credits.refuse_key(idempotency_key text) returns bytea
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  if starts_with(idempotency_key, 'sys:') then
+    perform credits.fail('PT400', 'Keys that start with "sys:" are reserved.', '{}', 'Choose another idempotency_key.');
+  end if;
+  perform credits.fail(
+    'PT400', 'idempotency_key must have 1 to 255 characters.', '{}', 'A UUID made by the client for each action is a good key.'
+  );
+  return null;
+end
+$$;
+
+comment on function credits.refuse_key(text) is
+'Why a caller may not use the idempotency key, as PT400: its length, or that it is of the kind that the ledger itself '
+'uses, so that no caller can take the key of a bonus or a payment beforehand.';
+
+-- sql/ledger/keyed_hash.sql
+create function credits.keyed_hash(idempotency_key text, variadic request text[]) returns bytea
+language sql
+stable
+as $$
+  select case
+    when idempotency_key is null then null
+    when char_length(idempotency_key) between 1 and 255 and not starts_with(idempotency_key, 'sys:')
+    then credits.request_hash(variadic request)
+    else credits.refuse_key(idempotency_key)
+  end;
+$$;
+
+comment on function credits.keyed_hash(text, text[]) is
+'credits.request_hash of a call that came with an idempotency key; null without one; PT400 for a key that a caller may '
+'not use. Planned as part of its caller, for want of a SET clause.';
+
+-- sql/ledger/key_is_new.sql
+create function credits.key_is_new(account_id uuid, idempotency_key text) returns boolean
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  return
+    not exists (
+      select from public.credit_transactions as t
+      where t.account_id = key_is_new.account_id and t.idempotency_key = key_is_new.idempotency_key
+    )
+    and not exists (
+      select from public.credit_holds as h
+      where h.account_id = key_is_new.account_id and h.idempotency_key = key_is_new.idempotency_key
+    );
+end
+$$;
+
+comment on function credits.key_is_new(uuid, text) is
+'Whether nothing of the account has the idempotency key. For the WHERE of the UPDATE that takes the account''s lock: '
+'everything with a key changes the account''s row, so where the UPDATE had to wait, Postgres asks again once it has '
+'the lock, and being volatile the function then sees what the other session has committed.';
+
 -- sql/ledger/replayed.sql
 create function credits.replayed(
   account_id uuid,
   idempotency_key text,
   request_hash bytea,
-  out transaction_id bigint,
-  out hold_id uuid
+  out entry public.credit_transactions,
+  out hold public.credit_holds
 )
 language plpgsql
 set search_path = ''
 as $$
-declare
-  first_hash bytea;
 begin
-  if char_length(idempotency_key) not between 1 and 255 then
-    perform credits.fail(
-      'PT400', 'idempotency_key must have 1 to 255 characters.', '{}', 'A UUID made by the client for each action is a good key.'
-    );
+  if idempotency_key is null then
+    return;
   end if;
+  -- A call with this key that is under way holds the lock; from here on its row can be seen, or it has failed.
+  perform from public.credit_accounts as a where a.id = replayed.account_id for no key update;
 
-  -- One session at a time goes past here with this key; the next one sees what this one has committed.
-  perform pg_advisory_xact_lock(hashtextextended(idempotency_key, hashtextextended(account_id::text, 0)));
-
-  select t.id, null, t.request_hash into transaction_id, hold_id, first_hash
-  from public.credit_transactions as t
-  where t.account_id = replayed.account_id and t.idempotency_key = replayed.idempotency_key
-  union all
-  select null, h.id, h.request_hash
-  from public.credit_holds as h
+  select t.* into entry from public.credit_transactions as t
+  where t.account_id = replayed.account_id and t.idempotency_key = replayed.idempotency_key;
+  select h.* into hold from public.credit_holds as h
   where h.account_id = replayed.account_id and h.idempotency_key = replayed.idempotency_key;
-  if first_hash <> request_hash then
+  if coalesce(entry.request_hash, hold.request_hash) <> request_hash then
     perform credits.fail(
       'PT409', 'This idempotency_key was used for another request.',
       jsonb_build_object('idempotency_key', idempotency_key), 'Use a new key for a new request.'
@@ -2091,25 +2167,9 @@ end
 $$;
 
 comment on function credits.replayed(uuid, text, bytea) is
-'Claims an idempotency key of the account until the transaction ends. Returns the id of what the same request wrote '
-'before, nulls when the key is new. Errors: PT400 key, PT409 the key came with another request.';
-
--- sql/ledger/refuse_reserved_key.sql
-create function credits.refuse_reserved_key(idempotency_key text) returns void
-language plpgsql
-immutable
-set search_path = ''
-as $$
-begin
-  if starts_with(idempotency_key, 'sys:') then
-    perform credits.fail('PT400', 'Keys that start with "sys:" are reserved.', '{}', 'Choose another idempotency_key.');
-  end if;
-end
-$$;
-
-comment on function credits.refuse_reserved_key(text) is
-'PT400 for the keys that the ledger itself uses, so that no caller can take the key of a bonus or a payment '
-'beforehand.';
+'What the same request wrote before with this idempotency key of the account: a ledger row or a hold; nulls for a new '
+'key or none. With a key it takes the account''s row lock, so that no other session can use it meanwhile. PT409: the '
+'key came with another request.';
 
 -- sql/ledger/pay_debt.sql
 create function credits.pay_debt(account_id uuid) returns void
@@ -2148,14 +2208,12 @@ begin
     entry.account_id, entry.id, add_lot.amount, add_lot.amount, add_lot.source, add_lot.expires_at,
     coalesce(add_lot.priority, 50), add_lot.returned_from, entry.created_at
   );
-  update public.credit_accounts as a set next_expiry = least(a.next_expiry, add_lot.expires_at)
-  where a.id = entry.account_id and (a.next_expiry > add_lot.expires_at or a.next_expiry is null)
-  and add_lot.expires_at is not null;
 end
 $$;
 
 comment on function credits.add_lot is
-'Opens a lot for what the ledger row brought in. The caller pays the account''s debt from it.';
+'Opens a lot for what the ledger row brought in. The caller sets the account''s next_expiry and pays its '
+'debt.';
 
 -- sql/ledger/grant_to_account.sql
 create function credits.grant_to_account(
@@ -2216,6 +2274,8 @@ begin
     );
   end if;
   perform credits.add_lot(entry, amount, source, expires_at, priority);
+  update public.credit_accounts as a set next_expiry = least(a.next_expiry, grant_to_account.expires_at)
+  where a.id = grant_to_account.account_id and grant_to_account.expires_at is not null;
   perform credits.pay_debt(account_id);
   return entry;
 end
@@ -2443,6 +2503,20 @@ comment on function credits.return_to_lots(public.credit_transactions) is
 'new lots that live for billing_settings.refund_grace. The caller holds '
 'the account''s lock and has settled it.';
 
+-- sql/ledger/left_to_refund.sql
+create function credits.left_to_refund(debit public.credit_transactions) returns bigint
+language sql
+stable
+set search_path = ''
+as $$
+  select -debit.amount - coalesce(sum(t.amount), 0)::bigint
+  from public.credit_transactions as t
+  where t.related_id = debit.id and t.kind = 'refund';
+$$;
+
+comment on function credits.left_to_refund(public.credit_transactions) is
+'What of a spend, capture or clawback has not been given back yet. Stays true under the account''s lock.';
+
 -- sql/ledger/claw_back.sql
 create function credits.claw_back(
   account_id uuid,
@@ -2457,7 +2531,6 @@ as $$
 declare
   most bigint;
   hash bytea;
-  replayed record;
   lot_id bigint;
   account public.credit_accounts;
   entry public.credit_transactions;
@@ -2472,11 +2545,10 @@ begin
   end if;
   if idempotency_key is not null then
     hash := credits.request_hash('claw_back', amount::text, grant_transaction_id::text, metadata::text);
-    replayed := credits.replayed(account_id, idempotency_key, hash);
-    if replayed.transaction_id is not null then
-      select * into entry from public.credit_transactions as t where t.id = replayed.transaction_id;
-      return entry;
-    end if;
+  end if;
+  entry := (credits.replayed(account_id, idempotency_key, hash)).entry;
+  if entry.id is not null then
+    return entry;
   end if;
 
   account := credits.lock_account(account_id);
@@ -2514,20 +2586,6 @@ comment on function credits.claw_back(uuid, bigint, bigint, text, jsonb) is
 'ledger row. Takes from the named grant''s lot first, then from the others in burn order, then below zero: the next '
 'grant pays that off. Errors: PT400, PT404, PT409 as elsewhere.';
 
--- sql/ledger/left_to_refund.sql
-create function credits.left_to_refund(debit public.credit_transactions) returns bigint
-language sql
-stable
-set search_path = ''
-as $$
-  select -debit.amount - coalesce(sum(t.amount), 0)::bigint
-  from public.credit_transactions as t
-  where t.related_id = debit.id and t.kind = 'refund';
-$$;
-
-comment on function credits.left_to_refund(public.credit_transactions) is
-'What of a spend, capture or clawback has not been given back yet. Stays true under the account''s lock.';
-
 -- sql/ledger/give_back.sql
 create function credits.give_back(clawback_id bigint, amount bigint, metadata jsonb default '{}')
 returns public.credit_transactions
@@ -2558,23 +2616,32 @@ comment on function credits.give_back(bigint, bigint, jsonb) is
 'Internal: undoes amount credits of a clawback, because its refund failed or its dispute was won; returns the ledger '
 'row, a refund. They go back to the lots they came from, as those of any refund. PT400 beyond what is left of it.';
 
--- sql/accounts/caller.sql
-create function credits.caller() returns uuid
+-- sql/accounts/refuse_anonymous.sql
+create function credits.refuse_anonymous() returns uuid
 language plpgsql
 stable
 set search_path = ''
 as $$
-declare
-  me uuid := auth.uid();
 begin
-  if me is null then
-    perform credits.fail('PT403', 'Nobody is signed in.', '{}', 'Call with a user''s access token.');
-  end if;
-  return me;
+  perform credits.fail('PT403', 'Nobody is signed in.', '{}', 'Call with a user''s access token.');
+  return null;
 end
 $$;
 
-comment on function credits.caller() is 'The signed-in user''s id; PT403 without one.';
+comment on function credits.refuse_anonymous() is
+'PT403. Returns a uuid only so that credits.caller can be one expression.';
+
+-- sql/accounts/caller.sql
+create function credits.caller() returns uuid
+language sql
+stable
+as $$
+  select coalesce(auth.uid(), credits.refuse_anonymous());
+$$;
+
+comment on function credits.caller() is
+'The signed-in user''s id; PT403 without one. Every spend asks: without a SET clause it is planned as part of its '
+'caller.';
 
 -- sql/accounts/my_credits.sql
 create function public.my_credits() returns jsonb
@@ -2698,7 +2765,7 @@ declare
 begin
   perform credits.caller();
   select * into price from credits.price(operation, quantity);
-  if not found then
+  if price.credits is null then
     perform credits.refuse_price(operation, quantity);
   end if;
   select p.available, p.frozen_at is not null into available, frozen from credits.my_position() as p;
@@ -2731,13 +2798,13 @@ create function public.consume_credits(
 language plpgsql
 security definer
 set search_path = ''
+-- The prices fit on one page, which the planner would read and sort for each spend; the index has them in order.
+set enable_seqscan = off
 as $$
 declare
   me uuid := credits.caller();
   price record;
-  account_id uuid;
   hash bytea;
-  replayed record;
   account record;
   entry public.credit_transactions;
 begin
@@ -2746,20 +2813,9 @@ begin
   end if;
 
   if idempotency_key is not null then
-    perform credits.refuse_reserved_key(idempotency_key);
-    hash := credits.request_hash('consume_credits', operation, quantity::text, metadata::text);
-    account_id := coalesce((select a.id from public.credit_accounts as a where a.user_id = me), credits.open_account(me));
-    replayed := credits.replayed(account_id, idempotency_key, hash);
-    if replayed.transaction_id is not null then
-      select * into entry from public.credit_transactions as t where t.id = replayed.transaction_id;
-      return entry;
-    end if;
+    hash := credits.keyed_hash(idempotency_key, 'consume_credits', operation, quantity::text, metadata::text);
   end if;
-
   select * into price from credits.price(operation, quantity);
-  if not found then
-    perform credits.refuse_price(operation, quantity);
-  end if;
 
   -- Everything that needs no lock is done: the account's row is locked from here to the commit.
   loop
@@ -2776,8 +2832,16 @@ begin
       and a.available >= price.credits
       and a.frozen_at is null
       and (a.next_expiry is null or a.next_expiry > credits.now())
+      and (consume_credits.idempotency_key is null or credits.key_is_new(a.id, consume_credits.idempotency_key))
     returning a.id, a.balance, a.updated_at into account;
     exit when found;
+
+    entry := (credits.replayed(credits.open_account(me), idempotency_key, hash)).entry;
+    if entry.id is not null then
+      return entry;
+    elsif price.credits is null then
+      perform credits.refuse_price(operation, quantity);
+    end if;
     perform credits.make_spendable(me, price.credits);
   end loop;
 
@@ -2820,9 +2884,7 @@ declare
   settings credits.billing_settings;
   lifetime interval;
   price record;
-  account_id uuid;
   hash bytea;
-  replayed record;
   account record;
   hold public.credit_holds;
 begin
@@ -2836,21 +2898,8 @@ begin
     );
   end if;
 
-  if idempotency_key is not null then
-    perform credits.refuse_reserved_key(idempotency_key);
-    hash := credits.request_hash('hold_credits', operation, quantity::text, ttl::text, metadata::text);
-    account_id := coalesce((select a.id from public.credit_accounts as a where a.user_id = me), credits.open_account(me));
-    replayed := credits.replayed(account_id, idempotency_key, hash);
-    if replayed.hold_id is not null then
-      select * into hold from public.credit_holds as h where h.id = replayed.hold_id;
-      return hold;
-    end if;
-  end if;
-
+  hash := credits.keyed_hash(idempotency_key, 'hold_credits', operation, quantity::text, ttl::text, metadata::text);
   select * into price from credits.price(operation, quantity);
-  if not found then
-    perform credits.refuse_price(operation, quantity);
-  end if;
 
   loop
     update public.credit_accounts as a
@@ -2864,8 +2913,16 @@ begin
       and a.available >= price.credits
       and a.frozen_at is null
       and (a.next_expiry is null or a.next_expiry > credits.now())
+      and (hold_credits.idempotency_key is null or credits.key_is_new(a.id, hold_credits.idempotency_key))
     returning a.id, a.updated_at, a.next_expiry, a.updated_at + lifetime as expires_at into account;
     exit when found;
+
+    hold := (credits.replayed(credits.open_account(me), idempotency_key, hash)).hold;
+    if hold.id is not null then
+      return hold;
+    elsif price.credits is null then
+      perform credits.refuse_price(operation, quantity);
+    end if;
     perform credits.make_spendable(me, price.credits);
   end loop;
 
@@ -2942,7 +2999,7 @@ begin
     balance = a.balance - cost,
     held = a.held - hold.amount,
     lifetime_spent = a.lifetime_spent + cost,
-    available = greatest(0, a.balance - cost - (a.held - hold.amount)),
+    available = credits.available(a.balance - cost, a.held - hold.amount),
     unsettled_since = coalesce(a.unsettled_since, credits.now()),
     -- credits.lock_hold has found the moment to be before the next expiry.
     updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
@@ -3004,7 +3061,7 @@ begin
   update public.credit_accounts as a
   set
     held = a.held - hold.amount,
-    available = greatest(0, a.balance - (a.held - hold.amount)),
+    available = credits.available(a.balance, a.held - hold.amount),
     updated_at = credits.now()
   where a.id = hold.account_id
   returning a.lapsed into lapsed;
@@ -3043,20 +3100,15 @@ set search_path = ''
 as $$
 declare
   account_id uuid := credits.open_account(user_id);
-  hash bytea;
-  replayed record;
+  hash bytea := credits.keyed_hash(
+    idempotency_key, 'grant_credits', amount::text, source, extract(epoch from expires_at)::text, priority::text,
+    metadata::text
+  );
   entry public.credit_transactions;
 begin
-  if idempotency_key is not null then
-    perform credits.refuse_reserved_key(idempotency_key);
-    hash := credits.request_hash(
-      'grant_credits', amount::text, source, extract(epoch from expires_at)::text, priority::text, metadata::text
-    );
-    replayed := credits.replayed(account_id, idempotency_key, hash);
-    if replayed.transaction_id is not null then
-      select * into entry from public.credit_transactions as t where t.id = replayed.transaction_id;
-      return entry;
-    end if;
+  entry := (credits.replayed(account_id, idempotency_key, hash)).entry;
+  if entry.id is not null then
+    return entry;
   end if;
   return credits.grant_to_account(account_id, amount, source, expires_at, priority, idempotency_key, hash, metadata);
 end
@@ -3082,8 +3134,7 @@ set search_path = ''
 as $$
 declare
   spent public.credit_transactions;
-  hash bytea;
-  replayed record;
+  hash bytea := credits.keyed_hash(idempotency_key, 'refund', transaction_id::text, amount::text, reason);
   refundable bigint;
   entry public.credit_transactions;
 begin
@@ -3101,20 +3152,13 @@ begin
     perform credits.fail('PT400', 'reason has more than 500 characters.', '{}', 'Say it shorter.');
   end if;
 
-  if idempotency_key is not null then
-    perform credits.refuse_reserved_key(idempotency_key);
-    hash := credits.request_hash('refund', transaction_id::text, amount::text, reason);
-    replayed := credits.replayed(spent.account_id, idempotency_key, hash);
-    if replayed.transaction_id is not null then
-      select * into entry from public.credit_transactions as t where t.id = replayed.transaction_id;
-      return entry;
-    end if;
+  entry := (credits.replayed(spent.account_id, idempotency_key, hash)).entry;
+  if entry.id is not null then
+    return entry;
   end if;
 
   perform credits.lock_account(spent.account_id);
-  select -spent.amount - coalesce(sum(t.amount), 0) into refundable
-  from public.credit_transactions as t
-  where t.related_id = spent.id and t.kind = 'refund';
+  refundable := credits.left_to_refund(spent);
   if refundable = 0 then
     perform credits.fail(
       'PT409', 'The transaction is refunded already.',
@@ -3974,7 +4018,9 @@ begin
     end,
     deadline_at = greatest(
       j.deadline_at,
-      least(credits.now() + make_interval(secs => extend_seconds), j.created_at + s.hold_ttl_max - interval '45 seconds')
+      case when extend_seconds is not null then least(
+        credits.now() + make_interval(secs => extend_seconds), j.created_at + s.hold_ttl_max - interval '45 seconds'
+      ) end
     )
   from credits.billing_settings as s
   where j.id = job.id
@@ -4078,6 +4124,49 @@ comment on function public.pending_generations(integer) is
 'most urgent first.';
 
 grant execute on function public.pending_generations(integer) to service_role;
+
+-- sql/dispatch/generations_bucket.sql
+-- The Storage bucket of the files, where there is Storage. Row level security on storage.objects is on already, and
+-- only policies on it are the project's to make. What an operator has changed in the bucket's settings stays.
+do $$
+begin
+  if to_regclass('storage.objects') is null or to_regclass('storage.buckets') is null then
+    return;
+  end if;
+
+  insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_types)
+  values (
+    'generations', 'generations', false, 100 * 1000 * 1000,
+    array['image/png', 'image/jpeg', 'image/webp', 'image/gif', 'video/mp4', 'video/webm', 'text/plain']
+  )
+  on conflict (id) do nothing;
+
+  -- Names are ACCOUNT/JOB/INDEX.EXT for what was generated, which the service role writes, and ACCOUNT/inputs/... for
+  -- what the user uploads. No policy for update: a user's file is replaced by removing it first.
+  drop policy if exists generations_read_own on storage.objects;
+  create policy generations_read_own on storage.objects for select to authenticated
+  using (
+    bucket_id = 'generations'
+    and (storage.foldername(name))[1] = (select credits.my_account_id())::text
+  );
+
+  drop policy if exists generations_upload_inputs on storage.objects;
+  create policy generations_upload_inputs on storage.objects for insert to authenticated
+  with check (
+    bucket_id = 'generations'
+    and (storage.foldername(name))[1] = (select credits.my_account_id())::text
+    and (storage.foldername(name))[2] = 'inputs'
+  );
+
+  drop policy if exists generations_delete_inputs on storage.objects;
+  create policy generations_delete_inputs on storage.objects for delete to authenticated
+  using (
+    bucket_id = 'generations'
+    and (storage.foldername(name))[1] = (select credits.my_account_id())::text
+    and (storage.foldername(name))[2] = 'inputs'
+  );
+end
+$$;
 
 -- sql/stripe/stripe_id.sql
 create function credits.stripe_id(reference jsonb) returns text

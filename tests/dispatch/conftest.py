@@ -7,14 +7,6 @@ from typing import Any
 
 import pytest
 
-from tests.ledger.conftest import (  # noqa: F401 (fixtures)
-    _clocked_template,
-    _shared_db,
-    ledger,
-    module_db,
-    own_db,
-    own_ledger,
-)
 from tests.ledger.direct import Ledger
 
 REQUEST = hashlib.sha256(b"a cat").hexdigest()
@@ -83,6 +75,6 @@ class Studio:
 
 
 @pytest.fixture(scope="session")
-def studio(ledger: Ledger) -> Studio:  # noqa: F811
+def studio(ledger: Ledger) -> Studio:
     """A ledger to run jobs in."""
     return Studio(ledger)

@@ -1,4 +1,4 @@
-"""The life of a generation job in the ledger: hold, dispatch, outcome, and what the sweep does with the rest."""
+"""The life of a generation job in the ledger: hold, dispatch, outcome, and what the sweep does."""
 
 from datetime import timedelta
 from decimal import Decimal
@@ -108,7 +108,8 @@ def test_the_provider_is_that_of_the_pinned_price(studio: Studio) -> None:
     user, operation = studio.buyer(), studio.operation(deadline_seconds=60)
     job = studio.begin(user, operation)
     studio.ledger.rows(
-        "update public.pricing_tiers set provider = 'other', credits_per_unit = 99, metadata = '{}' where operation = %s",
+        "update public.pricing_tiers set provider = 'other', credits_per_unit = 99, metadata = '{}' "
+        "where operation = %s",
         operation,
     )
     assert (job["provider"], job["model"]) == (operation, "m")
@@ -243,7 +244,8 @@ def test_nonsense_outcomes_are_refused(studio: Studio, change: dict[str, Any]) -
     user = studio.buyer()
     job = studio.dispatched(user, studio.operation(), 2)
     with pytest.raises(Refused) as caught:
-        studio.finish(job, **({"outcome": "succeeded", "outputs": 0} | change))
+        arguments: dict[str, Any] = {"outcome": "succeeded", "outputs": 0} | change
+        studio.finish(job, **arguments)
     assert caught.value.code == "PT400"
     assert held(studio, user) == (100, 20)
 

@@ -8,14 +8,6 @@ from typing import Any
 import pytest
 from psycopg import sql
 
-from tests.ledger.conftest import (  # noqa: F401 (fixtures)
-    _clocked_template,
-    _shared_db,
-    ledger,
-    module_db,
-    own_db,
-    own_ledger,
-)
 from tests.ledger.direct import Ledger
 from tests.payments.messages import Message, Plan, new_id
 
@@ -79,6 +71,6 @@ class Till:
 
 
 @pytest.fixture(scope="session")
-def till(ledger: Ledger) -> Till:  # noqa: F811
+def till(ledger: Ledger) -> Till:
     """A ledger to tell messages to."""
     return Till(ledger)

@@ -31,7 +31,8 @@ create table peer.ledger (
 create table peer.keyed_ledger (like peer.ledger including all);
 create unique index keyed_ledger_key on peer.keyed_ledger (account_id, idempotency_key);
 
-create function peer.consume(
+-- In public, where PostgREST finds it.
+create function public.bench_consume(
   account uuid,
   cost bigint,
   operation text,
@@ -91,29 +92,7 @@ begin
 end
 $$;
 
--- The two that PostgREST serves: the bare minimum, and nothing at all.
-create function public.bench_consume(account uuid, cost bigint, operation text, quantity integer) returns peer.ledger
-language plpgsql
-as $$
-declare
-  after bigint;
-  entry peer.ledger;
-begin
-  update peer.accounts as a set balance = a.balance - cost
-  where a.id = account and a.balance >= cost
-  returning a.balance into after;
-  if not found then
-    raise exception 'insufficient';
-  end if;
-  insert into peer.ledger (
-    account_id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor, metadata, created_at
-  )
-  values (account, 'spend', -cost, after, operation, quantity, 3, 6, 'authenticated', '{}', now())
-  returning * into entry;
-  return entry;
-end
-$$;
-
+-- What PostgREST serves besides: nothing at all.
 create function public.bench_nothing() returns integer
 language plpgsql
 as $$
@@ -125,4 +104,4 @@ $$;
 grant usage on schema peer to authenticated;
 grant all on all tables in schema peer to authenticated;
 grant execute on all functions in schema peer to authenticated;
-grant execute on function public.bench_consume(uuid, bigint, text, integer), public.bench_nothing() to authenticated;
+grant execute on function public.bench_consume(uuid, bigint, text, integer, jsonb), public.bench_nothing() to authenticated;

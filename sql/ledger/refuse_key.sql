@@ -1,0 +1,19 @@
+create function credits.refuse_key(idempotency_key text) returns bytea
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  if starts_with(idempotency_key, 'sys:') then
+    perform credits.fail('PT400', 'Keys that start with "sys:" are reserved.', '{}', 'Choose another idempotency_key.');
+  end if;
+  perform credits.fail(
+    'PT400', 'idempotency_key must have 1 to 255 characters.', '{}', 'A UUID made by the client for each action is a good key.'
+  );
+  return null;
+end
+$$;
+
+comment on function credits.refuse_key(text) is
+'Why a caller may not use the idempotency key, as PT400: its length, or that it is of the kind that the ledger itself '
+'uses, so that no caller can take the key of a bonus or a payment beforehand.';
