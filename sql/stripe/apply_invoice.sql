@@ -23,6 +23,10 @@ begin
   then
     return 'ignored';
   end if;
+  -- Paid is final; a message that could not be granted as it was has nothing to add to one that could.
+  if exists (select from public.purchases as p where p.invoice_id = the_invoice and p.status = 'paid') then
+    return 'unchanged';
+  end if;
   account := credits.stripe_account(credits.stripe_id(invoice -> 'customer'), details #>> '{metadata,account_id}');
   perform credits.check_invoice(invoice, account);
   if account is null then

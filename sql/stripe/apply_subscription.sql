@@ -56,7 +56,7 @@ begin
   new_rank := credits.subscription_rank(new);
   if old_rank.ended or new_rank < old_rank then
     return 'unchanged'; -- deleted is final; an earlier stage is old news
-  elsif new = old then
+  elsif new = old and is_event then
     return 'unchanged';
   end if;
 
@@ -78,7 +78,7 @@ begin
     refresh_wanted = new.refresh_wanted
   where s.id = new.id;
   perform credits.set_subscription_status(new.id);
-  return 'changed';
+  return case when new is distinct from old then 'changed' else 'unchanged' end;
 end
 $$;
 

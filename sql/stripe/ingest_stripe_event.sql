@@ -63,18 +63,20 @@ begin
   return jsonb_build_object(
     'status', result,
     'reason', outcome.reason,
-    'refresh', (
-      select s.id from public.subscriptions as s
-      where object ->> 'object' = 'subscription' and s.id = object ->> 'id' and s.refresh_wanted
-    )
+    'refresh', case object ->> 'object'
+      when 'subscription'
+        then (select s.id from public.subscriptions as s where s.id = object ->> 'id' and s.refresh_wanted)
+      when 'invoice'
+        then case when result = 'quarantined' and object #> '{lines,has_more}' = 'true' then object ->> 'id' end
+    end
   );
 end
 $$;
 
 comment on function credits.ingest_stripe_event(jsonb) is
-'Stores a verified Stripe event and its effects in one transaction, once: returns {status, reason, refresh}. status is '
-'applied, ignored, duplicate, quarantined or failed; refresh names a subscription that has to be asked for. An event '
-'that was quarantined or failed is tried again when it comes again. PT400 for what is no event.';
+'Stores a verified Stripe event and its effects in one transaction, once: returns {status, reason, refresh}. status '
+'is applied, ignored, duplicate, quarantined or failed; refresh names a subscription or an invoice that has to be '
+'asked for. An event that was quarantined or failed is tried again when it comes again. PT400 for what is no event.';
 
 create function public.ingest_stripe_event(jsonb) returns jsonb
 language sql

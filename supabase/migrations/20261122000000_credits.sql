@@ -4976,6 +4976,10 @@ begin
   then
     return 'ignored';
   end if;
+  -- Paid is final; a message that could not be granted as it was has nothing to add to one that could.
+  if exists (select from public.purchases as p where p.invoice_id = the_invoice and p.status = 'paid') then
+    return 'unchanged';
+  end if;
   account := credits.stripe_account(credits.stripe_id(invoice -> 'customer'), details #>> '{metadata,account_id}');
   perform credits.check_invoice(invoice, account);
   if account is null then
@@ -5138,7 +5142,7 @@ begin
   new_rank := credits.subscription_rank(new);
   if old_rank.ended or new_rank < old_rank then
     return 'unchanged'; -- deleted is final; an earlier stage is old news
-  elsif new = old then
+  elsif new = old and is_event then
     return 'unchanged';
   end if;
 
@@ -5160,7 +5164,7 @@ begin
     refresh_wanted = new.refresh_wanted
   where s.id = new.id;
   perform credits.set_subscription_status(new.id);
-  return 'changed';
+  return case when new is distinct from old then 'changed' else 'unchanged' end;
 end
 $$;
 
@@ -5289,18 +5293,20 @@ begin
   return jsonb_build_object(
     'status', result,
     'reason', outcome.reason,
-    'refresh', (
-      select s.id from public.subscriptions as s
-      where object ->> 'object' = 'subscription' and s.id = object ->> 'id' and s.refresh_wanted
-    )
+    'refresh', case object ->> 'object'
+      when 'subscription'
+        then (select s.id from public.subscriptions as s where s.id = object ->> 'id' and s.refresh_wanted)
+      when 'invoice'
+        then case when result = 'quarantined' and object #> '{lines,has_more}' = 'true' then object ->> 'id' end
+    end
   );
 end
 $$;
 
 comment on function credits.ingest_stripe_event(jsonb) is
-'Stores a verified Stripe event and its effects in one transaction, once: returns {status, reason, refresh}. status is '
-'applied, ignored, duplicate, quarantined or failed; refresh names a subscription that has to be asked for. An event '
-'that was quarantined or failed is tried again when it comes again. PT400 for what is no event.';
+'Stores a verified Stripe event and its effects in one transaction, once: returns {status, reason, refresh}. status '
+'is applied, ignored, duplicate, quarantined or failed; refresh names a subscription or an invoice that has to be '
+'asked for. An event that was quarantined or failed is tried again when it comes again. PT400 for what is no event.';
 
 create function public.ingest_stripe_event(jsonb) returns jsonb
 language sql

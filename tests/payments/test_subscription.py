@@ -186,6 +186,12 @@ def test_two_contents_of_one_period_ask_for_a_refresh(till: Till) -> None:
     assert till.ingest(paused)["refresh"] == sub.id
     row = till.subscription(sub.id)
     assert (row["paused"], row["refresh_wanted"]) == (True, True)
+    # Stripe may say what was known already: then that is sure.
+    again = paused["data"]["object"]
+    till.ledger.as_service("ingest_stripe_object", object=again)
+    assert till.subscription(sub.id)["refresh_wanted"] is False
+    till.tell([paused | {"id": new_id("evt")}, sub.subscription("updated", cancel_at=stamp(sub.end))])
+    assert till.subscription(sub.id)["refresh_wanted"] is True
     now = sub.subscription("updated", pause_collection=None)["data"]["object"]
     assert till.ledger.as_service("ingest_stripe_object", object=now) == {"status": "changed", "reason": None}
     row = till.subscription(sub.id)
@@ -243,8 +249,13 @@ def test_an_invoice_that_cannot_be_granted_as_it_is_waits(till: Till, change: di
     answer = till.ingest(event("invoice.paid", invoice | change))
     assert answer["status"] == "quarantined"
     assert reason in answer["reason"]
+    assert answer["refresh"] == (invoice["id"] if "more" in reason else None)
     assert till.balance(user) == 0
     assert till.ledger.as_service("ingest_stripe_object", object=invoice)["status"] == "changed"
+    assert till.balance(user) == 100
+    # What was put aside has nothing to add.
+    till.ledger.as_service("retry_stripe_events")
+    assert till.tell([event("invoice.paid", invoice | change)]) == ["applied"]
     assert till.balance(user) == 100
 
 
