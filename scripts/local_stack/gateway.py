@@ -1,9 +1,9 @@
 """The one port of the stack: checks the API key, then passes the request on.
 
     /rest/v1       PostgREST
-    /auth/v1       auth.py, in this process
+    /auth/v1       auth/, in this process
     /functions/v1  functions/NAME/index.py, in this process
-    /storage/v1    not there yet: 501
+    /storage/v1    storage/, in this process
     /health        whether this process answers (no key needed)
 
 Development only: keys are compared, nothing is rate limited, nothing is encrypted.
@@ -26,10 +26,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from yarl import URL
 
 from .auth import Auth
+from .auth.tokens import Tokens
 from .functions import Functions
 from .keys import Keys
 from .ports import HOST
 from .stack import Stack
+from .storage import Storage
+from .storage.names import configured_limit
 from .ticker import tick_forever
 
 log = logging.getLogger("gateway")
@@ -182,11 +185,17 @@ async def _body(receive: Receive) -> AsyncIterator[bytes]:
 class Gateway:
     """Routes by prefix, after the API key is checked."""
 
-    OPEN = ("/auth/v1/.well-known/jwks.json",)  # no API key needed, as hosted
+    # No API key needed, as hosted. A signed URL has its own token; what is public is for everybody.
+    OPEN = ("/auth/v1/.well-known/jwks.json",)
+    OPEN_TO_READ = (
+        "/storage/v1/object/public/", "/storage/v1/object/info/public/", "/storage/v1/object/sign/",
+    )  # fmt: skip
 
-    def __init__(self, keys: ApiKeys, rest: ASGIApp, auth: ASGIApp, functions: ASGIApp) -> None:
+    def __init__(
+        self, keys: ApiKeys, rest: ASGIApp, auth: ASGIApp, storage: ASGIApp, functions: ASGIApp
+    ) -> None:
         self.keys = keys
-        self.rest, self.auth, self.functions = rest, auth, functions
+        self.rest, self.auth, self.storage, self.functions = rest, auth, storage, functions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI interface."""
@@ -204,7 +213,8 @@ class Gateway:
     async def _with_key(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         headers: RawHeaders = scope["headers"]
         query = scope["query_string"]
-        if path not in self.OPEN:
+        reads = scope["method"] in ("GET", "HEAD")
+        if path not in self.OPEN and not (reads and path.startswith(self.OPEN_TO_READ)):
             api_key = header(headers, b"apikey")
             if api_key is None and b"apikey=" in query:
                 api_key = dict(parse_qsl(query.decode("latin-1"))).get("apikey")
@@ -224,7 +234,8 @@ class Gateway:
             if not authorization or authorization.removeprefix("Bearer ").strip() == api_key:
                 headers = [item for item in headers if item[0] != b"authorization"]
                 headers.append((b"authorization", f"Bearer {token}".encode()))
-        for prefix, app in (("/rest/v1", self.rest), ("/auth/v1", self.auth)):
+        mounted = (("/rest/v1", self.rest), ("/auth/v1", self.auth), ("/storage/v1", self.storage))
+        for prefix, app in mounted:
             if path == prefix or path.startswith(prefix + "/"):
                 # raw_path keeps escapes such as %2F that `path` has decoded.
                 raw: bytes = scope.get("raw_path") or path.encode()
@@ -236,11 +247,6 @@ class Gateway:
                 inner = {**scope, "headers": headers, "query_string": query, "path": rest or "/"}
                 await app(inner, receive, send)
                 return
-        if path.startswith("/storage/v1"):
-            message = "Storage is not in the local stack yet."
-            absent = {"statusCode": "501", "error": "not_implemented", "message": message}
-            await JSONResponse(absent, 501)(scope, receive, send)
-            return
         await JSONResponse({"message": f"No such path: {path}"}, 404)(scope, receive, send)
 
 
@@ -248,9 +254,19 @@ def application(stack: Stack) -> ASGIApp:
     """The whole app of a stack, with its background task."""
     settings = stack.gateway_settings()
     proxy = Proxy(settings.postgrest_url)
-    auth = Auth(settings.keys, settings.auth_db_url, f"{settings.api_url}/auth/v1")
-    functions = Functions(stack.root / "functions", settings.function_environment())
-    gateway = Gateway(ApiKeys(settings.keys), proxy, auth.app, functions)
+    issuer = f"{settings.api_url}/auth/v1"
+    auth = Auth(settings.keys, settings.auth_db_url, issuer)
+    config = stack.root / "supabase" / "config.toml"
+    storage = Storage(
+        settings.keys, settings.storage_db_url, settings.storage_folder, issuer, configured_limit(config)
+    )
+    functions = Functions(
+        stack.root / "functions",
+        config,
+        settings.function_environment(),
+        Tokens(settings.keys, issuer),
+    )
+    gateway = Gateway(ApiKeys(settings.keys), proxy, auth.app, storage.app, functions)
 
     async def lifespan(receive: Receive, send: Send) -> None:
         async with contextlib.AsyncExitStack() as resources:
@@ -259,6 +275,8 @@ def application(stack: Stack) -> ASGIApp:
             resources.push_async_callback(proxy.close)
             await auth.open()
             resources.push_async_callback(auth.close)
+            await storage.open()
+            resources.push_async_callback(storage.close)
             if settings.ticker:
                 ticker = asyncio.create_task(tick_forever(settings.db_url))
                 resources.callback(ticker.cancel)

@@ -1,0 +1,151 @@
+"""A function as an ASGI app: JSON errors, CORS headers on every answer."""
+
+import contextlib
+import json
+import logging
+import traceback
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from . import database
+from .errors import FunctionError
+
+log = logging.getLogger("functions")
+# A line for each request that a function sends says nothing that the answer does not.
+logging.getLogger("httpx").setLevel(logging.WARNING)
+
+# Any origin: what a function does depends on a token in a header, never on a cookie.
+CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Headers": (
+        "authorization, apikey, content-type, idempotency-key, x-client-info, x-region"
+    ),
+    "Access-Control-Max-Age": "3600",
+}
+JSON_LIMIT = 64 * 1024
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Function:
+    """The ASGI app around a handler. What the handler raises becomes a JSON answer with `errors` in it."""
+
+    def __init__(self, handler: Handler, methods: Collection[str], errors: Mapping[str, Any]) -> None:
+        self.handler = handler
+        self.methods = methods
+        self.errors = errors
+        self.cors = {**CORS, "Access-Control-Allow-Methods": ", ".join((*methods, "OPTIONS"))}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI interface."""
+        response = await self._answer(Request(scope, receive, send))
+        response.headers.update(self.cors)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        if request.method == "OPTIONS":
+            return Response(status_code=204)
+        try:
+            if request.method not in self.methods:
+                allowed = ", ".join(self.methods)
+                raise FunctionError(
+                    405, f"Only {allowed} is answered here.", headers={"Allow": f"{allowed}, OPTIONS"}
+                )
+            return await self.handler(request)
+        except FunctionError as error:
+            if error.status >= 500:
+                log.error("%s: %s %s", request.url.path, error.code, error.message)
+            return error.response(self.errors)
+        except ClientDisconnect:
+            return FunctionError(400, "The request broke off before its end.").response(self.errors)
+        except Exception as error:
+            # The frames, not the exception's own text, which may quote what a customer sent.
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            log.error("%s: unexpected %s\n%s", request.url.path, type(error).__name__, frames)
+            broken = FunctionError(500, "Something went wrong here; the function's log says more.")
+            return broken.response(self.errors)
+
+
+def function(
+    handler: Handler,
+    methods: Collection[str] = ("POST",),
+    errors: Mapping[str, Any] = MappingProxyType({}),
+    life: Callable[[], contextlib.AbstractAsyncContextManager[None]] = contextlib.nullcontext,
+) -> Starlette:
+    """The `app` of an index.py. It answers at every path: who mounts it says where it is.
+
+    `errors` are fields of every error answer. The process serves within `life()`.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        async with life():
+            yield
+        await database.close()
+
+    return Starlette(routes=[Route("/{path:path}", Function(handler, methods, errors))], lifespan=lifespan)
+
+
+def client_key(request: Request) -> str | None:
+    """The client's Idempotency-Key. FunctionError 400 when it is empty or longer than 255 characters."""
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 1 <= len(key) <= 255:
+        raise FunctionError(400, "Idempotency-Key must have 1 to 255 characters.")
+    return key
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body of at most `limit` bytes. Raises FunctionError 413 as soon as it turns out to be longer."""
+    body = bytearray()
+    async for chunk in limited_stream(request, limit):
+        body += chunk
+    return bytes(body)
+
+
+async def limited_stream(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+    """The body piece by piece. Raises FunctionError 413 as soon as it turns out to be longer than `limit`."""
+    too_large = FunctionError(
+        413, f"The body is larger than {limit} bytes; send less.",
+        headers={"Connection": "close"},  # the rest of it is not read
+    )  # fmt: skip
+    declared = request.headers.get("content-length", "0")
+    if not declared.isdecimal() or len(declared) > 18 or int(declared) > limit:
+        raise too_large
+    seen = 0
+    async for chunk in request.stream():
+        seen += len(chunk)
+        if seen > limit:
+            raise too_large
+        yield chunk
+
+
+async def read_json(request: Request, fields: Collection[str]) -> dict[str, Any]:
+    """The JSON object in the body, an empty one when there is none.
+
+    Raises FunctionError 400 when it is something else or has another field than `fields`, 413 beyond 64 KiB.
+    """
+    return json_object(await read_body(request, JSON_LIMIT), fields)
+
+
+def json_object(body: bytes, fields: Collection[str]) -> dict[str, Any]:
+    """The JSON object in `body`, as read_json()."""
+    try:
+        value = json.loads(body) if body.strip() else {}
+        json.dumps(
+            value, ensure_ascii=False
+        ).encode()  # half a character, such as "\ud800", cannot be passed on
+    except (ValueError, RecursionError):
+        raise FunctionError(400, "The body is not JSON; send a JSON object.") from None
+    if not isinstance(value, dict):
+        raise FunctionError(400, "The body is not a JSON object; send one.")
+    unknown = sorted(set(value) - set(fields))
+    if unknown:
+        raise FunctionError(400, f"Only these fields are known here: {', '.join(fields)}. ")
+    return value

@@ -1,0 +1,257 @@
+"""Makes up for whatever webhooks have missed: reads Stripe, and hands the database what it does not know yet.
+
+Three steps, each harmless to repeat and to run twice at once:
+
+1. Events since the last run (less an overlap), oldest first, through ingest_stripe_event().
+2. Once a day, objects as they are now, through ingest_stripe_object(): Stripe keeps events for 30 days only.
+3. Events that are stored and were not applied, once more: what they waited for may have come.
+
+How far the events were read is remembered only after all of them were stored: a run that breaks off is
+repeated.
+"""
+
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from . import stripe_api
+from .database import service_rpc
+from .errors import FunctionError
+from .ingest import Outcome, as_body, ingest_event, ingest_object, is_unreadable
+from .stripe_api import Listing, Object, pages
+
+# What the database acts on; all else it would ignore.
+EVENT_TYPES = (
+    "checkout.session.completed",
+    "checkout.session.async_payment_succeeded",
+    "checkout.session.async_payment_failed",
+    "checkout.session.expired",
+    "invoice.paid",
+    "invoice.payment_failed",
+    "invoice_payment.paid",
+    "customer.subscription.created",
+    "customer.subscription.updated",
+    "customer.subscription.deleted",
+    "customer.subscription.paused",
+    "customer.subscription.resumed",
+    "refund.created",
+    "refund.updated",
+    "refund.failed",
+    "charge.refunded",
+    "charge.dispute.created",
+    "charge.dispute.funds_withdrawn",
+    "charge.dispute.funds_reinstated",
+    "charge.dispute.closed",
+    "customer.deleted",
+)
+TYPES_AT_ONCE = 20  # Stripe's limit for one list
+
+HOUR, DAY = 3600, 24 * 3600
+OVERLAP = HOUR  # a list may show an event late
+RETENTION = 30 * DAY  # Stripe's, for events
+DAYS = 35  # how far back a sweep looks: further than events go
+DISPUTE_DAYS = 180  # disputes are decided months after they were opened
+SWEEP_EVERY = 23 * HOUR  # less than a day, so that a daily run sweeps each time
+
+BATCH = 100
+PROBLEMS = 100  # how many the report names
+REFUSED = "refused"  # not even stored
+PROBLEMATIC = ("failed", "quarantined", REFUSED)
+
+Step = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Options:
+    """`sweep`: sweep now, also when the last one was today. `days`: how far back it looks."""
+
+    sweep: bool = False
+    days: int = DAYS
+
+
+@dataclass
+class Report:
+    """What a run found. Counts are by kind, and by what the database made of it."""
+
+    since: int = 0
+    through: int = 0
+    events: dict[str, Counter[str]] = field(default_factory=dict)
+    objects: dict[str, Counter[str]] | None = None
+    retried: Counter[str] = field(default_factory=Counter)
+    problems: list[dict[str, Any]] = field(default_factory=list)
+    stored: list[dict[str, Any]] = field(default_factory=list)
+
+    def count_event(self, event: Object, outcome: Outcome) -> None:
+        """Note what became of an event. One that is stored may yet be applied, in the last step."""
+        self.events.setdefault(event["type"], Counter())[outcome["status"]] += 1
+        self._problem(
+            self.problems if outcome["status"] == REFUSED else self.stored, event["type"], event, outcome
+        )
+
+    def count_object(self, kind: str, item: Object, outcome: Outcome) -> None:
+        """Note what became of an object."""
+        assert self.objects is not None
+        self.objects[kind][outcome["status"]] += 1
+        self._problem(self.problems, kind, item, outcome)
+
+    @staticmethod
+    def _problem(problems: list[dict[str, Any]], kind: str, item: Object, outcome: Outcome) -> None:
+        if outcome["status"] in PROBLEMATIC and len(problems) < PROBLEMS:
+            problems.append({"id": item["id"], "kind": kind, **outcome})
+
+    def as_json(self) -> Step:
+        """The report: `missing` and `repaired` sum up what the rest counts."""
+        objects = self.objects or {}
+        found = sum(counts["applied"] for counts in self.events.values())
+        changed = sum(counts["changed"] for counts in objects.values())
+        unapplied = self.retried["failed"] + self.retried["quarantined"]
+        problems = self.problems + (self.stored if unapplied else [])
+        return {
+            "ok": not problems and not unapplied,
+            "events_missing": found,
+            "objects_repaired": changed,
+            "events_retried_with_success": self.retried["applied"],
+            "events_still_failed": self.retried["failed"],
+            "events_still_quarantined": self.retried["quarantined"],
+            "since": moment(self.since),
+            "through": moment(self.through),
+            "events": {kind: dict(counts) for kind, counts in sorted(self.events.items())},
+            "objects": None
+            if self.objects is None
+            else {kind: dict(counts) for kind, counts in objects.items()},
+            "problems": problems[:PROBLEMS],
+        }
+
+
+def moment(seconds: int) -> str:
+    """Unix seconds as ISO 8601."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+def unix(text: str | None) -> int | None:
+    """ISO 8601 as Unix seconds."""
+    return int(datetime.fromisoformat(text).timestamp()) if text else None
+
+
+async def reconcile(options: Options) -> AsyncIterator[Step]:
+    """Run. Yields {"progress": sentence} now and then, and {"report": …} at the end.
+
+    Raises StripeError and FunctionError when Stripe or the database is away: nothing is lost, run it again.
+    """
+    report = Report()
+    began = int(time.time())
+    known = await service_rpc("stripe_sync")
+    # Stripe's clock, not ours, says how far its events go.
+    newest = stripe_api.raw(await stripe_api.client().v1.events.list_async({"limit": 1}))["data"]
+    report.through = newest[0]["created"] if newest else began
+    through = unix(known["events_through"])
+    report.since = through - OVERLAP if through is not None else report.through - RETENTION
+
+    async for step in _read_events(report):
+        yield step
+    await service_rpc("stripe_sync", events_through=moment(report.through))
+
+    swept_at = unix(known["swept_at"])
+    if options.sweep or swept_at is None or began - swept_at >= SWEEP_EVERY:
+        report.objects = {}
+        async for step in _sweep(report, report.through, options.days):
+            yield step
+        await service_rpc("stripe_sync", swept_at=moment(began))
+
+    async for step in _retry(report):
+        yield step
+    yield {"report": report.as_json()}
+
+
+# -- events ------------------------------------------------------------------------------------------
+
+
+async def _read_events(report: Report) -> AsyncIterator[Step]:
+    yield {"progress": f"Reading events from {moment(report.since)} to {moment(report.through)} ..."}
+    for start in range(0, len(EVENT_TYPES), TYPES_AT_ONCE):
+        types = list(EVENT_TYPES[start : start + TYPES_AT_ONCE])
+        span = {"types": types, "created": {"gte": report.since, "lte": report.through}}
+        async for page in _oldest_first(stripe_api.client().v1.events.list_async, span):
+            for event in page:
+                report.count_event(event, await _readable(ingest_event(as_body(event))))
+            yield {"progress": f"{sum(counts.total() for counts in report.events.values())} events read."}
+
+
+async def _oldest_first(listing: Listing, params: Object) -> AsyncIterator[list[Object]]:
+    """The pages of a list from its end to its beginning, each oldest first.
+
+    Stripe gives the newest first. Only the id at the end of each page is kept, and the pages are read once
+    more: a month of events need not fit into memory. The first page is kept whole: what begins at the top of
+    the list would begin elsewhere the second time, when something new has come.
+    """
+    ends: list[str] = []
+    first: list[Object] = []
+    last: list[Object] = []
+    async for page in pages(listing, params):
+        if page:
+            first, last = first or page, page
+            ends.append(page[-1]["id"])
+    if len(ends) > 1:
+        yield last[::-1]
+    for cursor in reversed(ends[:-2]):
+        async for page in pages(listing, params, cursor):
+            yield page[::-1]
+            break
+    if first:
+        yield first[::-1]
+
+
+async def _readable(ingestion: Awaitable[Outcome]) -> Outcome:
+    """The outcome; what the database cannot even read is one, too, and does not stop the run."""
+    try:
+        outcome = await ingestion
+    except FunctionError as error:
+        if is_unreadable(error):
+            return {"status": REFUSED, "reason": f"The database cannot read it ({error.code})."}
+        raise
+    return {"status": outcome["status"], "reason": outcome["reason"]}
+
+
+# -- objects -----------------------------------------------------------------------------------------
+
+
+async def _sweep(report: Report, through: int, days: int) -> AsyncIterator[Step]:
+    """Compare objects. Sessions and subscriptions first: the others refer to them."""
+    stripe = stripe_api.client().v1
+    recent = {"created": {"gte": through - days * DAY}}
+    old_disputes = {"created": {"gte": through - max(days, DISPUTE_DAYS) * DAY}}
+    lists: tuple[tuple[str, Listing, Object], ...] = (
+        ("checkout.session", stripe.checkout.sessions.list_async, recent),
+        # All of them: one from years ago may have been cancelled yesterday.
+        ("subscription", stripe.subscriptions.list_async, {"status": "all"}),
+        ("invoice", stripe.invoices.list_async, {"status": "paid", **recent}),
+        ("invoice_payment", stripe.invoice_payments.list_async, {"status": "paid", **recent}),
+        ("refund", stripe.refunds.list_async, recent),
+        ("dispute", stripe.disputes.list_async, old_disputes),
+    )
+    assert report.objects is not None
+    for kind, listing, params in lists:
+        report.objects[kind] = Counter()
+        yield {"progress": f"Comparing each {kind} ..."}
+        async for page in pages(listing, params):
+            for item in page:
+                whole = await stripe_api.with_all_lines(item) if kind == "invoice" else item
+                report.count_object(kind, item, await _readable(ingest_object(whole)))
+            if report.objects[kind].total() > stripe_api.PAGE:
+                yield {"progress": f"{report.objects[kind].total()} compared."}
+
+
+# -- what is stored and was not applied --------------------------------------------------------------
+
+
+async def _retry(report: Report) -> AsyncIterator[Step]:
+    more = True
+    while more:
+        done = await service_rpc("retry_stripe_events", batch=BATCH)
+        report.retried.update({name: done[name] for name in ("retried", "applied", "failed", "quarantined")})
+        more = done["more"] and done["retried"] > 0
+        if done["retried"]:
+            yield {"progress": f"{report.retried['retried']} stored events tried again."}
