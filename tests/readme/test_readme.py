@@ -39,22 +39,26 @@ def environment(env: Env, **more: object) -> dict[str, str]:
     return {**os.environ, **addresses, **{name: str(value) for name, value in more.items()}}
 
 
-def test_supabase_js_snippet(env: Env) -> None:
+def run_js(code: str, variables: dict[str, str]) -> str:
+    """What a module prints."""
     folder = ROOT / ".stack"  # below the project, so that node finds node_modules
     folder.mkdir(mode=0o700, exist_ok=True)
     script = folder / f"readme-{os.getpid()}.mjs"
-    # What a browser and Node from 22 on have by themselves.
-    web_socket = "import ws from 'ws'\nglobalThis.WebSocket ??= ws\n"
-    script.write_text(web_socket + block("js", "createClient"))
+    script.write_text(code)
     try:
-        done = subprocess.run(
-            ["node", script], env=environment(env), capture_output=True, text=True, timeout=60
-        )
+        done = subprocess.run(["node", script], env=variables, capture_output=True, text=True, timeout=60)
     finally:
         script.unlink()
     assert done.returncode == 0, done.stderr
-    assert "-6 4" in done.stdout
-    assert "402 Not enough credits. { required: 50, available: 4, shortfall: 46 }" in done.stdout
+    return done.stdout
+
+
+def test_supabase_js_snippet(env: Env) -> None:
+    # What a browser and Node from 22 on have by themselves.
+    web_socket = "import ws from 'ws'\nglobalThis.WebSocket ??= ws\n"
+    said = run_js(web_socket + block("js", "createClient"), environment(env))
+    assert "-6 4" in said
+    assert "402 Not enough credits. { required: 50, available: 4, shortfall: 46 }" in said
 
 
 def test_supabase_py_snippet(env: Env) -> None:
@@ -126,10 +130,43 @@ def test_price_statements(scratch_db: Database) -> None:
     assert prices == {"dalle3_image": 12, "cartoon_style": 6, "stable_diffusion": 3, "upscale": 2}
 
 
-def test_settings_statement(scratch_db: Database) -> None:
-    (statement,) = re.findall(r"`(update credits\.billing_settings [^`]*)`", README)
+def test_plan_statements(scratch_db: Database) -> None:
     with scratch_db.connect() as owner:
-        assert owner.execute(statement.encode()).rowcount == 1
+        owner.execute("set role pricing_admin")
+        code = re.sub(r"--.*", "", block("sql", "insert into subscription_plans"))
+        for statement in filter(str.strip, code.split(";")):
+            assert owner.execute(statement.encode()).rowcount == 1
+        row = owner.execute(
+            "select credits, rollover_cap, interval from public.subscription_plans"
+        ).fetchone()
+        assert row == (500, 100, "month")
+
+
+def test_checkout_snippet(env: Env, user: Callable[..., User]) -> None:
+    """As ann in a browser; then a person pays, and the credits come."""
+    ann = user()
+    preamble = (
+        "import ws from 'ws'\nglobalThis.WebSocket ??= ws\n"
+        "import { createClient } from '@supabase/supabase-js'\n"
+        "const supabase = createClient(process.env.API_URL, process.env.PUBLISHABLE_KEY)\n"
+        "const { EMAIL: email, PASSWORD: password } = process.env\n"
+        "await supabase.auth.signInWithPassword({ email, password })\n"
+        "const location = {}\n"
+    )
+    code = preamble + block("js", "functions.invoke('checkout'") + "\nconsole.log(data.id, location.href)\n"
+    session, url = run_js(code, environment(env, EMAIL=ann.email, PASSWORD=ann.password)).split()
+    assert url.startswith("http") and session in url
+    env.stripe_control().complete(session)
+    env.stripe_control().settled(20)
+    assert ann.client.table("user_credits").select("balance").execute().data == [{"balance": 210}]
+
+
+def test_settings_statement(scratch_db: Database) -> None:
+    statements = re.findall(r"`(update credits\.billing_settings [^`]*)`", README)
+    assert len(statements) == 2
+    with scratch_db.connect() as owner:
+        for statement in statements:
+            assert owner.execute(statement.encode()).rowcount == 1
         owner.execute("insert into auth.users (id, email) values (gen_random_uuid(), 'ann@example.com')")
         assert owner.execute("select balance from credit_accounts").fetchall() == [(25,)]
 
