@@ -8,7 +8,7 @@ from (
   ('gemini_pro_vision', 'google', 'gemini-2.5-pro', 'request', 8),
   ('stable_diffusion', 'stability', 'stable-image-core', 'image', 3),
   ('image_edit', 'openai', 'gpt-image-1', 'image', 15),
-  ('video_generation', 'runway', 'gen4_turbo', 'video', 50),
+  ('video_generation', 'runway', 'gen4.5', 'video', 50),
   ('meme_generation', 'google', 'gemini-2.5-flash-image', 'image', 5),
   ('ghibli_style', 'openai', 'gpt-image-1', 'image', 8),
   ('cartoon_style', 'stability', 'stable-image-core', 'image', 6)

@@ -26,6 +26,9 @@ def _refusal(status: int, content: bytes) -> FunctionError:
         body = json.loads(content)
     except ValueError:
         body = None
+    if isinstance(body, dict) and body.get("code") == "":
+        # What PostgREST says when Postgres died under the statement: no SQLSTATE, no words, and status 400.
+        return unavailable(AWAY)
     if isinstance(body, dict) and isinstance(body.get("message"), str):
         return FunctionError(
             status,

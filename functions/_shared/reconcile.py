@@ -31,6 +31,8 @@ EVENT_TYPES = (
     "checkout.session.expired",
     "invoice.paid",
     "invoice.payment_failed",
+    "invoice.voided",
+    "invoice.marked_uncollectible",
     "invoice_payment.paid",
     "customer.subscription.created",
     "customer.subscription.updated",
@@ -205,13 +207,13 @@ async def _oldest_first(listing: Listing, params: Object) -> AsyncIterator[list[
 
 
 async def _readable(ingestion: Awaitable[Outcome]) -> Outcome:
-    """The outcome; what the database cannot even read is one, too, and does not stop the run."""
+    """The outcome; what the database cannot read or stumbles over is one, too, and does not stop the run."""
     try:
         outcome = await ingestion
     except FunctionError as error:
-        if is_unreadable(error):
-            return {"status": REFUSED, "reason": f"The database cannot read it ({error.code})."}
-        raise
+        if not is_unreadable(error):
+            await service_rpc("stripe_sync")  # raises when the database itself is away
+        return {"status": REFUSED, "reason": f"The database cannot read it ({error.code})."}
     return {"status": outcome["status"], "reason": outcome["reason"]}
 
 
@@ -248,10 +250,9 @@ async def _sweep(report: Report, through: int, days: int) -> AsyncIterator[Step]
 
 
 async def _retry(report: Report) -> AsyncIterator[Step]:
-    more = True
-    while more:
-        done = await service_rpc("retry_stripe_events", batch=BATCH)
-        report.retried.update({name: done[name] for name in ("retried", "applied", "failed", "quarantined")})
-        more = done["more"] and done["retried"] > 0
-        if done["retried"]:
+    began = datetime.now(UTC).isoformat()
+    # One a call: a transaction over several would hold the locks of all.
+    while (done := await service_rpc("retry_stripe_events", before=began))["retried"]:
+        report.retried.update(done)
+        if report.retried["retried"] % BATCH == 1:
             yield {"progress": f"{report.retried['retried']} stored events tried again."}

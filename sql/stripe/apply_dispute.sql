@@ -17,8 +17,10 @@ begin
   values (
     dispute ->> 'id', payment, (dispute ->> 'amount')::bigint, dispute ->> 'currency', dispute ->> 'status',
     event_type is not distinct from 'charge.dispute.funds_reinstated'
-    -- The first takes the money, the second brings it back.
-    or coalesce(jsonb_array_length(dispute -> 'balance_transactions') > 1, false)
+    -- Of its movements of money, one may bring it back.
+    or exists (
+      select from jsonb_array_elements(dispute -> 'balance_transactions') as b where (b.value ->> 'amount')::bigint > 0
+    )
   )
   on conflict (id) do update set
     status = case

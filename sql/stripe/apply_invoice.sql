@@ -27,9 +27,8 @@ begin
   if exists (select from public.purchases as p where p.invoice_id = the_invoice and p.status = 'paid') then
     return 'unchanged';
   end if;
-  account := credits.stripe_account(credits.stripe_id(invoice -> 'customer'), details #>> '{metadata,account_id}');
-  perform credits.check_invoice(invoice, account);
-  if account is null then
+  account := credits.subscriber(subscription, invoice -> 'customer', details -> 'metadata');
+  if not credits.is_ours(invoice, account) then
     return 'ignored'; -- a subscription to something else
   end if;
 
@@ -41,7 +40,7 @@ begin
   end loop;
   perform credits.lock_account(account);
   select p.status into known from public.purchases as p where p.invoice_id = the_invoice;
-  if known = 'paid' or known = told then
+  if known >= told then
     return 'unchanged';
   end if;
 
@@ -68,7 +67,7 @@ begin
   end if;
   perform credits.set_subscription_status(subscription);
   perform credits.net_purchase(purchase.id);
-  perform credits.collect_subscription_debts(subscription);
+  perform credits.collect_subscription_debts(account);
   perform credits.freeze_for_disputes(purchase.id);
   return 'changed';
 end

@@ -11,7 +11,7 @@ begin
   end if;
   perform credits.lock_stripe_object(payment);
   insert into credits.stripe_refunds as r (id, payment_intent_id, amount, status)
-  values (refund ->> 'id', payment, (refund ->> 'amount')::bigint, refund ->> 'status')
+  values (refund ->> 'id', payment, (refund ->> 'amount')::bigint, coalesce(refund ->> 'status', 'pending'))
   on conflict (id) do update set status = excluded.status
   where array_position(stages, excluded.status) > array_position(stages, r.status);
   if not found then

@@ -9,18 +9,21 @@ declare
   old_rank record;
   new_rank record;
 begin
-  select p.slug into new.plan
+  select p.slug, (i.value ->> 'quantity')::integer into new.plan, new.quantity
   from jsonb_array_elements(subscription #> '{items,data}') as i
   inner join public.subscription_plans as p on credits.stripe_id(i.value #> '{price}') = p.stripe_price_id
   order by p.id
   limit 1;
-  account := credits.stripe_account(
-    credits.stripe_id(subscription -> 'customer'), subscription #>> '{metadata,account_id}'
-  );
+  new.id := subscription ->> 'id';
+  if
+    new.plan is null
+    and subscription #>> '{metadata,account_id}' is null
+    and not exists (select from public.subscriptions as s where s.id = new.id)
+  then
+    return 'ignored'; -- to something else
+  end if;
+  account := credits.subscriber(new.id, subscription -> 'customer', subscription -> 'metadata');
   if account is null then
-    if new.plan is null then
-      return 'ignored';
-    end if;
     perform credits.fail(
       'PT422', 'The subscription is to a plan of ours, but neither its metadata nor its customer names an account.',
       jsonb_build_object('plan', new.plan, 'customer', subscription -> 'customer'),
@@ -28,9 +31,7 @@ begin
     );
   end if;
 
-  new.id := subscription ->> 'id';
   new.stripe_status := subscription ->> 'status';
-  new.quantity := (subscription #>> '{items,data,0,quantity}')::integer;
   select
     to_timestamp(max((i.value ->> 'current_period_start')::bigint)),
     to_timestamp(max((i.value ->> 'current_period_end')::bigint))
@@ -54,8 +55,8 @@ begin
   new.updated_at := old.updated_at;
   old_rank := credits.subscription_rank(old);
   new_rank := credits.subscription_rank(new);
-  if old_rank.ended or new_rank < old_rank then
-    return 'unchanged'; -- deleted is final; an earlier stage is old news
+  if old_rank.ended or is_event and new_rank < old_rank then
+    return 'unchanged'; -- deleted is final; an event of an earlier stage is old news
   elsif new = old and is_event then
     return 'unchanged';
   end if;

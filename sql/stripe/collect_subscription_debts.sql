@@ -1,34 +1,41 @@
-create function credits.collect_subscription_debts(subscription_id text) returns void
+create function credits.collect_subscription_debts(account_id uuid) returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
   debt record;
-  own bigint [];
-  later bigint [];
+  own bigint[];
+  later bigint[];
+  left_over bigint;
   taken bigint;
 begin
   for debt in
-    select d.*, p.account_id
-    from credits.subscription_debts as d
-    inner join public.purchases as p on d.purchase_id = p.id
-    where d.subscription_id = collect_subscription_debts.subscription_id and d.owed > 0
+    select d.* from credits.subscription_debts as d
+    where d.account_id = collect_subscription_debts.account_id and d.owed > 0
     order by d.period_end, d.purchase_id
   loop
     select
-      array_agg(g.id) filter (where p.period_end = debt.period_end),
-      array_agg(g.id) filter (where p.period_end > debt.period_end)
+      array_agg(g.id) filter (where p.subscription_id = debt.subscription_id and p.period_end = debt.period_end),
+      array_agg(g.id) filter (
+        where (p.subscription_id, p.period_end) is distinct from (debt.subscription_id, debt.period_end)
+        and p.period_end > debt.period_start
+      )
     into own, later
     from public.purchases as p
     cross join unnest(p.grant_ids) as g (id)
-    where p.subscription_id = debt.subscription_id;
+    where p.account_id = debt.account_id and p.subscription_id is not null;
     -- Until the period's own credits are in, a later period's are not to blame.
     continue when own is null;
+
+    -- What was taken from these before, by refunds or by another downgrade, is not there to be too much.
+    select coalesce(sum(g.amount), 0) - credits.taken_from(own) into left_over
+    from credits.credit_grants as g
+    where g.transaction_id = any(own);
     taken := 0;
     for attempt in 1..2 loop
       taken := taken + credits.take_from_grants(
-        debt.account_id, debt.owed - taken, case attempt when 1 then own else later end,
-        jsonb_build_object('purchase', debt.purchase_id, 'subscription', debt.subscription_id),
+        debt.account_id, least(debt.owed, left_over) - taken, case attempt when 1 then own else later end,
+        jsonb_build_object('downgrade', debt.purchase_id, 'subscription', debt.subscription_id),
         beyond => false
       );
     end loop;
@@ -37,7 +44,8 @@ begin
 end
 $$;
 
-comment on function credits.collect_subscription_debts(text) is
-'Takes back what downgrades of a subscription left too much: from the unspent credits of the same period, then of '
-'later ones; never from what was purchased. What is spent stays owed, so that going up and down again wins nothing. '
-'The caller holds the account''s lock.';
+comment on function credits.collect_subscription_debts(uuid) is
+'Takes back what downgrades of the account''s subscriptions left too much: from the unspent credits of the same '
+'period, then from those of later ones, of whichever subscription; never from what was purchased. What is spent '
+'stays owed, so that going up and down again, or leaving and coming back, wins nothing. The caller holds the '
+'account''s lock.';

@@ -4,18 +4,29 @@ set search_path = ''
 as $$
 declare
   part record;
+  had_trial boolean;
 begin
+  -- Decided here, under the account's lock: several checkouts with a trial may have been open at once.
+  select exists(
+    select from public.credit_transactions as t
+    inner join public.purchases as p on t.account_id = p.account_id
+    where p.id = purchase_id and t.idempotency_key in ('sys:stripe:trial', 'sys:stripe:trial:rollover')
+  ) into had_trial;
   for part in
     select g.* from credits.invoice_grants(invoice) as g order by g.expires_at, g.key
   loop
-    if part.credits > 0 then
+    if part.is_trial and had_trial then
+      continue;
+    elsif part.credits > 0 then
       perform credits.grant_purchase(
         purchase_id, part.credits, 'subscription', part.expires_at, part.priority, part.key
       );
       update public.purchases as p set period_end = greatest(p.period_end, part.period_end) where p.id = purchase_id;
     else
-      insert into credits.subscription_debts (purchase_id, subscription_id, period_end, owed)
-      select p.id, p.subscription_id, part.period_end, -part.credits
+      insert into credits.subscription_debts (
+        purchase_id, account_id, subscription_id, period_start, period_end, owed
+      )
+      select p.id, p.account_id, p.subscription_id, part.period_start, part.period_end, -part.credits
       from public.purchases as p
       where p.id = grant_invoice.purchase_id;
     end if;
@@ -24,4 +35,5 @@ end
 $$;
 
 comment on function credits.grant_invoice(bigint, jsonb) is
-'Grants what a paid invoice brings, and notes what a downgrade takes. The caller holds the account''s lock.';
+'Grants what a paid invoice brings, a trial once an account, and notes what a downgrade takes. The caller holds the '
+'account''s lock.';

@@ -2,6 +2,8 @@ create function credits.invoice_grants(invoice jsonb) returns table (
   key text,
   plan text,
   credits bigint,
+  is_trial boolean,
+  period_start timestamptz,
   period_end timestamptz,
   expires_at timestamptz,
   priority integer
@@ -31,10 +33,12 @@ as $$
 
   allotments as (
     select
-      l.line_id as key,
-      l.slug as plan,
       -- Nothing to pay for a plan that costs something: the trial.
+      case when l.amount = 0 then 'trial' else l.line_id end as key,
+      l.slug as plan,
       case when l.amount = 0 then coalesce(l.trial_credits, l.credits) else l.credits end * l.quantity as credits,
+      l.amount = 0 as is_trial,
+      l.period_start,
       l.period_end,
       l.rollover,
       coalesce(l.rollover_cap, 9223372036854775807) as cap,
@@ -43,6 +47,7 @@ as $$
     where
       l.is_period
       and not l.is_proration
+      and (l.amount > 0 or invoice ->> 'billing_reason' = 'subscription_create')
       and (
         invoice ->> 'billing_reason' in ('subscription_create', 'subscription_cycle')
         -- A change in mid-period bills differences only; one that starts a new period (month to year) bills that in
@@ -55,22 +60,26 @@ as $$
     select
       (array_agg(l.slug order by l.amount desc))[1] as plan,
       round(sum(l.credits * l.amount::numeric / l.unit_amount))::bigint as credits,
+      min(l.period_start) as period_start,
       max(l.period_end) as period_end,
       (array_agg(l.priority order by l.amount desc))[1] as priority
     from lines as l
     where l.is_proration and invoice ->> 'billing_reason' = 'subscription_update'
   )
 
-  select a.key, a.plan, a.credits - r.rolling, a.period_end, a.period_end, a.priority
+  select a.key, a.plan, a.credits - r.rolling, a.is_trial, a.period_start, a.period_end, a.period_end, a.priority
   from allotments as a
   cross join lateral (select case when a.rollover > '0' then least(a.credits, a.cap) else 0 end as rolling) as r
   where a.credits > r.rolling
   union all
-  select a.key || ':rollover', a.plan, least(a.credits, a.cap), a.period_end, a.period_end + a.rollover, a.priority
+  select
+    a.key || ':rollover', a.plan, least(a.credits, a.cap), a.is_trial, a.period_start, a.period_end,
+    a.period_end + a.rollover, a.priority
   from allotments as a
   where a.rollover > '0' and least(a.credits, a.cap) > 0
   union all
-  select (invoice ->> 'id') || ':proration', d.plan, d.credits, d.period_end, d.period_end, d.priority
+  select
+    (invoice ->> 'id') || ':proration', d.plan, d.credits, false, d.period_start, d.period_end, d.period_end, d.priority
   from differences as d
   where d.credits <> 0;
 $$;

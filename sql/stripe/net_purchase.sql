@@ -7,7 +7,7 @@ declare
   payments text [];
   refunded bigint;
   disputed bigint;
-  taken_otherwise bigint;
+  gone bigint;
   target bigint;
   figures jsonb;
 begin
@@ -33,19 +33,16 @@ begin
   from credits.stripe_disputes as d
   where d.payment_intent_id = any(payments) and d.standing;
 
-  -- What a downgrade took from these grants already.
-  select coalesce(-sum(t.amount), 0) into taken_otherwise
+  -- What expired unused or was taken by a downgrade is not there to be taken a second time.
+  select coalesce(-sum(t.amount), 0) into gone
   from public.credit_transactions as t
-  where
-    t.related_id = any(purchase.grant_ids)
-    and t.kind = 'clawback'
-    and (t.metadata ->> 'purchase')::bigint is distinct from purchase.id;
+  where t.related_id = any(purchase.grant_ids) and (t.kind = 'expiry' or t.kind = 'clawback' and t.metadata ? 'downgrade');
 
   target := case
     when purchase.amount = 0 then 0
     else least(
       round(purchase.credits_granted::numeric * least(refunded + disputed, purchase.amount) / purchase.amount)::bigint,
-      purchase.credits_granted - taken_otherwise
+      greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
     )
   end;
   figures := jsonb_build_object(
@@ -70,7 +67,7 @@ end
 $$;
 
 comment on function credits.net_purchase(bigint) is
-'Holds a purchase against its refunds and disputes: takes back credits in proportion to the money, '
-'round(granted * least(refunded + disputed, paid) / paid), or gives back what is too much; by the difference to what '
-'was taken so far, so that it may be called at any time and any number of times. Returns whether anything changed. The '
-'caller holds the locks of its payments and of the account.';
+'Holds a purchase against its refunds and disputes: takes back credits in proportion to the money, round(granted * '
+'least(refunded + disputed, paid) / paid), or gives back what is too much; by the difference to what was taken so '
+'far, so that it may be called at any time and any number of times. Never takes what has expired or went with a '
+'downgrade. Returns whether anything changed. The caller holds the locks of its payments and of the account.';

@@ -64,6 +64,11 @@ begin
         jsonb_build_object('plan', left(plan, 100), 'currency', left(wanted, 10)),
         'The plans on offer are the rows of subscription_plans.'
       );
+    elsif offered.credits * quantity > settings.max_grant then
+      perform credits.fail(
+        'PT400', format('At most %s credits can be bought at once.', settings.max_grant),
+        jsonb_build_object('credits', offered.credits * quantity, 'limit', settings.max_grant), 'Buy fewer.'
+      );
     elsif exists (
       select from public.subscriptions as s
       where

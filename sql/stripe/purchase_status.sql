@@ -1,7 +1,7 @@
 create type public.purchase_status as enum (
   'pending', -- checked out, money under way
-  'expired', -- abandoned, or its invoice was given up
   'failed', -- the payment failed; an invoice can still be paid
+  'expired', -- abandoned, or its invoice was given up
   'paid' -- final: its credits are granted
 );
 

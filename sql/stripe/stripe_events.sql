@@ -13,7 +13,9 @@ create table credits.stripe_events (
   )
 );
 
-create index stripe_events_unapplied on credits.stripe_events (received_at) where status in ('quarantined', 'failed');
+-- What is to be tried again, the longest waiting first.
+create index stripe_events_unapplied on credits.stripe_events (processed_at)
+where status in ('quarantined', 'failed') and payload is not null;
 create index stripe_events_with_payload on credits.stripe_events (received_at) where payload is not null;
 
 alter table credits.stripe_events enable row level security;
@@ -28,6 +30,5 @@ comment on column credits.stripe_events.type is 'Such as checkout.session.comple
 comment on column credits.stripe_events.api_version is 'The version that the payload is written in.';
 comment on column credits.stripe_events.reason is 'Why it is quarantined or failed.';
 comment on column credits.stripe_events.payload is
-'The event as Stripe sent it; null once billing_settings.stripe_payload_retention has passed and it was applied or '
-'ignored.';
+'The event as Stripe sent it; null once billing_settings.stripe_payload_retention has passed.';
 comment on column credits.stripe_events.attempts is 'How often its effects were tried.';

@@ -1,12 +1,14 @@
 create table credits.subscription_debts (
   purchase_id bigint primary key references public.purchases (id),
-  subscription_id text not null references public.subscriptions (id),
+  account_id uuid not null references public.credit_accounts (id),
+  subscription_id text not null,
+  period_start timestamptz not null,
   period_end timestamptz not null,
   owed bigint not null,
   constraint owed_must_be_0_or_more check (owed >= 0)
 );
 
-create index subscription_debts_open on credits.subscription_debts (subscription_id) where owed > 0;
+create index subscription_debts_open on credits.subscription_debts (account_id) where owed > 0;
 
 alter table credits.subscription_debts enable row level security;
 alter table credits.subscription_debts force row level security;
@@ -15,6 +17,8 @@ revoke all on table credits.subscription_debts from anon, authenticated, service
 comment on table credits.subscription_debts is
 'What a downgrade takes back of a subscription''s own credits: one row an invoice that does.';
 comment on column credits.subscription_debts.purchase_id is 'purchases.id of the invoice.';
+comment on column credits.subscription_debts.subscription_id is 'subscriptions.id.';
+comment on column credits.subscription_debts.period_start is 'When the change took effect.';
 comment on column credits.subscription_debts.period_end is 'The end of the period whose credits are too many.';
 comment on column credits.subscription_debts.owed is
-'Credits still to be taken: they were spent, or the messages that granted them are yet to come.';
+'Credits still to be taken: they were spent, or refunded, or the messages that granted them are yet to come.';

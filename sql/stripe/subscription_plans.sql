@@ -14,7 +14,6 @@ create table public.subscription_plans (
   priority smallint not null default 40,
   active boolean not null default true,
   stripe_price_id text not null,
-  constraint subscription_plans_slug_currency_key unique (slug, currency),
   constraint subscription_plans_stripe_price_id_key unique (stripe_price_id),
   constraint slug_must_be_lower_case_words_of_1_to_63_letters check (slug ~ '^[a-z][a-z0-9_-]{0,62}$'),
   constraint name_must_have_1_to_100_characters check (char_length(btrim(name)) between 1 and 100),
@@ -33,6 +32,9 @@ create table public.subscription_plans (
   constraint stripe_price_id_must_start_with_price check (stripe_price_id ~ '^price_[A-Za-z0-9_]+$')
 );
 
+-- Who subscribed at an earlier price keeps paying it: its row stays, inactive.
+create unique index subscription_plans_slug_currency on public.subscription_plans (slug, currency) where active;
+
 alter table public.subscription_plans enable row level security;
 alter table public.subscription_plans force row level security;
 revoke all on table public.subscription_plans from anon, authenticated, service_role;
@@ -43,10 +45,8 @@ grant insert (
   rollover_cap, priority, active, stripe_price_id
 )
 on table public.subscription_plans to pricing_admin;
-grant update (
-  slug, name, credits, unit_amount, currency, interval, interval_count, trial_days, trial_credits, rollover,
-  rollover_cap, priority, active, stripe_price_id
-)
+-- Not what the Stripe Price says, nor which it is: Stripe cannot change a Price either.
+grant update (name, credits, trial_days, trial_credits, rollover, rollover_cap, priority, active)
 on table public.subscription_plans to pricing_admin;
 
 create policy active_plans on public.subscription_plans for select to anon, authenticated using (active);
@@ -54,8 +54,9 @@ create policy pricing_admin_edits on public.subscription_plans for all to pricin
 using (true) with check (true);
 
 comment on table public.subscription_plans is
-'What users can subscribe to. DBAs insert and update rows, one a currency; clients see the active ones. A change of '
-'credits counts from each subscription''s next paid invoice.';
+'What users can subscribe to. DBAs insert and update rows, one a currency; clients see the active ones. For another '
+'price, insert a row with the new Stripe Price and make the old one inactive: who subscribed to it keeps it. A change '
+'of credits counts from each subscription''s next paid invoice.';
 comment on column public.subscription_plans.slug is 'The plan''s name in code and links; the same in each currency.';
 comment on column public.subscription_plans.name is 'The name that people read.';
 comment on column public.subscription_plans.credits is 'Credits for each paid period and unit of quantity.';

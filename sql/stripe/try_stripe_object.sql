@@ -7,15 +7,24 @@ create function credits.try_stripe_object(
 language plpgsql
 set search_path = ''
 as $$
+declare
+  its_column text;
+  its_constraint text;
 begin
   status := credits.apply_stripe_object(object, event_type);
 exception
   when others then
-    reason := sqlerrm;
-    if sqlstate = 'PT422' or sqlstate like '22%' or sqlstate like '23%' then
+    if sqlstate = 'PT422' then
       status := 'quarantined';
+      reason := sqlerrm;
+    elsif sqlstate like '22%' or sqlstate like '23%' then
+      get stacked diagnostics its_column = column_name, its_constraint = constraint_name;
+      status := 'quarantined';
+      -- Not Postgres's own words, which quote what a customer sent.
+      reason := concat_ws(' ', 'A field is missing or not as it should be:', sqlstate, its_column, its_constraint);
     elsif sqlstate like 'PT%' then
       status := 'failed';
+      reason := sqlerrm;
     else
       -- A deadlock, a time-out, a bug: nothing is kept, and Stripe tries again.
       raise;

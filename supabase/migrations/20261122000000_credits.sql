@@ -910,8 +910,8 @@ comment on type credits.stripe_event_status is 'What became of a Stripe event.';
 -- sql/stripe/purchase_status.sql
 create type public.purchase_status as enum (
   'pending', -- checked out, money under way
-  'expired', -- abandoned, or its invoice was given up
   'failed', -- the payment failed; an invoice can still be paid
+  'expired', -- abandoned, or its invoice was given up
   'paid' -- final: its credits are granted
 );
 
@@ -957,7 +957,9 @@ create table credits.stripe_events (
   )
 );
 
-create index stripe_events_unapplied on credits.stripe_events (received_at) where status in ('quarantined', 'failed');
+-- What is to be tried again, the longest waiting first.
+create index stripe_events_unapplied on credits.stripe_events (processed_at)
+where status in ('quarantined', 'failed') and payload is not null;
 create index stripe_events_with_payload on credits.stripe_events (received_at) where payload is not null;
 
 alter table credits.stripe_events enable row level security;
@@ -972,8 +974,7 @@ comment on column credits.stripe_events.type is 'Such as checkout.session.comple
 comment on column credits.stripe_events.api_version is 'The version that the payload is written in.';
 comment on column credits.stripe_events.reason is 'Why it is quarantined or failed.';
 comment on column credits.stripe_events.payload is
-'The event as Stripe sent it; null once billing_settings.stripe_payload_retention has passed and it was applied or '
-'ignored.';
+'The event as Stripe sent it; null once billing_settings.stripe_payload_retention has passed.';
 comment on column credits.stripe_events.attempts is 'How often its effects were tried.';
 
 -- sql/stripe/stripe_payments.sql
@@ -1097,7 +1098,6 @@ create table public.subscription_plans (
   priority smallint not null default 40,
   active boolean not null default true,
   stripe_price_id text not null,
-  constraint subscription_plans_slug_currency_key unique (slug, currency),
   constraint subscription_plans_stripe_price_id_key unique (stripe_price_id),
   constraint slug_must_be_lower_case_words_of_1_to_63_letters check (slug ~ '^[a-z][a-z0-9_-]{0,62}$'),
   constraint name_must_have_1_to_100_characters check (char_length(btrim(name)) between 1 and 100),
@@ -1116,6 +1116,9 @@ create table public.subscription_plans (
   constraint stripe_price_id_must_start_with_price check (stripe_price_id ~ '^price_[A-Za-z0-9_]+$')
 );
 
+-- Who subscribed at an earlier price keeps paying it: its row stays, inactive.
+create unique index subscription_plans_slug_currency on public.subscription_plans (slug, currency) where active;
+
 alter table public.subscription_plans enable row level security;
 alter table public.subscription_plans force row level security;
 revoke all on table public.subscription_plans from anon, authenticated, service_role;
@@ -1126,10 +1129,8 @@ grant insert (
   rollover_cap, priority, active, stripe_price_id
 )
 on table public.subscription_plans to pricing_admin;
-grant update (
-  slug, name, credits, unit_amount, currency, interval, interval_count, trial_days, trial_credits, rollover,
-  rollover_cap, priority, active, stripe_price_id
-)
+-- Not what the Stripe Price says, nor which it is: Stripe cannot change a Price either.
+grant update (name, credits, trial_days, trial_credits, rollover, rollover_cap, priority, active)
 on table public.subscription_plans to pricing_admin;
 
 create policy active_plans on public.subscription_plans for select to anon, authenticated using (active);
@@ -1137,8 +1138,9 @@ create policy pricing_admin_edits on public.subscription_plans for all to pricin
 using (true) with check (true);
 
 comment on table public.subscription_plans is
-'What users can subscribe to. DBAs insert and update rows, one a currency; clients see the active ones. A change of '
-'credits counts from each subscription''s next paid invoice.';
+'What users can subscribe to. DBAs insert and update rows, one a currency; clients see the active ones. For another '
+'price, insert a row with the new Stripe Price and make the old one inactive: who subscribed to it keeps it. A change '
+'of credits counts from each subscription''s next paid invoice.';
 comment on column public.subscription_plans.slug is 'The plan''s name in code and links; the same in each currency.';
 comment on column public.subscription_plans.name is 'The name that people read.';
 comment on column public.subscription_plans.credits is 'Credits for each paid period and unit of quantity.';
@@ -1274,13 +1276,15 @@ comment on column public.purchases.grant_ids is 'credit_transactions.id of its g
 -- sql/stripe/subscription_debts.sql
 create table credits.subscription_debts (
   purchase_id bigint primary key references public.purchases (id),
-  subscription_id text not null references public.subscriptions (id),
+  account_id uuid not null references public.credit_accounts (id),
+  subscription_id text not null,
+  period_start timestamptz not null,
   period_end timestamptz not null,
   owed bigint not null,
   constraint owed_must_be_0_or_more check (owed >= 0)
 );
 
-create index subscription_debts_open on credits.subscription_debts (subscription_id) where owed > 0;
+create index subscription_debts_open on credits.subscription_debts (account_id) where owed > 0;
 
 alter table credits.subscription_debts enable row level security;
 alter table credits.subscription_debts force row level security;
@@ -1289,9 +1293,11 @@ revoke all on table credits.subscription_debts from anon, authenticated, service
 comment on table credits.subscription_debts is
 'What a downgrade takes back of a subscription''s own credits: one row an invoice that does.';
 comment on column credits.subscription_debts.purchase_id is 'purchases.id of the invoice.';
+comment on column credits.subscription_debts.subscription_id is 'subscriptions.id.';
+comment on column credits.subscription_debts.period_start is 'When the change took effect.';
 comment on column credits.subscription_debts.period_end is 'The end of the period whose credits are too many.';
 comment on column credits.subscription_debts.owed is
-'Credits still to be taken: they were spent, or the messages that granted them are yet to come.';
+'Credits still to be taken: they were spent, or refunded, or the messages that granted them are yet to come.';
 
 -- sql/pricing/version_price.sql
 create function credits.version_price() returns trigger
@@ -4334,6 +4340,20 @@ comment on function credits.take_from_grants(uuid, bigint, bigint[], jsonb, bool
 'Claws back up to amount credits, from what expires first of these grants; returns how many. beyond: also what is '
 'no longer in their lots, from the account''s other credits and below zero. The caller holds the account''s lock.';
 
+-- sql/stripe/taken_from.sql
+create function credits.taken_from(grant_ids bigint[]) returns bigint
+language sql
+stable
+set search_path = ''
+as $$
+  select coalesce(sum(credits.left_to_refund(t)), 0)::bigint
+  from public.credit_transactions as t
+  where t.related_id = any(grant_ids) and t.kind = 'clawback';
+$$;
+
+comment on function credits.taken_from(bigint[]) is
+'Credits of these grants that were clawed back, by refunds, disputes and downgrades, less what was given back.';
+
 -- sql/stripe/give_back_clawbacks.sql
 create function credits.give_back_clawbacks(purchase public.purchases, amount bigint, metadata jsonb) returns void
 language plpgsql
@@ -4377,7 +4397,7 @@ declare
   payments text [];
   refunded bigint;
   disputed bigint;
-  taken_otherwise bigint;
+  gone bigint;
   target bigint;
   figures jsonb;
 begin
@@ -4403,19 +4423,16 @@ begin
   from credits.stripe_disputes as d
   where d.payment_intent_id = any(payments) and d.standing;
 
-  -- What a downgrade took from these grants already.
-  select coalesce(-sum(t.amount), 0) into taken_otherwise
+  -- What expired unused or was taken by a downgrade is not there to be taken a second time.
+  select coalesce(-sum(t.amount), 0) into gone
   from public.credit_transactions as t
-  where
-    t.related_id = any(purchase.grant_ids)
-    and t.kind = 'clawback'
-    and (t.metadata ->> 'purchase')::bigint is distinct from purchase.id;
+  where t.related_id = any(purchase.grant_ids) and (t.kind = 'expiry' or t.kind = 'clawback' and t.metadata ? 'downgrade');
 
   target := case
     when purchase.amount = 0 then 0
     else least(
       round(purchase.credits_granted::numeric * least(refunded + disputed, purchase.amount) / purchase.amount)::bigint,
-      purchase.credits_granted - taken_otherwise
+      greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
     )
   end;
   figures := jsonb_build_object(
@@ -4440,10 +4457,10 @@ end
 $$;
 
 comment on function credits.net_purchase(bigint) is
-'Holds a purchase against its refunds and disputes: takes back credits in proportion to the money, '
-'round(granted * least(refunded + disputed, paid) / paid), or gives back what is too much; by the difference to what '
-'was taken so far, so that it may be called at any time and any number of times. Returns whether anything changed. The '
-'caller holds the locks of its payments and of the account.';
+'Holds a purchase against its refunds and disputes: takes back credits in proportion to the money, round(granted * '
+'least(refunded + disputed, paid) / paid), or gives back what is too much; by the difference to what was taken so '
+'far, so that it may be called at any time and any number of times. Never takes what has expired or went with a '
+'downgrade. Returns whether anything changed. The caller holds the locks of its payments and of the account.';
 
 -- sql/stripe/freeze_for_disputes.sql
 create function credits.freeze_for_disputes(purchase_id bigint) returns void
@@ -4488,6 +4505,59 @@ comment on function credits.freeze_for_disputes(bigint) is
 'Freezes the account of a purchase at each new dispute, and unfreezes it once none stands, unless an operator froze '
 'it. The caller holds the account''s lock.';
 
+-- sql/stripe/collect_subscription_debts.sql
+create function credits.collect_subscription_debts(account_id uuid) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  debt record;
+  own bigint[];
+  later bigint[];
+  left_over bigint;
+  taken bigint;
+begin
+  for debt in
+    select d.* from credits.subscription_debts as d
+    where d.account_id = collect_subscription_debts.account_id and d.owed > 0
+    order by d.period_end, d.purchase_id
+  loop
+    select
+      array_agg(g.id) filter (where p.subscription_id = debt.subscription_id and p.period_end = debt.period_end),
+      array_agg(g.id) filter (
+        where (p.subscription_id, p.period_end) is distinct from (debt.subscription_id, debt.period_end)
+        and p.period_end > debt.period_start
+      )
+    into own, later
+    from public.purchases as p
+    cross join unnest(p.grant_ids) as g (id)
+    where p.account_id = debt.account_id and p.subscription_id is not null;
+    -- Until the period's own credits are in, a later period's are not to blame.
+    continue when own is null;
+
+    -- What was taken from these before, by refunds or by another downgrade, is not there to be too much.
+    select coalesce(sum(g.amount), 0) - credits.taken_from(own) into left_over
+    from credits.credit_grants as g
+    where g.transaction_id = any(own);
+    taken := 0;
+    for attempt in 1..2 loop
+      taken := taken + credits.take_from_grants(
+        debt.account_id, least(debt.owed, left_over) - taken, case attempt when 1 then own else later end,
+        jsonb_build_object('downgrade', debt.purchase_id, 'subscription', debt.subscription_id),
+        beyond => false
+      );
+    end loop;
+    update credits.subscription_debts as d set owed = d.owed - taken where d.purchase_id = debt.purchase_id;
+  end loop;
+end
+$$;
+
+comment on function credits.collect_subscription_debts(uuid) is
+'Takes back what downgrades of the account''s subscriptions left too much: from the unspent credits of the same '
+'period, then from those of later ones, of whichever subscription; never from what was purchased. What is spent '
+'stays owed, so that going up and down again, or leaving and coming back, wins nothing. The caller holds the '
+'account''s lock.';
+
 -- sql/stripe/net_payment.sql
 create function credits.net_payment(payment_intent_id text) returns boolean
 language plpgsql
@@ -4509,6 +4579,7 @@ begin
   end if;
   perform credits.lock_account(purchase.account_id);
   changed := credits.net_purchase(purchase.id);
+  perform credits.collect_subscription_debts(purchase.account_id);
   perform credits.freeze_for_disputes(purchase.id);
   return changed;
 end
@@ -4616,7 +4687,7 @@ begin
   end if;
   perform credits.lock_stripe_object(payment);
   insert into credits.stripe_refunds as r (id, payment_intent_id, amount, status)
-  values (refund ->> 'id', payment, (refund ->> 'amount')::bigint, refund ->> 'status')
+  values (refund ->> 'id', payment, (refund ->> 'amount')::bigint, coalesce(refund ->> 'status', 'pending'))
   on conflict (id) do update set status = excluded.status
   where array_position(stages, excluded.status) > array_position(stages, r.status);
   if not found then
@@ -4679,8 +4750,10 @@ begin
   values (
     dispute ->> 'id', payment, (dispute ->> 'amount')::bigint, dispute ->> 'currency', dispute ->> 'status',
     event_type is not distinct from 'charge.dispute.funds_reinstated'
-    -- The first takes the money, the second brings it back.
-    or coalesce(jsonb_array_length(dispute -> 'balance_transactions') > 1, false)
+    -- Of its movements of money, one may bring it back.
+    or exists (
+      select from jsonb_array_elements(dispute -> 'balance_transactions') as b where (b.value ->> 'amount')::bigint > 0
+    )
   )
   on conflict (id) do update set
     status = case
@@ -4733,6 +4806,8 @@ create function credits.invoice_grants(invoice jsonb) returns table (
   key text,
   plan text,
   credits bigint,
+  is_trial boolean,
+  period_start timestamptz,
   period_end timestamptz,
   expires_at timestamptz,
   priority integer
@@ -4762,10 +4837,12 @@ as $$
 
   allotments as (
     select
-      l.line_id as key,
-      l.slug as plan,
       -- Nothing to pay for a plan that costs something: the trial.
+      case when l.amount = 0 then 'trial' else l.line_id end as key,
+      l.slug as plan,
       case when l.amount = 0 then coalesce(l.trial_credits, l.credits) else l.credits end * l.quantity as credits,
+      l.amount = 0 as is_trial,
+      l.period_start,
       l.period_end,
       l.rollover,
       coalesce(l.rollover_cap, 9223372036854775807) as cap,
@@ -4774,6 +4851,7 @@ as $$
     where
       l.is_period
       and not l.is_proration
+      and (l.amount > 0 or invoice ->> 'billing_reason' = 'subscription_create')
       and (
         invoice ->> 'billing_reason' in ('subscription_create', 'subscription_cycle')
         -- A change in mid-period bills differences only; one that starts a new period (month to year) bills that in
@@ -4786,22 +4864,26 @@ as $$
     select
       (array_agg(l.slug order by l.amount desc))[1] as plan,
       round(sum(l.credits * l.amount::numeric / l.unit_amount))::bigint as credits,
+      min(l.period_start) as period_start,
       max(l.period_end) as period_end,
       (array_agg(l.priority order by l.amount desc))[1] as priority
     from lines as l
     where l.is_proration and invoice ->> 'billing_reason' = 'subscription_update'
   )
 
-  select a.key, a.plan, a.credits - r.rolling, a.period_end, a.period_end, a.priority
+  select a.key, a.plan, a.credits - r.rolling, a.is_trial, a.period_start, a.period_end, a.period_end, a.priority
   from allotments as a
   cross join lateral (select case when a.rollover > '0' then least(a.credits, a.cap) else 0 end as rolling) as r
   where a.credits > r.rolling
   union all
-  select a.key || ':rollover', a.plan, least(a.credits, a.cap), a.period_end, a.period_end + a.rollover, a.priority
+  select
+    a.key || ':rollover', a.plan, least(a.credits, a.cap), a.is_trial, a.period_start, a.period_end,
+    a.period_end + a.rollover, a.priority
   from allotments as a
   where a.rollover > '0' and least(a.credits, a.cap) > 0
   union all
-  select (invoice ->> 'id') || ':proration', d.plan, d.credits, d.period_end, d.period_end, d.priority
+  select
+    (invoice ->> 'id') || ':proration', d.plan, d.credits, false, d.period_start, d.period_end, d.period_end, d.priority
   from differences as d
   where d.credits <> 0;
 $$;
@@ -4813,13 +4895,33 @@ comment on function credits.invoice_grants(jsonb) is
 'round(sum(credits * amount / unit_amount)); below 0 for a downgrade. Lines of prices that are no plan''s bring '
 'nothing.';
 
--- sql/stripe/check_invoice.sql
-create function credits.check_invoice(invoice jsonb, account_id uuid) returns void
+-- sql/stripe/subscriber.sql
+create function credits.subscriber(subscription_id text, customer jsonb, metadata jsonb) returns uuid
 language plpgsql
 stable
 set search_path = ''
 as $$
 declare
+  account uuid;
+begin
+  -- Known once, known for good: also after its customer was deleted.
+  select s.account_id into account from public.subscriptions as s where s.id = subscription_id;
+  return coalesce(account, credits.stripe_account(credits.stripe_id(customer), metadata ->> 'account_id'));
+end
+$$;
+
+comment on function credits.subscriber(text, jsonb, jsonb) is
+'The account of a subscription: as known before, else by its metadata, else by its customer; null when it is nobody''s '
+'here. PT422 for an account_id that does not exist.';
+
+-- sql/stripe/is_ours.sql
+create function credits.is_ours(invoice jsonb, account_id uuid) returns boolean
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  details jsonb := invoice #> '{parent,subscription_details}';
   plan public.subscription_plans;
 begin
   if jsonb_typeof(invoice #> '{lines,data}') is distinct from 'array' then
@@ -4831,13 +4933,30 @@ begin
     on credits.stripe_id(l.value #> '{pricing,price_details,price}') = p.stripe_price_id
   order by (p.currency = l.value ->> 'currency') nulls first
   limit 1;
-  if account_id is null and plan.id is not null then
+  if plan.id is null then
+    if
+      details #>> '{metadata,plan}' is null
+      and not exists (
+        select from public.subscriptions as s
+        where s.id = credits.stripe_id(details -> 'subscription') and s.plan is not null
+      )
+    then
+      return false;
+    elsif not coalesce((invoice #>> '{lines,has_more}')::boolean, false) then
+      perform credits.fail(
+        'PT422', 'No line of the invoice has a Price that is in subscription_plans.',
+        jsonb_build_object('plan', details #> '{metadata,plan}'),
+        'Insert a row with its Price, inactive if it is no longer sold; then retry_stripe_events applies it.'
+      );
+    end if;
+  end if;
+  if account_id is null then
     perform credits.fail(
       'PT422', 'The invoice is for a plan of ours, but neither its metadata nor its customer names an account.',
       jsonb_build_object('plan', plan.slug, 'customer', invoice -> 'customer'),
       'Link the customer with link_stripe_customer; then retry_stripe_events applies it.'
     );
-  elsif account_id is not null and (invoice #>> '{lines,has_more}')::boolean then
+  elsif (invoice #>> '{lines,has_more}')::boolean then
     perform credits.fail(
       'PT422', 'The invoice has more lines than the event shows.', '{}', 'scripts/reconcile reads it whole.'
     );
@@ -4848,11 +4967,13 @@ begin
       'Give each currency a Price and a row in subscription_plans.'
     );
   end if;
+  return true;
 end
 $$;
 
-comment on function credits.check_invoice(jsonb, uuid) is
-'PT422 for an invoice that cannot be granted as it is: lines missing, nobody''s, in a currency that no plan has.';
+comment on function credits.is_ours(jsonb, uuid) is
+'Whether a subscription''s invoice is for a plan of ours. PT422 for one that is and cannot be granted as it is: '
+'nobody''s, of a Price that no plan has, in another currency, or not shown whole.';
 
 -- sql/stripe/grant_invoice.sql
 create function credits.grant_invoice(purchase_id bigint, invoice jsonb) returns void
@@ -4861,18 +4982,29 @@ set search_path = ''
 as $$
 declare
   part record;
+  had_trial boolean;
 begin
+  -- Decided here, under the account's lock: several checkouts with a trial may have been open at once.
+  select exists(
+    select from public.credit_transactions as t
+    inner join public.purchases as p on t.account_id = p.account_id
+    where p.id = purchase_id and t.idempotency_key in ('sys:stripe:trial', 'sys:stripe:trial:rollover')
+  ) into had_trial;
   for part in
     select g.* from credits.invoice_grants(invoice) as g order by g.expires_at, g.key
   loop
-    if part.credits > 0 then
+    if part.is_trial and had_trial then
+      continue;
+    elsif part.credits > 0 then
       perform credits.grant_purchase(
         purchase_id, part.credits, 'subscription', part.expires_at, part.priority, part.key
       );
       update public.purchases as p set period_end = greatest(p.period_end, part.period_end) where p.id = purchase_id;
     else
-      insert into credits.subscription_debts (purchase_id, subscription_id, period_end, owed)
-      select p.id, p.subscription_id, part.period_end, -part.credits
+      insert into credits.subscription_debts (
+        purchase_id, account_id, subscription_id, period_start, period_end, owed
+      )
+      select p.id, p.account_id, p.subscription_id, part.period_start, part.period_end, -part.credits
       from public.purchases as p
       where p.id = grant_invoice.purchase_id;
     end if;
@@ -4881,52 +5013,8 @@ end
 $$;
 
 comment on function credits.grant_invoice(bigint, jsonb) is
-'Grants what a paid invoice brings, and notes what a downgrade takes. The caller holds the account''s lock.';
-
--- sql/stripe/collect_subscription_debts.sql
-create function credits.collect_subscription_debts(subscription_id text) returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  debt record;
-  own bigint [];
-  later bigint [];
-  taken bigint;
-begin
-  for debt in
-    select d.*, p.account_id
-    from credits.subscription_debts as d
-    inner join public.purchases as p on d.purchase_id = p.id
-    where d.subscription_id = collect_subscription_debts.subscription_id and d.owed > 0
-    order by d.period_end, d.purchase_id
-  loop
-    select
-      array_agg(g.id) filter (where p.period_end = debt.period_end),
-      array_agg(g.id) filter (where p.period_end > debt.period_end)
-    into own, later
-    from public.purchases as p
-    cross join unnest(p.grant_ids) as g (id)
-    where p.subscription_id = debt.subscription_id;
-    -- Until the period's own credits are in, a later period's are not to blame.
-    continue when own is null;
-    taken := 0;
-    for attempt in 1..2 loop
-      taken := taken + credits.take_from_grants(
-        debt.account_id, debt.owed - taken, case attempt when 1 then own else later end,
-        jsonb_build_object('purchase', debt.purchase_id, 'subscription', debt.subscription_id),
-        beyond => false
-      );
-    end loop;
-    update credits.subscription_debts as d set owed = d.owed - taken where d.purchase_id = debt.purchase_id;
-  end loop;
-end
-$$;
-
-comment on function credits.collect_subscription_debts(text) is
-'Takes back what downgrades of a subscription left too much: from the unspent credits of the same period, then of '
-'later ones; never from what was purchased. What is spent stays owed, so that going up and down again wins nothing. '
-'The caller holds the account''s lock.';
+'Grants what a paid invoice brings, a trial once an account, and notes what a downgrade takes. The caller holds the '
+'account''s lock.';
 
 -- sql/stripe/set_subscription_status.sql
 create function credits.set_subscription_status(subscription_id text) returns void
@@ -4980,9 +5068,8 @@ begin
   if exists (select from public.purchases as p where p.invoice_id = the_invoice and p.status = 'paid') then
     return 'unchanged';
   end if;
-  account := credits.stripe_account(credits.stripe_id(invoice -> 'customer'), details #>> '{metadata,account_id}');
-  perform credits.check_invoice(invoice, account);
-  if account is null then
+  account := credits.subscriber(subscription, invoice -> 'customer', details -> 'metadata');
+  if not credits.is_ours(invoice, account) then
     return 'ignored'; -- a subscription to something else
   end if;
 
@@ -4994,7 +5081,7 @@ begin
   end loop;
   perform credits.lock_account(account);
   select p.status into known from public.purchases as p where p.invoice_id = the_invoice;
-  if known = 'paid' or known = told then
+  if known >= told then
     return 'unchanged';
   end if;
 
@@ -5021,7 +5108,7 @@ begin
   end if;
   perform credits.set_subscription_status(subscription);
   perform credits.net_purchase(purchase.id);
-  perform credits.collect_subscription_debts(subscription);
+  perform credits.collect_subscription_debts(account);
   perform credits.freeze_for_disputes(purchase.id);
   return 'changed';
 end
@@ -5095,18 +5182,21 @@ declare
   old_rank record;
   new_rank record;
 begin
-  select p.slug into new.plan
+  select p.slug, (i.value ->> 'quantity')::integer into new.plan, new.quantity
   from jsonb_array_elements(subscription #> '{items,data}') as i
   inner join public.subscription_plans as p on credits.stripe_id(i.value #> '{price}') = p.stripe_price_id
   order by p.id
   limit 1;
-  account := credits.stripe_account(
-    credits.stripe_id(subscription -> 'customer'), subscription #>> '{metadata,account_id}'
-  );
+  new.id := subscription ->> 'id';
+  if
+    new.plan is null
+    and subscription #>> '{metadata,account_id}' is null
+    and not exists (select from public.subscriptions as s where s.id = new.id)
+  then
+    return 'ignored'; -- to something else
+  end if;
+  account := credits.subscriber(new.id, subscription -> 'customer', subscription -> 'metadata');
   if account is null then
-    if new.plan is null then
-      return 'ignored';
-    end if;
     perform credits.fail(
       'PT422', 'The subscription is to a plan of ours, but neither its metadata nor its customer names an account.',
       jsonb_build_object('plan', new.plan, 'customer', subscription -> 'customer'),
@@ -5114,9 +5204,7 @@ begin
     );
   end if;
 
-  new.id := subscription ->> 'id';
   new.stripe_status := subscription ->> 'status';
-  new.quantity := (subscription #>> '{items,data,0,quantity}')::integer;
   select
     to_timestamp(max((i.value ->> 'current_period_start')::bigint)),
     to_timestamp(max((i.value ->> 'current_period_end')::bigint))
@@ -5140,8 +5228,8 @@ begin
   new.updated_at := old.updated_at;
   old_rank := credits.subscription_rank(old);
   new_rank := credits.subscription_rank(new);
-  if old_rank.ended or new_rank < old_rank then
-    return 'unchanged'; -- deleted is final; an earlier stage is old news
+  if old_rank.ended or is_event and new_rank < old_rank then
+    return 'unchanged'; -- deleted is final; an event of an earlier stage is old news
   elsif new = old and is_event then
     return 'unchanged';
   end if;
@@ -5207,15 +5295,24 @@ create function credits.try_stripe_object(
 language plpgsql
 set search_path = ''
 as $$
+declare
+  its_column text;
+  its_constraint text;
 begin
   status := credits.apply_stripe_object(object, event_type);
 exception
   when others then
-    reason := sqlerrm;
-    if sqlstate = 'PT422' or sqlstate like '22%' or sqlstate like '23%' then
+    if sqlstate = 'PT422' then
       status := 'quarantined';
+      reason := sqlerrm;
+    elsif sqlstate like '22%' or sqlstate like '23%' then
+      get stacked diagnostics its_column = column_name, its_constraint = constraint_name;
+      status := 'quarantined';
+      -- Not Postgres's own words, which quote what a customer sent.
+      reason := concat_ws(' ', 'A field is missing or not as it should be:', sqlstate, its_column, its_constraint);
     elsif sqlstate like 'PT%' then
       status := 'failed';
+      reason := sqlerrm;
     else
       -- A deadlock, a time-out, a bug: nothing is kept, and Stripe tries again.
       raise;
@@ -5327,17 +5424,17 @@ language plpgsql
 set search_path = ''
 as $$
 declare
+  -- A variable, so that the index finds what is older.
+  before timestamptz := credits.now() - (select s.stripe_payload_retention from credits.billing_settings as s);
   forgotten integer;
 begin
   update credits.stripe_events as e set payload = null
   where e.id in (
     select o.id from credits.stripe_events as o
-    cross join credits.billing_settings as s
-    where o.payload is not null and o.received_at < credits.now() - s.stripe_payload_retention
-    and o.status in ('applied', 'ignored')
+    where o.payload is not null and o.received_at < before
     order by o.received_at
     limit batch
-    for update of o skip locked
+    for update skip locked
   );
   get diagnostics forgotten = row_count;
   return forgotten;
@@ -5345,8 +5442,9 @@ end
 $$;
 
 comment on function credits.forget_stripe_payloads(integer) is
-'Empties the payloads of up to batch events that were done with billing_settings.stripe_payload_retention ago; returns '
-'how many. Their ids stay, so that they are still known when they come again.';
+'Empties the payloads of up to batch events that came billing_settings.stripe_payload_retention ago; returns how '
+'many. What is quarantined or failed until then is given up. Their ids stay, so that they are still known when they '
+'come again.';
 
 -- sql/stripe/prepare_checkout.sql
 create function public.prepare_checkout(
@@ -5414,6 +5512,11 @@ begin
         'PT404', 'There is no such plan in that currency.',
         jsonb_build_object('plan', left(plan, 100), 'currency', left(wanted, 10)),
         'The plans on offer are the rows of subscription_plans.'
+      );
+    elsif offered.credits * quantity > settings.max_grant then
+      perform credits.fail(
+        'PT400', format('At most %s credits can be bought at once.', settings.max_grant),
+        jsonb_build_object('credits', offered.credits * quantity, 'limit', settings.max_grant), 'Buy fewer.'
       );
     elsif exists (
       select from public.subscriptions as s
@@ -5543,49 +5646,61 @@ comment on function public.ingest_stripe_object(jsonb) is
 grant execute on function public.ingest_stripe_object(jsonb) to service_role;
 
 -- sql/stripe/retry_stripe_events.sql
-create function public.retry_stripe_events(batch integer default 100) returns jsonb
+create function public.retry_stripe_events(before timestamptz default null) returns jsonb
 language plpgsql
 security definer
 set search_path = ''
 as $$
 declare
-  started timestamptz := credits.now();
+  until timestamptz := coalesce(before, credits.now());
   event record;
-  results text [] := '{}';
+  result text;
 begin
-  if batch is null or batch not between 1 and 1000 then
-    perform credits.fail('PT400', 'batch must be from 1 to 1000.', jsonb_build_object('batch', batch), 'Leave it out for 100.');
+  select e.id, e.payload into event
+  from credits.stripe_events as e
+  cross join credits.billing_settings as s
+  where
+    e.status in ('quarantined', 'failed')
+    and e.payload is not null
+    and e.processed_at < until
+    -- What the settings still forbid need not be tried.
+    and (e.payload ->> 'livemode')::boolean = s.stripe_livemode
+    and e.payload ->> 'account' is not distinct from s.stripe_account
+  order by e.processed_at
+  limit 1;
+  if not found then
+    return '{"retried": 0, "applied": 0, "failed": 0, "quarantined": 0}';
   end if;
-  for event in
-    select e.payload from credits.stripe_events as e
-    where e.status in ('quarantined', 'failed') and e.payload is not null
-    order by e.processed_at
-    limit batch
-    for update skip locked
-  loop
-    results := results || (credits.ingest_stripe_event(event.payload) ->> 'status');
-  end loop;
-  return (
-    select jsonb_build_object(
-      'retried', count(*),
-      'applied', count(*) filter (where r.status in ('applied', 'ignored')),
-      'failed', count(*) filter (where r.status = 'failed'),
-      'quarantined', count(*) filter (where r.status = 'quarantined'),
-      'more', exists(
-        select from credits.stripe_events as e
-        where e.status in ('quarantined', 'failed') and e.payload is not null and e.processed_at < started
-      )
-    )
-    from unnest(results) as r (status)
+
+  begin
+    result := credits.ingest_stripe_event(event.payload) ->> 'status';
+  exception
+    when others then
+      -- The next one must not wait for it.
+      result := 'failed';
+      update credits.stripe_events as e
+      set
+        status = 'failed',
+        reason = 'It broke off: ' || sqlstate,
+        attempts = e.attempts + 1,
+        processed_at = credits.now()
+      where e.id = event.id;
+  end;
+  return jsonb_build_object(
+    'retried', 1,
+    'applied', (result not in ('failed', 'quarantined'))::integer,
+    'failed', (result = 'failed')::integer,
+    'quarantined', (result = 'quarantined')::integer
   );
 end
 $$;
 
-comment on function public.retry_stripe_events(integer) is
-'Operator: tries up to batch events that are quarantined or failed again, for instance after their cause was mended. '
-'Returns {retried, applied, failed, quarantined, more}; while more is true, call again.';
+comment on function public.retry_stripe_events(timestamptz) is
+'Operator: tries the quarantined or failed event again that has waited longest, of those last tried before that '
+'moment (default: now); one a call, so that it holds the locks of one. Returns {retried, applied, failed, '
+'quarantined}, each 0 or 1: call it with the moment you began until retried is 0.';
 
-grant execute on function public.retry_stripe_events(integer) to service_role;
+grant execute on function public.retry_stripe_events(timestamptz) to service_role;
 
 -- sql/stripe/stripe_sync.sql
 create function public.stripe_sync(

@@ -49,6 +49,20 @@ begin
 end
 $$;
 
+-- The bucket goes if it is empty; files of users stay, for service_role to fetch.
+do $$
+begin
+  if to_regclass('storage.objects') is not null then
+    drop policy if exists generations_read_own on storage.objects;
+    drop policy if exists generations_upload_inputs on storage.objects;
+    drop policy if exists generations_delete_inputs on storage.objects;
+    perform set_config('storage.allow_delete_query', 'true', true);
+    delete from storage.buckets as b
+    where b.id = 'generations' and not exists (select from storage.objects as o where o.bucket_id = b.id);
+  end if;
+end
+$$;
+
 drop function public.begin_generation(text, integer, text, text);
 drop function public.cancel_generation(uuid);
 drop function public.capture_hold(uuid, integer, jsonb);
@@ -70,7 +84,7 @@ drop function public.prepare_checkout(text, text, integer, text);
 drop function public.quote_credits(text, integer);
 drop function public.refund(bigint, bigint, text, text);
 drop function public.release_hold(uuid, text);
-drop function public.retry_stripe_events(integer);
+drop function public.retry_stripe_events(timestamptz);
 drop function public.stripe_sync(timestamptz, timestamptz);
 drop function public.unfreeze_account(uuid);
 drop function public.verify_ledger(uuid);

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -36,6 +37,12 @@ class Till:
         )
         return answer
 
+    def retry(self) -> None:
+        """Try what was put aside again, all of it."""
+        began = self.ledger.pass_time(timedelta(seconds=1))
+        while self.ledger.as_service("retry_stripe_events", before=began.isoformat())["retried"]:
+            pass
+
     def balance(self, user: str) -> int:
         """The account's balance."""
         return int(self.ledger.account(user)["balance"])
@@ -51,7 +58,7 @@ class Till:
         """A new subscription plan."""
         slug, price = new_id("plan").replace("_test_", ""), new_id("price")
         currency = columns.get("currency", "usd")
-        row = {
+        row: dict[str, Any] = {
             "slug": slug,
             "name": slug,
             "credits": allotment,
@@ -59,6 +66,7 @@ class Till:
             "stripe_price_id": price,
         }
         row |= columns
+        slug, price = row["slug"], row["stripe_price_id"]
         values = ", ".join(["%s"] * len(row))
         self.ledger.rows(
             f"insert into public.subscription_plans ({', '.join(row)}) values ({values})", *row.values()

@@ -99,6 +99,10 @@ def year(till: Till, small: Plan, big: Plan, failures: int, down: bool) -> tuple
     messages = sub.begin(trial=True)
     for month in range(12):
         messages += sub.renew(failures=failures if month == 4 else 0)
+        if month == 1:
+            bill = next(message for message in messages[::-1] if message["type"] == "invoice_payment.paid")
+            payment = bill["data"]["object"]["payment"]["payment_intent"]
+            messages += Sale(account, amount=1000, payment=payment).refund(300, "pending", "succeeded")
         if month == 2:
             messages += sub.change(big, sub.start + timedelta(days=10))
         if month == 6:
@@ -156,7 +160,7 @@ def test_three_times_each_from_eight_connections_at_once(own_db: Database) -> No
             list(pool.map(lambda pair: tills[pair[0] % 8].ingest(pair[1]), enumerate(told)))
             found = ending(tills[0], user)
             assert found["broken"] == []
-            # The trial, three small months, an upgrade after a third of one, nine big months.
-            assert found["balance"] == 100 + 3 * 100 + 267 + 9 * 500
+            # The trial, three small months, a refund, an upgrade after a third of one, nine big months.
+            assert found["balance"] == 100 + 3 * 100 - 30 + 267 + 9 * 500
     for ledger in connections:
         ledger.connection.close()

@@ -1,9 +1,10 @@
-create function credits.check_invoice(invoice jsonb, account_id uuid) returns void
+create function credits.is_ours(invoice jsonb, account_id uuid) returns boolean
 language plpgsql
 stable
 set search_path = ''
 as $$
 declare
+  details jsonb := invoice #> '{parent,subscription_details}';
   plan public.subscription_plans;
 begin
   if jsonb_typeof(invoice #> '{lines,data}') is distinct from 'array' then
@@ -15,13 +16,30 @@ begin
     on credits.stripe_id(l.value #> '{pricing,price_details,price}') = p.stripe_price_id
   order by (p.currency = l.value ->> 'currency') nulls first
   limit 1;
-  if account_id is null and plan.id is not null then
+  if plan.id is null then
+    if
+      details #>> '{metadata,plan}' is null
+      and not exists (
+        select from public.subscriptions as s
+        where s.id = credits.stripe_id(details -> 'subscription') and s.plan is not null
+      )
+    then
+      return false;
+    elsif not coalesce((invoice #>> '{lines,has_more}')::boolean, false) then
+      perform credits.fail(
+        'PT422', 'No line of the invoice has a Price that is in subscription_plans.',
+        jsonb_build_object('plan', details #> '{metadata,plan}'),
+        'Insert a row with its Price, inactive if it is no longer sold; then retry_stripe_events applies it.'
+      );
+    end if;
+  end if;
+  if account_id is null then
     perform credits.fail(
       'PT422', 'The invoice is for a plan of ours, but neither its metadata nor its customer names an account.',
       jsonb_build_object('plan', plan.slug, 'customer', invoice -> 'customer'),
       'Link the customer with link_stripe_customer; then retry_stripe_events applies it.'
     );
-  elsif account_id is not null and (invoice #>> '{lines,has_more}')::boolean then
+  elsif (invoice #>> '{lines,has_more}')::boolean then
     perform credits.fail(
       'PT422', 'The invoice has more lines than the event shows.', '{}', 'scripts/reconcile reads it whole.'
     );
@@ -32,8 +50,10 @@ begin
       'Give each currency a Price and a row in subscription_plans.'
     );
   end if;
+  return true;
 end
 $$;
 
-comment on function credits.check_invoice(jsonb, uuid) is
-'PT422 for an invoice that cannot be granted as it is: lines missing, nobody''s, in a currency that no plan has.';
+comment on function credits.is_ours(jsonb, uuid) is
+'Whether a subscription''s invoice is for a plan of ours. PT422 for one that is and cannot be granted as it is: '
+'nobody''s, of a Price that no plan has, in another currency, or not shown whole.';
