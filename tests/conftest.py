@@ -48,6 +48,26 @@ class Env:
     postgrest_url: str | None = None
     admin_db_url: str | None = None
 
+    @classmethod
+    def of(cls, stack: Stack) -> "Env":
+        """Of a running embedded stack."""
+        status = stack.status()
+        return cls(
+            api_url=status.api_url,
+            db_url=status.db_url,
+            functions_url=status.functions_url,
+            anon_key=status.anon_key,
+            service_role_key=status.service_role_key,
+            publishable_key=status.publishable_key,
+            secret_key=status.secret_key,
+            jwt_secret=status.jwt_secret,
+            stripe_api_base=status.stripe_api_base,
+            stripe_secret_key=status.stripe_secret_key,
+            stripe_webhook_secret=status.stripe_webhook_secret,
+            postgrest_url=status.postgrest_url,
+            admin_db_url=status.admin_db_url,
+        )
+
     def client(self, key: str | None = None) -> Client:
         """A supabase-py client, by default with the publishable key. It refreshes nothing by itself."""
         options = ClientOptions(auto_refresh_token=False, persist_session=False)
@@ -140,25 +160,7 @@ def _live() -> Iterator[tuple[Env, Stack | None]]:
     stack = Stack(ROOT, f"test-{os.getpid()}", ports.free_pair())
     try:
         stack.start()
-        status = stack.status()
-        yield (
-            Env(
-                api_url=status.api_url,
-                db_url=status.db_url,
-                functions_url=status.functions_url,
-                anon_key=status.anon_key,
-                service_role_key=status.service_role_key,
-                publishable_key=status.publishable_key,
-                secret_key=status.secret_key,
-                jwt_secret=status.jwt_secret,
-                stripe_api_base=status.stripe_api_base,
-                stripe_secret_key=status.stripe_secret_key,
-                stripe_webhook_secret=status.stripe_webhook_secret,
-                postgrest_url=status.postgrest_url,
-                admin_db_url=status.admin_db_url,
-            ),
-            stack,
-        )
+        yield Env.of(stack), stack
     finally:
         stack.stop(delete=True)
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from .errors import StackError
 from .processes import Interrupted, interruptible
-from .stack import DEFAULT_PORT, PARTS, Stack
+from .stack import DEFAULT_PORT, OPTIONAL_PARTS, PARTS, Stack
 
 ROOT = Path(__file__).resolve().parents[2]
 
 DESCRIPTION = """\
-Supabase on this machine without Docker: Postgres, PostgREST, auth and functions behind one port, and a
-local Stripe beside it.
+Supabase on this machine without Docker: Postgres, PostgREST, auth, storage and functions behind one port,
+and a local Stripe beside it.
 For development and tests only. State lies in .stack/NAME/.
 """
 
@@ -42,6 +42,10 @@ def parser() -> argparse.ArgumentParser:
     start.add_argument(
         "--no-ticker", action="store_true", help="do not run credits.run_maintenance() every second"
     )
+    start.add_argument(
+        "--providers", action="store_true",
+        help="also run local stand-ins for the AI providers (OpenAI, Gemini, Stability, Runway)",
+    )  # fmt: skip
     stop = commands.add_parser("stop", parents=[common, on_port], help="stop it; the data stays")
     stop.add_argument("--delete", action="store_true", help="throw its data, keys and logs away as well")
     status = commands.add_parser(
@@ -54,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
         help="wipe the database, apply all migrations and supabase/seed.sql anew",
     )
     logs = commands.add_parser("logs", parents=[common, on_port], help="print the newest log lines")
-    logs.add_argument("part", nargs="?", choices=PARTS, help="one part only")
+    logs.add_argument("part", nargs="?", choices=PARTS + OPTIONAL_PARTS, help="one part only")
     logs.add_argument("-f", "--follow", action="store_true", help="go on printing until Ctrl-C")
     logs.add_argument(
         "-n", "--lines", type=int, default=50, help="how many lines of each part (default: %(default)s)"
@@ -74,12 +78,13 @@ def print_status(stack: Stack, output: str) -> None:
         labels = {
             "API_URL": "API URL", "DB_URL": "DB URL", "FUNCTIONS_URL": "Functions URL",
             "PUBLISHABLE_KEY": "Publishable key", "SECRET_KEY": "Secret key",
-            "STRIPE_API_BASE": "Local Stripe",
+            "STRIPE_API_BASE": "Local Stripe", "PROVIDERS_URL": "AI providers",
         }  # fmt: skip
         print(f"The stack `{stack.name}` is running. It is for development only.\n")
         for name, label in labels.items():
-            print(f"  {label:<16} {values[name]}")
-        print("\nThe legacy keys, the JWT secret and Stripe's keys: scripts/stack status -o env")
+            if name in values:
+                print(f"  {label:<16} {values[name]}")
+        print("\nThe legacy keys, the JWT secret and the stand-ins' keys: scripts/stack status -o env")
 
 
 def print_logs(stack: Stack, part: str | None, lines: int, follow: bool) -> None:
@@ -103,7 +108,7 @@ def run(arguments: argparse.Namespace) -> None:
     began = time.monotonic()
     match arguments.command:
         case "start":
-            if stack.start(ticker=not arguments.no_ticker):
+            if stack.start(ticker=not arguments.no_ticker, providers=arguments.providers):
                 print(f"Up after {time.monotonic() - began:.1f} s.", file=sys.stderr)
             else:
                 print(f"The stack `{stack.name}` was already running.", file=sys.stderr)

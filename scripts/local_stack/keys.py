@@ -35,6 +35,8 @@ class Keys:
     # Of the local Stripe, in Stripe's forms.
     stripe_secret_key: str
     stripe_webhook_secret: str
+    # What the local AI providers' keys are made from.
+    providers_secret: str
     # The one password that is no secret: the Supabase CLI's local stack has the same.
     postgres_password: str = "postgres"  # noqa: S105
 
@@ -81,6 +83,7 @@ def generate() -> Keys:
         storage_password=secrets.token_hex(16),
         stripe_secret_key=f"sk_test_{secrets.token_hex(24)}",
         stripe_webhook_secret=f"whsec_{secrets.token_hex(24)}",
+        providers_secret=secrets.token_hex(24),
     )
 
 

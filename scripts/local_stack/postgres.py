@@ -123,6 +123,7 @@ class Postgres:
             "supabase_admin": self.keys.admin_password,
             "authenticator": self.keys.authenticator_password,
             "supabase_auth_admin": self.keys.auth_password,
+            "supabase_storage_admin": self.keys.storage_password,
         }
         return f"postgresql://{role}:{passwords[role]}@{HOST}:{self.port}/{database}"
 
@@ -228,6 +229,7 @@ class Postgres:
                 "postgres": self.keys.postgres_password,
                 "authenticator": self.keys.authenticator_password,
                 "supabase_auth_admin": self.keys.auth_password,
+                "supabase_storage_admin": self.keys.storage_password,
             }
             for role, password in passwords.items():
                 admin.execute(
@@ -235,7 +237,7 @@ class Postgres:
                 )
             admin.execute(f"create database {TEMPLATE} owner postgres")
         with self.connect(TEMPLATE) as admin:
-            for file in ("20_schemas.sql", "30_auth.sql"):
+            for file in ("20_schemas.sql", "30_auth.sql", "40_storage.sql"):
                 admin.execute((BOOTSTRAP_SQL / file).read_text())
         with self.connect("template1") as admin:
             # Nobody may be connected to a database while it is copied.

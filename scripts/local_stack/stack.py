@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from . import keys as keyring
-from . import migrations, ports
+from . import migrations, ports, providers
 from .errors import StackError
 from .paths import Paths, collect_garbage
 from .postgres import Postgres, tool
@@ -26,6 +26,7 @@ from .processes import Daemon, uninterrupted
 
 DEFAULT_PORT = 54321
 PARTS = ("postgres", "postgrest", "stripe", "gateway")
+OPTIONAL_PARTS = ("providers",)
 
 
 @dataclass
@@ -36,7 +37,9 @@ class State:
     postgrest_port: int = 0
     postgrest_admin_port: int = 0
     stripe_port: int = 0
+    providers_port: int = 0
     ticker: bool = True
+    providers: bool = False
     seeded: bool = False
 
 
@@ -56,12 +59,14 @@ class Status:
     stripe_api_base: str
     stripe_secret_key: str
     stripe_webhook_secret: str
+    # Of the local AI providers, by the names of providers.environment(); empty without them.
+    providers: dict[str, str]
     # Beyond what `supabase status` tells: PostgREST without the gateway, and the superuser's way in.
     postgrest_url: str
     admin_db_url: str
 
     def env(self) -> dict[str, str]:
-        """The values by the names that `supabase status -o env` prints, then those of the local Stripe."""
+        """The values by the names that `supabase status -o env` prints, then those of the stand-ins."""
         return {
             "API_URL": self.api_url,
             "DB_URL": self.db_url,
@@ -74,6 +79,7 @@ class Status:
             "STRIPE_API_BASE": self.stripe_api_base,
             "STRIPE_SECRET_KEY": self.stripe_secret_key,
             "STRIPE_WEBHOOK_SECRET": self.stripe_webhook_secret,
+            **self.providers,
         }
 
 
@@ -91,10 +97,11 @@ class GatewaySettings:
     storage_db_url: str
     storage_folder: Path
     stripe_api_base: str
+    providers: dict[str, str]
     redirect_origins: str
 
     def function_environment(self) -> dict[str, str]:
-        """The variables that Supabase gives functions, new names (JSON) and legacy ones; then Stripe's."""
+        """The variables that Supabase gives functions, new names (JSON) and legacy; then the stand-ins'."""
         return {
             "SUPABASE_URL": self.api_url,
             "SUPABASE_DB_URL": self.db_url,
@@ -106,6 +113,7 @@ class GatewaySettings:
             "STRIPE_API_BASE": self.stripe_api_base,
             "STRIPE_SECRET_KEY": self.keys.stripe_secret_key,
             "STRIPE_WEBHOOK_SECRET": self.keys.stripe_webhook_secret,
+            **self.providers,
             "ALLOWED_REDIRECT_ORIGINS": os.environ.get("ALLOWED_REDIRECT_ORIGINS") or self.redirect_origins,
         }
 
@@ -187,31 +195,39 @@ class Stack:
     def _daemons(self) -> dict[str, Daemon]:
         return {
             part: Daemon(part, self.paths.file(f"{part}.pid"), self.paths.file(f"{part}.log"))
-            for part in PARTS
+            for part in PARTS + OPTIONAL_PARTS
         }
 
     def down(self) -> list[str]:
-        """The parts that do not run."""
-        return [part for part, daemon in self._daemons().items() if daemon.pid() is None]
+        """The parts that should run and do not."""
+        state = self._load()
+        wanted = PARTS + OPTIONAL_PARTS if state and state.providers else PARTS
+        return [part for part in wanted if self._daemons()[part].pid() is None]
+
+    def _runs(self) -> bool:
+        """Whether any part runs."""
+        return any(daemon.pid() is not None for daemon in self._daemons().values())
 
     # -- start ---------------------------------------------------------------------------------
 
-    def start(self, ticker: bool = True) -> bool:
+    def start(self, ticker: bool = True, providers: bool = False) -> bool:
         """Start what is not running, apply pending migrations, seed a fresh database.
 
         Returns False when everything ran already. When it fails or is interrupted, what it started is
-        stopped again. `ticker` False leaves credits.run_maintenance() to the caller.
+        stopped again. `ticker` False leaves credits.run_maintenance() to the caller. `providers` starts the
+        local AI providers, too; they stay until the stack stops.
         """
         with self._lock():
-            return self._start(ticker)
+            return self._start(ticker, providers)
 
-    def _start(self, ticker: bool) -> bool:
+    def _start(self, ticker: bool, providers: bool) -> bool:
         self.paths.make()
         collect_garbage()
         known = self._load()
         down = self.down()
         port = self._wanted_port or (known.port if known else DEFAULT_PORT)
-        if known and known.port != port and len(down) < len(PARTS):
+        runs = self._runs()
+        if known and known.port != port and runs:
             raise StackError(
                 f"The stack `{self.name}` already runs on port {known.port}; stop it first, "
                 "or start another beside it with --name."
@@ -224,6 +240,9 @@ class Stack:
             )
             state.stripe_port = known.stripe_port
             state.ticker = known.ticker
+            if runs and known.providers:
+                state.providers, state.providers_port = True, known.providers_port
+        state.providers = state.providers or providers
         if "gateway" in down:
             ports.require_free(port, "API")
             state.ticker = ticker
@@ -241,7 +260,9 @@ class Stack:
         return bool(started)
 
     def _bring_up(self, state: State, down: list[str], started: list[Callable[[], object]]) -> None:
-        stripe = self._begin_stripe(state, started)  # it comes up while Postgres does
+        standins = [("stripe", self._begin_stripe(state, started))]  # they come up while Postgres does
+        if state.providers:
+            standins.append(("providers", self._begin_providers(state, started)))
         postgres = self._postgres(state)
         if "postgres" in down:
             started.append(postgres.stop)
@@ -257,8 +278,9 @@ class Stack:
                 postgres.bootstrap()
         self._migrate(state, postgres)
         self._bring_up_postgrest(state, restart="postgres" in down, started=started)
-        if stripe:
-            self._await(stripe, state.stripe_port, self._daemons()["stripe"])
+        for part, process in standins:
+            if process:
+                self._await(process, getattr(state, f"{part}_port"), self._daemons()[part])
         self._bring_up_gateway(state, started)
 
     def _migrate(self, state: State, postgres: Postgres) -> None:
@@ -303,29 +325,50 @@ class Stack:
         self, state: State, started: list[Callable[[], object]]
     ) -> "subprocess.Popen[bytes] | None":
         """Spawn the local Stripe; None when it runs."""
-        stripe = self._daemons()["stripe"]
-        if stripe.pid() is not None:
-            if self._answers(state.stripe_port, 5):
+        keys = self._keys()
+        options = [
+            "--database", str(self.paths.file("stripe.db")),
+            "--webhook-url", f"http://{ports.HOST}:{state.port}/functions/v1/stripe-webhook",
+        ]  # fmt: skip
+        environment = {
+            "STRIPE_SECRET_KEY": keys.stripe_secret_key,
+            "STRIPE_WEBHOOK_SECRET": keys.stripe_webhook_secret,
+        }
+        return self._begin_standin("stripe", "local Stripe", state, started, options, environment)
+
+    def _begin_providers(
+        self, state: State, started: list[Callable[[], object]]
+    ) -> "subprocess.Popen[bytes] | None":
+        """Spawn the local AI providers; None when they run."""
+        keys = providers.keys(self._keys().providers_secret)
+        return self._begin_standin("providers", "local AI providers", state, started, [], keys)
+
+    def _begin_standin(
+        self,
+        part: str,
+        title: str,
+        state: State,
+        started: list[Callable[[], object]],
+        options: list[str],
+        environment: dict[str, str],
+    ) -> "subprocess.Popen[bytes] | None":
+        """Spawn scripts/local_PART on the part's port; None when it runs."""
+        daemon, port = self._daemons()[part], getattr(state, f"{part}_port")
+        if daemon.pid() is not None:
+            if self._answers(port, 5):
                 return None
-            stripe.stop()
-        if not (state.stripe_port and ports.is_free(state.stripe_port)):
-            state.stripe_port = ports.ephemeral()
+            daemon.stop()
+        if not (port and ports.is_free(port)):
+            port = ports.ephemeral()
+            setattr(state, f"{part}_port", port)
             self._save(state)
             self._gateway().stop()  # its functions know the port of last time
-        keys = self._keys()
-        started.append(stripe.stop)
-        self._say("Starting the local Stripe ...")
-        return stripe.spawn(
-            [
-                sys.executable, "-m", "scripts.local_stripe",
-                "--port", str(state.stripe_port),
-                "--database", str(self.paths.file("stripe.db")),
-                "--webhook-url", f"http://{ports.HOST}:{state.port}/functions/v1/stripe-webhook",
-            ],
+        started.append(daemon.stop)
+        self._say(f"Starting the {title} ...")
+        return daemon.spawn(
+            [sys.executable, "-m", f"scripts.local_{part}", "--port", str(port), *options],
             env={
-                **os.environ, "PYTHONPATH": str(self.root), "PYTHONUNBUFFERED": "1",
-                "STRIPE_SECRET_KEY": keys.stripe_secret_key,
-                "STRIPE_WEBHOOK_SECRET": keys.stripe_webhook_secret,
+                **os.environ, "PYTHONPATH": str(self.root), "PYTHONUNBUFFERED": "1", **environment,
             },
             cwd=self.root,
         )  # fmt: skip
@@ -386,13 +429,13 @@ class Stack:
         return ran
 
     def _stop(self) -> bool:
-        ran = [self._daemons()[part].stop() for part in ("gateway", "stripe", "postgrest")]
+        ran = [self._daemons()[part].stop() for part in ("gateway", "stripe", "providers", "postgrest")]
         state = self._load() or State(DEFAULT_PORT)
         ran.append(self._postgres(state).stop())
         return any(ran)
 
     def reset(self) -> None:
-        """Throw the database, the stored files and Stripe's state away; start with all migrations and the seed.
+        """Throw the database, the stored files and Stripe's state away; start with migrations and seed.
 
         Keys stay.
         """
@@ -405,13 +448,13 @@ class Stack:
                 self.paths.file("cluster.ready").unlink(missing_ok=True)
                 for part in self.paths.state.glob("stripe.db*"):
                     part.unlink()
-            self._start(known.ticker if known else True)
+            self._start(known.ticker if known else True, bool(known and known.providers))
 
     def status(self) -> Status:
         """Addresses and keys. Raises StackError when the stack is not up."""
         state = self._load()
         down = self.down()
-        if state is None or len(down) == len(PARTS):
+        if state is None or not self._runs():
             raise StackError(f"The stack `{self.name}` is not running; `scripts/stack start` starts it.")
         if down:
             raise StackError(
@@ -433,6 +476,7 @@ class Stack:
             stripe_api_base=f"http://{ports.HOST}:{state.stripe_port}",
             stripe_secret_key=keys.stripe_secret_key,
             stripe_webhook_secret=keys.stripe_webhook_secret,
+            providers=self._provider_environment(state),
             postgrest_url=f"http://{ports.HOST}:{state.postgrest_port}",
             admin_db_url=postgres.url(role="supabase_admin"),
         )
@@ -454,8 +498,15 @@ class Stack:
             storage_db_url=postgres.url(role="supabase_storage_admin"),
             storage_folder=self.paths.file("storage"),
             stripe_api_base=f"http://{ports.HOST}:{state.stripe_port}",
+            providers=self._provider_environment(state),
             redirect_origins=redirect_origins(self.root),
         )
+
+    def _provider_environment(self, state: State) -> dict[str, str]:
+        if not state.providers:
+            return {}
+        base = f"http://{ports.HOST}:{state.providers_port}"
+        return providers.environment(self._keys().providers_secret, base)
 
     def log_files(self, part: str | None = None) -> list[Path]:
         """The logs, of one part or of all."""

@@ -104,6 +104,24 @@ def test_it_stops_at_what_the_app_has_built_on_it(server: Server) -> None:
     assert server.dump(name) == there
 
 
+def test_it_leaves_the_files_of_users(server: Server) -> None:
+    for files in (0, 1):
+        name = server.new()
+        migrations.apply(ROOT, server.url(name))
+        with psycopg.connect(server.url(name), autocommit=True) as connection:
+            connection.execute(
+                "insert into storage.objects (bucket_id, name) select 'generations', 'a/inputs/' || n "
+                "from generate_series(1, %s) as n",
+                [files],
+            )
+        assert down(server, name) == ""
+        with psycopg.connect(server.url(name), autocommit=True) as connection:
+            assert connection.execute(
+                "select (select count(*) from storage.buckets), (select count(*) from storage.objects), "
+                "(select count(*) from pg_policies where schemaname = 'storage')"
+            ).fetchone() == (files, files, 0)
+
+
 def test_it_leaves_the_role_and_the_setting_that_others_use(server: Server) -> None:
     name = server.new()
     migrations.apply(ROOT, server.url(name))

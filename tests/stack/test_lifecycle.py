@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable
 
+import httpx
 import psycopg
 import pytest
 
@@ -155,8 +156,15 @@ def test_reset_forgets_the_data_and_keeps_the_keys(running: Checkout) -> None:
     running.start()
     _remember(running)
     before = running.status()
+    storage, key = f"{before.api_url}/storage/v1", {"apikey": before.secret_key}
+    httpx.post(f"{storage}/bucket", json={"name": "kept"}, headers=key).raise_for_status()
+    httpx.post(f"{storage}/object/kept/a.txt", content=b"a", headers=key).raise_for_status()
+    folder = running.stack.gateway_settings().storage_folder / "objects"
+    assert len(list(folder.iterdir())) == 1
     running.run("reset")
     assert running.status().env() == before.env()
+    assert list(folder.iterdir()) == []
+    assert httpx.get(f"{storage}/bucket", headers=key).json() == []
     with running.connect() as db, pytest.raises(psycopg.errors.UndefinedTable):
         db.execute("select * from kept")
 

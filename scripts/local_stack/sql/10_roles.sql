@@ -22,6 +22,13 @@ create role supabase_auth_admin login noinherit createrole;
 alter role supabase_auth_admin set search_path to auth;
 alter role supabase_auth_admin set idle_in_transaction_session_timeout to 60000;
 
+-- What the storage server logs in as. Like authenticator it may become the three, for one transaction
+-- each, so that row level security answers who may do what.
+create role supabase_storage_admin login noinherit createrole;
+grant authenticator to supabase_storage_admin;
+alter role supabase_storage_admin set search_path to storage;
+alter role supabase_storage_admin set idle_in_transaction_session_timeout to 60000;
+
 alter role supabase_admin set search_path to "$user", public, auth, extensions;
 
 grant pg_monitor, pg_read_all_data, pg_signal_backend to postgres with admin option;
@@ -34,6 +41,20 @@ begin
         grant anon, authenticated, service_role, authenticator to postgres with admin option;
     else
         grant anon, authenticated, service_role, authenticator to postgres;
+    end if;
+end;
+$$;
+
+-- On hosted projects supautils lets postgres make policies on storage.objects and storage.buckets, which
+-- supabase_storage_admin owns. Only an owner or a member may without it. So postgres can do more to these
+-- tables here than hosted (alter them, say, or comment on a policy): migrations must not use that.
+do $$
+begin
+    if current_setting('server_version_num')::int >= 160000 then
+        -- As text: 15 would not even parse it.
+        execute 'grant supabase_storage_admin to postgres with inherit true, set false';
+    else
+        grant supabase_storage_admin to postgres;
     end if;
 end;
 $$;

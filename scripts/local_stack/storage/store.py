@@ -1,0 +1,224 @@
+"""The statements on schema storage. Each takes a connection whose transaction scope() has given a role."""
+
+import json
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from psycopg import AsyncConnection, errors, sql
+from psycopg.types.json import Jsonb
+from psycopg_pool import AsyncConnectionPool
+
+from .errors import access_denied
+
+Row = dict[str, Any]
+Claims = dict[str, Any]
+Connection = AsyncConnection[Row]
+Pool = AsyncConnectionPool[Connection]
+
+# For what a request may not see but the server must know, such as a bucket's limits.
+SERVICE: Claims = {"role": "service_role"}
+
+
+@asynccontextmanager
+async def scope(pool: Pool, claims: Claims) -> AsyncIterator[Connection]:
+    """A transaction as the role of a token, with its claims where auth.uid() looks, as PostgREST has it."""
+    async with pool.connection() as connection, connection.transaction():
+        await become(connection, claims)
+        yield connection
+
+
+async def become(connection: Connection, claims: Claims) -> None:
+    """From now on the transaction acts for this token. Raises StorageError for a role it must not take."""
+    role = str(claims.get("role") or "anon")
+    try:
+        await connection.execute(
+            """
+            select
+                set_config('role', %s, true), set_config('request.jwt.claims', %s, true),
+                set_config('storage.allow_delete_query', 'true', true)
+            """,
+            (role, json.dumps(claims)),
+        )
+    except (errors.InsufficientPrivilege, errors.InvalidParameterValue) as error:
+        raise access_denied(f'role "{role}" is not one of this project') from error
+
+
+async def _one(connection: Connection, query: str, *values: Any) -> Row | None:
+    return await (await connection.execute(query.encode(), values)).fetchone()
+
+
+async def _all(connection: Connection, query: str, *values: Any) -> list[Row]:
+    return await (await connection.execute(query.encode(), values)).fetchall()
+
+
+def owner(claims: Claims) -> tuple[uuid.UUID | None, str | None]:
+    """The columns owner and owner_id: the token's sub, as uuid where it is one."""
+    subject = claims.get("sub")
+    try:
+        return uuid.UUID(str(subject)), subject
+    except ValueError:
+        return None, subject
+
+
+# -- buckets -------------------------------------------------------------------------------------
+
+
+async def buckets(connection: Connection) -> list[Row]:
+    """Those that the role sees."""
+    return await _all(connection, "select * from storage.buckets order by name")
+
+
+async def bucket(connection: Connection, bucket_id: str) -> Row | None:
+    """One, if the role sees it."""
+    return await _one(connection, "select * from storage.buckets where id = %s", bucket_id)
+
+
+async def create_bucket(connection: Connection, values: Row) -> None:
+    """Insert one; the names of the columns come from this package."""
+    names = sql.SQL(", ").join(map(sql.Identifier, values))
+    places = sql.SQL(", ").join(sql.Placeholder() * len(values))
+    statement = sql.SQL("insert into storage.buckets ({}) values ({})").format(names, places)
+    await connection.execute(statement, list(values.values()))
+
+
+async def update_bucket(connection: Connection, bucket_id: str, changes: Row) -> bool:
+    """Set columns. Returns whether the role may change the bucket."""
+    pairs = [sql.SQL("{} = %s").format(sql.Identifier(name)) for name in changes]
+    statement = sql.SQL("update storage.buckets set {} where id = %s").format(
+        sql.SQL(", ").join([*pairs, sql.SQL("updated_at = now()")])
+    )
+    return (await connection.execute(statement, [*changes.values(), bucket_id])).rowcount == 1
+
+
+async def delete_bucket(connection: Connection, bucket_id: str) -> bool:
+    """Delete an empty one. Returns whether the role may. Raises ForeignKeyViolation when it is not empty."""
+    return (await connection.execute("delete from storage.buckets where id = %s", (bucket_id,))).rowcount == 1
+
+
+# -- objects -------------------------------------------------------------------------------------
+
+
+async def find(connection: Connection, bucket_id: str, name: str) -> Row | None:
+    """One, if the role sees it."""
+    return await _one(
+        connection, "select * from storage.objects where bucket_id = %s and name = %s", bucket_id, name
+    )
+
+
+async def visible(connection: Connection, bucket_id: str, names: Sequence[str]) -> set[str]:
+    """Those of the names that are there for the role."""
+    rows = await _all(
+        connection,
+        "select name from storage.objects where bucket_id = %s and name = any(%s)",
+        bucket_id,
+        list(names),
+    )
+    return {row["name"] for row in rows}
+
+
+async def lock(connection: Connection, bucket_id: str, name: str) -> None:
+    """One change of a name at a time, also of one that is not there yet."""
+    await connection.execute(
+        "select pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"{bucket_id}/{name}",)
+    )
+
+
+async def save(
+    connection: Connection, claims: Claims, bucket_id: str, name: str, version: str,
+    metadata: Row | None, user_metadata: Row | None, *, upsert: bool,
+) -> Row:  # fmt: skip
+    """Insert a row, or with `upsert` put it over the one that is there. Needs what the policies ask for.
+
+    Raises UniqueViolation when it is there and must not be, InsufficientPrivilege when the role may not.
+    """
+    over = """
+        on conflict (bucket_id, name) do update set
+            version = excluded.version, owner = excluded.owner, owner_id = excluded.owner_id,
+            metadata = excluded.metadata, user_metadata = excluded.user_metadata
+    """
+    row = await _one(
+        connection,
+        f"""
+        insert into storage.objects (bucket_id, name, version, owner, owner_id, metadata, user_metadata)
+        values (%s, %s, %s, %s, %s, %s, %s) {over if upsert else ""}
+        returning *
+        """,  # noqa: S608
+        bucket_id, name, version, *owner(claims),
+        Jsonb(metadata) if metadata is not None else None,
+        Jsonb(user_metadata) if user_metadata is not None else None,
+    )  # fmt: skip
+    assert row is not None
+    return row
+
+
+async def delete(connection: Connection, bucket_id: str, names: Sequence[str]) -> list[Row]:
+    """Delete those that the role may delete. Returns their rows."""
+    return await _all(
+        connection,
+        "delete from storage.objects where bucket_id = %s and name = any(%s) returning *",
+        bucket_id,
+        list(names),
+    )
+
+
+async def delete_all(connection: Connection, bucket_id: str) -> list[Row]:
+    """The same for a whole bucket."""
+    return await _all(connection, "delete from storage.objects where bucket_id = %s returning *", bucket_id)
+
+
+async def move(connection: Connection, bucket_id: str, name: str, to_bucket: str, to_name: str) -> Row | None:
+    """Rename, if the role may. Returns the row, None when it may not or there is none."""
+    return await _one(
+        connection,
+        "update storage.objects set bucket_id = %s, name = %s where bucket_id = %s and name = %s returning *",
+        to_bucket, to_name, bucket_id, name,
+    )  # fmt: skip
+
+
+SORTABLE = ("name", "updated_at", "created_at", "last_accessed_at")
+
+# One level below a folder, like storage.search of the real server: folders first, upper and lower case alike.
+LIST = """
+    with entries as (
+        select o.*, o.path_tokens[%(level)s] as entry, cardinality(o.path_tokens) > %(level)s as in_folder
+        from storage.objects as o
+        where o.bucket_id = %(bucket)s and starts_with(lower(o.name), lower(%(beginning)s))
+    ), listed as (
+        select distinct
+            entry as name, null::uuid as id, null::timestamptz as updated_at, null::timestamptz as created_at,
+            null::timestamptz as last_accessed_at, null::jsonb as metadata
+        from entries
+        where in_folder
+        union all
+        select entry, id, updated_at, created_at, last_accessed_at, metadata
+        from entries
+        where not in_folder
+    )
+    select *
+    from listed
+    order by id is not null, {column} {order}, name {order}
+    limit %(limit)s offset %(offset)s
+"""
+
+
+async def listing(
+    connection: Connection, bucket_id: str, prefix: str, search: str, *, limit: int, offset: int,
+    column: str, descending: bool,
+) -> list[Row]:  # fmt: skip
+    """What the role sees directly below a folder; `search` is how the names there begin."""
+    folder = f"{prefix}/" if prefix and not prefix.endswith("/") else prefix
+    statement = sql.SQL(LIST).format(
+        column=sql.Identifier(column), order=sql.SQL("desc" if descending else "asc")
+    )
+    values = {
+        "level": folder.count("/") + 1, "bucket": bucket_id, "beginning": folder + search,
+        "limit": limit, "offset": offset,
+    }  # fmt: skip
+    return await (await connection.execute(statement, values)).fetchall()
+
+
+async def versions(connection: Connection) -> set[str]:
+    """Every version that a row names."""
+    return {row["version"] for row in await _all(connection, "select version from storage.objects")}

@@ -1,0 +1,1 @@
+"""Supabase Storage in the embedded stack, and the bucket of the generations."""

@@ -1,0 +1,153 @@
+"""Nobody reaches the files of another account, nor writes where they may not. Postgres's policies decide."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import jwt
+import psycopg
+import pytest
+from storage3._sync.file_api import SyncBucketProxy
+
+from supabase import Client
+from tests.conftest import Env
+from tests.storage.conftest import AS_PNG, PNG, Owner, Raw, refused
+
+OVER: Any = {"content-type": "image/png", "upsert": "true"}
+
+
+@pytest.fixture(params=["another user", "anon"])
+def stranger(request: pytest.FixtureRequest, owner: Callable[[], Owner], env: Env) -> SyncBucketProxy:
+    """The bucket as somebody else sees it."""
+    if request.param == "anon":
+        return env.client().storage.from_("generations")
+    return owner().files
+
+
+def test_strangers_get_nothing(
+    owner: Callable[[], Owner], stranger: SyncBucketProxy, service: Client
+) -> None:
+    me = owner()
+    output = f"{me.account}/job/0.png"
+    service.storage.from_("generations").upload(output, PNG, AS_PNG)
+    for name in (me.input, output):
+        assert refused(stranger.download, name) == ("404", "not_found")
+        assert refused(stranger.info, name) == ("404", "not_found")
+        assert not stranger.exists(name)
+        assert refused(stranger.create_signed_url, name, 60) == ("404", "not_found")
+        assert stranger.create_signed_urls([name], 60)[0]["signedUrl"] is None
+        assert refused(stranger.upload, name, b"x", AS_PNG)[0] in ("403", "409")
+        assert refused(stranger.upload, name, b"x", OVER) == ("403", "Unauthorized")
+        assert refused(stranger.update, name, b"x", AS_PNG) == ("403", "Unauthorized")
+        assert refused(stranger.move, name, f"{me.account}/inputs/moved.png")[0] == "404"
+        assert refused(stranger.copy, name, f"{me.account}/inputs/copy.png")[0] == "404"
+        assert stranger.remove([name]) == []
+    new = f"{me.account}/inputs/planted.png"
+    assert refused(stranger.upload, new, b"x", AS_PNG) == ("403", "Unauthorized")
+    for folder in ("", me.account, f"{me.account}/inputs", f"{me.account}/job"):
+        assert me.account not in str(stranger.list(folder))
+        assert not any(entry["name"] in ("cat.png", "0.png") for entry in stranger.list(folder))
+    assert me.files.download(me.input) == me.files.download(output) == PNG
+
+
+def test_the_name_of_a_folder_counts_whole(owner: Callable[[], Owner]) -> None:
+    me, other = owner(), owner()
+    for name in (
+        f"{other.account}/inputs/x.png",
+        f"{me.account}x/inputs/x.png",
+        f"{me.account[:-1]}/inputs/x.png",
+        f"{me.account.upper()}/inputs/x.png",
+        f" {me.account}/inputs/x.png",
+        f"x/{me.account}/inputs/x.png",
+        "x.png",
+    ):
+        assert refused(me.files.upload, name, PNG, AS_PNG) == ("403", "Unauthorized"), name
+
+
+def test_owners_write_below_inputs_only(owner: Callable[[], Owner], service: Client) -> None:
+    me = owner()
+    output = f"{me.account}/job/0.png"
+    service.storage.from_("generations").upload(output, PNG, AS_PNG)
+    for name in (
+        f"{me.account}/x.png",
+        f"{me.account}/job/1.png",
+        f"{me.account}/inputs",
+        f"{me.account}/Inputs/x.png",
+        f"{me.account}/inputs2/x.png",
+        f"{me.account}/job/inputs/x.png",
+    ):
+        assert refused(me.files.upload, name, PNG, AS_PNG) == ("403", "Unauthorized"), name
+    # What was generated: to be read, not to be changed or deleted.
+    assert me.files.download(output) == PNG
+    assert refused(me.files.upload, output, b"x", OVER) == ("403", "Unauthorized")
+    assert refused(me.files.update, output, b"x", AS_PNG) == ("403", "Unauthorized")
+    assert refused(me.files.move, output, f"{me.account}/inputs/x.png")[0] == "404"
+    assert me.files.remove([output]) == []
+    # One's own input: also not to be changed in place, but deleted and uploaded again.
+    assert refused(me.files.upload, me.input, b"x", OVER) == ("403", "Unauthorized")
+    assert refused(me.files.move, me.input, output)[0] == "404"
+    me.files.remove([me.input])
+    me.files.upload(me.input, b"again", AS_PNG)
+    me.files.upload(f"{me.account}/inputs/deeper/x.png", PNG, AS_PNG)
+    me.files.copy(output, f"{me.account}/inputs/copy.png")
+    assert me.files.download(output) == PNG
+
+
+@pytest.mark.parametrize("kind", ["expired", "other secret", "none", "unknown role", "owner of the tables"])
+def test_forged_tokens_are_refused(raw: Raw, env: Env, owner: Callable[[], Owner], kind: str) -> None:
+    me = owner()
+    claims = {"role": "service_role", "exp": time.time() + 60}
+    secret, algorithm = env.jwt_secret, "HS256"
+    match kind:
+        case "expired":
+            claims["exp"] = time.time() - 60
+        case "other secret":
+            secret = "x" * 40
+        case "none":
+            secret, algorithm = "", "none"
+        case "unknown role":
+            claims["role"] = "nobody_such"
+        case _:
+            claims["role"] = "supabase_admin"
+    token = jwt.encode(claims, secret, algorithm=algorithm)
+    for method, path in (
+        ("GET", f"/object/generations/{me.input}"),
+        ("DELETE", f"/object/generations/{me.input}"),
+    ):
+        status, body = raw(method, path, key=env.publishable_key, Authorization=f"Bearer {token}")
+        assert (status, body["statusCode"], body["error"]) == (400, "403", "Unauthorized"), body
+    assert me.files.download(me.input) == PNG
+
+
+def test_only_these_policies_let_anybody_in(db: "psycopg.Connection[Any]") -> None:
+    found = db.execute(
+        "select policyname::text, cmd, roles::text[] from pg_policies where schemaname = 'storage' order by 1"
+    ).fetchall()
+    assert found == [
+        ("generations_delete_inputs", "DELETE", ["authenticated"]),
+        ("generations_read_own", "SELECT", ["authenticated"]),
+        ("generations_upload_inputs", "INSERT", ["authenticated"]),
+    ]
+    assert db.execute(
+        "select count(*) from pg_class where relrowsecurity "
+        "and oid in ('storage.objects'::regclass, 'storage.buckets'::regclass)"
+    ).fetchone() == (2,)
+
+
+def test_the_tables_are_not_in_the_api(env: Env) -> None:
+    for key in (env.publishable_key, env.secret_key):
+        answer = httpx.get(
+            f"{env.api_url}/rest/v1/objects", headers={"apikey": key, "Accept-Profile": "storage"}
+        )
+        assert answer.status_code == 406, answer.text
+
+
+def test_rows_do_not_go_without_their_bytes(
+    db: "psycopg.Connection[Any]", owner: Callable[[], Owner]
+) -> None:
+    """As hosted: SQL deletes no files."""
+    me = owner()
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="Use the Storage API"):
+        db.execute("delete from storage.objects where name = %s", [me.input])
+    assert me.files.download(me.input) == PNG
