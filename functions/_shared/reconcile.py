@@ -6,8 +6,8 @@ Three steps, each harmless to repeat and to run twice at once:
 2. Once a day, objects as they are now, through ingest_stripe_object(): Stripe keeps events for 30 days only.
 3. Events that are stored and were not applied, once more: what they waited for may have come.
 
-How far the events were read is remembered only after all of them were stored: a run that breaks off is
-repeated.
+How far the events were read is remembered only after all of them were stored: a run that breaks off, or in
+which the database stumbled over one, is repeated.
 """
 
 import time
@@ -85,10 +85,12 @@ class Report:
     retried: Counter[str] = field(default_factory=Counter)
     problems: list[dict[str, Any]] = field(default_factory=list)
     stored: list[dict[str, Any]] = field(default_factory=list)
+    refused: int = 0  # events that the database stumbled over, and that have to be read again
 
     def count_event(self, event: Object, outcome: Outcome) -> None:
         """Note what became of an event. One that is stored may yet be applied, in the last step."""
         self.events.setdefault(event["type"], Counter())[outcome["status"]] += 1
+        self.refused += outcome.get("again", False)
         self._problem(
             self.problems if outcome["status"] == REFUSED else self.stored, event["type"], event, outcome
         )
@@ -154,7 +156,8 @@ async def reconcile(options: Options) -> AsyncIterator[Step]:
 
     async for step in _read_events(report):
         yield step
-    await service_rpc("stripe_sync", events_through=moment(report.through))
+    if not report.refused:
+        await service_rpc("stripe_sync", events_through=moment(report.through))
 
     swept_at = unix(known["swept_at"])
     if options.sweep or swept_at is None or began - swept_at >= SWEEP_EVERY:
@@ -211,9 +214,10 @@ async def _readable(ingestion: Awaitable[Outcome]) -> Outcome:
     try:
         outcome = await ingestion
     except FunctionError as error:
-        if not is_unreadable(error):
-            await service_rpc("stripe_sync")  # raises when the database itself is away
-        return {"status": REFUSED, "reason": f"The database cannot read it ({error.code})."}
+        if is_unreadable(error):
+            return {"status": REFUSED, "reason": f"The database cannot read it ({error.code})."}
+        await service_rpc("stripe_sync")  # raises when the database itself is away
+        return {"status": REFUSED, "reason": f"The database refused it ({error.code}).", "again": True}
     return {"status": outcome["status"], "reason": outcome["reason"]}
 
 
