@@ -43,7 +43,7 @@ comment on column credits.billing_settings.hold_ttl_max is 'The longest hold tha
 comment on column credits.billing_settings.refund_grace is
 'How long refunded credits live when the lot they came from has expired.';
 comment on column credits.billing_settings.max_quantity is 'The largest quantity of one quote, spend or hold.';
-comment on column credits.billing_settings.max_grant is 'The largest single grant or clawback, in credits.';
+comment on column credits.billing_settings.max_grant is 'The largest single grant, in credits.';
 comment on column credits.billing_settings.max_generations_per_minute is
 'How many generations one account may ask for in a minute, refused ones included.';
 comment on column credits.billing_settings.max_generations_in_flight is

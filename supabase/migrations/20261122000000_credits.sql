@@ -128,7 +128,7 @@ comment on column credits.billing_settings.hold_ttl_max is 'The longest hold tha
 comment on column credits.billing_settings.refund_grace is
 'How long refunded credits live when the lot they came from has expired.';
 comment on column credits.billing_settings.max_quantity is 'The largest quantity of one quote, spend or hold.';
-comment on column credits.billing_settings.max_grant is 'The largest single grant or clawback, in credits.';
+comment on column credits.billing_settings.max_grant is 'The largest single grant, in credits.';
 comment on column credits.billing_settings.max_generations_per_minute is
 'How many generations one account may ask for in a minute, refused ones included.';
 comment on column credits.billing_settings.max_generations_in_flight is
@@ -2535,18 +2535,17 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  most bigint;
   hash bytea;
   lot_id bigint;
   account public.credit_accounts;
   entry public.credit_transactions;
 begin
   perform credits.check_metadata(metadata);
-  select s.max_grant into most from credits.billing_settings as s;
-  if amount is null or amount not between 1 and most then
+  -- Not billing_settings.max_grant: what was granted can be taken back, also after the limit was lowered.
+  if amount is null or amount not between 1 and 1000000000000 then
     perform credits.fail(
-      'PT400', format('amount must be a whole number of credits from 1 to %s.', most),
-      jsonb_build_object('amount', amount, 'limit', most), 'The limit is billing_settings.max_grant.'
+      'PT400', 'amount must be a whole number of credits from 1 to a trillion.', jsonb_build_object('amount', amount),
+      'No grant is larger.'
     );
   end if;
   if idempotency_key is not null then

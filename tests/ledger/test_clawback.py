@@ -86,7 +86,7 @@ def test_clawbacks_that_are_refused(ledger: Ledger) -> None:
     foreign = ledger.as_service("grant_credits", user_id=other, amount=10, source="purchase")
     spent = ledger.as_user(user, "consume_credits", operation="one")
     for amount, grant, code in (
-        (0, None, "PT400"), (-1, None, "PT400"), (None, None, "PT400"), (10**9 + 1, None, "PT400"),
+        (0, None, "PT400"), (-1, None, "PT400"), (None, None, "PT400"), (10**12 + 1, None, "PT400"),
         (1, foreign["id"], "PT404"), (1, spent["id"], "PT404"), (1, 2**62, "PT404"),
     ):  # fmt: skip
         with pytest.raises(Refused) as caught:

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from tests.ledger.direct import Ledger
 from tests.payments.conftest import Till
 from tests.payments.messages import Sale, event
 
@@ -245,3 +246,13 @@ def test_a_deleted_user_keeps_a_ledger_that_stripe_still_writes(till: Till) -> N
     till.ledger.rows("delete from auth.users where id = %s", user)
     assert till.tell(sale.refund(300)) == ["applied", "applied"]
     assert till.ledger.value("select balance from public.credit_accounts where id = %s", account) == 70
+
+
+def test_a_refund_takes_back_more_than_may_be_granted_by_now(own_ledger: Ledger) -> None:
+    till = Till(own_ledger)
+    user, account = till.buyer()
+    sale = Sale(account)
+    till.tell(sale.completed())
+    own_ledger.rows("update credits.billing_settings set max_grant = 10")
+    assert set(till.tell(sale.refund(1000))) == {"applied"}
+    assert till.balance(user) == 0
