@@ -27,6 +27,7 @@ CORS = {
     "Access-Control-Allow-Headers": (
         "authorization, apikey, content-type, idempotency-key, x-client-info, x-region"
     ),
+    "Access-Control-Expose-Headers": "Retry-After",
     "Access-Control-Max-Age": "3600",
 }
 JSON_LIMIT = 64 * 1024

@@ -6,13 +6,17 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 
+from scripts.local_stack import Stack, ports
+from scripts.local_stack.stack import Status
 from supabase import Client
 from tests.conftest import Database, Env, User
 
@@ -159,6 +163,46 @@ def test_checkout_snippet(env: Env, user: Callable[..., User]) -> None:
     env.stripe_control().complete(session)
     env.stripe_control().settled(20)
     assert ann.client.table("user_credits").select("balance").execute().data == [{"balance": 210}]
+
+
+@pytest.fixture
+def with_providers() -> Iterator[Status]:
+    """A stack of its own that has stand-ins for the providers."""
+    stack = Stack(ROOT, f"readme-{os.getpid()}", ports.free_pair())
+    try:
+        stack.start(providers=True)
+        yield stack.status()
+    finally:
+        stack.stop(delete=True)
+
+
+def test_generate_snippet(with_providers: Status) -> None:
+    preamble = (
+        "import ws from 'ws'\nglobalThis.WebSocket ??= ws\n"
+        "import { createClient } from '@supabase/supabase-js'\n"
+        "const supabase = createClient(process.env.API_URL, process.env.PUBLISHABLE_KEY)\n"
+        "await supabase.auth.signUp({ email: 'ann@example.com', password: 'correct horse battery' })\n"
+    )
+    code = preamble + block("js", "functions.invoke('generate'")
+    variables = {**os.environ, **with_providers.env()}
+    # The bonus of 10 does not do for two images.
+    assert run_js(code, variables) == "Not enough credits.\n"
+    with psycopg.connect(with_providers.db_url, autocommit=True) as owner:
+        owner.execute("update credits.billing_settings set signup_bonus = 50")
+        owner.execute("insert into credits.provider_costs values ('openai', 'gpt-image-1', 0.04)")
+        lines = run_js(code.replace("ann@", "bob@"), variables).splitlines()
+        assert [line.split()[1:] for line in lines] == [["1024", "1024"]] * 2
+        for line in lines:
+            assert httpx.get(line.split()[0], trust_env=False).content.startswith(b"\x89PNG")
+        (row,) = owner.execute(block("sql", "credits.generation_margins").encode()).fetchall()
+        assert (row[0], *row[2:]) == ("dalle3_image", 1, 20, Decimal("0.08"), 0, Decimal("250.0"))
+
+
+def test_provider_rows(scratch_db: Database) -> None:
+    with scratch_db.connect() as owner:
+        owner.execute("set role pricing_admin")
+        for statement in filter(str.strip, block("sql", "acme").split(";")):
+            assert owner.execute(statement.encode()).rowcount == 1
 
 
 def test_settings_statement(scratch_db: Database) -> None:

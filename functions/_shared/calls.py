@@ -1,0 +1,201 @@
+"""Asks providers, once, and sorts everything that can happen into outcomes.
+
+What decides about money is whether a request may have been carried out: only where it surely was not is it
+sent a second time, and that once.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+
+import httpx
+
+from .media import MEGABYTE
+from .providers.protocol import (
+    UNUSABLE,
+    Ask,
+    Delivered,
+    Failed,
+    Lost,
+    Outcome,
+    Provider,
+    Refused,
+    Reply,
+    Started,
+    Work,
+    Working,
+)
+from .settings import Endpoint
+
+log = logging.getLogger("functions")
+
+CONNECT_SECONDS = 5
+POLL_SECONDS = 20
+BODY_LIMIT = 160 * MEGABYTE  # ten images in base64
+# The provider itself says that it did not do it. 529 is "overloaded".
+TURNED_AWAY = (429, 500, 501, 503, 529)
+
+AGAIN = "try again in a moment, with a new Idempotency-Key."
+BUSY = Failed(429, "provider_busy", f"The provider is busy; {AGAIN}")
+DOWN = Failed(502, "provider_down", f"The provider does not work now; {AGAIN}")
+REJECTED = Failed(
+    502, "provider_rejected", "The provider does not take this request; change the prompt or options."
+)
+NO_KEY = Failed(502, "provider_key", "The provider does not let this app in; tell its operator.")
+RANK: list[type[Outcome]] = [Started, Lost, Refused, Failed]
+
+
+class _NotSentError(Exception):
+    """No connection: the provider has seen nothing."""
+
+
+class _LostError(Exception):
+    """Sent, wholly or in part, and no whole answer came."""
+
+
+@lru_cache(maxsize=1)
+def _client() -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        # The caller's deadline is the other limit.
+        timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
+        limits=httpx.Limits(max_connections=200, max_keepalive_connections=50),
+        follow_redirects=False,
+    )
+
+
+async def close() -> None:
+    """End the connections."""
+    await _client().aclose()
+    _client.cache_clear()
+
+
+async def start(provider: Provider, endpoint: Endpoint, work: Work, until: float) -> Outcome:
+    """Have the work done, or begun. `until` is time.monotonic() at its deadline.
+
+    A job of more outputs than a request can have takes several requests at once, each for outputs of its own.
+    """
+    shares = [provider.batch] * (work.n // provider.batch)
+    if work.n % provider.batch:
+        shares.append(work.n % provider.batch)
+    outcomes = await asyncio.gather(
+        *(_share(provider, endpoint, replace(work, n=share), until) for share in shares)
+    )
+    return _together(outcomes)
+
+
+def _together(outcomes: Sequence[Outcome]) -> Outcome:
+    """One outcome of several: what was delivered counts, then what may yet have been, then refusals."""
+    delivered = [outcome for outcome in outcomes if isinstance(outcome, Delivered)]
+    files = [item for outcome in delivered for item in outcome.files]
+    texts = [item for outcome in delivered for item in outcome.texts]
+    links = [item for outcome in delivered for item in outcome.links]
+    if files or texts or links:
+        return Delivered(files, texts, links)
+    rest = [outcome for outcome in outcomes if not isinstance(outcome, Delivered)]
+    return min(rest, key=lambda outcome: RANK.index(type(outcome)), default=UNUSABLE)
+
+
+async def _share(provider: Provider, endpoint: Endpoint, work: Work, until: float) -> Outcome:
+    ask = provider.ask(work)
+    for last in (False, True):
+        wait: float | None = None
+        try:
+            reply = await _send(provider, endpoint, ask, until)
+        except _LostError:
+            return Lost()
+        except _NotSentError:
+            return DOWN
+        if reply.status // 100 == 2:
+            return provider.read(reply, work)
+        log.warning("%s answered with status %s", provider.env, reply.status)
+        if reply.status not in TURNED_AWAY:
+            return _judge(provider, reply)
+        wait = _retry_after(reply)
+        if last or wait is None or time.monotonic() + wait >= until:
+            break
+        await asyncio.sleep(wait)
+    return BUSY if reply.status == 429 else DOWN
+
+
+def _judge(provider: Provider, reply: Reply) -> Outcome:
+    """What an answer says that is neither success nor surely without effect."""
+    if reply.status >= 500:
+        # 502, 504 and their kin: someone on the way lost the provider's answer.
+        return Lost()
+    if provider.refused(reply):
+        return Refused()
+    return NO_KEY if reply.status in (401, 403) else REJECTED
+
+
+def _retry_after(reply: Reply) -> float | None:
+    """Retry-After in seconds; None when it does not say, or not so that it can be read."""
+    value = reply.headers.get("retry-after", "")
+    if value.isascii() and value.isdecimal() and len(value) < 9:
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, OverflowError, TypeError):
+        return None
+
+
+async def _send(provider: Provider, endpoint: Endpoint, ask: Ask, until: float) -> Reply:
+    # A compressed answer could unpack to any size; images do not get smaller by it.
+    if until <= time.monotonic():
+        raise _NotSentError
+    headers = {"Accept-Encoding": "identity", **provider.headers(endpoint.key), **ask.headers}
+    try:
+        async with asyncio.timeout(until - time.monotonic()):
+            async with _client().stream(
+                ask.method, endpoint.base_url + ask.path,
+                json=ask.json, data=ask.data, files=ask.files, headers=headers,
+            ) as response:  # fmt: skip
+                if "content-encoding" in response.headers:
+                    return Reply(response.status_code, response.headers, b"")
+                body = bytearray()
+                async for chunk in response.aiter_raw():
+                    body += chunk
+                    if len(body) > BODY_LIMIT:
+                        body.clear()  # nothing to read in it: unusable
+                        break
+                return Reply(response.status_code, response.headers, bytes(body))
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout):
+        raise _NotSentError from None
+    except (httpx.HTTPError, TimeoutError) as error:
+        log.warning("%s gave no answer: %s", provider.env, type(error).__name__)
+        raise _LostError from None
+
+
+async def poll(
+    provider: Provider, endpoint: Endpoint, task: str
+) -> Delivered | Working | Refused | Failed | None:
+    """What became of a task; None when the provider does not say now."""
+    ask = provider.poll(task)
+    if ask is None:
+        return None
+    try:
+        reply = await _send(provider, endpoint, ask, time.monotonic() + POLL_SECONDS)
+    except (_LostError, _NotSentError):
+        return None
+    if reply.status == 404:
+        return Failed(502, "task_gone", "The provider no longer knows the job.")
+    if reply.status // 100 != 2:
+        log.warning("%s answered a poll with status %s", provider.env, reply.status)
+        return None
+    return provider.read_poll(reply)
+
+
+async def cancel(provider: Provider, endpoint: Endpoint, task: str) -> bool:
+    """Whether the provider takes the task back. One that is done already stays."""
+    ask = provider.cancel(task)
+    # Asked first: to Runway, canceling a task that is done means deleting what it made.
+    if ask is None or not isinstance(await poll(provider, endpoint, task), Working):
+        return False
+    try:
+        reply = await _send(provider, endpoint, ask, time.monotonic() + POLL_SECONDS)
+    except (_LostError, _NotSentError):
+        return False
+    return reply.status // 100 == 2

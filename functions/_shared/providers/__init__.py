@@ -1,0 +1,22 @@
+"""AI providers, one file each. A row of pricing_tiers names the file: provider `google` is google.py here."""
+
+import importlib
+import re
+
+from ..errors import FunctionError
+from .protocol import Provider
+
+
+def provider(name: str) -> Provider:
+    """The adapter in NAME.py. FunctionError 500 when the price names one that is not there."""
+    try:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name == "protocol":
+            raise ModuleNotFoundError
+        found = importlib.import_module(f"{__name__}.{name}")
+    except ModuleNotFoundError:
+        raise FunctionError(
+            500, f"There is no adapter for the provider {name!r}; correct pricing_tiers.provider.",
+            code="no_adapter",
+        ) from None  # fmt: skip
+    adapter: Provider = found.PROVIDER
+    return adapter
