@@ -1,6 +1,7 @@
 """The main job from end to end, narrated: what scripts/demo runs.
 
-Everything goes the way an app goes: supabase-py for the users and the operator, SQL for the DBA.
+Everything goes the way an app goes: supabase-py for the users and the operator, Stripe's page for who pays,
+Stripe's library for refunds, SQL for the DBA. Stripe is the local one.
 """
 
 import argparse
@@ -18,17 +19,24 @@ from typing import Any, NoReturn
 
 import httpx
 import psycopg
+import stripe
 from postgrest.exceptions import APIError
 
-from supabase import Client, create_client
+from supabase import Client, FunctionsError, create_client
 
 from .local_stack import Stack, StackError, Status
 from .local_stack.ports import is_free
+from .local_stripe.control import Control, ControlError
+from .local_stripe.world import API_VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
+IMAGE = ROOT / ".stack" / "demo.png"  # what Ann generates
 FIRST_PORT = 54321
+HOME = "http://localhost:3000/"
 
 Row = dict[str, Any]
+
+FAILED_CALL = (APIError, FunctionsError, ControlError, stripe.StripeError, httpx.HTTPError, psycopg.Error)
 
 
 class UnexpectedError(Exception):
@@ -61,6 +69,7 @@ class Demo:
         self.bob = self._client(status.publishable_key)
         self.password = uuid.uuid4().hex
         self.ann_id = ""
+        self.checkout: Row = {}
         self.spend: Row = {}
 
     def _client(self, key: str) -> Client:
@@ -88,16 +97,36 @@ class Demo:
         expect(mine["balance"] == 10, f"the bonus is {mine['balance']}")
         return f"Ann signed up through /auth/v1 and has {mine['available']} credits. So did Bob."
 
-    def grant(self) -> str:
-        """The operator grants a package."""
-        (package,) = self.operator.table("credit_packages").select("*").eq("slug", "starter").execute().data
-        assert isinstance(package, dict)
-        row = self._rpc(
-            self.operator, "grant_credits", user_id=self.ann_id, amount=package["credits"], source="purchase",
-            idempotency_key="order-1001",
-        )  # fmt: skip
-        expect(row["balance_after"] == 60, f"the balance is {row['balance_after']}")
-        return f"{package['name']}: +{row['amount']} credits, balance {row['balance_after']}."
+    def buy(self) -> str:
+        """Ann's app asks for a checkout of a package."""
+        order = {"package": "starter", "success_url": HOME, "cancel_url": HOME}
+        answer = self.ann.functions.invoke("checkout", {"body": order, "responseType": "json"})
+        assert isinstance(answer, dict)
+        self.checkout = answer
+        page = httpx.get(self.checkout["url"]).raise_for_status().text
+        expect("$4.99" in page, "the page does not ask for $4.99")
+        expect(self._credits(self.ann)["balance"] == 10, "credits came before the payment")
+        return f"Starter, $4.99: {self.checkout['url']}"
+
+    def pay(self) -> str:
+        """She pays on Stripe's page; Stripe tells the webhook."""
+        paid = httpx.post(self.checkout["url"], data={"do": "pay"})
+        expect(paid.headers.get("location") == HOME, f"the page answered with status {paid.status_code}")
+        self._await_webhooks()
+        mine = self._credits(self.ann)
+        expect(mine["balance"] == 60, f"the balance is {mine['balance']}")
+        (purchase,) = self.ann.table("purchases").select("*").execute().data
+        assert isinstance(purchase, dict)
+        expect(
+            (purchase["status"], purchase["amount"], purchase["credits_granted"]) == ("paid", 499, 50),
+            f"the purchase is {purchase}",
+        )
+        return f"+{purchase['credits_granted']} credits, balance {mine['balance']}."
+
+    def _await_webhooks(self) -> None:
+        """Until Stripe has told all."""
+        with Control(self.status.stripe_api_base) as control:
+            control.settled()
 
     def quote(self) -> str:
         """Ann asks what an image costs."""
@@ -179,6 +208,45 @@ class Demo:
         error = refused(lambda: self._rpc(self.operator, "refund", transaction_id=self.spend["id"]), "PT409")
         return f"+{row['amount']} credits, balance {row['balance_after']}. Once more: {error.message}"
 
+    def money_back(self) -> str:
+        """Half of the money goes back, in Stripe; its share of the credits with it."""
+        client = stripe.StripeClient(
+            self.status.stripe_secret_key,
+            stripe_version=API_VERSION,
+            base_addresses={"api": self.status.stripe_api_base},
+        )
+        session = client.v1.checkout.sessions.retrieve(self.checkout["id"])
+        client.v1.refunds.create({"payment_intent": str(session.payment_intent), "amount": 250})
+        self._await_webhooks()
+        mine = self._credits(self.ann)
+        expect(mine["balance"] == 20, f"the balance is {mine['balance']}")
+        (purchase,) = self.ann.table("purchases").select("*").execute().data
+        assert isinstance(purchase, dict)
+        expect(purchase["credits_clawed_back"] == 25, f"the purchase is {purchase}")
+        return f"$2.50 of $4.99: -{purchase['credits_clawed_back']} credits, balance {mine['balance']}."
+
+    def grant(self) -> str:
+        """The operator grants her a package of 20, for the trouble."""
+        row = self._rpc(
+            self.operator, "grant_credits",
+            user_id=self.ann_id, amount=20, source="promo", idempotency_key="apology-7",
+        )  # fmt: skip
+        expect(row["balance_after"] == 40, f"the row is {row}")
+        return f"+{row['amount']} credits, balance {row['balance_after']}."
+
+    def generate(self) -> str:
+        """Ann generates an image: held, made by the provider, stored, charged."""
+        order = {"operation": "stable_diffusion", "prompt": "a cat in a tin can"}
+        answer = self.ann.functions.invoke("generate", {"body": order, "responseType": "json"})
+        assert isinstance(answer, dict)
+        expect((answer["credits_charged"], answer["available"]) == (3, 37), f"the answer is {answer}")
+        (output,) = answer["outputs"]
+        image = httpx.get(output["url"]).raise_for_status().content
+        expect(image.startswith(b"\x89PNG"), "the output is no PNG")
+        IMAGE.write_bytes(image)
+        size = f"{output['width']} x {output['height']}, {len(image):,} bytes"
+        return f"-3 credits, balance 37. {output['mime_type']}, {size}: {IMAGE.relative_to(ROOT)}"
+
     def reprice(self) -> str:
         """A DBA changes a price with one UPDATE."""
         with psycopg.connect(self.status.db_url, autocommit=True) as owner:
@@ -209,7 +277,8 @@ class Demo:
         assert isinstance(text, str)
         lines = list(csv.DictReader(io.StringIO(text)))
         kinds = [line["kind"] for line in lines]
-        expect(kinds == ["grant", "grant", "spend", "capture", "refund"], f"the history is {kinds}")
+        told = ["grant", "grant", "spend", "capture", "refund", "clawback", "grant", "capture"]
+        expect(kinds == told, f"the history is {kinds}")
         amounts = [str(row["amount"]) for row in rows if isinstance(row, dict)]
         expect(amounts == [line["amount"] for line in lines], "table and CSV differ")
         table = [columns.split(",")] + [[line[name] for name in columns.split(",")] for line in lines]
@@ -228,8 +297,9 @@ class Demo:
     def steps(self) -> list[Callable[[], str]]:
         """In order."""
         return [
-            self.sign_up, self.grant, self.quote, self.consume, self.repeat, self.other_user, self.too_much,
-            self.hold, self.refund, self.reprice, self.history, self.verify,
+            self.sign_up, self.buy, self.pay, self.quote, self.consume, self.repeat, self.other_user,
+            self.too_much, self.hold, self.refund, self.money_back, self.grant, self.generate, self.reprice,
+            self.history, self.verify,
         ]  # fmt: skip
 
 
@@ -244,7 +314,7 @@ def stack(port: int | None) -> Iterator[Stack]:
     it = Stack(ROOT, "demo", port or free_port(), say=lambda line: print(f"  {line}", flush=True))
     it.stop(delete=True)
     try:
-        it.start()
+        it.start(providers=True)
         yield it
     finally:
         it.stop(delete=True)
@@ -291,7 +361,7 @@ def main() -> int:
     except StackError as error:
         print(f"scripts/demo: {error}", file=sys.stderr)
         return 1
-    except (APIError, httpx.HTTPError, psycopg.Error) as error:
+    except FAILED_CALL as error:
         print(f"\nA call failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

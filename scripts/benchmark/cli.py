@@ -13,12 +13,13 @@ from scripts.local_stack import Stack, ports
 from scripts.local_stack.errors import StackError
 from scripts.local_stack.processes import Interrupted, interruptible, start_time
 
+from . import measures, payments
 from .machine import describe
-from .measures import MEASURES
 from .runner import Options, Result, progress, run
 from .server import Server
 
 ROOT = Path(__file__).resolve().parents[2]
+MEASURES = (*measures.MEASURES, *payments.MEASURES)
 
 DESCRIPTION = """\
 Measures the ledger on a stack of its own, which it deletes at the end. Each figure is the ratio to a

@@ -164,6 +164,49 @@ class Maintenance:
 # -- through PostgREST --------------------------------------------------------------------------------
 
 
+def drive(
+    server: Server, base: str, requests: Sequence[Sequence[str]], seconds: float, what: str
+) -> tuple[Sample, float]:
+    """Send the requests (whole texts, a list for each connection) again and again.
+
+    Returns requests a second with their cost, and what share of one core the generator used.
+    """
+    address = urlsplit(base)
+    warm_up = min(0.5, seconds / 5)
+    spec = {
+        "host": address.hostname,
+        "port": address.port,
+        "seconds": seconds,
+        "warm_up": warm_up,
+        "requests": requests,
+    }
+    with server.cost() as cost:
+        done = subprocess.run(
+            [sys.executable, "-m", "scripts.benchmark.http_load"],
+            input=json.dumps(spec),
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=server.stack.root,
+        )
+    if done.returncode:
+        raise RuntimeError(f"The load generator failed:\n{done.stderr}")
+    answer = json.loads(done.stdout)
+    if answer["failed"] or not answer["requests"]:
+        raise RuntimeError(
+            f"{answer['failed']} of {answer['requests']} calls of {what} failed: {answer['first_failure']}"
+        )
+    # The backends also worked for the requests of the warm-up.
+    share = seconds / (seconds + warm_up)
+    calls = answer["requests"]
+    sample = Sample(
+        calls / answer["seconds"],
+        cost.cpu_seconds * share * 1e6 / calls if cost.cpu_seconds is not None else None,
+        cost.wal_bytes * share / calls,
+    )
+    return sample, answer["cpu_seconds"] / answer["seconds"]
+
+
 class ThroughPostgrest(Measure):
     """Two RPCs over HTTP with users' tokens."""
 
@@ -230,40 +273,9 @@ class ThroughPostgrest(Measure):
                 f"Authorization: Bearer {token}\r\nContent-Type: application/json\r\n"
                 f"Content-Length: {len(body)}\r\n\r\n{body}"
             )
-        warm_up = min(0.5, seconds / 5)
-        spec = {
-            "host": address.hostname,
-            "port": address.port,
-            "seconds": seconds,
-            "warm_up": warm_up,
-            "requests": [texts[i::HTTP_CONNECTIONS] or texts for i in range(HTTP_CONNECTIONS)],
-        }
-        with self.server.cost() as cost:
-            done = subprocess.run(
-                [sys.executable, "-m", "scripts.benchmark.http_load"],
-                input=json.dumps(spec),
-                capture_output=True,
-                text=True,
-                check=False,
-                cwd=self.server.stack.root,
-            )
-        if done.returncode:
-            raise RuntimeError(f"The load generator failed:\n{done.stderr}")
-        answer = json.loads(done.stdout)
-        if answer["failed"] or not answer["requests"]:
-            raise RuntimeError(
-                f"{answer['failed']} of {answer['requests']} calls of {function} failed: "
-                f"{answer['first_failure']}"
-            )
-        self.generator_share = answer["cpu_seconds"] / answer["seconds"]
-        # The backends also worked for the requests of the warm-up.
-        share = seconds / (seconds + warm_up)
-        calls = answer["requests"]
-        return Sample(
-            calls / answer["seconds"],
-            cost.cpu_seconds * share * 1e6 / calls if cost.cpu_seconds is not None else None,
-            cost.wal_bytes * share / calls,
-        )
+        requests = [texts[i::HTTP_CONNECTIONS] or texts for i in range(HTTP_CONNECTIONS)]
+        sample, self.generator_share = drive(self.server, base, requests, seconds, function)
+        return sample
 
     @abstractmethod
     def run_ours(self) -> Sample:

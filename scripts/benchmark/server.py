@@ -124,9 +124,10 @@ class Server:
         return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
 
     def pgbench(
-        self, database: str, script: str, *, clients: int, seconds: float, accounts: int
-    ) -> "PgbenchRun":
-        """Run pgbench/SCRIPT.sql as `authenticated` for so many seconds. Raises when a transaction failed.
+        self, database: str, script: str, *, clients: int, seconds: float, accounts: int,
+        role: str = "authenticated",
+    ) -> "PgbenchRun":  # fmt: skip
+        """Run pgbench/SCRIPT.sql as the role for so many seconds. Raises when a transaction failed.
 
         The first seconds are left out: in them each connection compiles the functions and plans their
         statements, which connections that live as long as PostgREST's do once.
@@ -139,7 +140,7 @@ class Server:
             f"--file={HERE / 'pgbench' / script}.sql", self.stack.database_url(database),
         ]  # fmt: skip
         # PostgREST, too, logs in as one role and acts as another. No timeout may end a run on a slow machine.
-        environment = {**os.environ, "PGOPTIONS": "-c role=authenticated -c statement_timeout=0"}
+        environment = {**os.environ, "PGOPTIONS": f"-c role={role} -c statement_timeout=0"}
         cost, lines, said = Cost(), [], ""
         with (
             self.connect() as admin,

@@ -27,6 +27,10 @@ def test_bench_prints_a_table_and_writes_json(tmp_path: Path) -> None:
             "consume_key",
             "--only",
             "settlement",
+            "--only",
+            "webhooks",
+            "--only",
+            "ingest",
             "--json",
             str(file),
         ],
@@ -37,7 +41,12 @@ def test_bench_prints_a_table_and_writes_json(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     written = json.loads(file.read_text())
-    assert [result["name"] for result in written["results"]] == ["consume_key", "settlement"]
+    assert [result["name"] for result in written["results"]] == [
+        "consume_key",
+        "settlement",
+        "webhooks",
+        "ingest",
+    ]
     assert all(result["ratio"] > 0 and len(result["ratios"]) == 1 for result in written["results"])
     assert written["machine"]["postgres"] and written["machine"]["cores"] > 0
     assert "fsync" not in written["machine"]["settings"]

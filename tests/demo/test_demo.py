@@ -21,7 +21,7 @@ def test_it_walks_every_step_and_stops_what_it_started() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     told = re.findall(r"^ ?(\d+)\. ", done.stdout, re.MULTILINE)
     assert told == [str(n) for n in range(1, len(told) + 1)]
-    assert len(told) == 12
+    assert len(told) == 16
     assert "Every step was as it should be." in done.stdout
     assert gone()
 

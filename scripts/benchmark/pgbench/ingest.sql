@@ -1,0 +1,2 @@
+\set n random(1, :accounts)
+select public.ingest_stripe_event(replace(replace(replace(replace(replace(t.text, '$EVENT', 'evt_1' || lpad(i.n::text, 12, '0') || left(md5(random()::text), 12)), '$SESSION', 'cs_test_' || md5(random()::text)), '$PAYMENT', 'pi_1' || lpad(i.n::text, 12, '0')), '$ACCOUNT', a.id::text), '$CUSTOMER', 'cus_' || :n)::jsonb) from events.template as t, lateral (select nextval('events.numbers') as n) as i, lateral (select c.id from public.credit_accounts as c where c.user_id = md5('user ' || :n)::uuid) as a;

@@ -1,0 +1,72 @@
+"""Two ASGI apps in one process, for the benchmark: /ours is the function stripe-webhook as it is deployed,
+/bare only verifies the signature and inserts the raw event, by the same client library.
+
+Run by uvicorn, with the environment of the functions and POSTGREST_URL.
+"""
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Mount
+
+from _shared import database, settings
+from _shared.app import function, read_body
+
+FILE = Path(__file__).resolve().parents[2] / "functions" / "stripe-webhook" / "index.py"
+
+
+class Straight:
+    """The pool of connections, past the development gateway, which would slow down both sides alike."""
+
+    def __init__(self, pool: aiohttp.ClientSession) -> None:
+        self.pool = pool
+
+    def post(self, url: str, **options: Any) -> Any:
+        """As ClientSession.post()."""
+        through = f"{settings.supabase_url()}/rest/v1"
+        return self.pool.post(url.replace(through, os.environ["POSTGREST_URL"]), **options)
+
+    async def close(self) -> None:
+        """As ClientSession.close()."""
+        await self.pool.close()
+
+
+def _load() -> Any:
+    spec = importlib.util.spec_from_file_location("stripe_webhook", FILE)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+ours = _load()
+made = database._pool
+straight: list[Straight] = []
+
+
+def _pool() -> Any:
+    if not straight:
+        straight.append(Straight(made()))
+    return straight[0]
+
+
+setattr(database, "_pool", _pool)  # noqa: B010
+
+
+async def bare(request: Request) -> JSONResponse:
+    """Signature, INSERT, answer."""
+    body = await read_body(request, ours.BODY_LIMIT)
+    header = request.headers.get("stripe-signature", "")
+    if not ours.is_signed(body.decode(), header, settings.webhook_secrets()):
+        return JSONResponse({}, 400)
+    await database.service_rpc_raw("bench_insert_event", body)
+    return JSONResponse({"received": True})
+
+
+app = Starlette(routes=[Mount("/ours", ours.app), Mount("/bare", function(bare))])
