@@ -44,11 +44,12 @@ BROKEN = {
 def test_a_mistake_is_found(tmp_path: Path, check: str) -> None:
     """In a project of just one file, which is wrong."""
     path, text = BROKEN[check]
-    for folder in ("scripts/checks", "tests", "sql/base", "supabase/migrations"):
+    for folder in ("scripts/checks", "tests", "functions/_shared", "sql/base", "supabase/migrations"):
         (tmp_path / folder).mkdir(parents=True)
     for name in ("pyproject.toml", ".squawk.toml", "supabase/config.toml"):
         shutil.copy(ROOT / name, tmp_path / name)
-    (tmp_path / "tests" / "__init__.py").touch()
+    for package in ("tests", "functions/_shared"):
+        (tmp_path / package / "__init__.py").touch()
     (tmp_path / "supabase" / "seed.sql").touch()
     (tmp_path / path).write_text(text)
     with ExitStack() as resources:
