@@ -4531,10 +4531,9 @@ begin
     from public.purchases as p
     cross join unnest(p.grant_ids) as g (id)
     where p.account_id = debt.account_id and p.subscription_id is not null;
-    -- Until the period's own credits are in, a later period's are not to blame.
-    continue when own is null;
 
-    -- What was taken from these before, by refunds or by another downgrade, is not there to be too much.
+    -- Too much is what the period brought and neither refunds nor another downgrade took; nothing, while its own credits
+    -- are yet to come: a later period's are not to blame for that.
     select coalesce(sum(g.amount), 0) - credits.taken_from(own) into left_over
     from credits.credit_grants as g
     where g.transaction_id = any(own);

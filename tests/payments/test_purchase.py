@@ -209,6 +209,14 @@ def test_an_operators_freeze_outlives_a_won_dispute(till: Till) -> None:
     assert till.ledger.account(user)["frozen_reason"] == "Under review."
 
 
+def test_a_dispute_leaves_an_operators_freeze_as_it_is(till: Till) -> None:
+    user, account = till.buyer()
+    sale = Sale(account)
+    till.ledger.as_service("freeze_account", user_id=user, reason="Under review.")
+    till.tell([*sale.completed(), *sale.dispute("needs_response", "won")])
+    assert till.ledger.account(user)["frozen_reason"] == "Under review."
+
+
 def test_an_operators_unfreezing_outlives_news_of_the_same_dispute(till: Till) -> None:
     user, account = till.buyer()
     sale = Sale(account)

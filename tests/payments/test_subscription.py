@@ -140,6 +140,14 @@ def test_a_failed_renewal_leaves_what_was_granted_and_recovers(till: Till) -> No
     assert till.balance(user) == 200
 
 
+def test_a_failed_invoice_alone_means_past_due(till: Till) -> None:
+    _, sub = contract(till)
+    till.tell(sub.begin())
+    renewed, failed, *_ = sub.renew(failures=1)
+    till.tell([renewed, failed])
+    assert till.subscription(sub.id)["status"] == "past_due"
+
+
 def test_a_refunded_period_is_taken_back_and_the_next_is_not(till: Till) -> None:
     user, sub = contract(till)
     payment = new_id("pi")
