@@ -346,13 +346,16 @@ def test_leaving_and_coming_back_does_not_shake_off_a_debt(till: Till) -> None:
 def test_a_trial_once_an_account_however_many_checkouts_were_open(till: Till) -> None:
     user, sub = contract(till)
     for _ in range(3):
-        till.tell(Contract(sub.account, sub.plan, till.ledger.now(), customer=sub.customer).begin(trial=True))
+        other = Contract(sub.account, sub.plan, till.ledger.now(), customer=sub.customer)
+        assert set(till.tell(other.begin(trial=True))) == {"applied"}
     assert till.balance(user) == 100
 
 
-def test_a_longer_trial_grants_nothing_more(till: Till) -> None:
+@pytest.mark.parametrize("trial", [False, True])
+def test_an_update_that_costs_nothing_grants_nothing(till: Till, trial: bool) -> None:
+    """Such as a trial that is made longer."""
     user, sub = contract(till)
-    till.tell(sub.begin(trial=True))
+    till.tell(sub.begin(trial=trial))
     till.tell(sub.paid(sub.invoice("subscription_update", [sub.line(0)])))
     assert till.balance(user) == 100
 
