@@ -28,7 +28,7 @@ begin
     return full_up;
   end if;
   begin
-    job := credits.open_generation(account, operation, quantity, request, idempotency_key);
+    job := credits.open_generation(operation, quantity, request, idempotency_key);
   exception
     when others then
       if sqlstate not like 'PT%' then

@@ -1,5 +1,4 @@
 create function credits.open_generation(
-  account_id uuid,
   operation text,
   quantity integer,
   request text,
@@ -34,6 +33,6 @@ begin
 end
 $$;
 
-comment on function credits.open_generation(uuid, text, integer, text, text) is
+comment on function credits.open_generation(text, integer, text, text) is
 'Holds the credits and opens the job, or finds the one that the same key and request opened. Provider and model are '
 'those of the price that the hold pinned. Until it is dispatched the job has a minute.';

@@ -35,12 +35,12 @@ begin
       'Sessions of packages are made by the function checkout.'
     );
   end if;
-  told := case
+  told := (case
     when session ->> 'payment_status' in ('paid', 'no_payment_required') and session ->> 'status' = 'complete' then 'paid'
     when event_type = 'checkout.session.async_payment_failed' then 'failed'
     when session ->> 'status' = 'expired' then 'expired'
     when session ->> 'status' = 'complete' then 'pending'
-  end;
+  end)::public.purchase_status;
   if told is null then
     return 'ignored'; -- still open
   end if;

@@ -12,11 +12,11 @@ declare
   purchase public.purchases;
   payment text;
 begin
-  told := case
+  told := (case
     when invoice ->> 'status' = 'paid' then 'paid'
     when invoice ->> 'status' = 'open' and (invoice ->> 'attempt_count')::integer > 0 then 'failed'
     when invoice ->> 'status' in ('void', 'uncollectible') then 'expired'
-  end;
+  end)::public.purchase_status;
   if
     subscription is null or told is null
     or invoice ->> 'billing_reason' not in ('subscription_create', 'subscription_cycle', 'subscription_update')

@@ -46,7 +46,9 @@ begin
     select t.status, t.reason into outcome from credits.try_stripe_object(object, event ->> 'type') as t;
   end if;
 
-  result := case when outcome.status in ('changed', 'unchanged') then 'applied' else outcome.status end;
+  result := (
+    case when outcome.status in ('changed', 'unchanged') then 'applied' else outcome.status end
+  )::credits.stripe_event_status;
   if known is null then
     insert into credits.stripe_events (id, type, api_version, status, reason, payload)
     values (event_id, event ->> 'type', event ->> 'api_version', result, outcome.reason, event);

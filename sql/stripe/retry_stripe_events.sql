@@ -21,7 +21,7 @@ begin
   order by e.processed_at
   limit 1;
   if not found then
-    return '{"retried": 0, "applied": 0, "failed": 0, "quarantined": 0}';
+    return jsonb_build_object('retried', 0, 'applied', 0, 'failed', 0, 'quarantined', 0);
   end if;
 
   begin

@@ -3662,7 +3662,6 @@ comment on function credits.count_generation(uuid, text) is
 
 -- sql/dispatch/open_generation.sql
 create function credits.open_generation(
-  account_id uuid,
   operation text,
   quantity integer,
   request text,
@@ -3697,7 +3696,7 @@ begin
 end
 $$;
 
-comment on function credits.open_generation(uuid, text, integer, text, text) is
+comment on function credits.open_generation(text, integer, text, text) is
 'Holds the credits and opens the job, or finds the one that the same key and request opened. Provider and model are '
 'those of the price that the hold pinned. Until it is dispatched the job has a minute.';
 
@@ -3864,7 +3863,7 @@ begin
     return full_up;
   end if;
   begin
-    job := credits.open_generation(account, operation, quantity, request, idempotency_key);
+    job := credits.open_generation(operation, quantity, request, idempotency_key);
   exception
     when others then
       if sqlstate not like 'PT%' then
@@ -4625,12 +4624,12 @@ begin
       'Sessions of packages are made by the function checkout.'
     );
   end if;
-  told := case
+  told := (case
     when session ->> 'payment_status' in ('paid', 'no_payment_required') and session ->> 'status' = 'complete' then 'paid'
     when event_type = 'checkout.session.async_payment_failed' then 'failed'
     when session ->> 'status' = 'expired' then 'expired'
     when session ->> 'status' = 'complete' then 'pending'
-  end;
+  end)::public.purchase_status;
   if told is null then
     return 'ignored'; -- still open
   end if;
@@ -5051,11 +5050,11 @@ declare
   purchase public.purchases;
   payment text;
 begin
-  told := case
+  told := (case
     when invoice ->> 'status' = 'paid' then 'paid'
     when invoice ->> 'status' = 'open' and (invoice ->> 'attempt_count')::integer > 0 then 'failed'
     when invoice ->> 'status' in ('void', 'uncollectible') then 'expired'
-  end;
+  end)::public.purchase_status;
   if
     subscription is null or told is null
     or invoice ->> 'billing_reason' not in ('subscription_create', 'subscription_cycle', 'subscription_update')
@@ -5371,7 +5370,9 @@ begin
     select t.status, t.reason into outcome from credits.try_stripe_object(object, event ->> 'type') as t;
   end if;
 
-  result := case when outcome.status in ('changed', 'unchanged') then 'applied' else outcome.status end;
+  result := (
+    case when outcome.status in ('changed', 'unchanged') then 'applied' else outcome.status end
+  )::credits.stripe_event_status;
   if known is null then
     insert into credits.stripe_events (id, type, api_version, status, reason, payload)
     values (event_id, event ->> 'type', event ->> 'api_version', result, outcome.reason, event);
@@ -5667,7 +5668,7 @@ begin
   order by e.processed_at
   limit 1;
   if not found then
-    return '{"retried": 0, "applied": 0, "failed": 0, "quarantined": 0}';
+    return jsonb_build_object('retried', 0, 'applied', 0, 'failed', 0, 'quarantined', 0);
   end if;
 
   begin
