@@ -12,6 +12,7 @@ import aiohttp
 from . import settings
 from .errors import FunctionError, unavailable
 from .media import IMAGE_BYTES, Media
+from .pool import connections
 from .tokens import User
 
 BUCKET = "generations"
@@ -21,8 +22,7 @@ AWAY = "The storage does not answer; try again in a moment."
 
 @lru_cache(maxsize=1)
 def _session() -> aiohttp.ClientSession:
-    # aiohttp takes a quarter of the processor time that httpx takes for a call.
-    return aiohttp.ClientSession(timeout=TIMEOUT, trust_env=True)
+    return connections(TIMEOUT)
 
 
 def _url(kind: str, path: str = "") -> str:

@@ -13,13 +13,13 @@ from scripts.local_stack import Stack, ports
 from scripts.local_stack.errors import StackError
 from scripts.local_stack.processes import Interrupted, interruptible, start_time
 
-from . import measures, payments
+from . import generations, measures, payments
 from .machine import describe
 from .runner import Options, Result, progress, run
 from .server import Server
 
 ROOT = Path(__file__).resolve().parents[2]
-MEASURES = (*measures.MEASURES, *payments.MEASURES)
+MEASURES = (*measures.MEASURES, *payments.MEASURES, *generations.MEASURES)
 
 DESCRIPTION = """\
 Measures the ledger on a stack of its own, which it deletes at the end. Each figure is the ratio to a
@@ -78,7 +78,12 @@ def measure(names: Sequence[str], options: Options) -> tuple[dict[str, object], 
         stack.start(ticker=False)
         server = Server(stack)
         machine = describe(server)
-        results = [run(kind(server, options), options.rounds) for kind in MEASURES if kind.name in names]
+        results = [
+            row
+            for kind in MEASURES
+            if kind.name in names
+            for row in run(kind(server, options), options.rounds)
+        ]
     finally:
         stack.stop(delete=True)
     return machine, results

@@ -1,8 +1,9 @@
 """Calls an address by httpx on many connections at once, as an app does: a process of its own.
 
-Reads one JSON object from stdin and writes one to stdout, {requests, failed, first_failure, seconds, cpu_seconds,
-p50_ms, p99_ms}. What it reads: url; body, a JSON object; headers, a list of objects that calls take in turn;
-keyed, whether each call gets a new Idempotency-Key; connections; and either seconds with warm_up, or calls.
+Reads one JSON object from stdin: url; body, a JSON object; headers, a list of objects that calls take in
+turn; keyed, whether each call gets a new Idempotency-Key; connections; and seconds with warm_up, or calls.
+Writes one to stdout, {requests, sent, failed, first_failure, seconds, cpu_seconds, p50_ms, p99_ms}: of the
+calls that were answered within the time, but `sent` also counts those before and after.
 """
 
 import asyncio
@@ -29,6 +30,7 @@ class Counter:
     counting: bool = False
     stopped: bool = False
     left: int | None = None
+    sent: int = 0
 
 
 async def connection(client: httpx.AsyncClient, spec: dict[str, Any], given: Any, counter: Counter) -> None:
@@ -39,6 +41,7 @@ async def connection(client: httpx.AsyncClient, spec: dict[str, Any], given: Any
         headers = dict(next(given))
         if spec["keyed"]:
             headers["Idempotency-Key"] = str(uuid.uuid4())
+        counter.sent += 1
         began, failure = time.perf_counter(), ""
         try:
             answer = await client.post(spec["url"], json=spec["body"], headers=headers)
@@ -76,6 +79,7 @@ async def load(spec: dict[str, Any]) -> dict[str, Any]:
     ordered = sorted(counter.latencies) or [0.0]
     return {
         "requests": len(counter.latencies),
+        "sent": counter.sent,
         "failed": counter.failed,
         "first_failure": counter.first_failure[:2000],
         "seconds": seconds,

@@ -35,6 +35,19 @@ def users_of_main(server: Server, options: Options) -> int:
     return accounts
 
 
+def users_tokens(server: Server, users: int) -> tuple[list[str], list[str]]:
+    """The ids of the first users, and an access token for each."""
+    with server.connect() as admin:
+        rows = admin.execute(
+            "select n, md5('user ' || n)::uuid::text from generate_series(1, %s) as n", (users,)
+        ).fetchall()
+    ids = [str(row[1]) for row in rows]
+    now = int(time.time())
+    claims = {"role": "authenticated", "aud": "authenticated", "exp": now + 24 * 3600, "iat": now}
+    tokens = [jwt.encode({"sub": user, **claims}, server.jwt_secret, algorithm="HS256") for user in ids]
+    return ids, tokens
+
+
 class PgbenchPair(Measure):
     """Two pgbench scripts on the main database, 16 clients."""
 
@@ -217,26 +230,7 @@ class ThroughPostgrest(Measure):
         self.accounts = users_of_main(self.server, self.options)
         # Only so many different tokens are needed to have PostgREST verify each.
         self.users = min(self.accounts, 3200)
-        with self.server.connect() as admin:
-            rows = admin.execute(
-                "select n, md5('user ' || n)::uuid::text from generate_series(1, %s) as n", (self.users,)
-            ).fetchall()
-        self.ids = [str(row[1]) for row in rows]
-        expires = int(time.time()) + 24 * 3600
-        self.tokens = [
-            jwt.encode(
-                {
-                    "sub": user,
-                    "role": "authenticated",
-                    "aud": "authenticated",
-                    "exp": expires,
-                    "iat": int(time.time()),
-                },
-                self.server.jwt_secret,
-                algorithm="HS256",
-            )
-            for user in self.ids
-        ]
+        self.ids, self.tokens = users_tokens(self.server, self.users)
         self.server.settle_down(MAIN)
         self._wait_for_schema()
         self.run_peer()

@@ -36,6 +36,8 @@ class Measure(ABC):
     unit: ClassVar[str] = "tps"
     more_is_better: ClassVar[bool] = True
     goal: ClassVar[float | None] = None
+    once: ClassVar[bool] = False
+    """Whether there is one round, for what is counted or grows."""
 
     def __init__(self, server: Server, options: Options) -> None:
         self.server, self.options = server, options
@@ -55,6 +57,13 @@ class Measure(ABC):
 
     def finish(self) -> None:  # noqa: B027
         """Check and clean up, after the last round."""
+
+    def close(self) -> None:  # noqa: B027
+        """End what prepare() has started, whatever has happened since."""
+
+    def rows(self, result: "Result") -> list["Result"]:
+        """What the table shows of it: one row, unless a run tells several figures."""
+        return [result]
 
 
 @dataclass
@@ -121,8 +130,15 @@ def _pair_ratio(ours: Sequence[float | None], peer: Sequence[float | None]) -> f
     return statistics.median(ratios) if ratios else None
 
 
-def run(measure: Measure, rounds: int) -> Result:
-    """Prepare, then alternate the sides, the first of each round in turn."""
+def run(measure: Measure, rounds: int) -> list[Result]:
+    """Prepare, then alternate the sides, the first of each round in turn. Returns the measure's rows."""
+    try:
+        return measure.rows(_run(measure, 1 if measure.once else rounds))
+    finally:
+        measure.close()
+
+
+def _run(measure: Measure, rounds: int) -> Result:
     result = Result(
         measure.name,
         measure.title,

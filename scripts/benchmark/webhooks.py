@@ -5,11 +5,9 @@ Run by uvicorn, with the environment of the functions and POSTGREST_URL.
 """
 
 import importlib.util
-import os
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -18,23 +16,9 @@ from starlette.routing import Mount
 from _shared import database, settings
 from _shared.app import function, read_body
 
+from . import straight
+
 FILE = Path(__file__).resolve().parents[2] / "functions" / "stripe-webhook" / "index.py"
-
-
-class Straight:
-    """The pool of connections, past the development gateway, which would slow down both sides alike."""
-
-    def __init__(self, pool: aiohttp.ClientSession) -> None:
-        self.pool = pool
-
-    def post(self, url: str, **options: Any) -> Any:
-        """As ClientSession.post()."""
-        through = f"{settings.supabase_url()}/rest/v1"
-        return self.pool.post(url.replace(through, os.environ["POSTGREST_URL"]), **options)
-
-    async def close(self) -> None:
-        """As ClientSession.close()."""
-        await self.pool.close()
 
 
 def _load() -> Any:
@@ -46,17 +30,7 @@ def _load() -> Any:
 
 
 ours = _load()
-made = database._pool
-straight: list[Straight] = []
-
-
-def _pool() -> Any:
-    if not straight:
-        straight.append(Straight(made()))
-    return straight[0]
-
-
-setattr(database, "_pool", _pool)  # noqa: B010
+straight.install()
 
 
 async def bare(request: Request) -> JSONResponse:

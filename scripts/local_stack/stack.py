@@ -538,6 +538,10 @@ class Stack:
         """Apply pending migrations to any database. Returns their versions."""
         return migrations.apply(self.root, db_url)
 
+    def pid(self, part: str) -> int | None:
+        """The process id of a part, such as gateway; None when it does not run."""
+        return self._daemons()[part].pid()
+
     def pg_tool(self, name: str) -> str:
         """The path of a Postgres program such as pgbench or pg_dump, of the version that the stack runs."""
         return tool(name)

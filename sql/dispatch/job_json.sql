@@ -1,21 +1,26 @@
 create function credits.job_json(job public.generation_jobs) returns jsonb
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-  select to_jsonb(job) || jsonb_build_object(
-    'terms', credits.generation_terms(job),
-    'credits_held', h.amount,
-    'credits_charged', coalesce(-t.amount, 0),
-    'request', h.metadata ->> 'request',
-    'available', a.available
-  )
-  from public.credit_holds as h
-  inner join credits.account_position(
-    (select c from public.credit_accounts as c where c.id = job.account_id)
-  ) as a on true
-  left join public.credit_transactions as t on job.transaction_id = t.id
-  where h.id = job.hold_id;
+begin
+  -- In PL/pgSQL, which keeps the plan; language sql would make it anew at every call.
+  return (
+    select to_jsonb(job) || jsonb_build_object(
+      'terms', credits.generation_terms(job),
+      'credits_held', h.amount,
+      'credits_charged', coalesce(-t.amount, 0),
+      'request', h.metadata ->> 'request',
+      'available', a.available
+    )
+    from public.credit_holds as h
+    inner join credits.account_position(
+      (select c from public.credit_accounts as c where c.id = job.account_id)
+    ) as a on true
+    left join public.credit_transactions as t on job.transaction_id = t.id
+    where h.id = job.hold_id
+  );
+end
 $$;
 
 comment on function credits.job_json(public.generation_jobs) is

@@ -3536,22 +3536,27 @@ comment on function credits.refuse_softly(text, text, text, text) is
 
 -- sql/dispatch/generation_terms.sql
 create function credits.generation_terms(job public.generation_jobs) returns jsonb
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-  select jsonb_build_object(
-    'deadline_seconds', case
-      when jsonb_typeof(m.metadata -> 'deadline_seconds') = 'number'
-        then least(greatest((m.metadata ->> 'deadline_seconds')::numeric, 5), 86400)
-      else 120
-    end,
-    'charge_refusals', coalesce(m.metadata -> 'charge_refusals' = 'true', false)
-  )
-  from public.credit_holds as h
-  inner join credits.pricing_tier_history as p on h.price_version = p.version
-  cross join lateral (select p.new -> 'metadata' as metadata) as m
-  where h.id = job.hold_id;
+begin
+  -- In PL/pgSQL, which keeps the plan; language sql would make it anew at every call.
+  return (
+    select jsonb_build_object(
+      'deadline_seconds', case
+        when jsonb_typeof(m.metadata -> 'deadline_seconds') = 'number'
+          then least(greatest((m.metadata ->> 'deadline_seconds')::numeric, 5), 86400)
+        else 120
+      end,
+      'charge_refusals', coalesce(m.metadata -> 'charge_refusals' = 'true', false)
+    )
+    from public.credit_holds as h
+    inner join credits.pricing_tier_history as p on h.price_version = p.version
+    cross join lateral (select p.new -> 'metadata' as metadata) as m
+    where h.id = job.hold_id
+  );
+end
 $$;
 
 comment on function credits.generation_terms(public.generation_jobs) is
@@ -3560,23 +3565,28 @@ comment on function credits.generation_terms(public.generation_jobs) is
 
 -- sql/dispatch/job_json.sql
 create function credits.job_json(job public.generation_jobs) returns jsonb
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-  select to_jsonb(job) || jsonb_build_object(
-    'terms', credits.generation_terms(job),
-    'credits_held', h.amount,
-    'credits_charged', coalesce(-t.amount, 0),
-    'request', h.metadata ->> 'request',
-    'available', a.available
-  )
-  from public.credit_holds as h
-  inner join credits.account_position(
-    (select c from public.credit_accounts as c where c.id = job.account_id)
-  ) as a on true
-  left join public.credit_transactions as t on job.transaction_id = t.id
-  where h.id = job.hold_id;
+begin
+  -- In PL/pgSQL, which keeps the plan; language sql would make it anew at every call.
+  return (
+    select to_jsonb(job) || jsonb_build_object(
+      'terms', credits.generation_terms(job),
+      'credits_held', h.amount,
+      'credits_charged', coalesce(-t.amount, 0),
+      'request', h.metadata ->> 'request',
+      'available', a.available
+    )
+    from public.credit_holds as h
+    inner join credits.account_position(
+      (select c from public.credit_accounts as c where c.id = job.account_id)
+    ) as a on true
+    left join public.credit_transactions as t on job.transaction_id = t.id
+    where h.id = job.hold_id
+  );
+end
 $$;
 
 comment on function credits.job_json(public.generation_jobs) is

@@ -31,6 +31,14 @@ def test_bench_prints_a_table_and_writes_json(tmp_path: Path) -> None:
             "webhooks",
             "--only",
             "ingest",
+            "--only",
+            "generate_1",
+            "--only",
+            "generate_32",
+            "--only",
+            "generate_trips",
+            "--only",
+            "generate_memory",
             "--json",
             str(file),
         ],
@@ -46,12 +54,25 @@ def test_bench_prints_a_table_and_writes_json(tmp_path: Path) -> None:
         "settlement",
         "webhooks",
         "ingest",
+        "generate_1",
+        "generate_1_p50",
+        "generate_1_p99",
+        "generate_32",
+        "generate_32_p50",
+        "generate_32_p99",
+        "generate_trips",
+        "generate_memory",
     ]
+    # This one is counted, not timed.
+    trips = written["results"][-2]
+    assert trips["met"] and trips["ratio"] == 3
+    assert "begin_generation, dispatch_generation, finish_generation" in trips["notes"][0]
     assert all(result["ratio"] > 0 and len(result["ratios"]) == 1 for result in written["results"])
     assert written["machine"]["postgres"] and written["machine"]["cores"] > 0
     assert "fsync" not in written["machine"]["settings"]
     assert "synchronous_commit" not in written["machine"]["settings"]
     assert "| consume_credits" in done.stdout or "| the same with an idempotency key" in done.stdout
+    assert "jobs/s" in done.stdout and "generate adds" in done.stdout
     assert "round 1 of 1" in done.stderr
     assert {folder.name for folder in (ROOT / ".stack").glob("bench-*")} <= before
 

@@ -296,18 +296,18 @@ class Storage:
     async def _upload(self, request: Request, *, upsert: bool) -> Response:
         claims = self._claims(request)
         bucket, name = request.path_params["bucket"], request.path_params["name"]
+        upload = await body.upload(request)
         async with store.scope(self.pool, SERVICE) as connection:
             settings = await store.bucket(connection, bucket)
-        if settings is None:
-            raise no_such_bucket()
-        names.require_key(name)
-        limit = min(self.limit, settings["file_size_limit"] or self.limit)
-        upload = await body.upload(request)
-        names.require_mime_type(upload.mime_type, settings["allowed_mime_types"])
-        if int(request.headers.get("content-length") or 0) > limit + body.MAX_FIELDS:
-            raise too_large()
-        # Who may not write is refused before the bytes are taken.
-        async with store.scope(self.pool, claims) as connection:
+            if settings is None:
+                raise no_such_bucket()
+            names.require_key(name)
+            limit = min(self.limit, settings["file_size_limit"] or self.limit)
+            names.require_mime_type(upload.mime_type, settings["allowed_mime_types"])
+            if int(request.headers.get("content-length") or 0) > limit + body.MAX_FIELDS:
+                raise too_large()
+            # Who may not write is refused before the bytes are taken.
+            await store.become(connection, claims)
             await store.save(connection, claims, bucket, name, "1", {}, upload.metadata, upsert=upsert)
             raise psycopg.Rollback
         return await self._keep(claims, bucket, name, upload, limit, upsert=upsert)
