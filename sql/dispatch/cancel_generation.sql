@@ -17,7 +17,7 @@ begin
   job := credits.lock_generation(job_id);
   if job.status = 'held' then
     job := credits.close_generation(
-      job, 'canceled', 0, 'failed', null,
+      job, credits.lock_hold(job.hold_id), 'canceled', 0, 'failed', null,
       jsonb_build_object('status', 409, 'code', 'canceled', 'message', 'The job was canceled.'), null, null
     );
   elsif job.finished_at is null then

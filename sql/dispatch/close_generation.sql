@@ -1,5 +1,6 @@
 create function credits.close_generation(
   job public.generation_jobs,
+  hold public.credit_holds,
   status public.generation_status,
   delivered integer,
   usage_status text,
@@ -16,16 +17,17 @@ declare
   closed public.generation_jobs;
 begin
   if delivered > 0 then
-    paid := public.capture_hold(job.hold_id, delivered, jsonb_build_object('job', job.id));
-  else
-    perform public.release_hold(job.hold_id, close_generation.status::text);
+    paid := credits.capture(hold, delivered, jsonb_build_object('job', job.id));
+  elsif hold.status = 'held' then
+    perform credits.release(hold, close_generation.status::text);
   end if;
   update public.generation_jobs as j
   set
     status = close_generation.status,
     outputs = coalesce(close_generation.outputs, '[]'),
     error = close_generation.error,
-    transaction_id = paid.id,
+    -- The hold's: where an operator captured it by hand.
+    transaction_id = coalesce(paid.id, hold.transaction_id),
     finished_at = credits.now()
   where j.id = job.id
   returning * into closed;
@@ -45,7 +47,7 @@ begin
           else 0
         end
       ),
-      job.hold_id, paid.id
+      job.hold_id, closed.transaction_id
     );
   end if;
   return closed;
@@ -54,4 +56,5 @@ $$;
 
 comment on function credits.close_generation is
 'Ends a job: captures what was delivered or releases the hold, notes the outcome, logs the provider call with its cost '
-'(as told, else by credits.provider_costs: nothing for refusals and failures). The caller holds the job''s lock.';
+'(as told, else by credits.provider_costs: nothing for refusals and failures). The caller holds the locks of both, and '
+'asks to capture only what is held.';

@@ -3,48 +3,53 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  settings credits.billing_settings;
   moment timestamptz := credits.now();
   this_minute timestamptz := date_trunc('minute', moment);
   calls integer;
+  account record;
 begin
-  -- A second look under the lock finds what the same key opened meanwhile.
-  for attempt in 1..2 loop
-    if exists (
+  if exists (
+    select from public.credit_holds as h
+    where h.account_id = count_generation.account_id and h.idempotency_key = count_generation.idempotency_key
+  ) then
+    return null;
+  end if;
+  insert into credits.generation_rate as r (account_id, minute, calls)
+  values (count_generation.account_id, this_minute, 1)
+  on conflict on constraint generation_rate_pkey do update set
+    minute = excluded.minute,
+    calls = case when r.minute = excluded.minute then r.calls + 1 else 1 end
+  returning r.calls into calls;
+
+  -- Under the lock of that row, so it also sees what the same key opened meanwhile.
+  select
+    s.max_generations_per_minute as most_calls,
+    s.max_generations_in_flight as most_in_flight,
+    (
+      select count(*) from public.generation_jobs as j
+      where j.account_id = count_generation.account_id and j.finished_at is null
+    ) as in_flight,
+    exists (
       select from public.credit_holds as h
       where h.account_id = count_generation.account_id and h.idempotency_key = count_generation.idempotency_key
-    ) then
-      return null;
-    end if;
-    if attempt = 1 then
-      insert into credits.generation_rate as r (account_id, minute, calls)
-      values (count_generation.account_id, this_minute, 1)
-      on conflict on constraint generation_rate_pkey do update set
-        minute = excluded.minute,
-        calls = case when r.minute = excluded.minute then r.calls + 1 else 1 end
-      returning r.calls into calls;
-    end if;
-  end loop;
+    ) as is_repeat
+  into account
+  from credits.billing_settings as s;
 
-  select * into settings from credits.billing_settings;
-  if calls > settings.max_generations_per_minute then
+  if account.is_repeat then
+    return null;
+  elsif calls > account.most_calls then
     return credits.refuse_softly(
       'PT429', 'Too many generations in this minute.',
       jsonb_build_object(
-        'limit', settings.max_generations_per_minute,
-        'retry_after', ceil(extract(epoch from this_minute + interval '1 minute' - moment))
+        'limit', account.most_calls, 'retry_after', ceil(extract(epoch from this_minute + interval '1 minute' - moment))
       )::text,
       'Wait, then try again.'
     );
-  elsif
-    settings.max_generations_in_flight <= (
-      select count(*) from public.generation_jobs as j
-      where j.account_id = count_generation.account_id and j.finished_at is null
-    )
-  then
+  elsif account.in_flight >= account.most_in_flight then
     return credits.refuse_softly(
       'PT429', 'Too many generations are under way.',
-      jsonb_build_object('limit', settings.max_generations_in_flight, 'retry_after', 5)::text, 'Wait for one to end.'
+      jsonb_build_object('limit', account.most_in_flight, 'retry_after', 5)::text, 'Wait for one to end.'
     );
   end if;
   return null;

@@ -12,17 +12,20 @@ begin
   end if;
   hold := credits.lock_hold(job.hold_id);
   if hold.status <> 'held' or job.deadline_at <= credits.now() then
-    job := credits.expire_generation(job);
+    job := credits.expire_generation(job, hold);
     return credits.job_json(job);
   end if;
   update public.generation_jobs as j
   set
     status = 'dispatched',
     dispatched_at = credits.now(),
-    deadline_at = credits.now() + make_interval(secs => (credits.generation_terms(j) ->> 'deadline_seconds')::double precision)
-  where j.id = job.id
-  returning * into job;
-  perform credits.keep_hold(job.hold_id, job.deadline_at);
+    deadline_at = credits.now() + make_interval(
+      secs => (credits.generation_terms(p.new -> 'metadata') ->> 'deadline_seconds')::double precision
+    )
+  from credits.pricing_tier_history as p
+  where j.id = job.id and p.version = hold.price_version
+  returning j.* into job;
+  perform credits.keep_hold(hold, job.deadline_at);
   return credits.job_json(job);
 end
 $$;

@@ -12,6 +12,7 @@ set search_path = ''
 as $$
 declare
   job public.generation_jobs := credits.lock_generation(job_id);
+  hold public.credit_holds;
   delivered integer;
   charged integer;
 begin
@@ -33,17 +34,22 @@ begin
     );
   end if;
 
-  if (credits.lock_hold(job.hold_id)).status <> 'held' then
+  hold := credits.lock_hold(job.hold_id);
+  if hold.status <> 'held' then
     -- Its time was over before its outcome came: what the provider did is our loss.
-    job := credits.expire_generation(job);
+    job := credits.expire_generation(job, hold);
     return credits.job_json(job);
   end if;
-  charged := case
-    when outcome = 'refused' and (credits.generation_terms(job) ->> 'charge_refusals')::boolean then job.quantity
-    else delivered
-  end;
+  charged := delivered;
+  if outcome = 'refused' and (
+    select (credits.generation_terms(p.new -> 'metadata') ->> 'charge_refusals')::boolean
+    from credits.pricing_tier_history as p
+    where p.version = hold.price_version
+  ) then
+    charged := job.quantity;
+  end if;
   job := credits.close_generation(
-    job, outcome::public.generation_status, charged,
+    job, hold, outcome::public.generation_status, charged,
     case
       when outcome = 'succeeded' and delivered < job.quantity then 'partial'
       when outcome = 'canceled' then 'failed'

@@ -26,8 +26,9 @@ create table public.generation_jobs (
 with (fillfactor = 70);
 
 create index generation_jobs_account_id on public.generation_jobs (account_id, created_at desc);
+-- Serves what looks for deadlines, too: open jobs are few, and without an index on what a dispatch changes its UPDATE
+-- keeps off the indexes (HOT).
 create index generation_jobs_open on public.generation_jobs (account_id) where finished_at is null;
-create index generation_jobs_deadline on public.generation_jobs (deadline_at) where finished_at is null;
 create index generation_jobs_transaction_id on public.generation_jobs (transaction_id)
 where transaction_id is not null;
 

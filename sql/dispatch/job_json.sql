@@ -4,10 +4,10 @@ stable
 set search_path = ''
 as $$
 begin
-  -- In PL/pgSQL, which keeps the plan; language sql would make it anew at every call.
+  -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
   return (
     select to_jsonb(job) || jsonb_build_object(
-      'terms', credits.generation_terms(job),
+      'terms', credits.generation_terms(p.new -> 'metadata'),
       'credits_held', h.amount,
       'credits_charged', coalesce(-t.amount, 0),
       'request', h.metadata ->> 'request',
@@ -17,6 +17,7 @@ begin
     inner join credits.account_position(
       (select c from public.credit_accounts as c where c.id = job.account_id)
     ) as a on true
+    inner join credits.pricing_tier_history as p on h.price_version = p.version
     left join public.credit_transactions as t on job.transaction_id = t.id
     where h.id = job.hold_id
   );

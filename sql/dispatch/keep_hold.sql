@@ -1,16 +1,16 @@
-create function credits.keep_hold(hold_id uuid, deadline timestamptz) returns void
+create function credits.keep_hold(hold public.credit_holds, deadline timestamptz) returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
-  hold public.credit_holds := credits.lock_hold(keep_hold.hold_id);
+  ends timestamptz := deadline + credits.sweep_grace();
 begin
-  update public.credit_holds as h set expires_at = deadline + interval '45 seconds'
-  where h.id = hold.id and h.status = 'held';
-  update public.credit_accounts as a set next_expiry = least(a.next_expiry, deadline + interval '45 seconds')
-  where a.id = hold.account_id and a.next_expiry > deadline + interval '45 seconds';
+  update public.credit_holds as h set expires_at = ends where h.id = hold.id and h.status = 'held';
+  if ends < hold.expires_at then
+    update public.credit_accounts as a set next_expiry = ends where a.id = hold.account_id and a.next_expiry > ends;
+  end if;
 end
 $$;
 
-comment on function credits.keep_hold(uuid, timestamptz) is
-'Lets an open hold live as long as its job may, and 45 seconds more for the sweep: under a minute past the deadline.';
+comment on function credits.keep_hold(public.credit_holds, timestamptz) is
+'Lets an open hold live as long as its job may, and the sweep''s grace more. The caller has it from credits.lock_hold.';

@@ -30,13 +30,13 @@ begin
     deadline_at = greatest(
       j.deadline_at,
       case when extend_seconds is not null then least(
-        credits.now() + make_interval(secs => extend_seconds), j.created_at + s.hold_ttl_max - interval '45 seconds'
+        credits.now() + make_interval(secs => extend_seconds), j.created_at + s.hold_ttl_max - credits.sweep_grace()
       ) end
     )
   from credits.billing_settings as s
   where j.id = job.id
   returning j.* into job;
-  perform credits.keep_hold(job.hold_id, job.deadline_at);
+  perform credits.keep_hold(credits.lock_hold(job.hold_id), job.deadline_at);
   return credits.job_json(job);
 end
 $$;

@@ -9,21 +9,20 @@ set search_path = ''
 as $$
 declare
   hold public.credit_holds;
-  tier jsonb;
   job public.generation_jobs;
 begin
   hold := public.hold_credits(
-    operation, quantity, idempotency_key, metadata => jsonb_build_object('request', request)
+    operation, quantity, idempotency_key,
+    ttl => interval '1 minute' + credits.sweep_grace(), metadata => jsonb_build_object('request', request)
   );
-  select h.new into tier from credits.pricing_tier_history as h where h.version = hold.price_version;
   insert into public.generation_jobs (
     account_id, hold_id, operation, provider, model, quantity, deadline_at, created_at
   )
-  values (
-    hold.account_id, hold.id, hold.operation, tier ->> 'provider', tier ->> 'model', hold.quantity,
-    least(hold.expires_at, hold.created_at + interval '1 minute'),
-    hold.created_at
-  )
+  select
+    hold.account_id, hold.id, hold.operation, p.new ->> 'provider', p.new ->> 'model', hold.quantity,
+    hold.created_at + interval '1 minute', hold.created_at
+  from credits.pricing_tier_history as p
+  where p.version = hold.price_version
   on conflict on constraint generation_jobs_hold_id_key do nothing
   returning * into job;
   if not found then

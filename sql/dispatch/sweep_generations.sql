@@ -16,7 +16,7 @@ begin
     -- Waits for nobody: two sweeps that hold several accounts each would wait for one another.
     perform from public.credit_accounts as a where a.id = job.account_id for no key update skip locked;
     if found then
-      perform credits.expire_generation(job);
+      perform credits.expire_generation(job, credits.lock_hold(job.hold_id));
       swept := swept + 1;
     end if;
   end loop;

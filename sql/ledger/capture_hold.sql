@@ -10,8 +10,6 @@ as $$
 declare
   hold public.credit_holds;
   used integer;
-  cost bigint;
-  account public.credit_accounts;
   entry public.credit_transactions;
 begin
   perform credits.check_metadata(metadata);
@@ -38,39 +36,7 @@ begin
       jsonb_build_object('quantity', used, 'held', hold.quantity), 'To take nothing, call release_hold.'
     );
   end if;
-  cost := ceil(hold.unit_price * used);
-
-  update public.credit_accounts as a
-  set
-    balance = a.balance - cost,
-    held = a.held - hold.amount,
-    lifetime_spent = a.lifetime_spent + cost,
-    available = credits.available(a.balance - cost, a.held - hold.amount),
-    unsettled_since = coalesce(a.unsettled_since, credits.now()),
-    -- credits.lock_hold has found the moment to be before the next expiry.
-    updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
-  where a.id = hold.account_id
-  returning a.* into account;
-
-  insert into public.credit_transactions (
-    account_id, kind, amount, balance_after, operation, quantity, unit_price, price_version, hold_id, actor, metadata,
-    created_at
-  )
-  values (
-    hold.account_id, 'capture', -cost, account.balance, hold.operation, used, hold.unit_price, hold.price_version,
-    hold.id, coalesce(auth.role(), session_user), capture_hold.metadata, account.updated_at
-  )
-  returning * into entry;
-
-  update public.credit_holds as h
-  set status = 'captured', transaction_id = entry.id, closed_at = account.updated_at
-  where h.id = hold.id;
-
-  -- Credits that had expired under holds: this hold's go first, and what no hold covers any more is written off.
-  if account.lapsed > 0 then
-    perform credits.settle_account(hold.account_id, usable_from => hold.created_at);
-  end if;
-  return entry;
+  return credits.capture(hold, used, metadata);
 end
 $$;
 

@@ -5,7 +5,6 @@ set search_path = ''
 as $$
 declare
   hold public.credit_holds;
-  lapsed bigint;
 begin
   if char_length(reason) > 500 then
     perform credits.fail('PT400', 'reason has more than 500 characters.', '{}', 'Say it shorter.');
@@ -19,24 +18,7 @@ begin
   elsif hold.status <> 'held' then
     return hold;
   end if;
-
-  update public.credit_accounts as a
-  set
-    held = a.held - hold.amount,
-    available = credits.available(a.balance, a.held - hold.amount),
-    updated_at = credits.now()
-  where a.id = hold.account_id
-  returning a.lapsed into lapsed;
-
-  update public.credit_holds as h
-  set status = 'released', release_reason = reason, closed_at = credits.now()
-  where h.id = hold.id
-  returning h.* into hold;
-
-  if lapsed > 0 then
-    perform credits.settle_account(hold.account_id);
-  end if;
-  return hold;
+  return credits.release(hold, reason);
 end
 $$;
 

@@ -10,10 +10,12 @@ create function credits.log_usage(
   hold_id uuid default null,
   transaction_id bigint default null
 ) returns credits.usage_logs
-language sql
-volatile
+language plpgsql
 set search_path = ''
 as $$
+declare
+  entry credits.usage_logs;
+begin
   insert into credits.usage_logs (
     account_id, provider, model, operation, units, status, latency_ms, provider_cost, hold_id, transaction_id
   )
@@ -21,7 +23,9 @@ as $$
     log_usage.account_id, log_usage.provider, log_usage.model, log_usage.operation, log_usage.units, log_usage.status,
     log_usage.latency_ms, log_usage.provider_cost, log_usage.hold_id, log_usage.transaction_id
   )
-  returning *;
+  returning * into entry;
+  return entry;
+end
 $$;
 
 comment on function credits.log_usage is

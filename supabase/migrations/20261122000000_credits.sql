@@ -102,7 +102,7 @@ create table credits.billing_settings (
   constraint signup_bonus_must_be_0_to_1000000 check (signup_bonus between 0 and 1000000),
   constraint signup_bonus_lifetime_must_be_over_0 check (signup_bonus_lifetime > '0'),
   constraint hold_ttl_must_be_over_0_and_at_most_hold_ttl_max check (hold_ttl > '0' and hold_ttl <= hold_ttl_max),
-  constraint hold_ttl_max_must_be_at_most_30_days check (hold_ttl_max <= '30 days'),
+  constraint hold_ttl_max_must_be_2_minutes_to_30_days check (hold_ttl_max between '2 minutes' and '30 days'),
   constraint refund_grace_must_be_over_0 check (refund_grace > '0'),
   constraint max_quantity_must_be_1_to_1000000 check (max_quantity between 1 and 1000000),
   constraint max_grant_must_be_1_to_1000000000000 check (max_grant between 1 and 1000000000000),
@@ -807,8 +807,9 @@ create table public.generation_jobs (
 with (fillfactor = 70);
 
 create index generation_jobs_account_id on public.generation_jobs (account_id, created_at desc);
+-- Serves what looks for deadlines, too: open jobs are few, and without an index on what a dispatch changes its UPDATE
+-- keeps off the indexes (HOT).
 create index generation_jobs_open on public.generation_jobs (account_id) where finished_at is null;
-create index generation_jobs_deadline on public.generation_jobs (deadline_at) where finished_at is null;
 create index generation_jobs_transaction_id on public.generation_jobs (transaction_id)
 where transaction_id is not null;
 
@@ -2956,6 +2957,58 @@ comment on function public.hold_credits(text, integer, text, interval, jsonb) is
 
 grant execute on function public.hold_credits(text, integer, text, interval, jsonb) to authenticated;
 
+-- sql/ledger/capture.sql
+create function credits.capture(
+  hold public.credit_holds,
+  quantity integer,
+  metadata jsonb
+) returns public.credit_transactions
+language plpgsql
+set search_path = ''
+as $$
+declare
+  cost bigint := ceil(hold.unit_price * quantity);
+  account public.credit_accounts;
+  entry public.credit_transactions;
+begin
+  update public.credit_accounts as a
+  set
+    balance = a.balance - cost,
+    held = a.held - hold.amount,
+    lifetime_spent = a.lifetime_spent + cost,
+    available = credits.available(a.balance - cost, a.held - hold.amount),
+    unsettled_since = coalesce(a.unsettled_since, credits.now()),
+    -- credits.lock_hold has found the moment to be before the next expiry.
+    updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
+  where a.id = hold.account_id
+  returning a.* into account;
+
+  insert into public.credit_transactions (
+    account_id, kind, amount, balance_after, operation, quantity, unit_price, price_version, hold_id, actor, metadata,
+    created_at
+  )
+  values (
+    hold.account_id, 'capture', -cost, account.balance, hold.operation, capture.quantity, hold.unit_price,
+    hold.price_version, hold.id, coalesce(auth.role(), session_user), capture.metadata, account.updated_at
+  )
+  returning * into entry;
+
+  update public.credit_holds as h
+  set status = 'captured', transaction_id = entry.id, closed_at = account.updated_at
+  where h.id = hold.id;
+
+  -- Credits that had expired under holds: this hold's go first, and what no hold covers any more is written off.
+  if account.lapsed > 0 then
+    perform credits.settle_account(hold.account_id, usable_from => hold.created_at);
+  end if;
+  return entry;
+end
+$$;
+
+comment on function credits.capture(public.credit_holds, integer, jsonb) is
+'Charges quantity units of an open hold at its pinned price and frees the rest; returns the ledger row. The caller has '
+'the hold from credits.lock_hold, and checked that it is held and has that many units.';
+
 -- sql/ledger/capture_hold.sql
 create function public.capture_hold(
   hold_id uuid,
@@ -2969,8 +3022,6 @@ as $$
 declare
   hold public.credit_holds;
   used integer;
-  cost bigint;
-  account public.credit_accounts;
   entry public.credit_transactions;
 begin
   perform credits.check_metadata(metadata);
@@ -2997,39 +3048,7 @@ begin
       jsonb_build_object('quantity', used, 'held', hold.quantity), 'To take nothing, call release_hold.'
     );
   end if;
-  cost := ceil(hold.unit_price * used);
-
-  update public.credit_accounts as a
-  set
-    balance = a.balance - cost,
-    held = a.held - hold.amount,
-    lifetime_spent = a.lifetime_spent + cost,
-    available = credits.available(a.balance - cost, a.held - hold.amount),
-    unsettled_since = coalesce(a.unsettled_since, credits.now()),
-    -- credits.lock_hold has found the moment to be before the next expiry.
-    updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
-  where a.id = hold.account_id
-  returning a.* into account;
-
-  insert into public.credit_transactions (
-    account_id, kind, amount, balance_after, operation, quantity, unit_price, price_version, hold_id, actor, metadata,
-    created_at
-  )
-  values (
-    hold.account_id, 'capture', -cost, account.balance, hold.operation, used, hold.unit_price, hold.price_version,
-    hold.id, coalesce(auth.role(), session_user), capture_hold.metadata, account.updated_at
-  )
-  returning * into entry;
-
-  update public.credit_holds as h
-  set status = 'captured', transaction_id = entry.id, closed_at = account.updated_at
-  where h.id = hold.id;
-
-  -- Credits that had expired under holds: this hold's go first, and what no hold covers any more is written off.
-  if account.lapsed > 0 then
-    perform credits.settle_account(hold.account_id, usable_from => hold.created_at);
-  end if;
-  return entry;
+  return credits.capture(hold, used, metadata);
 end
 $$;
 
@@ -3040,29 +3059,14 @@ comment on function public.capture_hold(uuid, integer, jsonb) is
 
 grant execute on function public.capture_hold(uuid, integer, jsonb) to service_role;
 
--- sql/ledger/release_hold.sql
-create function public.release_hold(hold_id uuid, reason text default null) returns public.credit_holds
+-- sql/ledger/release.sql
+create function credits.release(hold public.credit_holds, reason text) returns public.credit_holds
 language plpgsql
-security definer
 set search_path = ''
 as $$
 declare
-  hold public.credit_holds;
   lapsed bigint;
 begin
-  if char_length(reason) > 500 then
-    perform credits.fail('PT400', 'reason has more than 500 characters.', '{}', 'Say it shorter.');
-  end if;
-  hold := credits.lock_hold(hold_id);
-  if hold.status = 'captured' then
-    perform credits.fail(
-      'PT409', 'The hold was captured; it cannot be released.',
-      jsonb_build_object('hold_id', hold.id, 'transaction_id', hold.transaction_id), 'Give credits back with refund.'
-    );
-  elsif hold.status <> 'held' then
-    return hold;
-  end if;
-
   update public.credit_accounts as a
   set
     held = a.held - hold.amount,
@@ -3080,6 +3084,35 @@ begin
     perform credits.settle_account(hold.account_id);
   end if;
   return hold;
+end
+$$;
+
+comment on function credits.release(public.credit_holds, text) is
+'Gives back everything that an open hold reserved; returns the hold. The caller has it from credits.lock_hold, and '
+'checked that it is held.';
+
+-- sql/ledger/release_hold.sql
+create function public.release_hold(hold_id uuid, reason text default null) returns public.credit_holds
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  hold public.credit_holds;
+begin
+  if char_length(reason) > 500 then
+    perform credits.fail('PT400', 'reason has more than 500 characters.', '{}', 'Say it shorter.');
+  end if;
+  hold := credits.lock_hold(hold_id);
+  if hold.status = 'captured' then
+    perform credits.fail(
+      'PT409', 'The hold was captured; it cannot be released.',
+      jsonb_build_object('hold_id', hold.id, 'transaction_id', hold.transaction_id), 'Give credits back with refund.'
+    );
+  elsif hold.status <> 'held' then
+    return hold;
+  end if;
+  return credits.release(hold, reason);
 end
 $$;
 
@@ -3504,10 +3537,12 @@ create function credits.log_usage(
   hold_id uuid default null,
   transaction_id bigint default null
 ) returns credits.usage_logs
-language sql
-volatile
+language plpgsql
 set search_path = ''
 as $$
+declare
+  entry credits.usage_logs;
+begin
   insert into credits.usage_logs (
     account_id, provider, model, operation, units, status, latency_ms, provider_cost, hold_id, transaction_id
   )
@@ -3515,7 +3550,9 @@ as $$
     log_usage.account_id, log_usage.provider, log_usage.model, log_usage.operation, log_usage.units, log_usage.status,
     log_usage.latency_ms, log_usage.provider_cost, log_usage.hold_id, log_usage.transaction_id
   )
-  returning *;
+  returning * into entry;
+  return entry;
+end
 $$;
 
 comment on function credits.log_usage is
@@ -3535,33 +3572,24 @@ comment on function credits.refuse_softly(text, text, text, text) is
 'written before, such as a count of calls, stays.';
 
 -- sql/dispatch/generation_terms.sql
-create function credits.generation_terms(job public.generation_jobs) returns jsonb
-language plpgsql
+create function credits.generation_terms(metadata jsonb) returns jsonb
+language sql
 stable
-set search_path = ''
 as $$
-begin
-  -- In PL/pgSQL, which keeps the plan; language sql would make it anew at every call.
-  return (
-    select jsonb_build_object(
-      'deadline_seconds', case
-        when jsonb_typeof(m.metadata -> 'deadline_seconds') = 'number'
-          then least(greatest((m.metadata ->> 'deadline_seconds')::numeric, 5), 86400)
-        else 120
-      end,
-      'charge_refusals', coalesce(m.metadata -> 'charge_refusals' = 'true', false)
-    )
-    from public.credit_holds as h
-    inner join credits.pricing_tier_history as p on h.price_version = p.version
-    cross join lateral (select p.new -> 'metadata' as metadata) as m
-    where h.id = job.hold_id
+  select jsonb_build_object(
+    'deadline_seconds', case
+      when jsonb_typeof(metadata -> 'deadline_seconds') = 'number'
+        then least(greatest((metadata ->> 'deadline_seconds')::numeric, 5), 86400)
+      else 120
+    end,
+    'charge_refusals', coalesce(metadata -> 'charge_refusals' = 'true', false)
   );
-end
 $$;
 
-comment on function credits.generation_terms(public.generation_jobs) is
-'What the price that the job''s hold pinned says of dispatch, in pricing_tiers.metadata: {deadline_seconds: 5 to '
-'86400, default 120; charge_refusals: whether a refusal by the provider''s policy is charged, default false}.';
+comment on function credits.generation_terms(jsonb) is
+'What a price says of dispatch, by its pricing_tiers.metadata: {deadline_seconds: 5 to 86400, default 120; '
+'charge_refusals: whether a refusal by the provider''s policy is charged, default false}. Of a job: by the price that '
+'its hold pinned. Without a SET clause it is planned as part of its caller.';
 
 -- sql/dispatch/job_json.sql
 create function credits.job_json(job public.generation_jobs) returns jsonb
@@ -3570,10 +3598,10 @@ stable
 set search_path = ''
 as $$
 begin
-  -- In PL/pgSQL, which keeps the plan; language sql would make it anew at every call.
+  -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
   return (
     select to_jsonb(job) || jsonb_build_object(
-      'terms', credits.generation_terms(job),
+      'terms', credits.generation_terms(p.new -> 'metadata'),
       'credits_held', h.amount,
       'credits_charged', coalesce(-t.amount, 0),
       'request', h.metadata ->> 'request',
@@ -3583,6 +3611,7 @@ begin
     inner join credits.account_position(
       (select c from public.credit_accounts as c where c.id = job.account_id)
     ) as a on true
+    inner join credits.pricing_tier_history as p on h.price_version = p.version
     left join public.credit_transactions as t on job.transaction_id = t.id
     where h.id = job.hold_id
   );
@@ -3612,54 +3641,71 @@ $$;
 comment on function credits.lock_generation(uuid) is
 'The job, locked until the transaction ends; before its account, always. PT404 for none.';
 
+-- sql/dispatch/sweep_grace.sql
+create function credits.sweep_grace() returns interval
+language sql
+immutable
+as $$
+  select interval '45 seconds';
+$$;
+
+comment on function credits.sweep_grace() is
+'How much longer than its job a hold lives, so that the sweep finds it: under a minute. Without a SET clause it is '
+'planned as part of its caller.';
+
 -- sql/dispatch/count_generation.sql
 create function credits.count_generation(account_id uuid, idempotency_key text) returns jsonb
 language plpgsql
 set search_path = ''
 as $$
 declare
-  settings credits.billing_settings;
   moment timestamptz := credits.now();
   this_minute timestamptz := date_trunc('minute', moment);
   calls integer;
+  account record;
 begin
-  -- A second look under the lock finds what the same key opened meanwhile.
-  for attempt in 1..2 loop
-    if exists (
+  if exists (
+    select from public.credit_holds as h
+    where h.account_id = count_generation.account_id and h.idempotency_key = count_generation.idempotency_key
+  ) then
+    return null;
+  end if;
+  insert into credits.generation_rate as r (account_id, minute, calls)
+  values (count_generation.account_id, this_minute, 1)
+  on conflict on constraint generation_rate_pkey do update set
+    minute = excluded.minute,
+    calls = case when r.minute = excluded.minute then r.calls + 1 else 1 end
+  returning r.calls into calls;
+
+  -- Under the lock of that row, so it also sees what the same key opened meanwhile.
+  select
+    s.max_generations_per_minute as most_calls,
+    s.max_generations_in_flight as most_in_flight,
+    (
+      select count(*) from public.generation_jobs as j
+      where j.account_id = count_generation.account_id and j.finished_at is null
+    ) as in_flight,
+    exists (
       select from public.credit_holds as h
       where h.account_id = count_generation.account_id and h.idempotency_key = count_generation.idempotency_key
-    ) then
-      return null;
-    end if;
-    if attempt = 1 then
-      insert into credits.generation_rate as r (account_id, minute, calls)
-      values (count_generation.account_id, this_minute, 1)
-      on conflict on constraint generation_rate_pkey do update set
-        minute = excluded.minute,
-        calls = case when r.minute = excluded.minute then r.calls + 1 else 1 end
-      returning r.calls into calls;
-    end if;
-  end loop;
+    ) as is_repeat
+  into account
+  from credits.billing_settings as s;
 
-  select * into settings from credits.billing_settings;
-  if calls > settings.max_generations_per_minute then
+  if account.is_repeat then
+    return null;
+  elsif calls > account.most_calls then
     return credits.refuse_softly(
       'PT429', 'Too many generations in this minute.',
       jsonb_build_object(
-        'limit', settings.max_generations_per_minute,
-        'retry_after', ceil(extract(epoch from this_minute + interval '1 minute' - moment))
+        'limit', account.most_calls, 'retry_after', ceil(extract(epoch from this_minute + interval '1 minute' - moment))
       )::text,
       'Wait, then try again.'
     );
-  elsif
-    settings.max_generations_in_flight <= (
-      select count(*) from public.generation_jobs as j
-      where j.account_id = count_generation.account_id and j.finished_at is null
-    )
-  then
+  elsif account.in_flight >= account.most_in_flight then
     return credits.refuse_softly(
       'PT429', 'Too many generations are under way.',
-      jsonb_build_object('limit', settings.max_generations_in_flight, 'retry_after', 5)::text, 'Wait for one to end.'
+      jsonb_build_object('limit', account.most_in_flight, 'retry_after', 5)::text, 'Wait for one to end.'
     );
   end if;
   return null;
@@ -3682,21 +3728,20 @@ set search_path = ''
 as $$
 declare
   hold public.credit_holds;
-  tier jsonb;
   job public.generation_jobs;
 begin
   hold := public.hold_credits(
-    operation, quantity, idempotency_key, metadata => jsonb_build_object('request', request)
+    operation, quantity, idempotency_key,
+    ttl => interval '1 minute' + credits.sweep_grace(), metadata => jsonb_build_object('request', request)
   );
-  select h.new into tier from credits.pricing_tier_history as h where h.version = hold.price_version;
   insert into public.generation_jobs (
     account_id, hold_id, operation, provider, model, quantity, deadline_at, created_at
   )
-  values (
-    hold.account_id, hold.id, hold.operation, tier ->> 'provider', tier ->> 'model', hold.quantity,
-    least(hold.expires_at, hold.created_at + interval '1 minute'),
-    hold.created_at
-  )
+  select
+    hold.account_id, hold.id, hold.operation, p.new ->> 'provider', p.new ->> 'model', hold.quantity,
+    hold.created_at + interval '1 minute', hold.created_at
+  from credits.pricing_tier_history as p
+  where p.version = hold.price_version
   on conflict on constraint generation_jobs_hold_id_key do nothing
   returning * into job;
   if not found then
@@ -3711,26 +3756,27 @@ comment on function credits.open_generation(text, integer, text, text) is
 'those of the price that the hold pinned. Until it is dispatched the job has a minute.';
 
 -- sql/dispatch/keep_hold.sql
-create function credits.keep_hold(hold_id uuid, deadline timestamptz) returns void
+create function credits.keep_hold(hold public.credit_holds, deadline timestamptz) returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
-  hold public.credit_holds := credits.lock_hold(keep_hold.hold_id);
+  ends timestamptz := deadline + credits.sweep_grace();
 begin
-  update public.credit_holds as h set expires_at = deadline + interval '45 seconds'
-  where h.id = hold.id and h.status = 'held';
-  update public.credit_accounts as a set next_expiry = least(a.next_expiry, deadline + interval '45 seconds')
-  where a.id = hold.account_id and a.next_expiry > deadline + interval '45 seconds';
+  update public.credit_holds as h set expires_at = ends where h.id = hold.id and h.status = 'held';
+  if ends < hold.expires_at then
+    update public.credit_accounts as a set next_expiry = ends where a.id = hold.account_id and a.next_expiry > ends;
+  end if;
 end
 $$;
 
-comment on function credits.keep_hold(uuid, timestamptz) is
-'Lets an open hold live as long as its job may, and 45 seconds more for the sweep: under a minute past the deadline.';
+comment on function credits.keep_hold(public.credit_holds, timestamptz) is
+'Lets an open hold live as long as its job may, and the sweep''s grace more. The caller has it from credits.lock_hold.';
 
 -- sql/dispatch/close_generation.sql
 create function credits.close_generation(
   job public.generation_jobs,
+  hold public.credit_holds,
   status public.generation_status,
   delivered integer,
   usage_status text,
@@ -3747,16 +3793,17 @@ declare
   closed public.generation_jobs;
 begin
   if delivered > 0 then
-    paid := public.capture_hold(job.hold_id, delivered, jsonb_build_object('job', job.id));
-  else
-    perform public.release_hold(job.hold_id, close_generation.status::text);
+    paid := credits.capture(hold, delivered, jsonb_build_object('job', job.id));
+  elsif hold.status = 'held' then
+    perform credits.release(hold, close_generation.status::text);
   end if;
   update public.generation_jobs as j
   set
     status = close_generation.status,
     outputs = coalesce(close_generation.outputs, '[]'),
     error = close_generation.error,
-    transaction_id = paid.id,
+    -- The hold's: where an operator captured it by hand.
+    transaction_id = coalesce(paid.id, hold.transaction_id),
     finished_at = credits.now()
   where j.id = job.id
   returning * into closed;
@@ -3776,7 +3823,7 @@ begin
           else 0
         end
       ),
-      job.hold_id, paid.id
+      job.hold_id, closed.transaction_id
     );
   end if;
   return closed;
@@ -3785,16 +3832,20 @@ $$;
 
 comment on function credits.close_generation is
 'Ends a job: captures what was delivered or releases the hold, notes the outcome, logs the provider call with its cost '
-'(as told, else by credits.provider_costs: nothing for refusals and failures). The caller holds the job''s lock.';
+'(as told, else by credits.provider_costs: nothing for refusals and failures). The caller holds the locks of both, and '
+'asks to capture only what is held.';
 
 -- sql/dispatch/expire_generation.sql
-create function credits.expire_generation(job public.generation_jobs) returns public.generation_jobs
+create function credits.expire_generation(
+  job public.generation_jobs,
+  hold public.credit_holds
+) returns public.generation_jobs
 language sql
 set search_path = ''
 as $$
   select e.*
   from credits.close_generation(
-    job,
+    job, hold,
     case when job.dispatched_at is null then 'failed' else 'expired' end::public.generation_status,
     0, 'unknown', null,
     case
@@ -3807,9 +3858,9 @@ as $$
   ) as e;
 $$;
 
-comment on function credits.expire_generation(public.generation_jobs) is
+comment on function credits.expire_generation(public.generation_jobs, public.credit_holds) is
 'Ends a job whose time is over: the user gets the credits back; the provider''s cost is logged as ours '
-'(usage_logs.status unknown). The caller holds the job''s lock.';
+'(usage_logs.status unknown). The caller holds the locks of both.';
 
 -- sql/dispatch/sweep_generations.sql
 create function credits.sweep_generations(batch integer default 200) returns integer
@@ -3830,7 +3881,7 @@ begin
     -- Waits for nobody: two sweeps that hold several accounts each would wait for one another.
     perform from public.credit_accounts as a where a.id = job.account_id for no key update skip locked;
     if found then
-      perform credits.expire_generation(job);
+      perform credits.expire_generation(job, credits.lock_hold(job.hold_id));
       swept := swept + 1;
     end if;
   end loop;
@@ -3944,7 +3995,7 @@ begin
   job := credits.lock_generation(job_id);
   if job.status = 'held' then
     job := credits.close_generation(
-      job, 'canceled', 0, 'failed', null,
+      job, credits.lock_hold(job.hold_id), 'canceled', 0, 'failed', null,
       jsonb_build_object('status', 409, 'code', 'canceled', 'message', 'The job was canceled.'), null, null
     );
   elsif job.finished_at is null then
@@ -3978,17 +4029,20 @@ begin
   end if;
   hold := credits.lock_hold(job.hold_id);
   if hold.status <> 'held' or job.deadline_at <= credits.now() then
-    job := credits.expire_generation(job);
+    job := credits.expire_generation(job, hold);
     return credits.job_json(job);
   end if;
   update public.generation_jobs as j
   set
     status = 'dispatched',
     dispatched_at = credits.now(),
-    deadline_at = credits.now() + make_interval(secs => (credits.generation_terms(j) ->> 'deadline_seconds')::double precision)
-  where j.id = job.id
-  returning * into job;
-  perform credits.keep_hold(job.hold_id, job.deadline_at);
+    deadline_at = credits.now() + make_interval(
+      secs => (credits.generation_terms(p.new -> 'metadata') ->> 'deadline_seconds')::double precision
+    )
+  from credits.pricing_tier_history as p
+  where j.id = job.id and p.version = hold.price_version
+  returning j.* into job;
+  perform credits.keep_hold(hold, job.deadline_at);
   return credits.job_json(job);
 end
 $$;
@@ -4033,13 +4087,13 @@ begin
     deadline_at = greatest(
       j.deadline_at,
       case when extend_seconds is not null then least(
-        credits.now() + make_interval(secs => extend_seconds), j.created_at + s.hold_ttl_max - interval '45 seconds'
+        credits.now() + make_interval(secs => extend_seconds), j.created_at + s.hold_ttl_max - credits.sweep_grace()
       ) end
     )
   from credits.billing_settings as s
   where j.id = job.id
   returning j.* into job;
-  perform credits.keep_hold(job.hold_id, job.deadline_at);
+  perform credits.keep_hold(credits.lock_hold(job.hold_id), job.deadline_at);
   return credits.job_json(job);
 end
 $$;
@@ -4067,6 +4121,7 @@ set search_path = ''
 as $$
 declare
   job public.generation_jobs := credits.lock_generation(job_id);
+  hold public.credit_holds;
   delivered integer;
   charged integer;
 begin
@@ -4088,17 +4143,22 @@ begin
     );
   end if;
 
-  if (credits.lock_hold(job.hold_id)).status <> 'held' then
+  hold := credits.lock_hold(job.hold_id);
+  if hold.status <> 'held' then
     -- Its time was over before its outcome came: what the provider did is our loss.
-    job := credits.expire_generation(job);
+    job := credits.expire_generation(job, hold);
     return credits.job_json(job);
   end if;
-  charged := case
-    when outcome = 'refused' and (credits.generation_terms(job) ->> 'charge_refusals')::boolean then job.quantity
-    else delivered
-  end;
+  charged := delivered;
+  if outcome = 'refused' and (
+    select (credits.generation_terms(p.new -> 'metadata') ->> 'charge_refusals')::boolean
+    from credits.pricing_tier_history as p
+    where p.version = hold.price_version
+  ) then
+    charged := job.quantity;
+  end if;
   job := credits.close_generation(
-    job, outcome::public.generation_status, charged,
+    job, hold, outcome::public.generation_status, charged,
     case
       when outcome = 'succeeded' and delivered < job.quantity then 'partial'
       when outcome = 'canceled' then 'failed'

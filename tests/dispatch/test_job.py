@@ -170,6 +170,27 @@ def test_a_hold_ends_within_a_minute_of_the_deadline_with_no_sweep_at_all(own_le
     assert studio.finish(job, "succeeded", 1)["status"] == "expired"
 
 
+@pytest.mark.parametrize(("by_hand", "charged"), [("capture_hold", 10), ("release_hold", 0)])
+@pytest.mark.parametrize("end", ["finish", "sweep"])
+def test_a_hold_that_an_operator_ended_by_hand_does_not_stop_its_job(
+    own_ledger: Ledger, by_hand: str, charged: int, end: str
+) -> None:
+    studio = Studio(own_ledger)
+    user, operation = studio.buyer(), studio.operation(deadline_seconds=30)
+    job, other = studio.dispatched(user, operation), studio.dispatched(user, operation)
+    hold = own_ledger.rows("select hold_id from public.generation_jobs where id = %s", job)[0]["hold_id"]
+    own_ledger.as_service(by_hand, hold_id=hold)
+    if end == "finish":
+        assert studio.finish(job, "succeeded", 1)["outputs"] == []
+    own_ledger.pass_time(31 * SECOND)
+    own_ledger.rows("select credits.run_maintenance()")
+    for one, cost in ((job, charged), (other, 0)):
+        ended = own_ledger.as_user(user, "my_generation", job_id=one)
+        assert (ended["status"], ended["credits_charged"]) == ("expired", cost)
+    assert held(studio, user) == (100 - charged, 0)
+    assert own_ledger.broken(user) == []
+
+
 def test_a_heartbeat_keeps_job_and_hold(own_ledger: Ledger) -> None:
     studio = Studio(own_ledger)
     user = studio.buyer()
