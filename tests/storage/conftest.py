@@ -13,6 +13,7 @@ import pytest
 from storage3._sync.file_api import SyncBucketProxy
 from storage3.exceptions import StorageApiError
 
+from scripts.local_stack import Stack
 from supabase import Client
 from tests.conftest import Env, User
 
@@ -58,6 +59,12 @@ def bucket(service: Client) -> Iterator[SyncBucketProxy]:
     yield service.storage.from_(name)
     service.storage.empty_bucket(name)
     service.storage.delete_bucket(name)
+
+
+def files(stack: Stack) -> set[str]:
+    """What lies in the folder of the bytes."""
+    root = stack.gateway_settings().storage_folder
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
 
 
 def refused(act: Callable[..., object], *arguments: Any) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """Nobody reaches the files of another account, nor writes where they may not. Postgres's policies decide."""
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,9 +11,10 @@ import psycopg
 import pytest
 from storage3._sync.file_api import SyncBucketProxy
 
+from scripts.local_stack import Stack
 from supabase import Client
 from tests.conftest import Env
-from tests.storage.conftest import AS_PNG, PNG, Owner, Raw, refused
+from tests.storage.conftest import AS_PNG, PNG, Owner, Raw, files, refused
 
 OVER: Any = {"content-type": "image/png", "upsert": "true"}
 
@@ -95,8 +97,11 @@ def test_owners_write_below_inputs_only(owner: Callable[[], Owner], service: Cli
 
 
 @pytest.mark.parametrize("kind", ["expired", "other secret", "none", "unknown role", "owner of the tables"])
-def test_forged_tokens_are_refused(raw: Raw, env: Env, owner: Callable[[], Owner], kind: str) -> None:
+def test_forged_tokens_are_refused(
+    raw: Raw, env: Env, owner: Callable[[], Owner], stack: Stack, kind: str
+) -> None:
     me = owner()
+    before = files(stack)
     claims = {"role": "service_role", "exp": time.time() + 60}
     secret, algorithm = env.jwt_secret, "HS256"
     match kind:
@@ -111,13 +116,22 @@ def test_forged_tokens_are_refused(raw: Raw, env: Env, owner: Callable[[], Owner
         case _:
             claims["role"] = "supabase_admin"
     token = jwt.encode(claims, secret, algorithm=algorithm)
-    for method, path in (
-        ("GET", f"/object/generations/{me.input}"),
-        ("DELETE", f"/object/generations/{me.input}"),
+    wanted = json.dumps({"expiresIn": 60, "paths": [me.input]}).encode()
+    for method, path, sent in (
+        ("GET", f"/object/generations/{me.input}", None),
+        ("POST", f"/object/generations/{me.account}/inputs/x.png", PNG),
+        ("POST", "/object/sign/generations", wanted),
+        ("DELETE", f"/object/generations/{me.input}", None),
     ):
-        status, body = raw(method, path, key=env.publishable_key, Authorization=f"Bearer {token}")
+        status, body = raw(
+            method, path, sent, key=env.publishable_key, Authorization=f"Bearer {token}",
+            Content_Type="image/png",
+        )  # fmt: skip
         assert (status, body["statusCode"], body["error"]) == (400, "403", "Unauthorized"), body
+        if "role" in kind or "owner" in kind:
+            assert "is not one of this project" in body["message"]
     assert me.files.download(me.input) == PNG
+    assert files(stack) == before
 
 
 def test_only_these_policies_let_anybody_in(db: "psycopg.Connection[Any]") -> None:

@@ -20,15 +20,9 @@ from storage3.exceptions import StorageApiError
 from scripts.local_stack import Stack
 from supabase import Client
 from tests.conftest import Env
-from tests.storage.conftest import Raw, refused
+from tests.storage.conftest import Raw, files, refused
 
 MIB = 1024 * 1024
-
-
-def files(stack: Stack) -> set[str]:
-    """What lies in the folder of the bytes, drafts included."""
-    root = stack.gateway_settings().storage_folder
-    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
 
 
 def test_ordinary_names_come_back_as_they_were(bucket: SyncBucketProxy) -> None:
@@ -266,6 +260,22 @@ def test_a_client_that_goes_away_leaves_nothing(stack: Stack, bucket: SyncBucket
         time.sleep(0.02)
     assert files(stack) == before
     assert bucket.list() == []
+
+
+def test_connections_that_postgres_ended_are_replaced(
+    bucket: SyncBucketProxy, db: "psycopg.Connection[Any]"
+) -> None:
+    """As when it was restarted: nobody gets an error for it."""
+    for text in (b"one", b"two"):
+        bucket.upload("x", text, {"upsert": "true"})
+        ended = db.execute(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity "
+            "where usename = 'supabase_storage_admin'"
+        ).fetchall()
+        assert ended
+        assert set(ended) == {(True,)}
+        assert bucket.create_signed_urls(["x"], 60)[0]["signedURL"]
+        assert bucket.download("x") == text
 
 
 def _half_an_upload(stack: Stack, bucket: str, before: set[str]) -> http.client.HTTPConnection:

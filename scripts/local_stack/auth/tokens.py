@@ -49,20 +49,20 @@ class Tokens:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise AuthError(401, "no_authorization", "This endpoint requires a valid Bearer token")
+        # Each key goes with its algorithm, so that a public key is never taken for a shared secret.
         try:
-            algorithm = jwt.get_unverified_header(token).get("alg")
-            # The algorithm chooses the key here, so that a public key is never taken for a shared secret.
-            key: Any = self.keys.jwt_secret
-            if algorithm == "ES256":
-                key = jwt.PyJWK(self.keys.public_jwks()["keys"][0])
-            claims: Claims = jwt.decode(
-                token, key, algorithms=["ES256" if algorithm == "ES256" else "HS256"],
-                options={"verify_aud": False, "require": ["exp"]},
-            )  # fmt: skip
+            try:
+                return self._decode(token, self.keys.jwt_secret, "HS256")
+            except jwt.InvalidAlgorithmError:
+                return self._decode(token, jwt.PyJWK(self.keys.public_jwks()["keys"][0]), "ES256")
         except jwt.PyJWTError as error:
             message = f"invalid JWT: unable to parse or verify signature, {error}"
             raise AuthError(403, "bad_jwt", message) from error
-        return claims
+
+    @staticmethod
+    def _decode(token: str, key: str | jwt.PyJWK, algorithm: str) -> Claims:
+        options: Any = {"verify_aud": False, "require": ["exp"]}
+        return jwt.decode(token, key, algorithms=[algorithm], options=options)
 
     def require_admin(self, request: Request) -> None:
         """Let only the service role through."""

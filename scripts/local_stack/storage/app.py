@@ -4,6 +4,7 @@ import asyncio
 import functools
 import logging
 import re
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -28,7 +29,7 @@ from ..auth.errors import AuthError
 from ..auth.tokens import Tokens
 from ..keys import Keys
 from . import body, names, store
-from .disk import Disk, TooLargeError
+from .disk import BLOCK, Disk, TooLargeError
 from .errors import (
     StorageError,
     access_denied,
@@ -167,7 +168,7 @@ class Storage:
             max_size=8,
             timeout=30,
             kwargs={"autocommit": True, "row_factory": dict_row},
-            check=AsyncConnectionPool.check_connection,  # Postgres may have been restarted since
+            check=store.check,
             open=False,
         )
         whole = "/{bucket}/{name:path}"
@@ -224,6 +225,11 @@ class Storage:
             return self.tokens.claims(request)
         except (AuthError, RecursionError) as error:
             raise access_denied(str(error)) from error
+
+    async def _settings(self, bucket: str) -> Row | None:
+        """What a bucket allows, which counts also for those who may not see it."""
+        async with self.pool.connection() as connection:  # the owner sees every row
+            return await store.bucket(connection, bucket)
 
     # -- buckets -----------------------------------------------------------------------------------
 
@@ -297,19 +303,18 @@ class Storage:
         claims = self._claims(request)
         bucket, name = request.path_params["bucket"], request.path_params["name"]
         upload = await body.upload(request)
-        async with store.scope(self.pool, SERVICE) as connection:
-            settings = await store.bucket(connection, bucket)
-            if settings is None:
-                raise no_such_bucket()
-            names.require_key(name)
-            limit = min(self.limit, settings["file_size_limit"] or self.limit)
-            names.require_mime_type(upload.mime_type, settings["allowed_mime_types"])
-            if int(request.headers.get("content-length") or 0) > limit + body.MAX_FIELDS:
-                raise too_large()
-            # Who may not write is refused before the bytes are taken.
-            await store.become(connection, claims)
-            await store.save(connection, claims, bucket, name, "1", {}, upload.metadata, upsert=upsert)
-            raise psycopg.Rollback
+        settings = await self._settings(bucket)
+        if settings is None:
+            raise no_such_bucket()
+        names.require_key(name)
+        limit = min(self.limit, settings["file_size_limit"] or self.limit)
+        names.require_mime_type(upload.mime_type, settings["allowed_mime_types"])
+        length = int(request.headers.get("content-length") or sys.maxsize)
+        if sys.maxsize > length > limit + body.MAX_FIELDS:
+            raise too_large()
+        if length > BLOCK:
+            # Who may not write is refused before many bytes are taken.
+            await store.try_to_save(self.pool, claims, bucket, name, upload.metadata, upsert=upsert)
         return await self._keep(claims, bucket, name, upload, limit, upsert=upsert)
 
     async def _keep(
@@ -328,37 +333,34 @@ class Storage:
             "contentLength": written.size,
             "httpStatusCode": 200,
         }
-        row = await self._replace(
+        object_id = await self._replace(
             claims, bucket, name, written.version, metadata, upload.metadata, upsert=upsert
         )
-        return JSONResponse({"Id": str(row["id"]), "Key": f"{bucket}/{name}"})
+        return JSONResponse({"Id": object_id, "Key": f"{bucket}/{name}"})
 
     async def _replace(
         self, claims: Claims, bucket: str, name: str, version: str, metadata: Row, user_metadata: Row | None,
         *, upsert: bool,
-    ) -> Row:  # fmt: skip
+    ) -> str:  # fmt: skip
         """Commit a row for a file that is there, then forget the file that it named before.
 
         When the database refuses, the new file goes. When nobody knows, such as after a lost connection, it
         stays: the next start removes it if no row names it.
         """
         try:
-            async with store.scope(self.pool, SERVICE) as connection:
-                await store.lock(connection, bucket, name)
-                old = await store.find(connection, bucket, name)
-                await store.become(connection, claims)
-                row = await store.save(
-                    connection, claims, bucket, name, version, metadata, user_metadata, upsert=upsert
-                )
+            object_id, old = await store.save(
+                self.pool, claims, bucket, name, version, metadata, user_metadata, upsert=upsert
+            )
         except (psycopg.Error, StorageError) as error:
             if isinstance(error, StorageError) or error.sqlstate:
                 self.disk.remove([version])
             raise
-        await self._forget([old] if old else [])
-        return row
+        await self._forget(old)
+        return object_id
 
     async def _forget(self, rows: list[Row]) -> None:
-        await asyncio.to_thread(self.disk.remove, [row["version"] for row in rows])
+        if rows:
+            await asyncio.to_thread(self.disk.remove, [row["version"] for row in rows])
 
     async def remove(self, request: Request) -> Response:
         """One object."""
@@ -403,10 +405,10 @@ class Storage:
         except FileNotFoundError:
             raise no_such_key() from None
         upsert = request.headers.get("x-upsert", "").lower() == "true"
-        row = await self._replace(
+        object_id = await self._replace(
             claims, to_bucket, target, version, original["metadata"], original["user_metadata"], upsert=upsert
         )
-        return JSONResponse({"Id": str(row["id"]), "Key": f"{to_bucket}/{target}"})
+        return JSONResponse({"Id": object_id, "Key": f"{to_bucket}/{target}"})
 
     @staticmethod
     def _both(params: body.Json) -> tuple[str, str, str, str]:
@@ -438,8 +440,7 @@ class Storage:
         """The object that the path names, if the caller sees it; in a public bucket everybody does."""
         bucket, name = request.path_params["bucket"], request.path_params["name"]
         claims = SERVICE if public else self._claims(request)
-        async with store.scope(self.pool, SERVICE) as connection:
-            settings = await store.bucket(connection, bucket)
+        settings = await self._settings(bucket)
         if settings is None or (public and not settings["public"]):
             raise no_such_bucket()
         async with store.scope(self.pool, SERVICE if settings["public"] else claims) as connection:
@@ -558,8 +559,7 @@ class Storage:
         claims, params = self._claims(request), await body.json_body(request)
         bucket, paths = request.path_params["bucket"], body.texts(params, "paths", MOST_PATHS)
         seconds = body.integer(params, "expiresIn", 1)
-        async with store.scope(self.pool, claims) as connection:
-            seen = await store.visible(connection, bucket, paths)
+        seen = await store.visible(self.pool, claims, bucket, paths)
         missing = "Either the object does not exist or you do not have access to it"
         return JSONResponse(
             [

@@ -49,7 +49,7 @@ async def upload(request: Request) -> Upload:
 def _object_or_none(raw: bytes) -> Json | None:
     """Metadata of the user's own; what is not a JSON object is passed over, as hosted."""
     try:
-        value = json.loads(raw)
+        value = json.loads(raw) if raw else None
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -3,20 +3,18 @@
 Each upload gets a fresh random id, its version, which names the file and stands in storage.objects.version.
 So a file never changes once it is there, a name in a request never reaches the file system, and a move moves
 no bytes. A file is complete and synced before its row is committed, and goes after the row that named it has
-gone: a crash leaves at most files that no row names, and the next start removes these.
+gone: a crash leaves at most files that no row names, whole ones or not, and the next start removes these.
 """
 
 import asyncio
 import contextlib
 import hashlib
 import os
-import shutil
 import uuid
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 BLOCK = 256 * 1024  # bytes that are written, or read, at a time
 
@@ -34,9 +32,9 @@ class TooLargeError(Exception):
     """More bytes came than are allowed; nothing is left of them."""
 
 
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+def _sync(descriptor: int, folder: Path) -> None:
+    os.fsync(descriptor)
+    _sync_folder(folder)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -48,15 +46,14 @@ def _sync_folder(folder: Path) -> None:
 
 
 class Disk:
-    """Files below one folder: `drafts` being written, `objects` complete."""
+    """Files in the folder `objects` below `root`."""
 
     def __init__(self, root: Path) -> None:
-        self.drafts, self.objects = root / "drafts", root / "objects"
+        self.objects = root / "objects"
 
     def open(self) -> None:
-        """Make the folders, and forget the drafts of an earlier process."""
-        shutil.rmtree(self.drafts, ignore_errors=True)
-        for folder in (self.drafts.parent, self.drafts, self.objects):
+        """Make the folders."""
+        for folder in (self.objects.parent, self.objects):
             folder.mkdir(mode=0o700, exist_ok=True)
 
     def _path(self, version: str | None) -> Path:
@@ -69,14 +66,14 @@ class Disk:
         Whatever else goes wrong while they come leaves nothing either.
         """
         version, digest, size = str(uuid.uuid4()), hashlib.md5(usedforsecurity=False), 0
-        draft = self.drafts / version
+        path = self._path(version)
 
-        def append(file: BinaryIO, block: bytes) -> None:
+        def append(block: bytes) -> None:
             digest.update(block)
             file.write(block)
 
         try:
-            with draft.open("xb") as file:
+            with path.open("xb") as file:
                 pending = bytearray()
                 async for chunk in chunks:
                     size += len(chunk)
@@ -84,19 +81,15 @@ class Disk:
                         raise TooLargeError
                     pending += chunk
                     if len(pending) >= BLOCK:
-                        await asyncio.to_thread(append, file, bytes(pending))
+                        await asyncio.to_thread(append, bytes(pending))
                         pending.clear()
-                await asyncio.to_thread(append, file, bytes(pending))
-                await asyncio.to_thread(_sync, file)
-            await asyncio.to_thread(self._keep, draft, version)
+                append(bytes(pending))  # too little to be worth a thread
+                file.flush()
+                await asyncio.to_thread(_sync, file.fileno(), self.objects)
         except BaseException:
-            draft.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             raise
         return Written(version, size, f'"{digest.hexdigest()}"')
-
-    def _keep(self, draft: Path, version: str) -> None:
-        draft.rename(self._path(version))
-        _sync_folder(self.objects)
 
     async def copy(self, version: str) -> str:
         """The same bytes as a new version. Raises FileNotFoundError when they are gone."""

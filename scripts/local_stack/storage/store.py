@@ -1,12 +1,17 @@
-"""The statements on schema storage. Each takes a connection whose transaction scope() has given a role."""
+"""The statements on schema storage.
+
+Most take a connection whose transaction scope() has given a role. Those of uploading and signing, which are
+nearly all of the load, take the pool and send a whole transaction in one round trip.
+"""
 
 import json
+import select
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from psycopg import AsyncConnection, errors, sql
+from psycopg import AsyncClientCursor, AsyncConnection, Rollback, errors, sql
 from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
 
@@ -21,6 +26,17 @@ Pool = AsyncConnectionPool[Connection]
 SERVICE: Claims = {"role": "service_role"}
 
 
+async def check(connection: Connection) -> None:
+    """For the pool: raise if Postgres was restarted since, without a round trip as long as it was not.
+
+    A server that goes away leaves something to read on an idle connection, if only its end.
+    """
+    waiting = select.poll()
+    waiting.register(connection.fileno(), select.POLLIN)
+    if waiting.poll(0):
+        await Pool.check_connection(connection)
+
+
 @asynccontextmanager
 async def scope(pool: Pool, claims: Claims) -> AsyncIterator[Connection]:
     """A transaction as the role of a token, with its claims where auth.uid() looks, as PostgREST has it."""
@@ -29,20 +45,42 @@ async def scope(pool: Pool, claims: Claims) -> AsyncIterator[Connection]:
         yield connection
 
 
+BECOME = """
+    select
+        set_config('role', %s, true), set_config('request.jwt.claims', %s, true),
+        set_config('storage.allow_delete_query', 'true', true)
+"""
+
+
+def _acting(claims: Claims) -> tuple[str, str]:
+    """The values of BECOME."""
+    return str(claims.get("role") or "anon"), json.dumps(claims)
+
+
 async def become(connection: Connection, claims: Claims) -> None:
     """From now on the transaction acts for this token. Raises StorageError for a role it must not take."""
-    role = str(claims.get("role") or "anon")
+    role, described = _acting(claims)
     try:
-        await connection.execute(
-            """
-            select
-                set_config('role', %s, true), set_config('request.jwt.claims', %s, true),
-                set_config('storage.allow_delete_query', 'true', true)
-            """,
-            (role, json.dumps(claims)),
-        )
+        await connection.execute(BECOME, (role, described))
     except (errors.InsufficientPrivilege, errors.InvalidParameterValue) as error:
         raise access_denied(f'role "{role}" is not one of this project') from error
+
+
+async def _at_once(pool: Pool, claims: Claims, *statements: tuple[str, Sequence[Any]]) -> list[list[Row]]:
+    """One round trip with some statements, which Postgres takes for one transaction; the rows of each.
+
+    One of them is BECOME with these claims. psycopg quotes the values into the text, because Postgres takes
+    them apart from it for a single statement only. Raises StorageError for a role that it must not take.
+    """
+    query = ";".join(statement for statement, _ in statements)
+    try:
+        async with pool.connection() as connection:
+            cursor = AsyncClientCursor(connection)
+            await cursor.execute(query.encode(), [value for _, values in statements for value in values])
+            return [await result.fetchall() async for result in cursor.results()]
+    except (errors.InsufficientPrivilege, errors.InvalidParameterValue):
+        async with scope(pool, claims):  # raises when it was the role that was refused
+            raise
 
 
 async def _one(connection: Connection, query: str, *values: Any) -> Row | None:
@@ -107,50 +145,64 @@ async def find(connection: Connection, bucket_id: str, name: str) -> Row | None:
     )
 
 
-async def visible(connection: Connection, bucket_id: str, names: Sequence[str]) -> set[str]:
-    """Those of the names that are there for the role."""
-    rows = await _all(
-        connection,
-        "select name from storage.objects where bucket_id = %s and name = any(%s)",
-        bucket_id,
-        list(names),
-    )
+async def visible(pool: Pool, claims: Claims, bucket_id: str, names: Sequence[str]) -> set[str]:
+    """Those of the names that are there for the token."""
+    there = "select name from storage.objects where bucket_id = %s and name = any(%s)"
+    _, rows = await _at_once(pool, claims, (BECOME, _acting(claims)), (there, (bucket_id, list(names))))
     return {row["name"] for row in rows}
 
 
-async def lock(connection: Connection, bucket_id: str, name: str) -> None:
-    """One change of a name at a time, also of one that is not there yet."""
-    await connection.execute(
-        "select pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"{bucket_id}/{name}",)
-    )
+SAVE = """
+    insert into storage.objects (bucket_id, name, version, owner, owner_id, metadata, user_metadata)
+    values (%s, %s, %s, %s, %s, %s, %s)
+"""
+OVER = """
+    on conflict (bucket_id, name) do update set
+        version = excluded.version, owner = excluded.owner, owner_id = excluded.owner_id,
+        metadata = excluded.metadata, user_metadata = excluded.user_metadata
+"""
 
 
-async def save(
-    connection: Connection, claims: Claims, bucket_id: str, name: str, version: str,
+def _saving(
+    claims: Claims, bucket_id: str, name: str, version: str,
     metadata: Row | None, user_metadata: Row | None, *, upsert: bool,
-) -> Row:  # fmt: skip
-    """Insert a row, or with `upsert` put it over the one that is there. Needs what the policies ask for.
-
-    Raises UniqueViolation when it is there and must not be, InsufficientPrivilege when the role may not.
-    """
-    over = """
-        on conflict (bucket_id, name) do update set
-            version = excluded.version, owner = excluded.owner, owner_id = excluded.owner_id,
-            metadata = excluded.metadata, user_metadata = excluded.user_metadata
-    """
-    row = await _one(
-        connection,
-        f"""
-        insert into storage.objects (bucket_id, name, version, owner, owner_id, metadata, user_metadata)
-        values (%s, %s, %s, %s, %s, %s, %s) {over if upsert else ""}
-        returning *
-        """,  # noqa: S608
+) -> tuple[str, tuple[Any, ...]]:  # fmt: skip
+    return f"{SAVE} {OVER if upsert else ''} returning id::text", (
         bucket_id, name, version, *owner(claims),
         Jsonb(metadata) if metadata is not None else None,
         Jsonb(user_metadata) if user_metadata is not None else None,
     )  # fmt: skip
-    assert row is not None
-    return row
+
+
+async def try_to_save(
+    pool: Pool, claims: Claims, bucket_id: str, name: str, user_metadata: Row | None, *, upsert: bool
+) -> None:
+    """Raises what save() would raise, and leaves nothing."""
+    saving = _saving(claims, bucket_id, name, "1", {}, user_metadata, upsert=upsert)
+    async with scope(pool, claims) as connection:
+        await _one(connection, saving[0], *saving[1])
+        raise Rollback
+
+
+async def save(
+    pool: Pool, claims: Claims, bucket_id: str, name: str, version: str,
+    metadata: Row | None, user_metadata: Row | None, *, upsert: bool,
+) -> tuple[str, list[Row]]:  # fmt: skip
+    """Insert a row, or with `upsert` put it over the one that is there. Needs what the policies ask for.
+
+    Returns its id, and the version of the row that was there. Raises UniqueViolation when it is there and
+    must not be, InsufficientPrivilege when the role may not.
+    """
+    *_, old, _, rows = await _at_once(
+        pool, claims,
+        # One change of a name at a time, also of one that is not there yet.
+        ("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"{bucket_id}/{name}",)),
+        # As the owner of the table: whoever may write need not see what is there.
+        ("select version from storage.objects where bucket_id = %s and name = %s", (bucket_id, name)),
+        (BECOME, _acting(claims)),
+        _saving(claims, bucket_id, name, version, metadata, user_metadata, upsert=upsert),
+    )  # fmt: skip
+    return rows[0]["id"], old
 
 
 async def delete(connection: Connection, bucket_id: str, names: Sequence[str]) -> list[Row]:
