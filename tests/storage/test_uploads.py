@@ -267,7 +267,8 @@ def test_connections_that_postgres_ended_are_replaced(
 ) -> None:
     """As when it was restarted: nobody gets an error for it."""
     for text in (b"one", b"two"):
-        bucket.upload("x", text, {"upsert": "true"})
+        with ThreadPoolExecutor(8) as several:
+            list(several.map(lambda _: bucket.upload("x", text, {"upsert": "true"}), range(16)))  # noqa: B023
         ended = db.execute(
             "select pg_terminate_backend(pid, 5000) from pg_stat_activity "
             "where usename = 'supabase_storage_admin'"

@@ -168,7 +168,7 @@ class Storage:
             max_size=8,
             timeout=30,
             kwargs={"autocommit": True, "row_factory": dict_row},
-            check=store.check,
+            check=lambda connection: store.check(self.pool, connection),
             open=False,
         )
         whole = "/{bucket}/{name:path}"

@@ -26,15 +26,16 @@ Pool = AsyncConnectionPool[Connection]
 SERVICE: Claims = {"role": "service_role"}
 
 
-async def check(connection: Connection) -> None:
-    """For the pool: raise if Postgres was restarted since, without a round trip as long as it was not.
+async def check(pool: Pool, connection: Connection) -> None:
+    """Raise if Postgres ended a pool's connection, without a round trip as long as it did not.
 
     A server that goes away leaves something to read on an idle connection, if only its end.
     """
     waiting = select.poll()
     waiting.register(connection.fileno(), select.POLLIN)
     if waiting.poll(0):
-        await Pool.check_connection(connection)
+        await pool.check()  # the others, too: the pool waits longer after each that it finds one by one
+        await pool.check_connection(connection)
 
 
 @asynccontextmanager
