@@ -12,9 +12,11 @@ from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 
+import aiohttp
 import httpx
 
 from .media import MEGABYTE
+from .pool import connections
 from .providers.protocol import (
     UNUSABLE,
     Ask,
@@ -30,10 +32,14 @@ from .providers.protocol import (
     Working,
 )
 from .settings import Endpoint
+from .transport import Transport
 
 log = logging.getLogger("functions")
 
 CONNECT_SECONDS = 5
+IDLE_SECONDS = 5  # that a connection is kept: well below what providers keep it
+CONNECTIONS = 200  # to one provider
+HEADER_LIMIT = 64 * 1024  # of one line
 POLL_SECONDS = 20
 BODY_LIMIT = 160 * MEGABYTE  # ten images in base64
 # The provider itself says that it did not do it. 529 is "overloaded".
@@ -48,6 +54,9 @@ REJECTED = Failed(
 NO_KEY = Failed(502, "provider_key", "The provider does not let this app in; tell its operator.")
 RANK: list[type[Outcome]] = [Started, Lost, Refused, Failed]
 
+_clients: dict[str, httpx.AsyncClient] = {}
+_url = lru_cache(maxsize=64)(httpx.URL)  # to parse one takes as long as all else of a request
+
 
 class _NotSentError(Exception):
     """No connection: the provider has seen nothing."""
@@ -57,20 +66,27 @@ class _LostError(Exception):
     """Sent, wholly or in part, and no whole answer came."""
 
 
-@lru_cache(maxsize=1)
-def _client() -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        # The caller's deadline is the other limit.
-        timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
-        limits=httpx.Limits(max_connections=200, max_keepalive_connections=50),
-        follow_redirects=False,
-    )
+def _client(base_url: str) -> httpx.AsyncClient:
+    """The client for a provider; each has its own, as a proxy may be for some hosts only."""
+    if base_url not in _clients:
+        session = connections(
+            base_url,
+            # The caller's deadline is the other limit.
+            aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS),
+            connector=aiohttp.TCPConnector(
+                limit=CONNECTIONS, keepalive_timeout=IDLE_SECONDS, ssl=httpx.create_ssl_context()
+            ),
+            max_line_size=HEADER_LIMIT,
+            max_field_size=HEADER_LIMIT,
+        )
+        _clients[base_url] = httpx.AsyncClient(transport=Transport(session), follow_redirects=False)
+    return _clients[base_url]
 
 
 async def close() -> None:
     """End the connections."""
-    await _client().aclose()
-    _client.cache_clear()
+    while _clients:
+        await _clients.popitem()[1].aclose()
 
 
 async def start(provider: Provider, endpoint: Endpoint, work: Work, until: float) -> Outcome:
@@ -146,27 +162,33 @@ async def _send(provider: Provider, endpoint: Endpoint, ask: Ask, until: float) 
     # A compressed answer could unpack to any size; images do not get smaller by it.
     if until <= time.monotonic():
         raise _NotSentError
-    headers = {"Accept-Encoding": "identity", **provider.headers(endpoint.key), **ask.headers}
+    request = httpx.Request(
+        ask.method, _url(endpoint.base_url + ask.path), json=ask.json, data=ask.data, files=ask.files,
+        headers={"Accept-Encoding": "identity", **provider.headers(endpoint.key), **ask.headers},
+    )  # fmt: skip
     try:
         async with asyncio.timeout(until - time.monotonic()):
-            async with _client().stream(
-                ask.method, endpoint.base_url + ask.path,
-                json=ask.json, data=ask.data, files=ask.files, headers=headers,
-            ) as response:  # fmt: skip
-                if "content-encoding" in response.headers:
-                    return Reply(response.status_code, response.headers, b"")
-                body = bytearray()
-                async for chunk in response.aiter_raw():
-                    body += chunk
-                    if len(body) > BODY_LIMIT:
-                        body.clear()  # nothing to read in it: unusable
-                        break
-                return Reply(response.status_code, response.headers, bytes(body))
-    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout):
+            response = await _client(endpoint.base_url).send(request, stream=True)
+            try:
+                return Reply(response.status_code, response.headers, await _body(response))
+            finally:
+                await response.aclose()
+    except httpx.ConnectError:
         raise _NotSentError from None
     except (httpx.HTTPError, TimeoutError) as error:
         log.warning("%s gave no answer: %s", provider.env, type(error).__name__)
         raise _LostError from None
+
+
+async def _body(response: httpx.Response) -> bytes:
+    """The body; empty, and so unusable, when it is compressed all the same, or too long."""
+    body = bytearray()
+    if "content-encoding" not in response.headers:
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) > BODY_LIMIT:
+                return b""
+    return bytes(body)
 
 
 async def poll(

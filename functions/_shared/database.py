@@ -45,7 +45,7 @@ def _refusal(status: int, content: bytes) -> FunctionError:
 
 @lru_cache(maxsize=1)
 def _pool() -> aiohttp.ClientSession:
-    return connections(TIMEOUT)
+    return connections(settings.supabase_url(), TIMEOUT)
 
 
 async def _call(name: str, key: str, token: str, body: bytes) -> Any:

@@ -3,6 +3,7 @@
 Paths are <account>/inputs/… and <account>/<job>/<index>.<extension>.
 """
 
+import json
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
@@ -22,7 +23,7 @@ AWAY = "The storage does not answer; try again in a moment."
 
 @lru_cache(maxsize=1)
 def _session() -> aiohttp.ClientSession:
-    return connections(TIMEOUT)
+    return connections(settings.supabase_url(), TIMEOUT)
 
 
 def _url(kind: str, path: str = "") -> str:
@@ -82,7 +83,7 @@ async def _call(method: str, url: str, headers: dict[str, str], **body: Any) -> 
         async with _session().request(method, url, headers=headers, allow_redirects=False, **body) as answer:
             if answer.status != 200:
                 raise unavailable(f"The storage answered with status {answer.status}.")
-            return await answer.json()
+            return json.loads(await answer.read())
     except (aiohttp.ClientError, TimeoutError, ValueError):
         raise unavailable(AWAY) from None
 

@@ -37,7 +37,6 @@ def proxy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[tupl
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("http_proxy", address)
         monkeypatch.setenv("NETRC", str(netrc))
-        monkeypatch.setenv("SUPABASE_URL", "http://project.invalid")
         yield seen
         server.shutdown()
         thread.join()
@@ -47,10 +46,12 @@ def ask() -> int:
     """GET something of the project; the status."""
 
     async def get() -> int:
-        async with connections(aiohttp.ClientTimeout(total=5)) as session:
-            url = "http://project.invalid/rest/v1/x"
-            async with session.get(url, headers={"Authorization": "Bearer mine"}) as answer:
-                return answer.status
+        url = "http://project.invalid/rest/v1/x"
+        async with (
+            connections(url, aiohttp.ClientTimeout(total=5)) as session,
+            session.get(url, headers={"Authorization": "Bearer mine"}) as answer,
+        ):
+            return answer.status
 
     return asyncio.run(get())
 

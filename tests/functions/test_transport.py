@@ -1,0 +1,149 @@
+"""Calls of providers: whether a request may have been carried out decides who pays for it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import aiohttp
+import httpx
+import pytest
+
+from _shared.pool import connections
+from _shared.transport import Transport
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+async def read_request(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]
+    return await reader.readexactly(int(length))
+
+
+def ask(serve: Serve, *requests: httpx.Request, pause: float = 0) -> list[httpx.Response]:
+    """The answers of a server, one after the other; requests go to /, whatever host they name."""
+
+    async def run() -> list[httpx.Response]:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        session = connections("http://127.0.0.1", aiohttp.ClientTimeout(sock_connect=2))
+        answers = []
+        async with server, httpx.AsyncClient(transport=Transport(session)) as client:
+            for request in requests:
+                request.url = request.url.copy_with(port=port)
+                answers.append(await client.send(request))
+                await asyncio.sleep(pause)
+        return answers
+
+    return asyncio.run(run())
+
+
+def post(url: str = "http://127.0.0.1/") -> httpx.Request:
+    return httpx.Request("POST", url, json={"prompt": "a cat"})
+
+
+async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await read_request(reader)
+    writer.close()
+
+
+async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await read_request(reader)
+    writer.write(OK[:-1])
+    writer.close()
+
+
+async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await read_request(reader)
+    writer.transport.abort()
+
+
+async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await read_request(reader)
+    writer.write(b"What?\r\n\r\n")
+    writer.close()
+
+
+@pytest.mark.parametrize("serve", [close, cut, reset, babble])
+def test_a_request_that_was_sent_may_have_been_carried_out(serve: Serve) -> None:
+    with pytest.raises(httpx.ReadError):
+        ask(serve, post())
+
+
+def test_a_request_without_a_connection_was_not_sent() -> None:
+    async def run() -> None:
+        session = connections("http://127.0.0.1", aiohttp.ClientTimeout(sock_connect=2))
+        async with httpx.AsyncClient(transport=Transport(session)) as client:
+            await client.send(post("http://127.0.0.1:1/"))
+
+    with pytest.raises(httpx.ConnectError):
+        asyncio.run(run())
+
+
+def test_a_request_without_tls_where_it_should_be_was_not_sent() -> None:
+    async def plain(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    with pytest.raises(httpx.ConnectError):
+        ask(plain, post("https://127.0.0.1/"))
+
+
+def test_a_connection_that_the_provider_ended_is_not_used_again() -> None:
+    connected = []
+
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.append(writer)
+        await read_request(reader)
+        writer.write(OK)
+        writer.close()
+
+    answers = ask(once, post(), post(), pause=0.1)
+    assert [answer.json() for answer in answers] == [{}, {}]
+    assert len(connected) == 2
+
+
+def test_a_connection_is_kept_for_the_next_call() -> None:
+    connected = []
+
+    async def stay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.append(writer)
+        for _ in range(2):
+            await read_request(reader)
+            writer.write(OK)
+        writer.close()
+
+    ask(stay, post(), post())
+    assert len(connected) == 1
+
+
+def test_files_arrive_as_they_are() -> None:
+    bodies = []
+
+    async def keep(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        bodies.append(await read_request(reader))
+        writer.write(OK)
+        writer.close()
+
+    data = bytes(range(256)) * 1000
+    files = [("image[]", ("0.png", data, "image/png"))]
+    ask(keep, httpx.Request("POST", "http://127.0.0.1/", data={"model": "m"}, files=files))
+    assert data in bodies[0]
+    assert b'name="model"\r\n\r\nm\r\n' in bodies[0]
+
+
+def test_a_packed_body_comes_as_it_is() -> None:
+    async def packed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nzzzz")
+        writer.close()
+
+    async def run() -> bytes:
+        server = await asyncio.start_server(packed, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        session = connections(url, aiohttp.ClientTimeout())
+        async with server, httpx.AsyncClient(transport=Transport(session)) as client:
+            answer = await client.send(post(url), stream=True)
+            return b"".join([chunk async for chunk in answer.aiter_raw()])
+
+    assert asyncio.run(run()) == b"zzzz"
