@@ -34,21 +34,11 @@ def verified_user(request: Request) -> User:
     token = _bearer(request)
     if not token:
         raise FunctionError(401, "Sign in: the user's access token must come as `Authorization: Bearer …`.")
-    keys = settings.verifying_keys()
     refusal = FunctionError(401, "The access token is not valid for a user of this project; sign in again.")
-    try:
-        header = jwt.get_unverified_header(token)
-    except (jwt.PyJWTError, ValueError, RecursionError):
-        raise refusal from None
-    # The key decides on the algorithm, so that a public key is never taken for a shared secret.
-    fitting = [
-        key
-        for key in keys
-        if key.algorithm_name == header.get("alg") and key.key_id in (None, header.get("kid"))
-    ]
-    for key in fitting:
+    for key in settings.verifying_keys():
         try:
-            claims = jwt.decode(
+            # The key decides on the algorithm, so that a public key is never taken for a shared secret.
+            verified = jwt.decode_complete(
                 token,
                 key,
                 algorithms=[key.algorithm_name],
@@ -57,7 +47,8 @@ def verified_user(request: Request) -> User:
             )
         except (jwt.PyJWTError, ValueError, RecursionError):
             continue
-        if claims["role"] == ROLE:
+        claims = verified["payload"]
+        if claims["role"] == ROLE and key.key_id in (None, verified["header"].get("kid")):
             email = claims.get("email")
             return User(claims["sub"], email if isinstance(email, str) and email else None, token)
     raise refusal
