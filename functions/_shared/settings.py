@@ -33,8 +33,11 @@ def _malformed(name: str, shape: str) -> FunctionError:
 def _named_keys(name: str) -> dict[str, str]:
     """Supabase's form for API keys: a JSON object of keys by name."""
     value = _optional(name)
-    if value is None:
-        return {}
+    return _parsed_named_keys(name, value) if value else {}
+
+
+@lru_cache(maxsize=8)
+def _parsed_named_keys(name: str, value: str) -> dict[str, str]:
     try:
         keys = json.loads(value)
     except ValueError:
@@ -143,7 +146,12 @@ class Endpoint:
 def provider(env: str, base_url: str) -> Endpoint:
     """<env>_API_KEY, and <env>_BASE_URL where it is not the usual one: https, or http on loopback."""
     name = f"{env}_BASE_URL"
-    base = (_optional(name) or base_url).rstrip("/")
+    base = _checked_base(name, (_optional(name) or base_url).rstrip("/"))
+    return Endpoint(base, _required(f"{env}_API_KEY"))
+
+
+@lru_cache(maxsize=16)
+def _checked_base(name: str, base: str) -> str:
     try:
         url = httpx.URL(base)
         fits = bool(url.host) and (
@@ -153,7 +161,7 @@ def provider(env: str, base_url: str) -> Endpoint:
         fits = False
     if not fits:
         raise _malformed(name, "an https URL, or an http one of this machine")
-    return Endpoint(base, _required(f"{env}_API_KEY"))
+    return base
 
 
 def _seconds(name: str, default: float, most: float) -> float:

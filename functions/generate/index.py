@@ -28,9 +28,9 @@ async def generate(request: Request) -> JSONResponse:
     """Answers 200 with the outputs, 202 while the job is under way; an error says what was charged."""
     user = verified_user(request)
     generation.wake()
-    name = request.url.path.rstrip("/").rsplit("/", 1)[-1]
     if request.method == "POST":
         return await _post(request, user)
+    name = request.url.path.rstrip("/").rsplit("/", 1)[-1]
     if not ID.fullmatch(name):
         raise FunctionError(404, "There is no such job; its id comes after generate/.")
     return await (_get(user, name) if request.method == "GET" else _delete(user, name))
