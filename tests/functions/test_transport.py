@@ -7,6 +7,7 @@ import aiohttp
 import httpx
 import pytest
 
+from _shared import calls
 from _shared.pool import connections
 from _shared.transport import Transport
 
@@ -147,3 +148,20 @@ def test_a_packed_body_comes_as_it_is() -> None:
             return b"".join([chunk async for chunk in answer.aiter_raw()])
 
     assert asyncio.run(run()) == b"zzzz"
+
+
+def test_a_provider_may_send_long_headers() -> None:
+    async def wordy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(OK.replace(b"\r\n", b"\r\nContent-Security-Policy: " + b"x" * 20_000 + b"\r\n", 1))
+        writer.close()
+
+    async def run() -> httpx.Response:
+        server = await asyncio.start_server(wordy, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with server:
+            answer = await calls._client(url).send(post(url))
+            await calls.close()
+        return answer
+
+    assert len(asyncio.run(run()).headers["content-security-policy"]) == 20_000
