@@ -1,33 +1,57 @@
-"""Stands before PostgREST and counts what passes."""
+"""Stands between a function and the stack, and counts what passes."""
 
 import threading
+import time
+from dataclasses import dataclass
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
+from urllib.parse import urlsplit
 
-import httpx
+PASSED_ON = ("Authorization", "apikey", "Content-Type", "x-upsert")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A call that passed. `seconds` are those that the answer took."""
+
+    path: str
+    answer: bytes
+    seconds: float
 
 
 class Counter:
-    """A proxy for POSTs on a port of its own. `seen` has the path of each, in order."""
+    """A proxy for POSTs on a port of its own. `seen` has each, in the order of the answers."""
 
     def __init__(self, target: str) -> None:
-        self.seen: list[str] = []
-        seen, client = self.seen, httpx.Client(base_url=target, timeout=20, trust_env=False)
+        self.seen: list[Seen] = []
+        seen, address = self.seen, urlsplit(target).netloc
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             disable_nagle_algorithm = True
 
+            def setup(self) -> None:
+                super().setup()
+                self.target = HTTPConnection(address, timeout=20)
+
+            def finish(self) -> None:
+                self.target.close()
+                super().finish()
+
             def do_POST(self) -> None:
-                seen.append(self.path)
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                headers = {name: self.headers[name] for name in ("Authorization", "Content-Type")}
-                answer = client.post(self.path, content=body, headers=headers)
-                self.send_response(answer.status_code)
+                headers = {name: self.headers[name] for name in PASSED_ON if name in self.headers}
+                began = time.perf_counter()
+                self.target.request("POST", self.path, body, headers)
+                answer = self.target.getresponse()
+                content = answer.read()
+                seen.append(Seen(self.path, content, time.perf_counter() - began))
+                self.send_response(answer.status)
                 self.send_header("Content-Type", answer.headers.get("Content-Type", "application/json"))
-                self.send_header("Content-Length", str(len(answer.content)))
+                self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
-                self.wfile.write(answer.content)
+                self.wfile.write(content)
 
             def log_message(self, *_: object) -> None:
                 pass

@@ -20,6 +20,7 @@ from scripts.local_stack import ports, providers
 
 from .counter import Counter
 from .measures import HTTP_CONNECTIONS, users_of_main, users_tokens, verify
+from .playback import Playback, recording
 from .runner import Measure, Options, Result, progress
 from .server import MAIN, Sample, Server
 
@@ -39,16 +40,17 @@ class Timed(Sample):
 class Processes:
     """The stand-ins for the providers, and one process that serves generate."""
 
-    def __init__(self, server: Server, postgrest_url: str | None = None) -> None:
+    def __init__(self, server: Server, **urls: str) -> None:
+        """`urls`: POSTGREST_URL and SUPABASE_URL, where the function shall not call the stack itself."""
         self.server = server
         self._running: list[subprocess.Popen[bytes]] = []
         try:
-            self._start(postgrest_url or server.postgrest_url)
+            self._start(urls)
         except BaseException:
             self.stop()
             raise
 
-    def _start(self, postgrest_url: str) -> None:
+    def _start(self, urls: Mapping[str, str]) -> None:
         port, self.base = ports.ephemeral(), f"http://127.0.0.1:{ports.ephemeral()}"
         keys = providers.environment(secrets.token_hex(16), self.base)
         self.provider_url = f"{keys['OPENAI_BASE_URL']}/images/generations"
@@ -60,7 +62,8 @@ class Processes:
             **self.server.stack.gateway_settings().function_environment(),
             **keys,
             "PYTHONPATH": str(self.server.stack.root / "functions"),
-            "POSTGREST_URL": postgrest_url,
+            "POSTGREST_URL": self.server.postgrest_url,
+            **urls,
         }
         # PostgREST itself takes tokens only; keys are the gateway's.
         environment["SUPABASE_SECRET_KEYS"] = json.dumps(
@@ -300,7 +303,57 @@ class ManyConnections(Compared):
     name = "generate_32"
     title = f"generate, 32 connections, provider of {PROVIDER_MS} ms"
     provider_ms = PROVIDER_MS
+
+
+class OneProcess(ManyConnections):
+    """The same with the processor time of Postgres, PostgREST and Storage taken out, but not their answers'
+    time: they are played back. On a small machine they would take what the function's process needs.
+    """
+
+    name = "generate_process"
+    title = f"{ManyConnections.title}: one process of the function, the rest of the stack played back"
     goal = 0.85
+
+    def __init__(self, server: Server, options: Options) -> None:
+        super().__init__(server, options)
+        self.resources = contextlib.ExitStack()
+
+    def prepare(self) -> None:
+        """See Measure."""
+        super().prepare()
+        assert self.processes
+        self.processes.stop()
+        self.processes = None
+        recorded = self._record()
+        times = {
+            path.replace("/*", "").rpartition("/")[2]: call["seconds"] * 1000
+            for path, call in recorded["calls"].items()
+        }
+        listed = ", ".join(f"{name} {milliseconds:.1f}" for name, milliseconds in times.items())
+        self.notes.append(f"Milliseconds that the stack took for each call: {listed}.")
+        self.playback = self.resources.enter_context(Playback(recorded, self.server.stack.root))
+        url = self.playback.url
+        self.processes = Processes(self.server, POSTGREST_URL=url, SUPABASE_URL=url)
+        self.processes.pids = {
+            "playback": self.playback.pid,
+            **{name: self.processes.pids[name] for name in ("function", "stand-in")},
+        }
+        self.ours(calls=self.connections * 2)
+        self.processes.slow_down(self.provider_ms)
+
+    def _record(self) -> dict[str, Any]:
+        gateway = self.server.stack.gateway_settings().function_environment()["SUPABASE_URL"]
+        with Counter(self.server.postgrest_url) as postgrest, Counter(gateway) as storage:
+            self.processes = Processes(self.server, POSTGREST_URL=postgrest.url, SUPABASE_URL=storage.url)
+            self.ours(calls=20, connections=1)
+            self.processes.stop()
+            self.processes = None
+        return recording([*postgrest.seen, *storage.seen])
+
+    def close(self) -> None:
+        """See Measure."""
+        super().close()
+        self.resources.close()
 
 
 class RoundTrips(Generations):
@@ -317,7 +370,7 @@ class RoundTrips(Generations):
 
     def _processes(self) -> Processes:
         self.counter = self.resources.enter_context(Counter(self.server.postgrest_url))
-        return Processes(self.server, self.counter.url)
+        return Processes(self.server, POSTGREST_URL=self.counter.url)
 
     def __init__(self, server: Server, options: Options) -> None:
         super().__init__(server, options)
@@ -329,7 +382,7 @@ class RoundTrips(Generations):
         jobs = 20
         self.ours(calls=jobs)
         time.sleep(0.3)  # what comes after the answer would count, too
-        names = sorted({path.rpartition("/")[2] for path in self.counter.seen})
+        names = sorted({call.path.rpartition("/")[2] for call in self.counter.seen})
         self.notes.append(f"Each job: {', '.join(names)}.")
         return Sample(len(self.counter.seen) / jobs)
 
@@ -378,4 +431,4 @@ class Memory(Generations):
         return Sample(self.grown[1])
 
 
-MEASURES: tuple[type[Measure], ...] = (OneConnection, ManyConnections, RoundTrips, Memory)
+MEASURES: tuple[type[Measure], ...] = (OneConnection, ManyConnections, OneProcess, RoundTrips, Memory)

@@ -36,6 +36,8 @@ def test_bench_prints_a_table_and_writes_json(tmp_path: Path) -> None:
             "--only",
             "generate_32",
             "--only",
+            "generate_process",
+            "--only",
             "generate_trips",
             "--only",
             "generate_memory",
@@ -60,6 +62,9 @@ def test_bench_prints_a_table_and_writes_json(tmp_path: Path) -> None:
         "generate_32",
         "generate_32_p50",
         "generate_32_p99",
+        "generate_process",
+        "generate_process_p50",
+        "generate_process_p99",
         "generate_trips",
         "generate_memory",
     ]
