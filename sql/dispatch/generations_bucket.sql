@@ -14,12 +14,23 @@ begin
   on conflict (id) do nothing;
 
   -- Names are ACCOUNT/JOB/INDEX.EXT for what was generated, which the service role writes, and ACCOUNT/inputs/... for
-  -- what the user uploads. No policy for update: a user's file is replaced by removing it first.
+  -- what the user uploads. An output is read once its job is charged: a crash between storing and charging gives nothing
+  -- away. No policy for update: a user's file is replaced by removing it first.
   drop policy if exists generations_read_own on storage.objects;
   create policy generations_read_own on storage.objects for select to authenticated
   using (
     bucket_id = 'generations'
     and (storage.foldername(name))[1] = (select credits.my_account_id())::text
+    and (
+      (storage.foldername(name))[2] = 'inputs'
+      or exists (
+        select from public.generation_jobs as j
+        where j.status = 'succeeded' and j.id = case
+          when (storage.foldername(objects.name))[2] ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+            then ((storage.foldername(objects.name))[2])::uuid
+        end
+      )
+    )
   );
 
   drop policy if exists generations_upload_inputs on storage.objects;

@@ -51,6 +51,37 @@ def owner(user: Callable[..., User], db: "psycopg.Connection[Any]") -> Callable[
     return make
 
 
+@dataclass(frozen=True)
+class Job:
+    """A generation job of somebody's, with its output stored."""
+
+    id: str
+    output: str
+    service: Client
+
+    def charge(self) -> None:
+        """Let it end as delivered."""
+        outputs = [{"path": self.output, "mime_type": "image/png"}]
+        wanted = {"job_id": self.id, "outcome": "succeeded", "outputs": outputs}
+        finished: Any = self.service.rpc("finish_generation", wanted).execute().data
+        assert finished["credits_charged"] == 3
+
+
+@pytest.fixture
+def job(service: Client) -> Callable[[Owner], Job]:
+    """A factory of jobs that are stored and not charged yet."""
+
+    def make(owner: Owner) -> Job:
+        wanted = {"operation": "stable_diffusion", "quantity": 1, "request": "0" * 64}
+        begun: Any = owner.user.client.rpc("begin_generation", wanted).execute().data
+        service.rpc("dispatch_generation", {"job_id": begun["id"]}).execute()
+        made = Job(begun["id"], f"{owner.account}/{begun['id']}/0.png", service)
+        service.storage.from_("generations").upload(made.output, PNG, AS_PNG)
+        return made
+
+    return make
+
+
 @pytest.fixture
 def bucket(service: Client) -> Iterator[SyncBucketProxy]:
     """A private bucket of the service role; no policy lets anybody else in."""

@@ -2,6 +2,7 @@
 
 import json
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from storage3._sync.file_api import SyncBucketProxy
 from scripts.local_stack import Stack
 from supabase import Client
 from tests.conftest import Env
-from tests.storage.conftest import AS_PNG, PNG, Owner, Raw, files, refused
+from tests.storage.conftest import AS_PNG, PNG, Job, Owner, Raw, files, refused
 
 OVER: Any = {"content-type": "image/png", "upsert": "true"}
 
@@ -28,11 +29,12 @@ def stranger(request: pytest.FixtureRequest, owner: Callable[[], Owner], env: En
 
 
 def test_strangers_get_nothing(
-    owner: Callable[[], Owner], stranger: SyncBucketProxy, service: Client
+    owner: Callable[[], Owner], stranger: SyncBucketProxy, job: Callable[[Owner], Job]
 ) -> None:
     me = owner()
-    output = f"{me.account}/job/0.png"
-    service.storage.from_("generations").upload(output, PNG, AS_PNG)
+    mine = job(me)
+    mine.charge()
+    output = mine.output
     for name in (me.input, output):
         assert refused(stranger.download, name) == ("404", "not_found")
         assert refused(stranger.info, name) == ("404", "not_found")
@@ -47,7 +49,7 @@ def test_strangers_get_nothing(
         assert stranger.remove([name]) == []
     new = f"{me.account}/inputs/planted.png"
     assert refused(stranger.upload, new, b"x", AS_PNG) == ("403", "Unauthorized")
-    for folder in ("", me.account, f"{me.account}/inputs", f"{me.account}/job"):
+    for folder in ("", me.account, f"{me.account}/inputs", f"{me.account}/{mine.id}"):
         assert me.account not in str(stranger.list(folder))
         assert not any(entry["name"] in ("cat.png", "0.png") for entry in stranger.list(folder))
     assert me.files.download(me.input) == me.files.download(output) == PNG
@@ -67,17 +69,36 @@ def test_the_name_of_a_folder_counts_whole(owner: Callable[[], Owner]) -> None:
         assert refused(me.files.upload, name, PNG, AS_PNG) == ("403", "Unauthorized"), name
 
 
-def test_owners_write_below_inputs_only(owner: Callable[[], Owner], service: Client) -> None:
+@pytest.mark.parametrize("name", ["JOB/0.png", "job/0.png", "0.png", f"{uuid.uuid4()}/0.png"])
+def test_outputs_are_read_once_they_are_charged(
+    owner: Callable[[], Owner], job: Callable[[Owner], Job], service: Client, name: str
+) -> None:
     me = owner()
-    output = f"{me.account}/job/0.png"
-    service.storage.from_("generations").upload(output, PNG, AS_PNG)
+    mine = job(me)
+    path = f"{me.account}/{name.replace('JOB', mine.id)}"
+    if path != mine.output:
+        service.storage.from_("generations").upload(path, PNG, AS_PNG)
+    assert refused(me.files.download, path) == ("404", "not_found")
+    assert refused(me.files.create_signed_url, path, 60) == ("404", "not_found")
+    mine.charge()
+    if path == mine.output:
+        assert me.files.download(path) == PNG
+    else:
+        assert refused(me.files.download, path) == ("404", "not_found")
+
+
+def test_owners_write_below_inputs_only(owner: Callable[[], Owner], job: Callable[[Owner], Job]) -> None:
+    me = owner()
+    mine = job(me)
+    mine.charge()
+    output = mine.output
     for name in (
         f"{me.account}/x.png",
-        f"{me.account}/job/1.png",
+        f"{me.account}/{mine.id}/1.png",
         f"{me.account}/inputs",
         f"{me.account}/Inputs/x.png",
         f"{me.account}/inputs2/x.png",
-        f"{me.account}/job/inputs/x.png",
+        f"{me.account}/{mine.id}/inputs/x.png",
     ):
         assert refused(me.files.upload, name, PNG, AS_PNG) == ("403", "Unauthorized"), name
     # What was generated: to be read, not to be changed or deleted.
