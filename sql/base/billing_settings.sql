@@ -38,8 +38,10 @@ comment on table credits.billing_settings is 'Settings of the ledger: exactly on
 comment on column credits.billing_settings.id is 'Always true: there is one row.';
 comment on column credits.billing_settings.signup_bonus is 'Credits granted when an account opens; 0 for none.';
 comment on column credits.billing_settings.signup_bonus_lifetime is 'How long the bonus lives; null for ever.';
-comment on column credits.billing_settings.hold_ttl is 'How long a hold lives when its maker does not say.';
-comment on column credits.billing_settings.hold_ttl_max is 'The longest hold that may be asked for.';
+comment on column credits.billing_settings.hold_ttl is 'How long a hold lives when its maker does not say. '
+'Those of generations live as long as their job may, whatever it says.';
+comment on column credits.billing_settings.hold_ttl_max is 'The longest hold that may be asked for, and the longest '
+'that a generation may take. At least two minutes: a generation needs one and 45 seconds to begin with.';
 comment on column credits.billing_settings.refund_grace is
 'How long refunded credits live when the lot they came from has expired.';
 comment on column credits.billing_settings.max_quantity is 'The largest quantity of one quote, spend or hold.';

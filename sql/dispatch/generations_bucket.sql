@@ -14,8 +14,8 @@ begin
   on conflict (id) do nothing;
 
   -- Names are ACCOUNT/JOB/INDEX.EXT for what was generated, which the service role writes, and ACCOUNT/inputs/... for
-  -- what the user uploads. An output is read once its job is charged: a crash between storing and charging gives nothing
-  -- away. No policy for update: a user's file is replaced by removing it first.
+  -- what the user uploads. An output is read once its job has succeeded: a crash between storing and charging gives
+  -- nothing away. No policy for update: a user's file is replaced by removing it first.
   drop policy if exists generations_read_own on storage.objects;
   create policy generations_read_own on storage.objects for select to authenticated
   using (

@@ -123,8 +123,10 @@ comment on table credits.billing_settings is 'Settings of the ledger: exactly on
 comment on column credits.billing_settings.id is 'Always true: there is one row.';
 comment on column credits.billing_settings.signup_bonus is 'Credits granted when an account opens; 0 for none.';
 comment on column credits.billing_settings.signup_bonus_lifetime is 'How long the bonus lives; null for ever.';
-comment on column credits.billing_settings.hold_ttl is 'How long a hold lives when its maker does not say.';
-comment on column credits.billing_settings.hold_ttl_max is 'The longest hold that may be asked for.';
+comment on column credits.billing_settings.hold_ttl is 'How long a hold lives when its maker does not say. '
+'Those of generations live as long as their job may, whatever it says.';
+comment on column credits.billing_settings.hold_ttl_max is 'The longest hold that may be asked for, and the longest '
+'that a generation may take. At least two minutes: a generation needs one and 45 seconds to begin with.';
 comment on column credits.billing_settings.refund_grace is
 'How long refunded credits live when the lot they came from has expired.';
 comment on column credits.billing_settings.max_quantity is 'The largest quantity of one quote, spend or hold.';
@@ -3666,6 +3668,7 @@ declare
 begin
   if exists (
     select from public.credit_holds as h
+    inner join public.generation_jobs as j on h.id = j.hold_id
     where h.account_id = count_generation.account_id and h.idempotency_key = count_generation.idempotency_key
   ) then
     return null;
@@ -3687,6 +3690,7 @@ begin
     ) as in_flight,
     exists (
       select from public.credit_holds as h
+      inner join public.generation_jobs as j on h.id = j.hold_id
       where h.account_id = count_generation.account_id and h.idempotency_key = count_generation.idempotency_key
     ) as is_repeat
   into account
@@ -4216,8 +4220,8 @@ begin
   on conflict (id) do nothing;
 
   -- Names are ACCOUNT/JOB/INDEX.EXT for what was generated, which the service role writes, and ACCOUNT/inputs/... for
-  -- what the user uploads. An output is read once its job is charged: a crash between storing and charging gives nothing
-  -- away. No policy for update: a user's file is replaced by removing it first.
+  -- what the user uploads. An output is read once its job has succeeded: a crash between storing and charging gives
+  -- nothing away. No policy for update: a user's file is replaced by removing it first.
   drop policy if exists generations_read_own on storage.objects;
   create policy generations_read_own on storage.objects for select to authenticated
   using (

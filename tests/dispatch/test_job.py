@@ -301,6 +301,20 @@ def test_jobs_in_flight_are_limited(own_ledger: Ledger) -> None:
     assert held(studio, user) == (100, 20)
 
 
+def test_a_hold_made_beforehand_does_not_get_past_the_limits(own_ledger: Ledger) -> None:
+    studio = Studio(own_ledger)
+    own_ledger.rows("update credits.billing_settings set max_generations_per_minute = 1")
+    user, operation = studio.buyer(), studio.operation()
+    for key in ("a", "b"):
+        own_ledger.as_user(
+            user, "hold_credits", operation=operation, idempotency_key=key, ttl="00:01:45",
+            metadata={"request": REQUEST},
+        )  # fmt: skip
+    assert studio.begin(user, operation, key="a")["status"] == "held"
+    assert studio.begin(user, operation, key="a")["status"] == "held"
+    assert studio.begin(user, operation, key="b")["code"] == "PT429"
+
+
 def test_requests_are_seen_by_their_digest_only(studio: Studio) -> None:
     job = studio.begin(studio.buyer(), studio.operation())
     assert job["request"] == REQUEST
