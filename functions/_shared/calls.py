@@ -37,9 +37,11 @@ from .transport import Transport
 log = logging.getLogger("functions")
 
 CONNECT_SECONDS = 5
+READY_SECONDS = 15  # for a free connection, the provider's address and the connecting, together
 IDLE_SECONDS = 5  # that a connection is kept: well below what providers keep it
 CONNECTIONS = 200  # to one provider
 HEADER_LIMIT = 64 * 1024  # of one line
+HEADERS = 1000
 POLL_SECONDS = 20
 BODY_LIMIT = 160 * MEGABYTE  # ten images in base64
 # The provider itself says that it did not do it. 529 is "overloaded".
@@ -72,12 +74,13 @@ def _client(base_url: str) -> httpx.AsyncClient:
         session = connections(
             base_url,
             # The caller's deadline is the other limit.
-            aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS),
+            aiohttp.ClientTimeout(connect=READY_SECONDS, sock_connect=CONNECT_SECONDS),
             connector=aiohttp.TCPConnector(
                 limit=CONNECTIONS, keepalive_timeout=IDLE_SECONDS, ssl=httpx.create_ssl_context()
             ),
             max_line_size=HEADER_LIMIT,
             max_field_size=HEADER_LIMIT,
+            max_headers=HEADERS,
         )
         _clients[base_url] = httpx.AsyncClient(transport=Transport(session), follow_redirects=False)
     return _clients[base_url]

@@ -17,8 +17,16 @@ def connections(url: str, timeout: aiohttp.ClientTimeout, **options: Any) -> aio
     """
     # Asked once here. With trust_env aiohttp asks in a thread at every call, and looks into ~/.netrc, whose
     # passwords are not for these calls. Nor do calls of one user leave cookies for those of another.
-    address = urlsplit(url)
-    proxy = None if proxy_bypass(address.hostname or "") else getproxies().get(address.scheme)
     return aiohttp.ClientSession(
-        timeout=timeout, proxy=proxy, cookie_jar=aiohttp.DummyCookieJar(), **options
+        timeout=timeout, proxy=_proxy(url), cookie_jar=aiohttp.DummyCookieJar(), **options
     )
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy by http_proxy, https_proxy, all_proxy and no_proxy. One that is not HTTP is passed over."""
+    address, proxies = urlsplit(url), getproxies()
+    named = proxies.get(address.scheme) or proxies.get("all")
+    if named is None or proxy_bypass(address.hostname or ""):
+        return None
+    proxy = named if "://" in named else f"http://{named}"
+    return proxy if urlsplit(proxy).scheme in ("http", "https") else None

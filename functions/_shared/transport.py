@@ -9,6 +9,14 @@ from collections.abc import AsyncIterator
 import aiohttp
 import httpx
 
+# The last two: a proxy that lets nothing through, and an address that is none.
+NOT_SENT = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.InvalidURL,
+)
+
 
 class Body(httpx.AsyncByteStream):
     """An answer's body as it comes, still encoded."""
@@ -35,7 +43,7 @@ class Transport(httpx.AsyncBaseTransport):
         self.session = session
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send it. After httpx.ConnectError nothing of it was sent; after ReadError it may have been."""
+        """Send it. After httpx.ConnectError nothing of a POST was sent; after ReadError it may have been."""
         try:
             answer = await self.session.request(
                 request.method,
@@ -45,7 +53,7 @@ class Transport(httpx.AsyncBaseTransport):
                 allow_redirects=False,
                 auto_decompress=False,  # that is for httpx
             )
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        except NOT_SENT as error:
             raise httpx.ConnectError(str(error)) from error
         except (aiohttp.ClientError, OSError) as error:
             raise httpx.ReadError(str(error)) from error

@@ -1,6 +1,7 @@
 """The functions' connections to Supabase: through the environment's proxy, with nobody else's password."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -33,7 +34,7 @@ def proxy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[tupl
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         address = f"http://127.0.0.1:{server.server_port}"
-        for name in ("http_proxy", "no_proxy", "NO_PROXY"):
+        for name in ("http_proxy", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("http_proxy", address)
         monkeypatch.setenv("NETRC", str(netrc))
@@ -66,3 +67,23 @@ def test_no_proxy_is_heeded(proxy: list[tuple[str, str]], monkeypatch: pytest.Mo
     with pytest.raises(aiohttp.ClientConnectorError):
         ask()
     assert proxy == []
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "all_proxy"])
+@pytest.mark.parametrize("scheme", ["http://", ""])
+def test_the_proxy_of_all_schemes_and_one_without_a_scheme_are_taken(
+    proxy: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch, name: str, scheme: str
+) -> None:
+    address = os.environ["http_proxy"].removeprefix("http://")
+    monkeypatch.delenv("http_proxy")
+    monkeypatch.setenv(name, scheme + address)
+    assert ask() == 200
+    assert len(proxy) == 1
+
+
+def test_a_proxy_of_another_kind_is_passed_over(
+    proxy: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", os.environ["http_proxy"].replace("http://", "socks5://"))
+    with pytest.raises(aiohttp.ClientConnectorError):
+        ask()

@@ -1,6 +1,7 @@
 """Calls of providers: whether a request may have been carried out decides who pays for it."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 import aiohttp
@@ -9,9 +10,13 @@ import pytest
 
 from _shared import calls
 from _shared.pool import connections
+from _shared.providers.openai import OpenAI
+from _shared.providers.protocol import UNUSABLE, Lost, Outcome, Work
+from _shared.settings import Endpoint
 from _shared.transport import Transport
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+SHORT = aiohttp.ClientTimeout(sock_connect=2)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
@@ -21,13 +26,18 @@ async def read_request(reader: asyncio.StreamReader) -> bytes:
     return await reader.readexactly(int(length))
 
 
-def ask(serve: Serve, *requests: httpx.Request, pause: float = 0) -> list[httpx.Response]:
+def ask(
+    serve: Serve,
+    *requests: httpx.Request,
+    pause: float = 0,
+    timeout: aiohttp.ClientTimeout = SHORT,
+) -> list[httpx.Response]:
     """The answers of a server, one after the other; requests go to /, whatever host they name."""
 
     async def run() -> list[httpx.Response]:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        session = connections("http://127.0.0.1", aiohttp.ClientTimeout(sock_connect=2))
+        session = connections("http://127.0.0.1", timeout)
         answers = []
         async with server, httpx.AsyncClient(transport=Transport(session)) as client:
             for request in requests:
@@ -37,6 +47,18 @@ def ask(serve: Serve, *requests: httpx.Request, pause: float = 0) -> list[httpx.
         return answers
 
     return asyncio.run(run())
+
+
+async def start(url: str, seconds: float = 10) -> Outcome:
+    """What becomes of a job whose provider is at `url`. calls.close() is for the caller."""
+    work = Work("image", "gpt-image-1", "a cat", 1, {})
+    return await calls.start(OpenAI(), Endpoint(url, "key"), work, time.monotonic() + seconds)
+
+
+async def start_and_close(url: str) -> Outcome:
+    outcome = await start(url)
+    await calls.close()
+    return outcome
 
 
 def post(url: str = "http://127.0.0.1/") -> httpx.Request:
@@ -73,7 +95,7 @@ def test_a_request_that_was_sent_may_have_been_carried_out(serve: Serve) -> None
 
 def test_a_request_without_a_connection_was_not_sent() -> None:
     async def run() -> None:
-        session = connections("http://127.0.0.1", aiohttp.ClientTimeout(sock_connect=2))
+        session = connections("http://127.0.0.1", SHORT)
         async with httpx.AsyncClient(transport=Transport(session)) as client:
             await client.send(post("http://127.0.0.1:1/"))
 
@@ -88,6 +110,71 @@ def test_a_request_without_tls_where_it_should_be_was_not_sent() -> None:
 
     with pytest.raises(httpx.ConnectError):
         ask(plain, post("https://127.0.0.1/"))
+
+
+async def mute(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(20)
+    writer.close()
+
+
+def test_a_request_that_waits_for_its_connection_was_not_sent() -> None:
+    with pytest.raises(httpx.ConnectError):
+        ask(mute, post("https://127.0.0.1/"), timeout=aiohttp.ClientTimeout(sock_connect=0.3))
+
+
+def test_a_request_whose_provider_has_no_address_yet_was_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang(*_: object, **__: object) -> None:
+        await asyncio.sleep(20)
+
+    monkeypatch.setattr(calls, "READY_SECONDS", 0.3)
+    monkeypatch.setattr(aiohttp.ThreadedResolver, "resolve", hang)
+    assert asyncio.run(start_and_close("http://provider.invalid")) == calls.DOWN
+
+
+def test_a_request_that_a_proxy_refused_was_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async def run() -> object:
+        server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+        monkeypatch.setenv("https_proxy", f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        async with server:
+            return await start_and_close("https://provider.invalid")
+
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert asyncio.run(run()) == calls.DOWN
+
+
+@pytest.mark.parametrize("case", ["too long", "deadline", "canceled"])
+def test_a_call_that_is_given_up_leaves_no_connection(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = asyncio.Event()
+
+    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n" + b"x" * 2000)
+        await reader.read()
+        ended.set()
+        writer.close()
+
+    async def run() -> object:
+        server = await asyncio.start_server(trickle, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        call = asyncio.create_task(start(url, seconds=0.5 if case == "deadline" else 10))
+        if case == "canceled":
+            await asyncio.sleep(0.3)
+            call.cancel()
+        async with server:
+            await asyncio.wait({call})
+            await asyncio.wait_for(ended.wait(), 5)
+        await calls.close()
+        return None if call.cancelled() else call.result()
+
+    monkeypatch.setattr(calls, "BODY_LIMIT", 1000 if case == "too long" else 10_000_000)
+    wanted = {"too long": UNUSABLE, "deadline": Lost(), "canceled": None}
+    assert asyncio.run(run()) == wanted[case]
 
 
 def test_a_connection_that_the_provider_ended_is_not_used_again() -> None:
