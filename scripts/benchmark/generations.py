@@ -330,7 +330,7 @@ class OneProcess(ManyConnections):
             for path, call in recorded["calls"].items()
         }
         listed = ", ".join(f"{name} {milliseconds:.1f}" for name, milliseconds in times.items())
-        self.notes.append(f"Milliseconds that the stack took for each call: {listed}.")
+        self.notes.append(f"Milliseconds that the stack took for each call, one job at a time: {listed}.")
         self.playback = self.resources.enter_context(Playback(recorded, self.server.stack.root))
         url = self.playback.url
         self.processes = Processes(self.server, POSTGREST_URL=url, SUPABASE_URL=url)

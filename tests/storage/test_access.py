@@ -1,10 +1,12 @@
 """Nobody reaches the files of another account, nor writes where they may not. Postgres's policies decide."""
 
+import http.client
 import json
 import time
 import uuid
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import jwt
@@ -115,6 +117,24 @@ def test_owners_write_below_inputs_only(owner: Callable[[], Owner], job: Callabl
     me.files.upload(f"{me.account}/inputs/deeper/x.png", PNG, AS_PNG)
     me.files.copy(output, f"{me.account}/inputs/copy.png")
     assert me.files.download(output) == PNG
+
+
+def test_a_large_upload_without_the_right_is_refused_before_it_is_sent(
+    owner: Callable[[], Owner], env: Env
+) -> None:
+    me = owner()
+    connection = http.client.HTTPConnection(urlsplit(env.api_url).netloc, timeout=10)
+    connection.putrequest("POST", f"/storage/v1/object/generations/{me.account}/x.png")
+    for name, value in (
+        ("apikey", env.publishable_key),
+        ("authorization", f"Bearer {me.user.token}"),
+        ("content-type", "image/png"),
+        ("content-length", "10000000"),
+    ):
+        connection.putheader(name, value)
+    connection.endheaders()
+    assert json.loads(connection.getresponse().read())["error"] == "Unauthorized"
+    connection.close()
 
 
 @pytest.mark.parametrize("kind", ["expired", "other secret", "none", "unknown role", "owner of the tables"])

@@ -352,7 +352,8 @@ class Storage:
                 self.pool, claims, bucket, name, version, metadata, user_metadata, upsert=upsert
             )
         except (psycopg.Error, StorageError) as error:
-            if isinstance(error, StorageError) or error.sqlstate:
+            # A value that cannot be sent has no sqlstate.
+            if isinstance(error, (StorageError, psycopg.DataError)) or error.sqlstate:
                 self.disk.remove([version])
             raise
         await self._forget(old)
