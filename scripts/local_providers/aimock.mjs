@@ -1,6 +1,11 @@
 // Runs aimock for scripts/local_providers/aimock.py: prints its port, and ends when standard input does, so that
 // it never outlives the process that started it.
-import { LLMock } from '@copilotkit/aimock'
+import module from 'node:module'
+import * as zlib from 'node:zlib'
+
+// aimock imports a name that Node has had since 20.15.
+if (!('crc32' in zlib)) module.register?.('./zlib_hooks.mjs', import.meta.url)
+const { LLMock } = await import('@copilotkit/aimock')
 
 const words = (text) => text.split(/\s+/).filter(Boolean).length
 

@@ -69,7 +69,7 @@ class Aimock:
         base = await asyncio.wait_for(asyncio.shield(self._base), SECONDS)
         if not base:
             raise AimockError(
-                "aimock, which answers this, does not run: it needs Node.js 20.15 or newer and "
+                "aimock, which answers this, does not run: it needs Node.js 18.19 or newer and "
                 "node_modules (scripts/setup); the log says more."
             )
         try:

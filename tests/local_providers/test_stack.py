@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,3 +120,21 @@ def test_aimock_ends_when_they_are_killed(tmp_path: Path) -> None:
 
 def _wait(seconds: float) -> None:
     time.sleep(seconds)
+
+
+def test_an_older_node_gets_what_aimock_imports() -> None:
+    """Newer ones have it, and take the hooks all the same."""
+    data = "ä cat " * 99
+    script = """
+        import module from 'node:module'
+        module.register(process.argv[1])
+        const { crc32, gzipSync } = await import('node:zlib')
+        const [first, rest] = [process.argv[2].slice(0, 9), process.argv[2].slice(9)]
+        console.log(crc32(process.argv[2]), crc32(Buffer.from(rest), crc32(first)), typeof gzipSync)
+    """
+    hooks = (ROOT / "scripts" / "local_providers" / "zlib_hooks.mjs").as_uri()
+    done = subprocess.run(
+        ["node", "--input-type=module", "-e", script, hooks, data], capture_output=True, text=True, check=True
+    )
+    crc = zlib.crc32(data.encode())
+    assert done.stdout.split() == [str(crc), str(crc), "function"]
