@@ -5,9 +5,17 @@ as $$
 declare
   account public.credit_accounts;
 begin
-  perform from public.credit_accounts as a where a.id = lock_account.account_id for no key update;
-  perform credits.settle_account(account_id);
-  select * into account from public.credit_accounts as a where a.id = lock_account.account_id;
+  select * into account from public.credit_accounts as a where a.id = lock_account.account_id for no key update;
+  -- Nothing pending, due or owed: settled already, perhaps by this very transaction.
+  if
+    account.unsettled_since is not null
+    or account.debt_from is not null
+    or account.lapsed > 0
+    or account.next_expiry <= credits.now()
+  then
+    perform credits.settle_account(account_id);
+    select * into account from public.credit_accounts as a where a.id = lock_account.account_id;
+  end if;
   return account;
 end
 $$;

@@ -2059,9 +2059,17 @@ as $$
 declare
   account public.credit_accounts;
 begin
-  perform from public.credit_accounts as a where a.id = lock_account.account_id for no key update;
-  perform credits.settle_account(account_id);
-  select * into account from public.credit_accounts as a where a.id = lock_account.account_id;
+  select * into account from public.credit_accounts as a where a.id = lock_account.account_id for no key update;
+  -- Nothing pending, due or owed: settled already, perhaps by this very transaction.
+  if
+    account.unsettled_since is not null
+    or account.debt_from is not null
+    or account.lapsed > 0
+    or account.next_expiry <= credits.now()
+  then
+    perform credits.settle_account(account_id);
+    select * into account from public.credit_accounts as a where a.id = lock_account.account_id;
+  end if;
   return account;
 end
 $$;
@@ -4328,16 +4336,19 @@ comment on function credits.link_customer(uuid, text) is
 
 -- sql/stripe/purchase_payments.sql
 create function credits.purchase_payments(purchase public.purchases) returns text[]
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-  select array(
+begin
+  -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
+  return array(
     select s.payment_intent_id from credits.stripe_payments as s where s.invoice_id = purchase.invoice_id
     union
     select purchase.payment_intent_id where purchase.payment_intent_id is not null
     order by 1
   );
+end
 $$;
 
 comment on function credits.purchase_payments(public.purchases) is
