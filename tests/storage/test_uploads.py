@@ -192,6 +192,14 @@ def test_metadata_that_cannot_be_kept(
         assert files(stack) == before
 
 
+def test_a_row_whose_bytes_somebody_took_away_is_not_found(stack: Stack, bucket: SyncBucketProxy) -> None:
+    before = files(stack)
+    bucket.upload("x", b"bytes")
+    (name,) = files(stack) - before
+    (stack.gateway_settings().storage_folder / name).unlink()
+    assert refused(bucket.download, "x")[0] == "404"
+
+
 def test_many_upserts_of_one_name(
     stack: Stack, env: Env, bucket: SyncBucketProxy, db: "psycopg.Connection[Any]"
 ) -> None:

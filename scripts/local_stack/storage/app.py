@@ -491,14 +491,17 @@ class Storage:
     async def _send(
         self, request: Request, find: Callable[[], Awaitable[Row]], expires: int | None = None
     ) -> Response:
-        for _ in range(3):
+        missing: set[str | None] = set()
+        while True:
             row = await find()
             try:
                 file, size = self.disk.reader(row["version"])
             except (FileNotFoundError, ValueError):
-                continue  # replaced since the row was read; or somebody took the file away
+                if row["version"] in missing:  # somebody took the file away
+                    raise StorageError(404, "Not found", "The resource was not found") from None
+                missing.add(row["version"])  # or it was replaced since the row was read
+                continue
             return self._answer(request, row, file, size, expires)
-        raise StorageError(404, "Not found", "The resource was not found")
 
     def _answer(
         self, request: Request, row: Row, file: BufferedReader, size: int, expires: int | None
