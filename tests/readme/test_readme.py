@@ -43,12 +43,16 @@ def environment(env: Env, **more: object) -> dict[str, str]:
     return {**os.environ, **addresses, **{name: str(value) for name, value in more.items()}}
 
 
+# Browsers and Node from 19 on have it.
+OLDER_NODE = "import { webcrypto } from 'node:crypto'\nglobalThis.crypto ??= webcrypto\n"
+
+
 def run_js(code: str, variables: dict[str, str]) -> str:
     """What a module prints."""
     folder = ROOT / ".stack"  # below the project, so that node finds node_modules
     folder.mkdir(mode=0o700, exist_ok=True)
     script = folder / f"readme-{os.getpid()}.mjs"
-    script.write_text(code)
+    script.write_text(OLDER_NODE + code)
     try:
         done = subprocess.run(["node", script], env=variables, capture_output=True, text=True, timeout=60)
     finally:
