@@ -3,7 +3,8 @@
 cli.py         arguments, the table, the JSON file
 measures.py    what is compared with what: one class a measure
 payments.py    the same for Stripe's webhooks
-generations.py the same for the function generate, with counter.py, which counts its calls of the database
+generations.py the same for the function generate, with counter.py, which counts its calls of the database,
+               and playback.py, which answers them
 runner.py      alternates peer and ours, makes ratios of the pairs
 server.py      the benchmark's own stack: databases, pgbench, CPU time and WAL
 http_load.py   the load generator for PostgREST, a process of its own

@@ -162,6 +162,10 @@ class Generations(Measure):
     provider_ms: ClassVar[int] = 0
     processes: Processes | None = None
 
+    def __init__(self, server: Server, options: Options) -> None:
+        super().__init__(server, options)
+        self.resources = contextlib.ExitStack()  # ended after the processes that use them
+
     def prepare(self) -> None:
         """See Measure."""
         accounts = users_of_main(self.server, self.options)
@@ -223,6 +227,7 @@ class Generations(Measure):
         """See Measure."""
         if self.processes:
             self.processes.stop()
+        self.resources.close()
 
 
 class Compared(Generations):
@@ -314,10 +319,6 @@ class OneProcess(ManyConnections):
     title = f"{ManyConnections.title}: one process of the function, the rest of the stack played back"
     goal = 0.85
 
-    def __init__(self, server: Server, options: Options) -> None:
-        super().__init__(server, options)
-        self.resources = contextlib.ExitStack()
-
     def prepare(self) -> None:
         """See Measure."""
         super().prepare()
@@ -350,11 +351,6 @@ class OneProcess(ManyConnections):
             self.processes = None
         return recording([*postgrest.seen, *storage.seen])
 
-    def close(self) -> None:
-        """See Measure."""
-        super().close()
-        self.resources.close()
-
 
 class RoundTrips(Generations):
     """How often the function asks the database between a request and its answer, counted in between."""
@@ -372,10 +368,6 @@ class RoundTrips(Generations):
         self.counter = self.resources.enter_context(Counter(self.server.postgrest_url))
         return Processes(self.server, POSTGREST_URL=self.counter.url)
 
-    def __init__(self, server: Server, options: Options) -> None:
-        super().__init__(server, options)
-        self.resources = contextlib.ExitStack()
-
     def run_ours(self) -> Sample:
         """See Measure."""
         self.counter.seen.clear()
@@ -389,11 +381,6 @@ class RoundTrips(Generations):
     def run_peer(self) -> Sample:
         """See Measure."""
         return Sample(1.0)
-
-    def close(self) -> None:
-        """See Measure."""
-        super().close()
-        self.resources.close()
 
 
 class Memory(Generations):
