@@ -190,6 +190,7 @@ class Gateway:
     OPEN_TO_READ = (
         "/storage/v1/object/public/", "/storage/v1/object/info/public/", "/storage/v1/object/sign/",
     )  # fmt: skip
+    OPEN_TO_WRITE = "/storage/v1/object/upload/sign/"
 
     def __init__(
         self, keys: ApiKeys, rest: ASGIApp, auth: ASGIApp, storage: ASGIApp, functions: ASGIApp
@@ -214,7 +215,8 @@ class Gateway:
         headers: RawHeaders = scope["headers"]
         query = scope["query_string"]
         reads = scope["method"] in ("GET", "HEAD")
-        if path not in self.OPEN and not (reads and path.startswith(self.OPEN_TO_READ)):
+        signed = scope["method"] == "PUT" and path.startswith(self.OPEN_TO_WRITE)
+        if path not in self.OPEN and not signed and not (reads and path.startswith(self.OPEN_TO_READ)):
             api_key = header(headers, b"apikey")
             if api_key is None and b"apikey=" in query:
                 api_key = dict(parse_qsl(query.decode("latin-1"))).get("apikey")

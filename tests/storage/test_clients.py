@@ -169,7 +169,7 @@ def test_buckets_are_the_service_roles(service: Client, owner: Callable[[], Owne
 
         service.storage.update_bucket(name, {"public": False, "allowed_mime_types": ["text/plain"]})
         assert httpx.get(url).json()["error"] == "Bucket not found"
-        assert refused(service.storage.delete_bucket, name) == ("409", "InvalidRequest")
+        assert refused(service.storage.delete_bucket, name) == ("409", "ResourceNotEmpty")
         assert service.storage.from_(name).download("hello.txt") == b"hello"
     finally:
         service.storage.empty_bucket(name)

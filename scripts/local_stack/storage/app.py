@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from email.utils import format_datetime
+from email.utils import format_datetime, parsedate_to_datetime
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from psycopg import errors
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -29,7 +30,8 @@ from ..auth.errors import AuthError
 from ..auth.tokens import Tokens
 from ..keys import Keys
 from . import body, names, store
-from .disk import BLOCK, Disk, TooLargeError
+from .cursor import COLUMNS, ORDERS, Cursor
+from .disk import BLOCK, Disk, TooLargeError, Written
 from .errors import (
     StorageError,
     access_denied,
@@ -46,6 +48,14 @@ log = logging.getLogger("storage")
 Endpoint = Callable[[Request], Awaitable[Response]]
 MOST_PATHS = 1000  # in one request
 BIGGEST_PAGE = 10_000  # entries of a list
+MOST_IN_A_PAGE = 1000  # of those with a cursor
+SIGNED_UPLOAD_SECONDS = 2 * 60 * 60  # that a signed upload URL is good for, as hosted
+SIGNED_SCOPES = ("download", "upload")
+ABSENT = {
+    "/render/": "image transformations", "/upload/resumable": "resumable uploads", "/s3": "the S3 protocol",
+    "/iceberg": "analytics buckets", "/vector": "vector buckets", "/cdn/": "a cache to purge",
+}  # fmt: skip
+QUERY, SORT = "querystring", "body/sortBy"  # where a value stands
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
@@ -93,6 +103,12 @@ def entry_json(row: Row) -> Row:
     return {"name": row["name"], "id": entry_id, **times, "metadata": row["metadata"]}
 
 
+def paged_json(row: Row, level: int | None) -> Row:
+    """A file or a folder in a list in pages; with a level, its part of the name there as `key`."""
+    key = {} if level is None else {"key": row["name"].split("/")[level]}
+    return {**key, **entry_json(row)}
+
+
 def info_json(row: Row) -> Row:
     """What info() returns."""
     stored = row["metadata"] or {}
@@ -115,9 +131,7 @@ def bucket_columns(params: body.Json, limit: int) -> Row:
     """The settings of a bucket that a request names, by column."""
     found: Row = {}
     if "public" in params:
-        if not isinstance(params["public"], bool):
-            raise invalid("body/public must be boolean")
-        found["public"] = params["public"]
+        found["public"] = body.boolean(params, "public", False)
     if "file_size_limit" in params:
         value = params["file_size_limit"]
         if isinstance(value, str):
@@ -131,6 +145,7 @@ def bucket_columns(params: body.Json, limit: int) -> Row:
         value = params["allowed_mime_types"]
         if value is not None:
             value = body.texts(params, "allowed_mime_types", MOST_PATHS) if value else []
+            names.require_mime_types(value := [entry for entry in value if entry])
         found["allowed_mime_types"] = value
     return found
 
@@ -146,8 +161,20 @@ def wanted(header: str, size: int) -> tuple[int, int] | None:
     else:
         start, end = int(first), min(int(last), size - 1) if last else size - 1
     if start > end:
-        raise StorageError(416, "InvalidRange", "The requested range is not satisfiable", 416)
+        message = "The requested range is not satisfiable"
+        raise StorageError(416, "InvalidRange", message, 416)
     return start, end - start + 1
+
+
+def unchanged(headers: Headers, etag: str, modified: datetime) -> bool:
+    """Whether the reader has these bytes already, by If-None-Match or, without it, If-Modified-Since."""
+    if (known := headers.get("if-none-match")) is not None:
+        return known == etag
+    try:
+        since = parsedate_to_datetime(headers["if-modified-since"])
+        return modified.replace(microsecond=0) <= since.astimezone(UTC)
+    except (KeyError, ValueError, OverflowError):
+        return False
 
 
 class Storage:
@@ -182,6 +209,9 @@ class Storage:
             ("POST", "/object/move", self.move),
             ("POST", "/object/copy", self.copy),
             ("POST", "/object/list/{bucket}", self.list_objects),
+            ("POST", "/object/list-v2/{bucket}", self.list_in_pages),
+            ("POST", f"/object/upload/sign{whole}", self.sign_upload),
+            ("PUT", f"/object/upload/sign{whole}", self.upload_signed),
             ("POST", "/object/sign/{bucket}", self.sign_many),
             ("POST", f"/object/sign{whole}", self.sign),
             ("GET", f"/object/sign{whole}", self.download_signed),
@@ -244,12 +274,21 @@ class Storage:
         values = {"id": bucket_id, "name": name, "owner": owner, "owner_id": owner_id, "public": False}
         async with store.scope(self.pool, claims) as connection:
             await store.create_bucket(connection, {**values, **bucket_columns(params, self.limit)})
-        return JSONResponse({"name": bucket_id})
+        return JSONResponse({"name": name})
 
     async def list_buckets(self, request: Request) -> Response:
-        """All that the caller sees."""
-        async with store.scope(self.pool, self._claims(request)) as connection:
-            return JSONResponse([bucket_json(row) for row in await store.buckets(connection)])
+        """?limit&offset&search&sortColumn&sortOrder -> those that the caller sees."""
+        claims, params = self._claims(request), dict(request.query_params)
+        columns = ("name", "id", "created_at", "updated_at")
+        async with store.scope(self.pool, claims) as connection:
+            rows = await store.buckets(
+                connection, params.get("search", ""),
+                limit=body.integer(params, "limit", 1, None, QUERY) if "limit" in params else None,
+                offset=body.integer(params, "offset", 0, 0, QUERY),
+                column=body.choice(params, "sortColumn", columns, QUERY),
+                descending=body.choice(params, "sortOrder", ORDERS, QUERY) == "desc",
+            )  # fmt: skip
+        return JSONResponse([bucket_json(row) for row in rows])
 
     async def get_bucket(self, request: Request) -> Response:
         """One."""
@@ -263,6 +302,8 @@ class Storage:
         """{public?, file_size_limit?, allowed_mime_types?}."""
         claims, params = self._claims(request), await body.json_body(request)
         changes = bucket_columns(params, self.limit)
+        if not changes:
+            raise invalid("body must have public, file_size_limit or allowed_mime_types")
         async with store.scope(self.pool, claims) as connection:
             if not await store.update_bucket(connection, request.path_params["bucket"], changes):
                 raise no_such_bucket()
@@ -276,7 +317,7 @@ class Storage:
                     raise no_such_bucket()
         except errors.ForeignKeyViolation as error:
             message = "The bucket you tried to delete is not empty"
-            raise StorageError(409, "InvalidRequest", message) from error
+            raise StorageError(409, "ResourceNotEmpty", message) from error
         return JSONResponse({"message": "Successfully deleted"})
 
     async def empty_bucket(self, request: Request) -> Response:
@@ -287,20 +328,42 @@ class Storage:
                 raise no_such_bucket()
             rows = await store.delete_all(connection, bucket)
         await self._forget(rows)
-        return JSONResponse({"message": "Successfully emptied"})
+        # As hosted, where a queue does it.
+        return JSONResponse({"message": "Empty bucket has been queued. Completion may take up to an hour."})
 
     # -- writing objects ---------------------------------------------------------------------------
 
     async def create(self, request: Request) -> Response:
         """The bytes, as they are or in a form -> {Id, Key}. With x-upsert: true over what is there."""
-        return await self._upload(request, upsert=request.headers.get("x-upsert", "").lower() == "true")
+        claims = self._claims(request)
+        return JSONResponse(await self._upload(request, claims, upsert=replaces(request)))
 
     async def update(self, request: Request) -> Response:
         """The same, over what is there."""
-        return await self._upload(request, upsert=True)
+        return JSONResponse(await self._upload(request, self._claims(request), upsert=True))
 
-    async def _upload(self, request: Request, *, upsert: bool) -> Response:
+    async def sign_upload(self, request: Request) -> Response:
+        """-> {url, token}, for whoever may upload there now; with x-upsert: true, over what is there."""
         claims = self._claims(request)
+        await body.json_body(request)  # the clients send {} or nothing
+        bucket, name = request.path_params["bucket"], request.path_params["name"]
+        names.require_key(name)
+        over, described = replaces(request), body.metadata_header(request)
+        await store.try_to_save(self.pool, claims, bucket, name, announced(request), described, upsert=over)
+        token = self._token(
+            "upload", f"{bucket}/{name}", SIGNED_UPLOAD_SECONDS, owner=claims.get("sub"), upsert=over
+        )
+        return JSONResponse({"url": f"/object/upload/sign/{bucket}/{name}?token={token}", "token": token})
+
+    async def upload_signed(self, request: Request) -> Response:
+        """The bytes, from whoever has a token of sign_upload() for this very path -> {Key}."""
+        claims = self._signature(request, "upload")
+        # As hosted: the signer's rights were looked at when it was signed, the bucket's limits hold now.
+        signer = {**SERVICE, "sub": claims.get("owner")}
+        stored = await self._upload(request, signer, upsert=claims.get("upsert") is True)
+        return JSONResponse({"Key": stored["Key"]})
+
+    async def _upload(self, request: Request, claims: Claims, *, upsert: bool) -> Row:
         bucket, name = request.path_params["bucket"], request.path_params["name"]
         upload = await body.upload(request)
         settings = await self._settings(bucket)
@@ -308,35 +371,44 @@ class Storage:
             raise no_such_bucket()
         names.require_key(name)
         limit = min(self.limit, settings["file_size_limit"] or self.limit)
-        names.require_mime_type(upload.mime_type, settings["allowed_mime_types"])
+        about, allowed = upload.about(), settings["allowed_mime_types"]
+        if not upload.form:
+            names.require_mime_type(about.mime_type, allowed)
         length = int(request.headers.get("content-length") or sys.maxsize)
         if sys.maxsize > length > limit + body.MAX_FIELDS:
             raise too_large()
         if length > BLOCK:
             # Who may not write is refused before many bytes are taken.
-            await store.try_to_save(self.pool, claims, bucket, name, upload.metadata, upsert=upsert)
-        return await self._keep(claims, bucket, name, upload, limit, upsert=upsert)
-
-    async def _keep(
-        self, claims: Claims, bucket: str, name: str, upload: body.Upload, limit: int, *, upsert: bool
-    ) -> Response:
-        try:
-            written = await self.disk.write(upload.chunks, limit)
-        except TooLargeError:
-            raise too_large() from None
+            expected = {**announced(request), "mimetype": about.mime_type}
+            await store.try_to_save(self.pool, claims, bucket, name, expected, about.metadata, upsert=upsert)
+        written = await self._write(upload, limit, allowed)
+        about = upload.about()
         metadata = {
             "eTag": written.etag,
             "size": written.size,
-            "mimetype": upload.mime_type,
-            "cacheControl": upload.cache_control,
+            "mimetype": about.mime_type,
+            "cacheControl": about.cache_control,
             "lastModified": instant(datetime.now(UTC)),
             "contentLength": written.size,
             "httpStatusCode": 200,
         }
         object_id = await self._replace(
-            claims, bucket, name, written.version, metadata, upload.metadata, upsert=upsert
+            claims, bucket, name, written.version, metadata, about.metadata, upsert=upsert
         )
-        return JSONResponse({"Id": object_id, "Key": f"{bucket}/{name}"})
+        return {"Id": object_id, "Key": f"{bucket}/{name}"}
+
+    async def _write(self, upload: body.Upload, limit: int, allowed: list[str] | None) -> Written:
+        """The bytes as a file, if they are not too many and of a type that the bucket takes."""
+        try:
+            written = await self.disk.write(upload.chunks, limit)
+        except TooLargeError:
+            raise too_large() from None
+        try:
+            names.require_mime_type(upload.about().mime_type, allowed)
+        except StorageError:
+            self.disk.remove([written.version])
+            raise
+        return written
 
     async def _replace(
         self, claims: Claims, bucket: str, name: str, version: str, metadata: Row, user_metadata: Row | None,
@@ -394,9 +466,15 @@ class Storage:
         return JSONResponse({"message": "Successfully moved", "Id": str(row["id"]), "Key": key})
 
     async def copy(self, request: Request) -> Response:
-        """{bucketId, sourceKey, destinationKey, destinationBucket?}; x-upsert as for uploads."""
+        """{bucketId, sourceKey, destinationKey, destinationBucket?}; x-upsert as for uploads.
+
+        With copyMetadata: false the user's own metadata comes from x-metadata, and `metadata`, which has
+        cacheControl and mimetype, counts.
+        """
         claims, params = self._claims(request), await body.json_body(request)
         bucket, source, to_bucket, target = self._both(params)
+        copied = body.boolean(params, "copyMetadata", True)
+        instead = None if copied else body.instead(request, params)
         async with store.scope(self.pool, claims) as connection:
             original = await store.find(connection, bucket, source)
         if original is None:
@@ -405,9 +483,11 @@ class Storage:
             version = await self.disk.copy(original["version"])
         except FileNotFoundError:
             raise no_such_key() from None
-        upsert = request.headers.get("x-upsert", "").lower() == "true"
+        metadata, user_metadata = original["metadata"], original["user_metadata"]
+        if instead:
+            metadata, user_metadata = {**(metadata or {}), **instead[0]}, instead[1]
         object_id = await self._replace(
-            claims, to_bucket, target, version, original["metadata"], original["user_metadata"], upsert=upsert
+            claims, to_bucket, target, version, metadata, user_metadata, upsert=replaces(request)
         )
         return JSONResponse({"Id": object_id, "Key": f"{to_bucket}/{target}"})
 
@@ -422,20 +502,49 @@ class Storage:
     async def list_objects(self, request: Request) -> Response:
         """{prefix, limit?, offset?, sortBy?: {column, order}, search?} -> what lies directly below it."""
         claims, params = self._claims(request), await body.json_body(request)
-        sort = params.get("sortBy") or {}
-        if not isinstance(sort, dict) or sort.get("column", "name") not in store.SORTABLE:
-            raise invalid(f"body/sortBy/column must be one of {', '.join(store.SORTABLE)}")
-        if sort.get("order", "asc") not in ("asc", "desc"):
-            raise invalid("body/sortBy/order must be asc or desc")
+        sort = body.sort(params)
         async with store.scope(self.pool, claims) as connection:
             rows = await store.listing(
                 connection, request.path_params["bucket"], body.text(params, "prefix"),
                 body.text(params, "search", ""),
                 limit=min(body.integer(params, "limit", 1, 100), BIGGEST_PAGE),
                 offset=body.integer(params, "offset", 0, 0),
-                column=sort.get("column", "name"), descending=sort.get("order") == "desc",
+                column=body.choice(sort, "column", store.SORTABLE, SORT),
+                descending=body.choice(sort, "order", ORDERS, SORT) == "desc",
             )  # fmt: skip
         return JSONResponse([entry_json(row) for row in rows])
+
+    async def list_in_pages(self, request: Request) -> Response:
+        """{prefix?, with_delimiter?, limit?, cursor?, sortBy?: {column, order}} -> what begins so.
+
+        In the answer are hasNext, nextCursor, nextCursorKey, folders, objects. A cursor goes on as it began.
+        """
+        claims, params = self._claims(request), await body.json_body(request)
+        prefix, by_folder = body.text(params, "prefix", ""), body.boolean(params, "with_delimiter", False)
+        limit = min(body.integer(params, "limit", 1, MOST_IN_A_PAGE), MOST_IN_A_PAGE)
+        if cursor := body.text(params, "cursor", ""):
+            begun = Cursor.decode(cursor)
+        else:
+            sort = body.sort(params)
+            begun = Cursor(
+                body.choice(sort, "column", COLUMNS, SORT), body.choice(sort, "order", ORDERS, SORT)
+            )
+        async with store.scope(self.pool, claims) as connection:
+            rows = await store.page(
+                connection, request.path_params["bucket"], prefix, by_folder=by_folder, limit=limit + 1,
+                column=begun.column, descending=begun.order == "desc", after=(begun.place, begun.name),
+            )  # fmt: skip
+        answer: Row = {"hasNext": len(rows) > limit}
+        rows = rows[:limit]
+        if answer["hasNext"]:
+            name, place = rows[-1]["name"], rows[-1][begun.column]
+            place = place if begun.column == "name" else place.isoformat()
+            answer["nextCursor"] = Cursor(begun.column, begun.order, name, place).encode()
+            answer["nextCursorKey"] = name
+        level = prefix.count("/") if by_folder else None
+        for kind, wanted_kind in (("folders", True), ("objects", False)):
+            answer[kind] = [paged_json(row, level) for row in rows if (row["id"] is None) == wanted_kind]
+        return JSONResponse(answer)
 
     async def _visible(self, request: Request, *, public: bool = False) -> Row:
         """The object that the path names, if the caller sees it; in a public bucket everybody does."""
@@ -469,15 +578,7 @@ class Storage:
     async def download_signed(self, request: Request) -> Response:
         """The same for whoever has a token that sign() gave for this very path, until it expires."""
         bucket, name = request.path_params["bucket"], request.path_params["name"]
-        try:
-            claims = jwt.decode(
-                request.query_params.get("token", ""), self.keys.jwt_secret, algorithms=["HS256"],
-                options={"require": ["exp"], "verify_aud": False},
-            )  # fmt: skip
-        except (jwt.PyJWTError, RecursionError) as error:
-            raise invalid(str(error), "InvalidJWT") from error
-        if claims.get("url") != f"{bucket}/{name}":
-            raise invalid("The url do not match the signature", "InvalidSignature")
+        claims = self._signature(request, "download")
 
         async def row() -> Row:
             async with store.scope(self.pool, SERVICE) as connection:
@@ -498,7 +599,8 @@ class Storage:
                 file, size = self.disk.reader(row["version"])
             except (FileNotFoundError, ValueError):
                 if row["version"] in missing:  # somebody took the file away
-                    raise StorageError(404, "Not found", "The resource was not found") from None
+                    message = "The resource was not found"
+                    raise StorageError(404, "NoSuchKey", message, error="Not found") from None
                 missing.add(row["version"])  # or it was replaced since the row was read
                 continue
             return self._answer(request, row, file, size, expires)
@@ -513,6 +615,7 @@ class Storage:
             # As hosted: pages of users must not run as pages of this origin.
             "content-type": "text/plain" if "text/html" in mime_type else mime_type,
             "etag": stored.get("eTag", ""),
+            "x-robots-tag": "none",
             "last-modified": format_datetime(row["updated_at"].astimezone(UTC), usegmt=True),
         }
         if expires is None:
@@ -521,8 +624,8 @@ class Storage:
             headers["expires"] = format_datetime(datetime.fromtimestamp(expires, UTC), usegmt=True)
         download = request.query_params.get("download")
         if download is not None:
-            encoded = quote(download, safe="")
-            named = f" filename={encoded}; filename*=UTF-8''{encoded};" if download else ""
+            encoded = quote(download, safe="!*'()~")
+            named = f" filename={encoded}; filename*=UTF-8''{encoded}" if download else ""
             headers["content-disposition"] = f"attachment;{named}"
         status, start, length = 200, 0, size
         try:
@@ -533,20 +636,38 @@ class Storage:
             file.close()
             raise
         headers["content-length"] = str(length)
-        if request.method == "HEAD" or request.headers.get("if-none-match") == headers["etag"]:
+        if request.method == "HEAD" or unchanged(request.headers, headers["etag"], row["updated_at"]):
             file.close()
             return Response(status_code=status if request.method == "HEAD" else 304, headers=headers)
         return StreamingResponse(self.disk.read(file, start, length), status, headers)
 
     # -- signed URLs -------------------------------------------------------------------------------
 
-    def _signed(self, bucket: str, name: str, seconds: int) -> str:
+    def _token(self, scope: str, url: str, seconds: int, **more: Any) -> str:
+        """What opens one path for one thing. It has no role, so it is nobody's access token."""
         now = int(time.time())
-        claims = {"url": f"{bucket}/{name}", "iat": now, "exp": now + seconds}
-        # Not escaped: the clients do that.
-        return f"/object/sign/{bucket}/{name}?token=" + jwt.encode(
-            claims, self.keys.jwt_secret, algorithm="HS256"
-        )
+        claims = {**more, "url": url, "scope": scope, "iat": now, "exp": now + seconds}
+        return jwt.encode(claims, self.keys.jwt_secret, algorithm="HS256")
+
+    def _signed(self, bucket: str, name: str, seconds: int) -> str:
+        token = self._token("download", f"{bucket}/{name}", seconds)
+        return f"/object/sign/{bucket}/{name}?token={token}"  # not escaped: the clients do that
+
+    def _signature(self, request: Request, scope: str) -> Claims:
+        """The claims of the request's token, if it was signed for this path and this scope."""
+        try:
+            claims: Claims = jwt.decode(
+                request.query_params.get("token", ""), self.keys.jwt_secret, algorithms=["HS256"],
+                options={"require": ["exp"], "verify_aud": False},
+            )  # fmt: skip
+        except (jwt.PyJWTError, RecursionError) as error:
+            raise invalid(str(error), "InvalidJWT") from error
+        # Tokens from before there were scopes: only those for uploads say whether they replace.
+        if claims.get("scope", SIGNED_SCOPES["upsert" in claims]) != scope:
+            raise invalid(f"Token is not scoped for {scope}", "InvalidSignature")
+        if claims.get("url") != "{bucket}/{name}".format(**request.path_params):
+            raise invalid("Invalid signature", "InvalidSignature")
+        return claims
 
     async def sign(self, request: Request) -> Response:
         """{expiresIn: seconds} -> {signedURL}, for an object that the caller sees."""
@@ -577,10 +698,29 @@ class Storage:
         )
 
 
+def replaces(request: Request) -> bool:
+    """Whether an upload may replace what is there."""
+    return request.headers.get("x-upsert", "").lower() == "true"
+
+
+def announced(request: Request) -> Row:
+    """What policies see of an upload before its bytes are there."""
+    length = request.headers.get("content-length")
+    return {
+        "mimetype": request.headers.get("content-type"), "contentLength": int(length) if length else None,
+    }  # fmt: skip
+
+
 async def no_route(request: Request, _error: Exception) -> Response:
     """For what the real server has and this one has not, and for what nobody has."""
-    message = f"Route {request.method}:{request.url.path} not found"
-    return StorageError(404, "Not Found", message, 404).response()
+    path = request.url.path
+    for beginning, what in ABSENT.items():
+        if path.startswith(beginning):
+            message = f"Route {request.method}:{path} not found: the local Storage has no {what}"
+            return StorageError(404, "NotSupported", message, 404, error="Not Found").response()
+    return StorageError(
+        404, "NotFound", f"Route {request.method}:{path} not found", 404, error="Not Found"
+    ).response()
 
 
 def guarded(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:

@@ -1,9 +1,8 @@
 """Request bodies: the bytes of an upload with what is said about them, and JSON."""
 
 import base64
-import binascii
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,13 +19,31 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Upload:
-    """What is said about the bytes, and the bytes, which can be read once."""
+class About:
+    """What is said about the bytes of an upload."""
 
     mime_type: str
     cache_control: str
-    metadata: Json | None
+    metadata: Json
+
+    def __post_init__(self) -> None:
+        """Refuse what no header of a download could carry."""
+        for header, value in (("content-type", self.mime_type), ("cache-control", self.cache_control)):
+            if not (value.isascii() and value.isprintable()):
+                message = f'Invalid character in response header "{header}": {value[:50]}'
+                raise StorageError(400, "InvalidRequest", message, error="invalid_header_char")
+
+
+@dataclass(frozen=True)
+class Upload:
+    """The bytes, which can be read once, and what is said about them.
+
+    In a form something may be said after the file, too: `about` is final once the bytes are read.
+    """
+
     chunks: AsyncIterator[bytes]
+    about: Callable[[], About]
+    form: bool
 
 
 async def upload(request: Request) -> Upload:
@@ -34,30 +51,37 @@ async def upload(request: Request) -> Upload:
     content_type = request.headers.get("content-type", "")
     if content_type.lower().startswith("multipart/form-data"):
         return await _form_upload(request, content_type)
-    try:
-        described = base64.b64decode(request.headers.get("x-metadata", ""), validate=True)
-    except binascii.Error:
-        described = b""
-    return Upload(
+    about = About(
         content_type or "application/octet-stream",
         request.headers.get("cache-control", "no-cache"),
-        _object_or_none(described),
-        request.stream(),
+        metadata_header(request),
     )
+    return Upload(request.stream(), lambda: about, form=False)
 
 
-def _object_or_none(raw: bytes) -> Json | None:
+def metadata_header(request: Request) -> Json:
+    """What x-metadata holds, which is JSON in base64."""
+    try:
+        return _object(base64.b64decode(request.headers.get("x-metadata", ""), validate=True))
+    except ValueError:
+        return {}
+
+
+def _object(raw: bytes) -> Json:
     """Metadata of the user's own; what is not a JSON object is passed over, as hosted."""
     try:
-        value = json.loads(raw) if raw else None
+        value = json.loads(raw) if raw else {}
     except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+FIELDS = ("cacheControl", "contentType", "metadata", "userMetadata")
 
 
 @dataclass
 class _Form:
-    """Collects what the parser finds: the fields before the file, then the file's bytes."""
+    """Collects what the parser finds: the fields beside the file, and the file's bytes."""
 
     fields: dict[str, bytes] = field(default_factory=dict)
     file_type: str | None = None  # set once the file has begun
@@ -83,17 +107,19 @@ class _Form:
 
     def on_headers_finished(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
-        self._field = options.get(b"name", b"").decode(errors="replace")
+        name, self._field = options.get(b"name", b"").decode(errors="replace"), None
         self._in_file = b"filename" in options and self.file_type is None
         if self._in_file:
-            stated = self._headers.get(b"content-type", b"application/octet-stream").decode(errors="replace")
-            self.file_type = self.fields.get("contentType", b"").decode(errors="replace") or stated
+            stated = self._headers.get(b"content-type", b"application/octet-stream")
+            self.file_type = stated.decode(errors="replace")
+        elif b"filename" not in options and name in FIELDS:
+            self._field, self.fields[name] = name, b""
 
     def on_part_data(self, raw: bytes, start: int, end: int) -> None:
         if self._in_file:
             self.data += raw[start:end]
-        elif self._field is not None and self.file_type is None:
-            self.fields[self._field] = self.fields.get(self._field, b"") + raw[start:end]
+        elif self._field is not None:
+            self.fields[self._field] += raw[start:end]
             if sum(map(len, self.fields.values())) > MAX_FIELDS:
                 raise too_large()
 
@@ -107,9 +133,19 @@ class _Form:
         """By the names that the parser knows."""
         return {name: getattr(self, name) for name in dir(self) if name.startswith("on_")}
 
+    def about(self) -> About:
+        """What has been said so far. A field contentType counts more than the type of the file's part."""
+        said = {name: value.decode(errors="replace") for name, value in self.fields.items()}
+        seconds = said.get("cacheControl")
+        return About(
+            said.get("contentType") or self.file_type or "application/octet-stream",
+            f"max-age={seconds}" if seconds else "no-cache",
+            _object(self.fields.get("metadata") or self.fields.get("userMetadata", b"")),
+        )
+
 
 async def _form_upload(request: Request, content_type: str) -> Upload:
-    """As the clients send it: fields such as cacheControl first, then the file."""
+    """As the clients send it: a file, and fields such as cacheControl before or after it."""
     _, options = parse_options_header(content_type)
     if not options.get(b"boundary"):
         raise invalid("The form is not valid: its content-type names no boundary")
@@ -141,11 +177,7 @@ async def _form_upload(request: Request, content_type: str) -> Upload:
         if not form.ended:
             raise invalid("The form ends before its file does")
 
-    seconds = form.fields.get("cacheControl", b"").decode(errors="replace")
-    described = form.fields.get("metadata") or form.fields.get("userMetadata", b"")
-    return Upload(
-        form.file_type, f"max-age={seconds}" if seconds else "no-cache", _object_or_none(described), file()
-    )
+    return Upload(file(), form.about, form=True)
 
 
 async def json_body(request: Request) -> Json:
@@ -154,7 +186,7 @@ async def json_body(request: Request) -> Json:
     async for chunk in request.stream():
         raw += chunk
         if len(raw) > MAX_JSON:
-            raise StorageError(413, "FST_ERR_CTP_BODY_TOO_LARGE", "Request body is too large", 413)
+            raise StorageError(413, "EntityTooLarge", "Request body is too large", 413)
     try:
         value = json.loads(raw or b"{}")
     except (ValueError, RecursionError) as error:
@@ -182,13 +214,47 @@ def texts(params: Json, name: str, most: int) -> list[str]:
     return value
 
 
-def integer(params: Json, name: str, least: int, default: int | None = None) -> int:
+def integer(params: Json, name: str, least: int, default: int | None = None, where: str = "body") -> int:
     """An integer of at least `least`; digits in a text count, as supabase-py sends them."""
     value = params.get(name, default)
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
-        raise invalid(f"body/{name} must be integer")
+        raise invalid(f"{where}/{name} must be integer")
     if not least <= value < 2**53:
-        raise invalid(f"body/{name} must be >= {least} and < 2^53")
+        raise invalid(f"{where}/{name} must be >= {least} and < 2^53")
     return value
+
+
+def boolean(params: Json, name: str, default: bool) -> bool:
+    """True or false."""
+    value = params.get(name, default)
+    if not isinstance(value, bool):
+        raise invalid(f"body/{name} must be boolean")
+    return value
+
+
+def choice(params: Json, name: str, among: Sequence[str], where: str = "body") -> str:
+    """One of some words, by default the first."""
+    value = params.get(name, among[0])
+    if value not in among:
+        raise invalid(f"{where}/{name} must be one of {', '.join(among)}")
+    return str(value)
+
+
+def sort(params: Json) -> Json:
+    """How a list is to be sorted: {column?, order?}."""
+    value = params.get("sortBy") or {}
+    if not isinstance(value, dict):
+        raise invalid("body/sortBy must be object")
+    return value
+
+
+def instead(request: Request, params: Json) -> tuple[Json, Json]:
+    """The metadata, and the user's own, that a copy gets instead of its original's."""
+    given = params.get("metadata", {})
+    if not isinstance(given, dict):
+        raise invalid("body/metadata must be object")
+    said = {name: text(given, name) for name in ("cacheControl", "mimetype") if name in given}
+    About(said.get("mimetype", ""), said.get("cacheControl", ""), {})  # refuses what it does
+    return said, metadata_header(request)

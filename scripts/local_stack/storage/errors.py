@@ -9,51 +9,61 @@ from starlette.responses import JSONResponse
 
 
 class StorageError(Exception):
-    """A refusal: the status in the body, a word that programs compare, a sentence for people."""
+    """A refusal: the status in the body, a code that programs compare, a sentence for people.
 
-    def __init__(self, status: int, error: str, message: str, http_status: int = 400) -> None:
+    `error` is the word that stood for the code before there were codes, where it is another one.
+    """
+
+    def __init__(
+        self, status: int, code: str, message: str, http_status: int = 400, *, error: str | None = None
+    ) -> None:
         super().__init__(message)
-        self.status, self.error, self.message, self.http_status = status, error, message, http_status
+        self.status, self.code, self.message, self.http_status = status, code, message, http_status
+        self.error = error or code
 
     def response(self) -> JSONResponse:
-        """{"statusCode", "error", "message"}."""
-        body = {"statusCode": str(self.status), "error": self.error, "message": self.message}
+        """{"statusCode", "code", "error", "message"}."""
+        body = {
+            "statusCode": str(self.status), "code": self.code, "error": self.error, "message": self.message,
+        }  # fmt: skip
         return JSONResponse(body, self.http_status)
 
 
-def invalid(message: str, error: str = "InvalidRequest") -> StorageError:
+def invalid(message: str, code: str = "InvalidRequest") -> StorageError:
     """Something in the request is not as it must be."""
-    return StorageError(400, error, message)
+    return StorageError(400, code, message)
 
 
 def access_denied(message: str) -> StorageError:
     """The token is not good, or its role may not."""
-    return StorageError(403, "Unauthorized", message)
+    return StorageError(403, "AccessDenied", message, error="Unauthorized")
 
 
 def no_such_bucket() -> StorageError:
     """There is none, or the caller may not see it."""
-    return StorageError(404, "Bucket not found", "Bucket not found")
+    return StorageError(404, "NoSuchBucket", "Bucket not found", error="Bucket not found")
 
 
 def no_such_key() -> StorageError:
     """There is no such object, or the caller may not see it."""
-    return StorageError(404, "not_found", "Object not found")
+    return StorageError(404, "NoSuchKey", "Object not found", error="not_found")
 
 
-def duplicate() -> StorageError:
+def duplicate(code: str) -> StorageError:
     """The name is taken."""
-    return StorageError(409, "Duplicate", "The resource already exists")
+    return StorageError(409, code, "The resource already exists", error="Duplicate")
 
 
 def too_large() -> StorageError:
     """More bytes than the bucket, or the server, takes in one object."""
-    return StorageError(413, "Payload too large", "The object exceeded the maximum allowed size")
+    message = "The object exceeded the maximum allowed size"
+    return StorageError(413, "EntityTooLarge", message, error="Payload too large")
 
 
 def invalid_mime_type(mime_type: str) -> StorageError:
     """The bucket does not take this type."""
-    return StorageError(415, "invalid_mime_type", f"mime type {mime_type} is not supported")
+    message = f"mime type {mime_type[:200]} is not supported"
+    return StorageError(415, "InvalidMimeType", message, error="invalid_mime_type")
 
 
 def from_database(error: psycopg.Error) -> StorageError:
@@ -71,7 +81,8 @@ def from_database(error: psycopg.Error) -> StorageError:
                 message = "new row violates row-level security policy"
             return access_denied(message)
         case errors.UniqueViolation():
-            return duplicate()
+            of_bucket = error.diag.table_name == "buckets"
+            return duplicate("BucketAlreadyExists" if of_bucket else "KeyAlreadyExists")
         case errors.ForeignKeyViolation():
             return StorageError(404, "InvalidRequest", "The related resource does not exist")
         case errors.QueryCanceled():

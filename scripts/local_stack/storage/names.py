@@ -9,7 +9,8 @@ from .errors import StorageError, invalid, invalid_mime_type
 
 # The characters that Supabase Storage takes; letters and digits are ASCII.
 _KEY = re.compile(r"[A-Za-z0-9_/!\-.*'() &$@=;:+,?]{1,1024}")
-_BUCKET = re.compile(r"[A-Za-z0-9_!\-.*'() &$@=;:+,?]{1,63}")
+_BUCKET = re.compile(r"[A-Za-z0-9_!\-.*'() &$@=;:+,?]{1,100}")
+_MIME_TYPE = re.compile(r"[\w\-+.]+/[\w\-+.]+(;\s*charset=[\w\-]+)?|.*\*", re.ASCII)
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(gb|mb|kb|b)", re.IGNORECASE)
 _UNITS = {"gb": 10**9, "mb": 10**6, "kb": 10**3, "b": 1}
 
@@ -21,9 +22,9 @@ def require_key(name: str) -> None:
 
 
 def require_bucket(name: str) -> None:
-    """Refuse names of buckets likewise."""
-    if not _BUCKET.fullmatch(name) or name in (".", ".."):
-        raise StorageError(400, "Invalid Input", "Bucket name invalid")
+    """Refuse names of buckets likewise, and those with a space at an end, which nobody would see."""
+    if not _BUCKET.fullmatch(name) or name in (".", "..") or name != name.strip():
+        raise StorageError(400, "InvalidBucketName", "Bucket name invalid", error="Invalid Input")
 
 
 def size(text: str) -> int:
@@ -34,17 +35,21 @@ def size(text: str) -> int:
     return int(float(found[1]) * _UNITS[found[2].lower()])
 
 
-def require_mime_type(mime_type: str, allowed: list[str] | None) -> None:
-    """Refuse a type that the bucket does not list; "image/*" stands for all images, parameters do not count.
+def require_mime_types(listed: list[str]) -> None:
+    """Refuse what a bucket cannot list."""
+    for entry in listed:
+        if not _MIME_TYPE.fullmatch(entry) or len(entry) > 1000:
+            raise invalid_mime_type(entry)
 
-    No list, or an empty one, allows every type.
+
+def require_mime_type(mime_type: str, allowed: list[str] | None) -> None:
+    """Refuse a type that the bucket does not list letter for letter; "image/*" stands for all images.
+
+    As hosted, "text/plain;charset=UTF-8" is not "text/plain". No list, or an empty one, allows every type.
     """
-    if not allowed:
-        return
-    kind, slash, detail = mime_type.partition(";")[0].strip().lower().partition("/")
-    if slash and any(entry in (f"{kind}/{detail}", f"{kind}/*") for entry in map(str.lower, allowed)):
-        return
-    raise invalid_mime_type(mime_type[:200])
+    kind, slash, _ = mime_type.partition("/")
+    if allowed and not (slash and (mime_type in allowed or f"{kind}/*" in allowed)):
+        raise invalid_mime_type(mime_type)
 
 
 def configured_limit(config: Path) -> int:

@@ -104,9 +104,21 @@ def owner(claims: Claims) -> tuple[uuid.UUID | None, str | None]:
 # -- buckets -------------------------------------------------------------------------------------
 
 
-async def buckets(connection: Connection) -> list[Row]:
-    """Those that the role sees."""
-    return await _all(connection, "select * from storage.buckets order by name")
+BUCKETS = """
+    select *
+    from storage.buckets
+    where strpos(lower(name), lower(%(search)s)) > 0
+    order by {column} {order}, id
+    limit %(limit)s offset %(offset)s
+"""
+
+
+async def buckets(
+    connection: Connection, search: str, *, limit: int | None, offset: int, column: str, descending: bool
+) -> list[Row]:
+    """Those that the role sees, with the text in their names; no limit is all of them."""
+    values = {"search": search, "limit": limit, "offset": offset}
+    return await (await connection.execute(_sorted(BUCKETS, column, descending), values)).fetchall()
 
 
 async def bucket(connection: Connection, bucket_id: str) -> Row | None:
@@ -176,10 +188,10 @@ def _saving(
 
 
 async def try_to_save(
-    pool: Pool, claims: Claims, bucket_id: str, name: str, user_metadata: Row | None, *, upsert: bool
+    pool: Pool, claims: Claims, bucket_id: str, name: str, metadata: Row, user_metadata: Row, *, upsert: bool
 ) -> None:
     """Raises what save() would raise, and leaves nothing."""
-    saving = _saving(claims, bucket_id, name, "1", {}, user_metadata, upsert=upsert)
+    saving = _saving(claims, bucket_id, name, "1", metadata, user_metadata, upsert=upsert)
     async with scope(pool, claims) as connection:
         await _one(connection, saving[0], *saving[1])
         raise Rollback
@@ -262,14 +274,64 @@ async def listing(
 ) -> list[Row]:  # fmt: skip
     """What the role sees directly below a folder; `search` is how the names there begin."""
     folder = f"{prefix}/" if prefix and not prefix.endswith("/") else prefix
-    statement = sql.SQL(LIST).format(
-        column=sql.Identifier(column), order=sql.SQL("desc" if descending else "asc")
-    )
     values = {
         "level": folder.count("/") + 1, "bucket": bucket_id, "beginning": folder + search,
         "limit": limit, "offset": offset,
     }  # fmt: skip
-    return await (await connection.execute(statement, values)).fetchall()
+    return await (await connection.execute(_sorted(LIST, column, descending), values)).fetchall()
+
+
+def _sorted(query: str, column: str, descending: bool) -> sql.Composed:
+    """A statement with its column and its order; the names come from this package."""
+    return sql.SQL(query).format(
+        column=sql.Identifier(column), order=sql.SQL("desc" if descending else "asc"),
+        behind=sql.SQL("<" if descending else ">"),
+    )  # fmt: skip
+
+
+# What begins with a prefix, in pages that go on behind an entry, like storage.search_v2 of the real server.
+# By folder, what has a slash behind the prefix counts as the folder that it lies in.
+PAGE = """
+    with objects as (
+        select
+            o.*,
+            case
+                when %(by_folder)s then strpos(substr(o.name, length(%(prefix)s::text) + 1), '/')
+                else 0
+            end as slash
+        from storage.objects as o
+        where o.bucket_id = %(bucket)s and starts_with(o.name, %(prefix)s)
+    ), entries as (
+        select
+            left(name, length(%(prefix)s::text) + slash) collate "C" as name, null::uuid as id,
+            min(created_at) as updated_at, min(created_at) as created_at,
+            null::timestamptz as last_accessed_at, null::jsonb as metadata
+        from objects
+        where slash > 0
+        group by 1
+        union all
+        select name collate "C", id, updated_at, created_at, last_accessed_at, metadata
+        from objects
+        where slash = 0
+    )
+    select *
+    from entries
+    where %(name)s::text is null or ({column}, name) {behind} (%(place)s, %(name)s::text)
+    order by {column} {order}, name {order}
+    limit %(limit)s
+"""
+
+
+async def page(
+    connection: Connection, bucket_id: str, prefix: str, *, by_folder: bool, limit: int, column: str,
+    descending: bool, after: tuple[str | None, str | None],
+) -> list[Row]:  # fmt: skip
+    """What the role sees; `after` is the place by the column, and the name, of the entry to go on behind."""
+    values = {
+        "bucket": bucket_id, "prefix": prefix, "by_folder": by_folder, "limit": limit,
+        "place": after[0], "name": after[1],
+    }  # fmt: skip
+    return await (await connection.execute(_sorted(PAGE, column, descending), values)).fetchall()
 
 
 async def versions(connection: Connection) -> set[str]:
