@@ -36,7 +36,7 @@ TIERS = {
     "gen_vision": ("google", "gemini-2.5-pro", 8, "{}"),
     "gen_video": ("runway", "gen4.5", 50, "{}"),
     "gen_animate": ("runway", "gen4_turbo", 50, "{}"),
-    "gen_brief_video": ("runway", "gen4.5", 50, '{"deadline_seconds": 6}'),
+    "gen_brief_video": ("runway", "gen4.5", 50, '{"deadline_seconds": 5}'),
     "gen_nowhere": ("nobody", "none", 1, "{}"),
 }
 PNG = png(64, 48, "input")

@@ -224,7 +224,7 @@ def test_the_database_is_away_when_the_provider_answers(
 ) -> None:
     served = serve(SUPABASE_URL=valve.url)
     provider, operation = ("runway", "gen_video") if ends == "started" else ("openai", "gen_image")
-    control.fault(provider, "slow", ms=1000, match=prompt)
+    control.fault(provider, "slow", ms=500, match=prompt)
     if ends == "refused":
         control.fault("openai", "refusal", match=prompt)
     elif ends == "lost":
@@ -233,7 +233,7 @@ def test_the_database_is_away_when_the_provider_answers(
         waiting = pool.submit(ann.post, served, prompt, key="k", operation=operation)
         until(lambda: control.calls(match=prompt))
         valve.shut()
-        time.sleep(2)
+        time.sleep(1.2)
         valve.open = True
         answer = waiting.result()
     expected = {"delivered": 200, "refused": 422, "lost": 504, "started": 202}[ends]

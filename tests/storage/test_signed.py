@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import httpx
 import jwt
-import pytest
 
 from tests.conftest import Env
 from tests.storage.conftest import PNG, Owner
@@ -76,12 +75,12 @@ def test_it_is_no_access_token(env: Env, owner: Callable[[], Owner]) -> None:
     assert me.files.download(me.input) == PNG
 
 
-@pytest.mark.parametrize("seconds", [0, -1, "x", 1.5, True, None, 2**60])
-def test_how_long_must_make_sense(env: Env, owner: Callable[[], Owner], seconds: object) -> None:
+def test_how_long_must_make_sense(env: Env, owner: Callable[[], Owner]) -> None:
     me = owner()
-    answer = httpx.post(
-        f"{env.api_url}/storage/v1/object/sign/generations/{me.input}",
-        json={"expiresIn": seconds}, headers=me.user.headers(env),
-    )  # fmt: skip
-    assert (answer.status_code, answer.json()["statusCode"]) == (400, "400")
-    assert "expiresIn" in answer.json()["message"]
+    for seconds in (0, -1, "x", 1.5, True, None, 2**60):
+        answer = httpx.post(
+            f"{env.api_url}/storage/v1/object/sign/generations/{me.input}",
+            json={"expiresIn": seconds}, headers=me.user.headers(env),
+        )  # fmt: skip
+        assert (answer.status_code, answer.json()["statusCode"]) == (400, "400"), seconds
+        assert "expiresIn" in answer.json()["message"]
