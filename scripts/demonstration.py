@@ -25,13 +25,11 @@ from postgrest.exceptions import APIError
 from supabase import Client, FunctionsError, create_client
 
 from .local_stack import Stack, StackError, Status
-from .local_stack.ports import is_free
 from .local_stripe.control import Control, ControlError
 from .local_stripe.world import API_VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE = ROOT / ".stack" / "demo.png"  # what Ann generates
-FIRST_PORT = 54321
 HOME = "http://localhost:3000/"
 
 Row = dict[str, Any]
@@ -303,15 +301,10 @@ class Demo:
         ]  # fmt: skip
 
 
-def free_port() -> int:
-    """The first port from FIRST_PORT on that is free together with its neighbour."""
-    return next(port for port in range(FIRST_PORT, 65534, 10) if is_free(port) and is_free(port + 1))
-
-
 @contextmanager
 def stack(port: int | None) -> Iterator[Stack]:
     """A stack named demo with a new database; gone afterwards, however the demo ends."""
-    it = Stack(ROOT, "demo", port or free_port(), say=lambda line: print(f"  {line}", flush=True))
+    it = Stack(ROOT, "demo", port, say=lambda line: print(f"  {line}", flush=True))
     it.stop(delete=True)
     try:
         it.start(providers=True)
@@ -349,7 +342,7 @@ def main() -> int:
     parser.add_argument(
         "--port",
         type=int,
-        help=f"port of the API; the database is on the next (default: free, from {FIRST_PORT} on)",
+        help="port of the API; the database is on the next (default: 54321, or the next that is free)",
     )
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, interrupted)

@@ -130,7 +130,7 @@ def pytest_configure() -> None:
 def _sweep() -> None:
     """Delete the stacks of test runs that were killed."""
     for folder in (ROOT / ".stack").glob("test-*"):
-        pid = folder.name.removeprefix("test-")
+        pid = folder.name.split("-")[1]
         if folder.is_dir() and pid.isdigit() and start_time(int(pid)) is None:
             Stack(ROOT, folder.name).stop(delete=True)
 

@@ -24,13 +24,16 @@ logging.getLogger("httpx").setLevel(logging.WARNING)
 # Any origin: what a function does depends on a token in a header, never on a cookie.
 CORS = {
     "Access-Control-Allow-Origin": "*",
+    # What supabase-js sends, traces among it, and what these functions read.
     "Access-Control-Allow-Headers": (
-        "authorization, apikey, content-type, idempotency-key, x-client-info, x-region"
+        "authorization, apikey, content-type, idempotency-key, x-client-info, x-region, x-retry-count, "
+        "traceparent, tracestate, baggage"
     ),
     "Access-Control-Expose-Headers": "Retry-After",
     "Access-Control-Max-Age": "3600",
 }
 JSON_LIMIT = 64 * 1024
+_living: set[Starlette] = set()
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -86,10 +89,16 @@ def function(
     """
 
     @contextlib.asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        async with life():
-            yield
-        await database.close()
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        _living.add(app)
+        try:
+            async with life():
+                yield
+        finally:
+            _living.discard(app)
+            # Functions of one process share the connections, and one may still be at work.
+            if not _living:
+                await database.close()
 
     return Starlette(routes=[Route("/{path:path}", Function(handler, methods, errors))], lifespan=lifespan)
 

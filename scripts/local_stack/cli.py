@@ -29,7 +29,8 @@ def parser() -> argparse.ArgumentParser:
     on_port = argparse.ArgumentParser(add_help=False)
     on_port.add_argument(
         "--port", type=int, metavar="N",
-        help=f"the API listens on N, the database on N+1 (default: as last time, at first {DEFAULT_PORT})",
+        help="the API listens on N, the database on N+1 "
+        f"(default: as last time, at first {DEFAULT_PORT} or the next that is free)",
     )  # fmt: skip
     top = argparse.ArgumentParser(
         prog="scripts/stack", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -68,7 +69,8 @@ def parser() -> argparse.ArgumentParser:
 
 def print_status(stack: Stack, output: str) -> None:
     """Print the status in one of the three formats."""
-    values = stack.status().env()
+    status = stack.status()
+    values = status.env()
     if output == "json":
         print(json.dumps(values, indent=2))
     elif output == "env":
@@ -81,6 +83,8 @@ def print_status(stack: Stack, output: str) -> None:
             "STRIPE_API_BASE": "Local Stripe", "PROVIDERS_URL": "AI providers",
         }  # fmt: skip
         print(f"The stack `{stack.name}` is running. It is for development only.\n")
+        if status.moved_to:
+            print(f"Its port is {status.moved_to}: {DEFAULT_PORT} was in use or another stack's.\n")
         for name, label in labels.items():
             if name in values:
                 print(f"  {label:<16} {values[name]}")

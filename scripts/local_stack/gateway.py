@@ -17,12 +17,14 @@ import logging
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from urllib.parse import parse_qsl
 
 import aiohttp
 import uvicorn
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.utils import ClientDisconnected
 from yarl import URL
 
 from .auth import Auth
@@ -30,7 +32,7 @@ from .auth.tokens import Tokens
 from .functions import Functions
 from .keys import Keys
 from .ports import HOST
-from .stack import Stack
+from .stack import GatewaySettings, Stack
 from .storage import Storage
 from .storage.names import configured_limit
 from .ticker import tick_forever
@@ -44,6 +46,7 @@ HOP_BY_HOP = frozenset(
     {b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"te", b"trailer",
      b"transfer-encoding", b"upgrade"}
 )  # fmt: skip
+FUNCTIONS, STORAGE = "/functions/v1", "/storage/v1"
 EXPOSED = (
     b"Content-Encoding, Content-Location, Content-Range, Content-Type, Date, Location, Server, "
     b"Transfer-Encoding, Range-Unit, Preference-Applied"
@@ -56,6 +59,11 @@ def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
         if key == name:
             return value.decode("latin-1")
     return None
+
+
+def below(path: str, prefix: str) -> bool:
+    """Whether the path is the prefix or lies below it."""
+    return path == prefix or path.startswith(prefix + "/")
 
 
 @dataclass(frozen=True)
@@ -79,14 +87,17 @@ class ApiKeys:
 
 
 class Cors:
-    """Answers preflight requests, and puts CORS headers on every other answer."""
+    """Answers preflight requests, and puts CORS headers on every other answer.
+
+    Not for functions: as hosted, their own headers count, and they answer their preflights themselves.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI interface."""
-        if scope["type"] != "http":
+        if below(scope["path"], FUNCTIONS):
             await self.app(scope, receive, send)
             return
         headers: RawHeaders = scope["headers"]
@@ -200,14 +211,12 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI interface."""
-        if scope["type"] != "http":
-            return
         path: str = scope["path"]
         if path == "/health":
             await JSONResponse({"status": "ok"})(scope, receive, send)
-        elif path == "/functions/v1" or path.startswith("/functions/v1/"):
+        elif below(path, FUNCTIONS):
             # Functions look at tokens themselves; hosted ones need no API key either.
-            await self.functions({**scope, "path": path.removeprefix("/functions/v1") or "/"}, receive, send)
+            await self.functions({**scope, "path": path.removeprefix(FUNCTIONS) or "/"}, receive, send)
         else:
             await self._with_key(path, scope, receive, send)
 
@@ -222,6 +231,11 @@ class Gateway:
                 api_key = dict(parse_qsl(query.decode("latin-1"))).get("apikey")
                 # PostgREST would take it for a filter.
                 query = b"&".join(part for part in query.split(b"&") if not part.startswith(b"apikey="))
+            authorization = header(headers, b"authorization")
+            # As hosted: Storage is content with a token, which it checks. Resumable uploads bring no more.
+            if not api_key and authorization and below(path, STORAGE):
+                await self._pass_on(path, {**scope, "query_string": query}, receive, send)
+                return
             if not api_key:
                 hint = "No `apikey` request header or url param was found."
                 refusal = JSONResponse({"message": "No API key found in request", "hint": hint}, 401)
@@ -232,13 +246,16 @@ class Gateway:
                 hint = "Double check the API key: `scripts/stack status` prints the valid ones."
                 await JSONResponse({"message": "Invalid API key", "hint": hint}, 401)(scope, receive, send)
                 return
-            authorization = header(headers, b"authorization")
             if not authorization or authorization.removeprefix("Bearer ").strip() == api_key:
                 headers = [item for item in headers if item[0] != b"authorization"]
                 headers.append((b"authorization", f"Bearer {token}".encode()))
-        mounted = (("/rest/v1", self.rest), ("/auth/v1", self.auth), ("/storage/v1", self.storage))
+        await self._pass_on(path, {**scope, "headers": headers, "query_string": query}, receive, send)
+
+    async def _pass_on(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """To the part that serves the path."""
+        mounted = (("/rest/v1", self.rest), ("/auth/v1", self.auth), (STORAGE, self.storage))
         for prefix, app in mounted:
-            if path == prefix or path.startswith(prefix + "/"):
+            if below(path, prefix):
                 # raw_path keeps escapes such as %2F that `path` has decoded.
                 raw: bytes = scope.get("raw_path") or path.encode()
                 rest = (
@@ -246,28 +263,53 @@ class Gateway:
                     if app is self.rest
                     else path.removeprefix(prefix)
                 )
-                inner = {**scope, "headers": headers, "query_string": query, "path": rest or "/"}
-                await app(inner, receive, send)
+                await app({**scope, "path": rest or "/"}, receive, send)
                 return
         await JSONResponse({"message": f"No such path: {path}"}, 404)(scope, receive, send)
 
 
-def application(stack: Stack) -> ASGIApp:
+async def refuse_websocket(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer the handshake with 404 and a sentence."""
+    refusal = {"message": f"The local stack serves no WebSocket, and so none at {scope['path']}."}
+    await JSONResponse(refusal, 404)(scope, receive, send)
+    # All is said. Returning, uvicorn would miss a handshake, log an error and try to answer 500.
+    raise ClientDisconnected
+
+
+class Server(uvicorn.Server):
+    """Lets the functions end before it stops serving: their last calls go through this very port."""
+
+    def __init__(self, config: uvicorn.Config, functions: Functions) -> None:
+        super().__init__(config)
+        self._functions = functions
+        self._ending = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal has the functions end, and then the server; a second ends it at once."""
+        if self._ending or not self.started:
+            super().handle_exit(sig, frame)
+            return
+        self._ending = True
+        asyncio.get_running_loop().call_soon_threadsafe(self._begin_to_end, sig, frame)
+
+    def _begin_to_end(self, sig: int, frame: FrameType | None) -> None:
+        self._task = asyncio.create_task(self._end(sig, frame))
+
+    async def _end(self, sig: int, frame: FrameType | None) -> None:
+        try:
+            await self._functions.close()
+        finally:
+            super().handle_exit(sig, frame)
+
+
+def application(settings: GatewaySettings, root: Path, functions: Functions) -> ASGIApp:
     """The whole app of a stack, with its background task."""
-    settings = stack.gateway_settings()
     proxy = Proxy(settings.postgrest_url)
-    issuer = f"{settings.api_url}/auth/v1"
-    auth = Auth(settings.keys, settings.auth_db_url, issuer)
-    config = stack.root / "supabase" / "config.toml"
+    auth = Auth(settings.keys, settings.auth_db_url, settings.issuer)
     storage = Storage(
-        settings.keys, settings.storage_db_url, settings.storage_folder, issuer, configured_limit(config)
-    )
-    functions = Functions(
-        stack.root / "functions",
-        config,
-        settings.function_environment(),
-        Tokens(settings.keys, issuer),
-    )
+        settings.keys, settings.storage_db_url, settings.storage_folder, settings.issuer,
+        configured_limit(root / "supabase" / "config.toml"),
+    )  # fmt: skip
     gateway = Gateway(ApiKeys(settings.keys), proxy, auth.app, storage.app, functions)
 
     async def lifespan(receive: Receive, send: Send) -> None:
@@ -291,6 +333,8 @@ def application(stack: Stack) -> ASGIApp:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await lifespan(receive, send)
+        elif scope["type"] == "websocket":
+            await refuse_websocket(scope, receive, send)
         else:
             await served(scope, receive, send)
 
@@ -306,15 +350,23 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     stack = Stack(chosen.root, chosen.name)
     log.info("For development only: sign-ups are confirmed at once and nothing is rate limited.")
-    uvicorn.run(
-        application(stack),
+    settings = stack.gateway_settings()
+    functions = Functions(
+        stack.root / "functions",
+        stack.root / "supabase" / "config.toml",
+        settings.function_environment(),
+        Tokens(settings.keys, settings.issuer),
+    )
+    config = uvicorn.Config(
+        application(settings, stack.root, functions),
         host=HOST,
-        port=stack.gateway_settings().port,
+        port=settings.port,
         log_level="warning",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=3,
     )
+    Server(config, functions).run()
 
 
 if __name__ == "__main__":

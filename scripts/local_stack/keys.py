@@ -6,6 +6,7 @@ import os
 import secrets
 import time
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,15 @@ class Keys:
             "keys": [{**public, "alg": "ES256", "use": "sig", "kid": self.es256_kid, "key_ops": ["verify"]}]
         }
 
+    @cached_property
+    def public_key(self) -> jwt.PyJWK:
+        """The ES256 key that checks users' tokens."""
+        return jwt.PyJWK(self.public_jwks()["keys"][0])
+
     def verifying_jwks(self) -> str:
-        """A JWK set for PostgREST: tokens signed with either key are accepted."""
+        """A JWK set for PostgREST and the functions: the key of users' tokens, and the shared secret, with
+        which the legacy API keys are signed.
+        """
         octets = base64.urlsafe_b64encode(self.jwt_secret.encode()).rstrip(b"=").decode()
         shared = {"kty": "oct", "k": octets, "alg": "HS256"}
         return json.dumps({"keys": [shared, *self.public_jwks()["keys"]]})

@@ -2,6 +2,7 @@
 
 import socket
 import time
+from collections.abc import Container
 
 from .errors import StackError
 
@@ -20,19 +21,25 @@ def is_free(port: int) -> bool:
     return True
 
 
-def require_free(port: int, what: str) -> None:
-    """Raise StackError, naming the port, when something already listens there.
-
-    Waits half a second for it: a process that was just killed holds its socket a little longer.
+def comes_free(port: int) -> bool:
+    """Whether the port is free now or within half a second, for which a process that was just killed may
+    still hold its socket.
     """
     deadline = time.monotonic() + 0.5
     while not is_free(port):
         if time.monotonic() > deadline:
-            raise StackError(
-                f"Port {port}, which the {what} needs, is taken by another program; "
-                "choose another with --port N (the API takes N, the database N+1)."
-            )
+            return False
         time.sleep(0.02)
+    return True
+
+
+def require_free(port: int, what: str) -> None:
+    """Raise StackError, naming the port, when something already listens there."""
+    if not comes_free(port):
+        raise StackError(
+            f"Port {port}, which the {what} needs, is taken by another program; "
+            "choose another with --port N (the API takes N, the database N+1)."
+        )
 
 
 def ephemeral() -> int:
@@ -41,6 +48,14 @@ def ephemeral() -> int:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+def next_pair(start: int, reserved: Container[int]) -> int:
+    """The first of start, start + 2, ... such that it and the port after it are free and not reserved."""
+    for port in range(start, 65535, 2):
+        if not any(one in reserved or not is_free(one) for one in (port, port + 1)):
+            return port
+    raise StackError(f"No two neighbouring TCP ports from {start} on are free; choose some with --port N.")
 
 
 def free_pair() -> int:

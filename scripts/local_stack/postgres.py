@@ -1,7 +1,9 @@
 """The Postgres server of a stack: made, started, repaired and stopped."""
 
 import contextlib
+import ctypes
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -21,6 +23,7 @@ from .paths import Paths, as_root, popen_user, postgres_user, root_home
 from .ports import HOST
 from .processes import Daemon, wait_gone, with_working_directory
 
+NSS_WRAPPER = "libnss_wrapper.so"
 BOOTSTRAP_SQL = Path(__file__).parent / "sql"
 TEMPLATE = "supabase_template"
 
@@ -101,6 +104,32 @@ def _environment() -> dict[str, str]:
     return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/"}
 
 
+def _with_a_name(folder: Path) -> dict[str, str]:
+    """Variables for initdb, which asks for the name of its user. One who has none, such as that of
+    `docker run --user 12345`, gets one by nss_wrapper. Raises StackError when that is not installed.
+    """
+    if as_root():
+        return {}
+    given = ("LD_PRELOAD", "LD_LIBRARY_PATH", "NSS_WRAPPER_PASSWD", "NSS_WRAPPER_GROUP")
+    passed = {name: os.environ[name] for name in given if name in os.environ}
+    with contextlib.suppress(KeyError):
+        pwd.getpwuid(os.geteuid())
+        return passed if "NSS_WRAPPER_PASSWD" in passed else {}
+    try:
+        ctypes.CDLL(NSS_WRAPPER)
+    except OSError:
+        raise StackError(
+            f"The user id {os.geteuid()} has no name here, and PostgreSQL makes no database without one; "
+            "install nss_wrapper (on Debian and Ubuntu: apt install libnss-wrapper), add the user to "
+            "/etc/passwd, or run this as a user that is there, such as nobody."
+        ) from None
+    passwd, group = folder / "passwd", folder / "group"
+    passwd.write_text(f"postgres:x:{os.geteuid()}:{os.getegid()}::/:/bin/sh\n")
+    group.write_text(f"postgres:x:{os.getegid()}:\n")
+    wrapper = {"NSS_WRAPPER_PASSWD": str(passwd), "NSS_WRAPPER_GROUP": str(group)}
+    return {**passed, "LD_PRELOAD": NSS_WRAPPER, **wrapper}
+
+
 @dataclass(frozen=True)
 class Postgres:
     """The server of one stack. `port` is where it listens, on 127.0.0.1 only."""
@@ -167,7 +196,8 @@ class Postgres:
         with self.daemon.log_file.open("ab") as log:
             done = subprocess.run(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                env=_environment(), cwd="/", check=False, **popen_user(),
+                env=_environment() | _with_a_name(self.paths.cluster_home), cwd="/", check=False,
+                **popen_user(),
             )  # fmt: skip
         if done.returncode:
             raise StackError(f"{Path(command[0]).name} failed:\n{self.daemon.log_tail()}")

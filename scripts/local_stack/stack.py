@@ -10,7 +10,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -27,6 +27,8 @@ from .processes import Daemon, uninterrupted
 DEFAULT_PORT = 54321
 PARTS = ("postgres", "postgrest", "stripe", "gateway")
 OPTIONAL_PARTS = ("providers",)
+# Requests that are under way may take 10 seconds, then what the functions still do 10 more.
+GATEWAY_STOP_SECONDS = 30
 
 
 @dataclass
@@ -34,6 +36,8 @@ class State:
     """What a stack remembers between commands. Ports are TCP ports on 127.0.0.1."""
 
     port: int
+    # Whether a person chose the port: then it does not change by itself.
+    port_chosen: bool = False
     postgrest_port: int = 0
     postgrest_admin_port: int = 0
     stripe_port: int = 0
@@ -48,6 +52,8 @@ class Status:
     """Where a running stack is and how to get in."""
 
     name: str
+    # The API's port, when it is not the usual one and nobody chose it.
+    moved_to: int | None
     api_url: str
     db_url: str
     functions_url: str
@@ -100,6 +106,11 @@ class GatewaySettings:
     providers: dict[str, str]
     redirect_origins: str
 
+    @property
+    def issuer(self) -> str:
+        """Where Auth is, which tokens name as theirs."""
+        return f"{self.api_url}/auth/v1"
+
     def function_environment(self) -> dict[str, str]:
         """The variables that Supabase gives functions, new names (JSON) and legacy; then the stand-ins'."""
         return {
@@ -114,6 +125,7 @@ class GatewaySettings:
             "STRIPE_SECRET_KEY": self.keys.stripe_secret_key,
             "STRIPE_WEBHOOK_SECRET": self.keys.stripe_webhook_secret,
             **self.providers,
+            "GENERATION_GRACE_SECONDS": "10",  # within GATEWAY_STOP_SECONDS
             "ALLOWED_REDIRECT_ORIGINS": os.environ.get("ALLOWED_REDIRECT_ORIGINS") or self.redirect_origins,
         }
 
@@ -127,7 +139,7 @@ def redirect_origins(root: Path) -> str:
 
 
 class Stack:
-    """The stack NAME of the checkout at `root`. `port` None means: as last time, or 54321.
+    """The stack NAME of the checkout at `root`. `port` None means: as last time, or 54321, or the next free.
 
     `say` gets progress, one line a step. Errors are StackError.
     """
@@ -171,9 +183,11 @@ class Stack:
 
     def _load(self) -> State | None:
         try:
-            return State(**json.loads(self.paths.file("stack.json").read_text()))
+            kept = json.loads(self.paths.file("stack.json").read_text())
         except FileNotFoundError:
             return None
+        # Older stacks did not note it, and left the usual port only for a chosen one.
+        return State(**{"port_chosen": kept["port"] != DEFAULT_PORT, **kept})
 
     def _save(self, state: State) -> None:
         keyring.write_private(self.paths.file("stack.json"), json.dumps(asdict(state), indent=2))
@@ -225,29 +239,19 @@ class Stack:
         collect_garbage()
         known = self._load()
         down = self.down()
-        port = self._wanted_port or (known.port if known else DEFAULT_PORT)
         runs = self._runs()
-        if known and known.port != port and runs:
+        if known and runs and self._wanted_port not in (None, known.port):
             raise StackError(
                 f"The stack `{self.name}` already runs on port {known.port}; stop it first, "
                 "or start another beside it with --name."
             )
-        state = State(port, seeded=known.seeded) if known else State(port)
-        if known:
-            state.postgrest_port, state.postgrest_admin_port = (
-                known.postgrest_port,
-                known.postgrest_admin_port,
-            )
-            state.stripe_port = known.stripe_port
-            state.ticker = known.ticker
-            if runs and known.providers:
-                state.providers, state.providers_port = True, known.providers_port
+        state = self._choose(known, runs)
         state.providers = state.providers or providers
         if "gateway" in down:
-            ports.require_free(port, "API")
+            ports.require_free(state.port, "API")
             state.ticker = ticker
         if "postgres" in down:
-            ports.require_free(port + 1, "database")
+            ports.require_free(state.port + 1, "database")
         self._save(state)
         started: list[Callable[[], object]] = []
         try:
@@ -258,6 +262,39 @@ class Stack:
                     stop()
             raise
         return bool(started)
+
+    def _choose(self, known: State | None, runs: bool) -> State:
+        """What to start with. One stack of the checkout at a time chooses: no two take the same ports."""
+        folder = os.open(self.paths.state.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            state = self._state(known, runs)
+            self._save(state)
+        finally:
+            os.close(folder)
+        return state
+
+    def _state(self, known: State | None, runs: bool) -> State:
+        """The ports of last time, else the usual ones, else the next that are free."""
+        state = replace(known, providers=runs and known.providers) if known else State(DEFAULT_PORT)
+        if self._wanted_port:
+            state.port, state.port_chosen = self._wanted_port, True
+        elif not (runs or state.port_chosen):
+            reserved = self._reserved()
+            pair = state.port, state.port + 1
+            if not all(port not in reserved and ports.comes_free(port) for port in pair):
+                state.port = ports.next_pair(DEFAULT_PORT, reserved)
+                self._say(
+                    f"Port {pair[0]} or {pair[1]} is in use or another stack's, so the API listens on "
+                    f"{state.port} and the database on {state.port + 1}; --port N chooses others."
+                )
+        return state
+
+    def _reserved(self) -> set[int]:
+        """The ports of the checkout's other stacks, whether they run or not."""
+        names = {file.parent.name for file in self.paths.state.parent.glob("*/stack.json")} - {self.name}
+        others = [Stack(self.root, name)._load() for name in names]
+        return {port for state in others if state for port in (state.port, state.port + 1)}
 
     def _bring_up(self, state: State, down: list[str], started: list[Callable[[], object]]) -> None:
         standins = [("stripe", self._begin_stripe(state, started))]  # they come up while Postgres does
@@ -429,7 +466,8 @@ class Stack:
         return ran
 
     def _stop(self) -> bool:
-        ran = [self._daemons()[part].stop() for part in ("gateway", "stripe", "providers", "postgrest")]
+        ran = [self._gateway().stop(GATEWAY_STOP_SECONDS)]
+        ran += [self._daemons()[part].stop() for part in ("stripe", "providers", "postgrest")]
         state = self._load() or State(DEFAULT_PORT)
         ran.append(self._postgres(state).stop())
         return any(ran)
@@ -465,6 +503,7 @@ class Stack:
         api_url = f"http://{ports.HOST}:{state.port}"
         return Status(
             name=self.name,
+            moved_to=None if state.port_chosen or state.port == DEFAULT_PORT else state.port,
             api_url=api_url,
             db_url=postgres.url(),
             functions_url=f"{api_url}/functions/v1",

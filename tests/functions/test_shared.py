@@ -7,8 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
 
-from _shared import reconcile, settings, stripe_api
+from _shared import database, reconcile, settings, stripe_api
+from _shared.app import function
 from _shared.errors import FunctionError
 from _shared.redirects import origin
 
@@ -146,3 +149,26 @@ def test_an_invoice_with_all_its_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == ["in_1"] * 3
     assert asyncio.run(stripe_api.with_all_lines(whole)) is whole
     assert len(asked) == 3
+
+
+def test_the_last_function_of_a_process_closes_the_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are shared: one function that ends may not take them from another that finishes its jobs."""
+    closed: list[str] = []
+
+    async def close() -> None:
+        closed.append("closed")
+
+    monkeypatch.setattr(database, "close", close)
+
+    async def handler(_request: Request) -> Response:
+        return Response()
+
+    async def live() -> None:
+        one, other = function(handler), function(handler)
+        async with one.router.lifespan_context(one):
+            async with other.router.lifespan_context(other):
+                assert closed == []
+            assert closed == []
+        assert closed == ["closed"]
+
+    asyncio.run(live())

@@ -136,8 +136,22 @@ def test_the_token_of_a_deleted_user(checkout: Served, user: Callable[..., User]
 def test_jwt_secret_alone(serve: Callable[..., Served], user: Callable[..., User], env: Env) -> None:
     served = serve("billing-portal", SUPABASE_JWKS=None, JWT_SECRET=env.jwt_secret)
     home = {"return_url": PAGES["cancel_url"]}
-    assert post(served.url, home, **user().headers(env)).json()["code"] == "PT404"
+    ann = user()
+    legacy = jwt.encode(claims(ann), env.jwt_secret, algorithm="HS256")
+    assert post(served.url, home, Authorization=f"Bearer {legacy}").json()["code"] == "PT404"
+    assert post(served.url, home, **ann.headers(env)).status_code == 401  # ES256, whose key it does not know
     assert post(served.url, home, Authorization="Bearer x.y.z").status_code == 401
+
+
+def test_the_published_keys_alone(serve: Callable[..., Served], user: Callable[..., User], env: Env) -> None:
+    """As on a hosted project: SUPABASE_JWKS is what jwks.json says, and has no shared secret."""
+    published = HTTP.get(f"{env.api_url}/auth/v1/.well-known/jwks.json").text
+    served = serve("billing-portal", SUPABASE_JWKS=published)
+    home = {"return_url": PAGES["cancel_url"]}
+    ann = user()
+    assert post(served.url, home, **ann.headers(env)).json()["code"] == "PT404"
+    legacy = jwt.encode(claims(ann), env.jwt_secret, algorithm="HS256")
+    assert post(served.url, home, Authorization=f"Bearer {legacy}").status_code == 401
 
 
 # -- verify_jwt --------------------------------------------------------------------------------------
@@ -165,3 +179,21 @@ def test_verify_jwt(user: Callable[..., User], url: Callable[[str], str], env: E
 def test_no_verify_jwt(url: Callable[[str], str]) -> None:
     assert HTTP.post(url("stripe-webhook"), content=b"{}").json()["code"] == "PT400"
     assert HTTP.post(url("stripe-reconcile"), json={}).json()["code"] == "PT401"
+
+
+def test_a_browser_may_call_them(url: Callable[[str], str]) -> None:
+    """The preflight is the function's own affair, on hosted projects and here."""
+    sent = {"authorization", "apikey", "content-type", "idempotency-key", "x-client-info", "x-region",
+            "x-retry-count", "traceparent", "tracestate", "baggage"}  # fmt: skip
+    for name in ("checkout", "billing-portal", "generate"):
+        asked = {
+            "Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": ",".join(sorted(sent)),
+        }  # fmt: skip
+        answer = HTTP.options(url(name), headers=asked)
+        assert answer.status_code == 204
+        assert answer.headers.get_list("access-control-allow-origin") == ["*"]
+        assert sent <= set(answer.headers["access-control-allow-headers"].split(", "))
+        assert "POST" in answer.headers["access-control-allow-methods"]
+        refused = HTTP.post(url(name), json={}, headers={"Authorization": "Bearer x.y.z"})
+        assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, "*")

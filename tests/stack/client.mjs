@@ -18,6 +18,8 @@ const refused = await supabase.auth.signInWithPassword({ email: EMAIL, password:
 const { user, session } = must(await supabase.auth.signInWithPassword({ email: EMAIL, password: PASSWORD }));
 const renewed = must(await supabase.auth.refreshSession());
 must(await supabase.auth.getUser());
+// Verified here, by the published key; getUser would ask Auth.
+const { header, claims } = must(await supabase.auth.getClaims());
 const quote = must(await supabase.rpc("quote_credits", { operation: "dalle3_image" }));
 must(await supabase.from("credit_transactions").select("*").limit(1));
 const write = await supabase.from("credit_transactions").insert({ amount: 1 });
@@ -28,6 +30,8 @@ console.log(
   JSON.stringify({
     user: user.id,
     refreshed: renewed.session.refresh_token !== session.refresh_token,
+    alg: header.alg,
+    sub: claims.sub,
     quote,
     refusedCode: refused.error?.code,
     writeRefused: write.error?.code,

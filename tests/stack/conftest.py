@@ -24,6 +24,7 @@ class Checkout:
     root: Path
     port: int
     name: str = "small"
+    umask: int = -1  # as it is
 
     @property
     def stack(self) -> Stack:
@@ -34,6 +35,7 @@ class Checkout:
         return subprocess.run(
             [str(self.root / "scripts" / "stack"), *arguments, "--name", self.name],
             capture_output=True, text=True, check=check, timeout=120, stdin=subprocess.DEVNULL,
+            umask=self.umask,
         )  # fmt: skip
 
     def start(self) -> "subprocess.CompletedProcess[str]":
@@ -91,10 +93,10 @@ def make_checkout(root: Path, *, installed: bool = True) -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Iterator[Checkout]:
-    """A checkout whose stack is not running."""
-    root = tmp_path / "a checkout"
+    """A checkout whose stack is not running, where paths and new files are as awkward as they get."""
+    root = tmp_path / "a checkout, d'été"
     make_checkout(root)
-    made = Checkout(root, ports.free_pair())
+    made = Checkout(root, ports.free_pair(), umask=0o077)
     yield made
     made.stack.stop(delete=True)
 

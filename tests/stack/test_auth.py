@@ -13,8 +13,9 @@ import httpx
 import jwt
 import psycopg
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from supabase import AuthApiError, AuthWeakPasswordError, Client
+from supabase import AuthApiError, AuthError, AuthWeakPasswordError, Client
 from tests.conftest import Env, User
 
 MakeUser = Callable[..., User]
@@ -33,7 +34,10 @@ def call(env: Env, method: str, path: str, token: str | None = None, **options: 
 
 def test_sign_up_signs_in_at_once(env: Env, user: MakeUser) -> None:
     made = user(full_name="Ada")
-    claims = jwt.decode(made.token, env.jwt_secret, algorithms=["HS256"], audience="authenticated")
+    # As `supabase start` and hosted projects sign them: with the one key that everybody can read.
+    published = httpx.get(f"{env.api_url}/auth/v1/.well-known/jwks.json").json()["keys"]
+    (key,) = (key for key in published if key["kid"] == jwt.get_unverified_header(made.token)["kid"])
+    claims = jwt.decode(made.token, jwt.PyJWK(key), algorithms=["ES256"], audience="authenticated")
     assert claims["sub"] == made.id
     assert claims["iss"] == f"{env.api_url}/auth/v1"
     assert claims["exp"] - claims["iat"] == 3600
@@ -49,6 +53,15 @@ def test_sign_up_signs_in_at_once(env: Env, user: MakeUser) -> None:
     assert shown.user.email == made.email
     assert shown.user.email_confirmed_at is not None
     assert [identity.provider for identity in shown.user.identities or []] == ["email"]
+
+
+def test_the_client_verifies_tokens_by_itself(user: MakeUser) -> None:
+    made = user()
+    verified = made.client.auth.get_claims()
+    assert verified and verified["claims"]["sub"] == made.id
+    head, body, signature = made.token.split(".")
+    with pytest.raises(AuthError):
+        made.client.auth.get_claims(jwt=f"{head}.{body}.{signature[::-1]}")
 
 
 def test_sign_in_with_password(env: Env, user: MakeUser) -> None:
@@ -256,16 +269,57 @@ def test_sign_up_without_email_is_refused(env: Env) -> None:
 def test_unknown_grants_and_paths(env: Env) -> None:
     assert call(env, "POST", "/token?grant_type=magic", json={}).status_code == 400
     assert call(env, "POST", "/token", json={}).status_code == 400
-    assert call(env, "POST", "/nothing", json={}).status_code == 404
-    assert call(env, "GET", "/signup").status_code == 405
+    for method, path, status in (
+        ("POST", "/nothing", 404), ("POST", "/otp", 404), ("GET", "/", 404),
+        ("DELETE", "/user/identities/x", 404), ("GET", "/signup", 405), ("DELETE", "/user", 405),
+    ):  # fmt: skip
+        answer = call(env, method, path)
+        assert answer.status_code == status
+        assert set(answer.json()) == {"code", "error_code", "msg"}
+        assert answer.json()["code"] == status
+        assert f"{method} {path}" in answer.json()["msg"]
+    new = call(env, "POST", "/otp", json={}, headers={"X-Supabase-Api-Version": "2024-01-01"})
+    assert set(new.json()) == {"code", "message"}
+    with pytest.raises(AuthApiError) as caught:  # and not AuthRetryableError or AuthUnknownError
+        env.client().auth.sign_in_with_otp({"email": fresh_email()})
+    assert (caught.value.status, caught.value.code) == (404, "feature_disabled")
+
+
+def test_pkce_says_what_is_missing(env: Env) -> None:
+    for body in ({}, {"auth_code": "x"}, {"code_verifier": "x"}, {"auth_code": "", "code_verifier": "x"}):
+        answer = call(env, "POST", "/token?grant_type=pkce", json=body)
+        assert (answer.status_code, answer.json()["error_code"]) == (400, "validation_failed")
+        assert "both auth code and code verifier" in answer.json()["msg"]
+    unknown = call(env, "POST", "/token?grant_type=pkce", json={"auth_code": "x", "code_verifier": "y"})
+    assert (unknown.status_code, unknown.json()["error_code"]) == (404, "flow_state_not_found")
+
+
+def test_a_banned_user_is_told_so(env: Env, user: MakeUser, service: Client) -> None:
+    made = user()
+    session = made.client.auth.get_session()
+    assert session
+    service.auth.admin.update_user_by_id(made.id, {"ban_duration": "1h"})
+    for answer, status in (
+        (call(env, "GET", "/user", made.token), 403),
+        (call(env, "PUT", "/user", made.token, json={"data": {"a": 1}}), 403),
+        (call(env, "POST", "/logout", made.token), 403),
+        (refresh(env, session.refresh_token), 400),
+    ):
+        assert (answer.status_code, answer.json()["error_code"]) == (status, "user_banned")
+    service.auth.admin.update_user_by_id(made.id, {"ban_duration": "none"})
+    assert call(env, "GET", "/user", made.token).json()["user_metadata"].get("a") is None
 
 
 @pytest.mark.parametrize(
     "kind",
-    ["none", "not a token", "anon key", "expired", "wrong secret", "alg none", "no exp", "unknown user"],
-)
+    [
+        "none", "not a token", "anon key", "expired", "wrong secret", "wrong key", "alg none", "no exp",
+        "unknown user",
+    ],
+)  # fmt: skip
 def test_bad_tokens(env: Env, user: MakeUser, kind: str) -> None:
-    claims = jwt.decode(user().token, options={"verify_signature": False})
+    good = user().token
+    claims = jwt.decode(good, options={"verify_signature": False})
 
     def sign(changed: dict[str, Any], secret: str = env.jwt_secret) -> str:
         return jwt.encode(changed, secret, algorithm="HS256")
@@ -279,6 +333,12 @@ def test_bad_tokens(env: Env, user: MakeUser, kind: str) -> None:
         "anon key": env.anon_key,
         "expired": sign({**claims, "exp": int(time.time()) - 10}),
         "wrong secret": sign(claims, "x" * 40),
+        "wrong key": jwt.encode(
+            claims,
+            ec.generate_private_key(ec.SECP256R1()),
+            "ES256",
+            {"kid": jwt.get_unverified_header(good)["kid"]},
+        ),
         "alg none": f"{part({'alg': 'none', 'typ': 'JWT'})}.{part(claims)}.",
         "no exp": sign({key: value for key, value in claims.items() if key != "exp"}),
         "unknown user": sign({**claims, "sub": str(uuid.uuid4())}),

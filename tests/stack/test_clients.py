@@ -53,6 +53,7 @@ def test_supabase_js_signs_in_and_calls_an_rpc(env: Env, user: Callable[..., Use
     seen = json.loads(done.stdout)
     assert seen["user"] == made.id
     assert seen["refreshed"] is True
+    assert (seen["alg"], seen["sub"]) == ("ES256", made.id)
     assert seen["quote"]["credits"] == 10
     assert seen["refusedCode"] == "invalid_credentials"
     assert seen["writeRefused"] == "42501"

@@ -1,13 +1,22 @@
 """What the gateway does with a request before and after PostgREST: keys, headers, CORS."""
 
+import hmac
+import json
 import time
-from collections.abc import Iterator
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import httpx
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
-from scripts.local_stack.keys import load_or_create
+from scripts.local_stack.keys import Keys, generate, load_or_create
 
 from .conftest import Checkout
 
@@ -26,6 +35,26 @@ begin
         errcode = 'PT' || status, message = 'refused', detail = '{"required": 10}', hint = 'buy more';
 end $$;
 """
+
+
+ECHO = """
+from starlette.responses import JSONResponse
+async def app(scope, receive, send):
+    await JSONResponse({"path": scope["path"]})(scope, receive, send)
+"""
+
+
+@pytest.fixture(scope="module")
+def function(running: Checkout) -> Callable[[str, str], str]:
+    """Put a function into the checkout: its name and text -> its path."""
+
+    def put(name: str, text: str) -> str:
+        folder = running.root / "functions" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "index.py").write_text(text)
+        return f"/functions/v1/{name}"
+
+    return put
 
 
 @pytest.fixture(scope="module")
@@ -105,22 +134,100 @@ def test_es256_tokens_are_accepted_and_published(api: httpx.Client, running: Che
     assert verified["sub"] == "me"
 
 
-@pytest.mark.parametrize("kind", ["expired", "other secret", "none", "public key as secret"])
-def test_forged_tokens_are_refused(api: httpx.Client, running: Checkout, kind: str) -> None:
+def hs256(claims: dict[str, Any], secret: bytes, **header: str) -> str:
+    """Signed by hand: the library refuses to take a public key for a secret."""
+    parts = ({"alg": "HS256", "typ": "JWT", **header}, claims)
+    text = b".".join(urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in parts)
+    signature = urlsafe_b64encode(hmac.digest(secret, text, "sha256")).rstrip(b"=")
+    return f"{text.decode()}.{signature.decode()}"
+
+
+def public_forms(keys: Keys) -> list[bytes]:
+    """What somebody may take for a secret who has read jwks.json."""
+    (key,) = keys.public_jwks()["keys"]
+    public = keys.public_key.key
+    formats = [
+        (Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), (Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+        (Encoding.X962, PublicFormat.UncompressedPoint),
+    ]  # fmt: skip
+    texts = [json.dumps(key), json.dumps(key, separators=(",", ":")), key["x"], key["y"], key["kid"], ""]
+    return [*(public.public_bytes(*form) for form in formats), *(text.encode() for text in texts)]
+
+
+FORGERIES: dict[str, Callable[[dict[str, Any], Keys], list[str]]] = {
+    "expired": lambda claims, keys: [
+        hs256({**claims, "exp": int(time.time()) - 60}, keys.jwt_secret.encode()),
+        jwt.encode(
+            {**claims, "exp": int(time.time()) - 60}, keys.es256_private_pem, "ES256",
+            {"kid": keys.es256_kid},
+        ),
+    ],
+    "other secret": lambda claims, keys: [hs256(claims, b"x" * 40)],
+    "other key": lambda claims, keys: [
+        jwt.encode(claims, ec.generate_private_key(ec.SECP256R1()), "ES256", headers)
+        for headers in ({"kid": keys.es256_kid}, {})
+    ],
+    "key in the header": lambda claims, keys: [
+        jwt.encode(
+            claims, other.es256_private_pem, "ES256",
+            {"kid": keys.es256_kid, "jwk": other.public_jwks()["keys"][0]},
+        )
+        for other in (generate(),)
+    ],
+    "none": lambda claims, keys: [
+        jwt.encode(claims, "", "none"), jwt.encode(claims, "", "none", {"kid": keys.es256_kid}),
+    ],
+    "public key as secret": lambda claims, keys: [
+        hs256(claims, secret, **header)
+        for secret in public_forms(keys)
+        for header in ({}, {"kid": keys.es256_kid})
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FORGERIES)
+def test_forged_tokens_are_refused(
+    api: httpx.Client, running: Checkout, function: Callable[[str, str], str], kind: str
+) -> None:
     keys = load_or_create(running.stack.paths.file("secrets.json"))
-    claims = {"role": "service_role", "exp": time.time() + 60}
-    match kind:
-        case "expired":
-            token = jwt.encode({**claims, "exp": time.time() - 60}, keys.jwt_secret, algorithm="HS256")
-        case "other secret":
-            token = jwt.encode(claims, "x" * 40, algorithm="HS256")
-        case "none":
-            token = jwt.encode(claims, "", algorithm="none")
-        case _:
-            token = jwt.encode(claims, str(keys.public_jwks()["keys"][0]["x"]), algorithm="HS256")
-    headers = {"apikey": keys.publishable_key, "Authorization": f"Bearer {token}"}
-    assert api.post("/rest/v1/rpc/who_am_i", headers=headers).status_code == 401
-    assert api.get("/auth/v1/admin/users", headers=headers).status_code == 403
+    guarded = function("guarded", ECHO)
+    claims = {"role": "service_role", "exp": int(time.time()) + 60}
+
+    def answers(token: str) -> list[int]:
+        both = {"apikey": keys.publishable_key, "Authorization": f"Bearer {token}"}
+        return [
+            api.post("/rest/v1/rpc/who_am_i", headers=both).status_code,
+            api.get("/auth/v1/admin/users", headers=both).status_code,
+            api.get("/storage/v1/bucket", headers=both).status_code,
+            api.get("/storage/v1/bucket", headers={"Authorization": f"Bearer {token}"}).status_code,
+            api.get(guarded, headers=both).status_code,
+        ]
+
+    # What is refused below is right but for the signature or the time.
+    assert answers(hs256(claims, keys.jwt_secret.encode())) == [200, 200, 200, 200, 200]
+    for token in FORGERIES[kind](claims, keys):
+        assert answers(token) == [401, 403, 400, 400, 401]
+
+
+def test_storage_is_content_with_a_token(api: httpx.Client, running: Checkout) -> None:
+    """As the hosted one: resumable uploads send no API key."""
+    keys = load_or_create(running.stack.paths.file("secrets.json"))
+    claims = {"role": "service_role", "exp": int(time.time()) + 60}
+    es256 = jwt.encode(claims, keys.es256_private_pem, "ES256", {"kid": keys.es256_kid})
+    for token in (keys.service_role_key, es256):
+        bearer = {"Authorization": f"Bearer {token}"}
+        name = f"tokens-{uuid.uuid4().hex}"
+        assert api.post("/storage/v1/bucket", json={"name": name}, headers=bearer).status_code == 200
+        stored = api.post(f"/storage/v1/object/{name}/a.txt", content=b"a", headers=bearer)
+        assert stored.status_code == 200, stored.text
+        assert api.get(f"/storage/v1/object/authenticated/{name}/a.txt", headers=bearer).content == b"a"
+    # Row level security holds as ever, a wrong key is a wrong key, and the others want one.
+    anon = {"Authorization": f"Bearer {keys.anon_key}"}
+    assert api.post("/storage/v1/bucket", json={"name": "not-for-anon"}, headers=anon).status_code == 400
+    assert api.get("/storage/v1/bucket", headers={"Authorization": "Bearer x.y.z"}).status_code == 400
+    assert api.get("/storage/v1/bucket", headers={**bearer, "apikey": "wrong"}).status_code == 401
+    for path in ("/rest/v1/fruit", "/auth/v1/user", "/storage/v10/bucket"):
+        assert api.get(path, headers=bearer).json()["message"] == "No API key found in request"
 
 
 def test_status_and_error_body_pass_unchanged(api: httpx.Client, running: Checkout) -> None:
@@ -175,7 +282,7 @@ def test_preflight(api: httpx.Client) -> None:
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "authorization,apikey,x-client-info,prefer",
     }
-    for path in ("/rest/v1/rpc/who_am_i", "/auth/v1/token", "/functions/v1/any"):
+    for path in ("/rest/v1/rpc/who_am_i", "/auth/v1/token", "/storage/v1/object/a/b"):
         answer = api.options(path, headers=asked)
         assert answer.status_code == 200
         assert answer.headers["access-control-allow-origin"] == "*"
@@ -193,7 +300,7 @@ def test_what_is_not_there_says_so(api: httpx.Client, running: Checkout) -> None
 
 def test_functions_are_mounted(api: httpx.Client, running: Checkout) -> None:
     folder = running.root / "functions" / "echo"
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.py").write_text(
         "import os\n"
         "from starlette.responses import JSONResponse\n"
@@ -210,7 +317,7 @@ def test_functions_are_mounted(api: httpx.Client, running: Checkout) -> None:
     answer = api.get(path, headers=allowed)
     assert answer.status_code == 418
     assert answer.json() == {"path": "/some/where", "url": running.status().api_url}
-    assert answer.headers["access-control-allow-origin"] == "*"
+    assert "access-control-allow-origin" not in answer.headers
 
     (running.root / "functions" / "broken").mkdir()
     (running.root / "functions" / "broken" / "index.py").write_text("raise RuntimeError('no')")
@@ -224,6 +331,62 @@ def test_functions_are_mounted(api: httpx.Client, running: Checkout) -> None:
         (folder.parent / name / "index.py").write_text((folder / "index.py").read_text())
         assert api.get(f"/functions/v1/{name}").status_code == status
         assert api.get(f"/functions/v1/{name}", headers=allowed).status_code == 418
+
+
+OWN_CORS = """
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    headers = [(b"access-control-allow-origin", b"https://app.example.com"),
+               (b"access-control-allow-headers", b"x-mine"), (b"access-control-max-age", b"5"),
+               (b"x-method", scope["method"].encode())]
+    await send({"type": "http.response.start", "status": 201, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
+"""
+
+
+def test_cors_of_functions_is_their_own(
+    api: httpx.Client, running: Checkout, function: Callable[[str, str], str]
+) -> None:
+    """Else a function without it works here and in no browser once it is deployed."""
+    allowed = {"Authorization": f"Bearer {running.status().anon_key}", "Origin": "http://localhost:3000"}
+    asked = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST"}
+
+    def cors(answer: httpx.Response) -> dict[str, str]:
+        return {key: value for key, value in answer.headers.items() if key.startswith("access-control-")}
+
+    own, none = function("cors-own", OWN_CORS), function("cors-none", ECHO)
+    expected = {
+        "access-control-allow-origin": "https://app.example.com", "access-control-allow-headers": "x-mine",
+        "access-control-max-age": "5",
+    }  # fmt: skip
+    for answer, method in (
+        (api.post(own, headers=allowed), "POST"),
+        (api.options(own, headers=asked), "OPTIONS"),
+    ):
+        assert (answer.status_code, answer.headers["x-method"], cors(answer)) == (201, method, expected)
+    assert cors(api.post(none, headers=allowed)) == {}
+    assert cors(api.options(none, headers=asked)) == {}
+    # A page can read why its call reached no function.
+    assert (
+        cors(api.post(own)) == cors(api.post("/functions/v1/absent")) == {"access-control-allow-origin": "*"}
+    )
+    assert api.options("/functions/v1/absent", headers=asked).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path", ["/realtime/v1/websocket?apikey=x&vsn=1.0.0", "/functions/v1/echo", "/nothing"]
+)
+def test_a_websocket_is_refused_in_a_sentence(running: Checkout, path: str) -> None:
+    address = running.status().api_url.replace("http", "ws") + path
+    log = running.stack.paths.file("gateway.log")
+    before = log.read_text()
+    for _ in range(3):
+        with pytest.raises(InvalidStatus) as refusal, connect(address, proxy=None):
+            pass
+        assert refusal.value.response.status_code == 404
+        assert path.partition("?")[0] in json.loads(refusal.value.response.body)["message"]
+    assert log.read_text() == before
 
 
 def test_only_this_machine_is_served(running: Checkout) -> None:

@@ -8,12 +8,13 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import psycopg
 import pytest
 
-from scripts.local_stack import ports
+from scripts.local_stack import Stack, ports
 from scripts.local_stack.processes import start_time
 from scripts.local_stack.stack import PARTS
 
@@ -80,6 +81,73 @@ def test_durability_is_as_postgres_ships_it(running: Checkout) -> None:
                 "select setting, boot_val from pg_settings where name = %s", [setting]
             ).fetchone()
             assert row == ("on", "on")
+
+
+TIDY = """
+import asyncio, contextlib, os, pathlib
+import httpx
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+def note(text):
+    with pathlib.Path(__file__).with_name("notes").open("a") as file:
+        print(text, file=file)
+
+@contextlib.asynccontextmanager
+async def lifespan(app):
+    note("began")
+    yield
+    await asyncio.sleep(0.5)
+    async with httpx.AsyncClient(trust_env=False) as client:
+        headers = {"apikey": os.environ["SUPABASE_ANON_KEY"]}
+        answer = await client.get(os.environ["SUPABASE_URL"] + "/rest/v1/", headers=headers)
+    note(f"ended, {answer.status_code}")
+
+async def work(request):
+    note("asked")
+    await asyncio.sleep(3)
+    note("answered")
+    return PlainTextResponse("done")
+
+app = Starlette(routes=[Route("/", work)], lifespan=lifespan)
+"""
+UNAWARE = """
+async def app(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200 if scope["method"] else 500})
+    await send({"type": "http.response.body", "body": b""})
+"""
+
+
+def test_stop_lets_functions_end_in_their_own_way(running: Checkout) -> None:
+    """What is under way is answered, and the last calls of a function still reach the stack."""
+    running.start()
+    status = running.status()
+    folder = running.root / "functions"
+    for name, text in (("tidy", TIDY), ("unaware", UNAWARE), ("failing", "app = 1/0")):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "index.py").write_text(text)
+    notes = folder / "tidy" / "notes"
+    allowed = {"Authorization": f"Bearer {status.anon_key}"}
+
+    def get(name: str) -> httpx.Response:
+        return httpx.get(f"{status.functions_url}/{name}", headers=allowed, timeout=20)
+
+    assert (get("unaware").status_code, get("failing").status_code) == (200, 503)
+    with ThreadPoolExecutor(2) as pool:
+        under_way = pool.submit(get, "tidy")
+        deadline = time.monotonic() + 15
+        while not (notes.exists() and "asked" in notes.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        stopping = pool.submit(running.run, "stop")
+        while (late := get("unaware")).status_code == 200 and time.monotonic() < deadline:
+            pass  # until the signal has arrived
+        assert (late.status_code, late.json()["message"]) == (503, "The local stack is about to stop")
+        assert under_way.result().text == "done"
+        assert "is stopped" in stopping.result().stderr
+    assert notes.read_text().splitlines() == ["began", "asked", "answered", "ended, 200"]
+    assert "Traceback" not in running.run("logs", "gateway", "-n", "8").stdout
+    running.start()
 
 
 def _remember(checkout: Checkout) -> None:
@@ -228,6 +296,69 @@ def test_a_taken_port_is_one_clear_sentence(checkout: Checkout, offset: int) -> 
     assert str(checkout.port + offset) in line
     assert "--port" in line
     assert checkout.processes() == set()
+
+
+def test_a_chosen_port_does_not_change_by_itself(checkout: Checkout) -> None:
+    checkout.start()
+    checkout.run("stop")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", checkout.port))
+        other.listen()
+        answer = checkout.run("start", check=False)
+    assert answer.returncode == 1
+    assert f"Port {checkout.port}, which the API needs, is taken" in answer.stderr
+    # So does the port of a stack from before it was noted who chose it.
+    file = checkout.stack.paths.file("stack.json")
+    state = json.loads(file.read_text())
+    del state["port_chosen"]
+    file.write_text(json.dumps(state))
+    answer = checkout.run("start")
+    assert checkout.status().api_url == f"http://127.0.0.1:{checkout.port}"
+    assert "Its port is" not in answer.stdout
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+def test_taken_usual_ports_are_passed_over_aloud(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch, offset: int
+) -> None:
+    usual = ports.free_pair()
+    monkeypatch.setattr("scripts.local_stack.stack.DEFAULT_PORT", usual)
+    said: list[str] = []
+    stack = Stack(checkout.root, checkout.name, say=said.append)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", usual + offset))
+        other.listen()
+        stack.start()
+    moved = stack.status().moved_to
+    assert moved and moved >= usual + 2
+    assert str(usual) in said[0] and str(moved) in said[0] and "--port" in said[0]
+    told = checkout.run("status").stdout
+    assert f"Its port is {moved}" in told and f"http://127.0.0.1:{moved}\n" in told
+    assert httpx.get(f"{stack.status().api_url}/health").is_success
+    # It stays there, whatever becomes free: apps know the address by now.
+    stack.stop()
+    said.clear()
+    stack.start()
+    assert stack.status().moved_to == moved
+    assert not any("in use" in line for line in said)
+
+
+def test_stacks_of_a_checkout_take_different_ports(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that start at the same moment, and beside one that is stopped."""
+    monkeypatch.setattr("scripts.local_stack.stack.DEFAULT_PORT", ports.free_pair())
+    stacks = [Stack(checkout.root, f"s{n}") for n in range(6)]
+    for stack in stacks:
+        stack.paths.make()
+    try:
+        with ThreadPoolExecutor(len(stacks)) as pool:
+            chosen = list(pool.map(lambda stack: stack._choose(None, False).port, stacks))
+    finally:
+        for stack in stacks:
+            stack.paths.remove()
+    taken = [port for first in chosen for port in (first, first + 1)]
+    assert len(set(taken)) == 12, chosen
 
 
 def test_bad_arguments_are_one_clear_sentence(checkout: Checkout) -> None:

@@ -54,7 +54,8 @@ def test_another_path_another_secret_another_time(env: Env, owner: Callable[[], 
         ("x.y.z", "InvalidJWT"),
         (token_for(env, f"generations/{other.input}"), "InvalidSignature"),
         (token_for(env, f"{path}/"), "InvalidSignature"),
-        (me.user.token, "InvalidSignature"),
+        (me.user.token, "InvalidJWT"),  # ES256
+        (env.anon_key, "InvalidSignature"),
         (env.service_role_key, "InvalidSignature"),
     ):
         answer = get(env, path, wrong)

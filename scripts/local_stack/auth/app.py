@@ -14,6 +14,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -73,6 +74,11 @@ def user_json(row: Row, identities: list[Row]) -> Row:
     return shown
 
 
+def banned(user: Row) -> bool:
+    """Whether the user is banned now."""
+    return bool(user["banned_until"] and user["banned_until"] > datetime.now(UTC))
+
+
 async def hash_password(password: str) -> str:
     """bcrypt, in a thread: it takes tens of milliseconds."""
     salt = bcrypt.gensalt(BCRYPT_COST)
@@ -126,7 +132,8 @@ class Auth:
             ("DELETE", "/admin/users/{user_id}", self.admin_delete),
         ]
         self.app = Starlette(
-            routes=[Route(path, guarded(endpoint), methods=[method]) for method, path, endpoint in routes]
+            routes=[Route(path, guarded(endpoint), methods=[method]) for method, path, endpoint in routes],
+            exception_handlers={HTTPException: absent},
         )
 
     async def open(self) -> None:
@@ -195,12 +202,14 @@ class Auth:
             return await self._new_session(connection, request, user)
 
     async def token(self, request: Request) -> Response:
-        """?grant_type=password or refresh_token -> a session."""
+        """?grant_type=password or refresh_token -> a session; pkce is refused, as there are no codes."""
         match request.query_params.get("grant_type"):
             case "password":
                 return await self._password_grant(request)
             case "refresh_token":
                 return await self._refresh_grant(request)
+            case "pkce":
+                return await self._pkce_grant(request)
         raise AuthError(400, "invalid_credentials", "unsupported_grant_type")
 
     async def _password_grant(self, request: Request) -> Response:
@@ -214,11 +223,18 @@ class Auth:
             user = await store.user_by_email(connection, email.lower())
             if user is None or not await same_password(password or "", user["encrypted_password"]):
                 raise invalid_credentials()
-            if user["banned_until"] and user["banned_until"] > datetime.now(UTC):
+            if banned(user):
                 raise AuthError(400, "user_banned", "User is banned")
             if user["email_confirmed_at"] is None:
                 raise AuthError(400, "email_not_confirmed", "Email not confirmed")
             return await self._new_session(connection, request, user)
+
+    async def _pkce_grant(self, request: Request) -> Response:
+        params = await inputs.body(request)
+        if not inputs.text(params, "auth_code") or not inputs.text(params, "code_verifier"):
+            message = "invalid request: both auth code and code verifier should be non-empty"
+            raise AuthError(400, "validation_failed", message)
+        raise AuthError(404, "flow_state_not_found", "invalid flow state, no valid flow state found")
 
     async def _new_session(self, connection: Connection, request: Request, user: Row) -> Response:
         async with connection.transaction():
@@ -239,7 +255,7 @@ class Auth:
                     message = "Invalid Refresh Token: Refresh Token Not Found"
                     raise AuthError(400, "refresh_token_not_found", message)
                 user = await store.user_by_id(connection, uuid.UUID(token["user_id"]))
-                if user and user["banned_until"] and user["banned_until"] > datetime.now(UTC):
+                if user and banned(user):
                     raise AuthError(400, "user_banned", "Invalid Refresh Token: User Banned")
                 refresh = None
                 if token["revoked"]:
@@ -297,6 +313,8 @@ class Auth:
             raise AuthError(403, "user_not_found", "User from sub claim in JWT does not exist")
         if session_id and not await store.session_of(connection, session_id, user_id):
             raise AuthError(403, "session_not_found", "Session from session_id claim in JWT does not exist")
+        if banned(user):
+            raise AuthError(403, "user_banned", "User is banned")
         return user, session_id
 
     async def _user(self, connection: Connection, user_id: uuid.UUID) -> Row:
@@ -479,6 +497,16 @@ class Auth:
             async with connection.transaction():
                 await store.delete_user(connection, user["id"], soft)
         return JSONResponse({})
+
+
+async def absent(request: Request, error: Exception) -> Response:
+    """404 and 405 of the router, in the form of every other error."""
+    assert isinstance(error, HTTPException)
+    what = f"{request.method} {request.url.path}"
+    message = f"The local Auth has no {what}: it serves e-mail and password, sessions and the admin's users"
+    answer = AuthError(error.status_code, "feature_disabled", message).response(request)
+    answer.headers.update(error.headers or {})
+    return answer
 
 
 def guarded(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:

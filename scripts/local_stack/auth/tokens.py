@@ -1,4 +1,6 @@
-"""Access tokens: made with HS256 as a project with legacy keys does, accepted with HS256 or ES256."""
+"""Access tokens: made with ES256 as a project with signing keys does, accepted with ES256 or HS256, in which
+the legacy API keys are.
+"""
 
 import time
 from dataclasses import dataclass
@@ -42,7 +44,9 @@ class Tokens:
             "session_id": session_id,
             "is_anonymous": user["is_anonymous"],
         }
-        return jwt.encode(claims, self.keys.jwt_secret, algorithm="HS256"), claims["exp"]
+        headers = {"kid": self.keys.es256_kid}
+        token = jwt.encode(claims, self.keys.es256_private_pem, algorithm="ES256", headers=headers)
+        return token, claims["exp"]
 
     def claims(self, request: Request) -> Claims:
         """The claims of the request's bearer token. Raises AuthError when it is absent or not valid."""
@@ -52,9 +56,9 @@ class Tokens:
         # Each key goes with its algorithm, so that a public key is never taken for a shared secret.
         try:
             try:
-                return self._decode(token, self.keys.jwt_secret, "HS256")
+                return self._decode(token, self.keys.public_key, "ES256")
             except jwt.InvalidAlgorithmError:
-                return self._decode(token, jwt.PyJWK(self.keys.public_jwks()["keys"][0]), "ES256")
+                return self._decode(token, self.keys.jwt_secret, "HS256")
         except jwt.PyJWTError as error:
             message = f"invalid JWT: unable to parse or verify signature, {error}"
             raise AuthError(403, "bad_jwt", message) from error
