@@ -82,6 +82,44 @@ comment on function credits.fail(text, text, jsonb, text) is
 'Ends the call with an error that PostgREST turns into HTTP status NNN for SQLSTATE PTNNN: a sentence, the '
 'figures as JSON in details, a way out in hint. The transaction is undone, so a refusal leaves no trace.';
 
+-- sql/base/lasts.sql
+create function credits.lasts(span interval, shortest interval, longest interval) returns boolean
+language sql
+immutable
+set search_path = ''
+as $$
+  select bool_and(s.start + span between s.start + shortest and s.start + longest)
+  from generate_series(timestamp '2096-01-01', timestamp '2099-12-01', interval '1 month') as month
+  -- How long months last depends on where they begin: the first and the last day are the extremes.
+  cross join lateral (values (month), (month + interval '1 month' - interval '1 day')) as s (start);
+$$;
+
+comment on function credits.lasts(interval, interval, interval) is
+'Whether a span of time takes from shortest to longest, whenever in four years it begins. For the CHECKs of settings: '
+'compared as intervals, 100 years less 35999 days are a day, and a month less 30 days nothing.';
+
+-- Evaluated as who edits the plans.
+grant execute on function credits.lasts(interval, interval, interval) to pricing_admin;
+
+-- sql/base/lasting.sql
+create function credits.lasting(span interval, moment timestamptz) returns interval
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  -- In UTC, so that a day has 24 hours whatever time zone a caller sets.
+  return make_interval(secs => extract(epoch from (moment at time zone 'UTC' + span) - moment at time zone 'UTC')::double precision);
+exception
+  when datetime_field_overflow then
+    return null;
+end
+$$;
+
+comment on function credits.lasting(interval, timestamptz) is
+'How long a span of time takes that begins at the moment, in seconds alone: such intervals compare as the moments do '
+'where they end. Null for one that ends outside the calendar.';
+
 -- sql/base/billing_settings.sql
 create table credits.billing_settings (
   id boolean primary key default true,
@@ -92,6 +130,10 @@ create table credits.billing_settings (
   refund_grace interval not null default '30 days',
   max_quantity integer not null default 10000,
   max_grant bigint not null default 1000000000,
+  max_holds_per_minute integer not null default 60,
+  max_open_holds integer not null default 100,
+  max_unused_holds integer not null default 1000,
+  hold_retention interval not null default '30 days',
   max_generations_per_minute integer not null default 60,
   max_generations_in_flight integer not null default 10,
   default_currency text not null default 'usd',
@@ -100,17 +142,25 @@ create table credits.billing_settings (
   stripe_payload_retention interval not null default '90 days',
   constraint only_one_row check (id),
   constraint signup_bonus_must_be_0_to_1000000 check (signup_bonus between 0 and 1000000),
-  constraint signup_bonus_lifetime_must_be_over_0 check (signup_bonus_lifetime > '0'),
-  constraint hold_ttl_must_be_over_0_and_at_most_hold_ttl_max check (hold_ttl > '0' and hold_ttl <= hold_ttl_max),
-  constraint hold_ttl_max_must_be_2_minutes_to_30_days check (hold_ttl_max between '2 minutes' and '30 days'),
-  constraint refund_grace_must_be_over_0 check (refund_grace > '0'),
+  constraint signup_bonus_lifetime_must_be_1_second_to_100_years check (
+    credits.lasts(signup_bonus_lifetime, '1 second', '100 years')
+  ),
+  constraint hold_ttl_must_be_1_second_to_hold_ttl_max check (credits.lasts(hold_ttl, '1 second', hold_ttl_max)),
+  constraint hold_ttl_max_must_be_2_minutes_to_30_days check (credits.lasts(hold_ttl_max, '2 minutes', '30 days')),
+  constraint refund_grace_must_be_1_second_to_100_years check (credits.lasts(refund_grace, '1 second', '100 years')),
   constraint max_quantity_must_be_1_to_1000000 check (max_quantity between 1 and 1000000),
   constraint max_grant_must_be_1_to_1000000000000 check (max_grant between 1 and 1000000000000),
+  constraint max_holds_per_minute_must_be_0_to_10000 check (max_holds_per_minute between 0 and 10000),
+  constraint max_open_holds_must_be_0_to_10000 check (max_open_holds between 0 and 10000),
+  constraint max_unused_holds_must_be_0_to_10000 check (max_unused_holds between 0 and 10000),
+  constraint hold_retention_must_be_1_hour_to_100_years check (credits.lasts(hold_retention, '1 hour', '100 years')),
   constraint max_generations_per_minute_must_be_0_or_more check (max_generations_per_minute >= 0),
   constraint max_generations_in_flight_must_be_0_or_more check (max_generations_in_flight >= 0),
   constraint default_currency_must_be_an_iso_4217_code_in_lower_case check (default_currency ~ '^[a-z]{3}$'),
   constraint stripe_account_must_start_with_acct check (stripe_account ~ '^acct_[A-Za-z0-9_]+$'),
-  constraint stripe_payload_retention_must_be_over_0 check (stripe_payload_retention > '0')
+  constraint stripe_payload_retention_must_be_1_second_to_100_years check (
+    credits.lasts(stripe_payload_retention, '1 second', '100 years')
+  )
 );
 
 insert into credits.billing_settings default values;
@@ -131,6 +181,14 @@ comment on column credits.billing_settings.refund_grace is
 'How long refunded credits live when the lot they came from has expired.';
 comment on column credits.billing_settings.max_quantity is 'The largest quantity of one quote, spend or hold.';
 comment on column credits.billing_settings.max_grant is 'The largest single grant, in credits.';
+comment on column credits.billing_settings.max_holds_per_minute is
+'How many holds one account may make in any 60 seconds. Those of generations have their own limits.';
+comment on column credits.billing_settings.max_open_holds is
+'How many holds one account may have open at once, those of generations not counted.';
+comment on column credits.billing_settings.max_unused_holds is
+'How many holds that ended without a capture are kept of one account: the newest.';
+comment on column credits.billing_settings.hold_retention is
+'How long a hold is kept that ended without a capture, and a generation that charged nothing.';
 comment on column credits.billing_settings.max_generations_per_minute is
 'How many generations one account may ask for in a minute, refused ones included.';
 comment on column credits.billing_settings.max_generations_in_flight is
@@ -217,6 +275,7 @@ create table public.credit_accounts (
   balance bigint not null default 0,
   available credits.credit_amount not null default 0,
   lifetime_spent credits.credit_amount not null default 0,
+  unsettled integer not null default 0,
   unsettled_since timestamptz,
   updated_at timestamptz not null default clock_timestamp(),
   held credits.credit_amount not null default 0,
@@ -276,6 +335,7 @@ comment on column public.credit_accounts.next_expiry is
 'When time alone next changes this account: its earliest lot or hold that will expire. Past it, settle first.';
 comment on column public.credit_accounts.frozen_at is 'Set while the account may not spend or hold.';
 comment on column public.credit_accounts.frozen_reason is 'Why it is frozen. The owner can read it.';
+comment on column public.credit_accounts.unsettled is 'Ledger rows since the last settlement.';
 comment on column public.credit_accounts.unsettled_since is
 'When the oldest ledger row after the last settlement was written.';
 comment on column public.credit_accounts.settled_through is 'Id of the last settled ledger row; 0 for none.';
@@ -654,7 +714,7 @@ comment on column credits.ledger_seals.number is '1, 2, 3 within the account.';
 comment on column credits.ledger_seals.through_id is
 'The last ledger row of the batch; it begins after the previous seal''s.';
 comment on column credits.ledger_seals.entries is 'Rows in the batch.';
-comment on column credits.ledger_seals.hash is 'credits.seal_hash(previous hash, the batch''s rows).';
+comment on column credits.ledger_seals.hash is 'credits.seal_hash(previous hash, the digests of the batch''s rows).';
 
 -- sql/ledger/refuse_change.sql
 create function credits.refuse_change() returns trigger
@@ -1113,7 +1173,7 @@ create table public.subscription_plans (
   constraint interval_count_must_be_1_to_36 check (interval_count between 1 and 36),
   constraint trial_days_must_be_1_to_730 check (trial_days between 1 and 730),
   constraint trial_credits_must_be_0_to_1000000000 check (trial_credits between 0 and 1000000000),
-  constraint rollover_must_be_0_to_10_years check (rollover between '0' and '10 years'),
+  constraint rollover_must_be_0_to_10_years check (credits.lasts(rollover, '0', '10 years')),
   constraint rollover_cap_must_be_0_or_more check (rollover_cap >= 0),
   constraint priority_must_be_0_to_100 check (priority between 0 and 100),
   constraint stripe_price_id_must_start_with_price check (stripe_price_id ~ '^price_[A-Za-z0-9_]+$')
@@ -1753,6 +1813,7 @@ begin
     lifetime_expired = a.lifetime_expired - case when post_entry.kind = 'expiry' then post_entry.amount else 0 end,
     lifetime_clawed_back = a.lifetime_clawed_back - case when post_entry.kind = 'clawback' then post_entry.amount else 0 end,
     available = credits.available(a.balance + post_entry.amount, a.held),
+    unsettled = a.unsettled + 1,
     unsettled_since = coalesce(a.unsettled_since, credits.now()),
     -- The account was settled before, so nothing has expired yet that this row could see as alive.
     updated_at = coalesce(post_entry.moment, least(credits.now(), a.next_expiry - interval '1 microsecond'))
@@ -1778,9 +1839,63 @@ comment on function credits.post_entry is
 'the constraints. The caller holds the account''s lock. consume_credits and capture_hold write their own rows, in one '
 'UPDATE with their conditions. moment: when it happened, for an expiry.';
 
+-- sql/ledger/settlement_batch.sql
+create function credits.settlement_batch() returns integer
+language sql
+immutable
+as $$
+  select 1000;
+$$;
+
+comment on function credits.settlement_batch() is
+'How many ledger rows a settlement takes at a time, and a seal covers at most: what bounds its memory. Without a SET '
+'clause it is planned as part of its caller.';
+
+-- sql/ledger/max_unsettled.sql
+create function credits.max_unsettled() returns integer
+language sql
+immutable
+as $$
+  select 50000;
+$$;
+
+comment on function credits.max_unsettled() is
+'With so many ledger rows unsettled a spend or a capture settles some first, so that a grant, which needs all of them '
+'settled, never takes long. More than the busiest account writes between two maintenances. Without a SET clause it is '
+'planned as part of its caller.';
+
+-- sql/ledger/batch_end.sql
+create function credits.batch_end(account_id uuid) returns bigint
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  account record;
+begin
+  select a.settled_through, a.unsettled into account
+  from public.credit_accounts as a
+  where a.id = batch_end.account_id;
+  if account.unsettled <= credits.settlement_batch() then
+    return null;
+  end if;
+  return (
+    select t.id from public.credit_transactions as t
+    where t.account_id = batch_end.account_id and t.id > account.settled_through
+    order by t.id
+    limit 1 offset credits.settlement_batch() - 1
+  );
+end
+$$;
+
+comment on function credits.batch_end(uuid) is
+'The last ledger row of the account''s next batch to settle, of credits.settlement_batch rows; null where all that is '
+'unsettled is one batch.';
+
 -- sql/ledger/allocate_pending.sql
 create function credits.allocate_pending(
   account_id uuid,
+  through_id bigint default null,
   usable_from timestamptz default null,
   preferred_lot bigint default null
 ) returns void
@@ -1799,7 +1914,7 @@ begin
   where a.id = allocate_pending.account_id;
 
   -- Nothing fell due between these rows, or the one after it would have settled first: so a lot that is alive at the
-  -- last of them was alive at each.
+  -- last of them was alive at each. Of all that are pending, also when only some are paid now.
   select t.created_at into last_entry_at
   from public.credit_transactions as t
   where t.account_id = allocate_pending.account_id and t.id >= first_id
@@ -1822,7 +1937,11 @@ begin
         else (select coalesce(sum(x.amount), 0) from credits.credit_allocations as x where x.transaction_id = t.id)
       end as due
     ) as d
-    where t.account_id = allocate_pending.account_id and t.id >= first_id and t.amount < 0 and d.due > 0
+    where
+      t.account_id = allocate_pending.account_id
+      and t.id between first_id and coalesce(through_id, 9223372036854775807)
+      and t.amount < 0
+      and d.due > 0
   ),
 
   lots as (
@@ -1849,6 +1968,8 @@ begin
     select p.id, l.id, least(p.through, l.through) - greatest(p.through - p.due, l.through - l.remaining)
     from pending as p
     inner join lots as l on p.through - p.due < l.through and l.through - l.remaining < p.through
+    -- Lots that none of these reach need not be compared with each.
+    where l.through - l.remaining < (select max(m.through) from pending as m)
     order by p.through, l.through
     returning credit_allocations.grant_id, credit_allocations.amount
   ),
@@ -1868,9 +1989,9 @@ begin
 end
 $$;
 
-comment on function credits.allocate_pending(uuid, timestamptz, bigint) is
+comment on function credits.allocate_pending(uuid, bigint, timestamptz, bigint) is
 'First part of a settlement: pays the debits that no lot has paid yet from the lots, oldest debit first, in burn '
-'order. usable_from lets lots be used that had expired by then no more; preferred_lot goes first. What the lots cannot '
+'order. through_id: the last row to pay, null for all. usable_from lets lots be used that had expired by then no more; preferred_lot goes first. What the lots cannot '
 'pay (a clawback''s debt) waits for the next grant. The caller holds the account''s lock.';
 
 -- sql/ledger/expire_due.sql
@@ -1950,19 +2071,31 @@ $$;
 comment on function credits.ledger_line(public.credit_transactions) is
 'A ledger row as one line of text, the same in every session whatever its time zone or date style.';
 
+-- sql/ledger/entry_digest.sql
+create function credits.entry_digest(entry public.credit_transactions) returns bytea
+language sql
+stable
+as $$
+  select sha256(convert_to(credits.ledger_line(entry), 'UTF8'));
+$$;
+
+comment on function credits.entry_digest(public.credit_transactions) is
+'SHA-256 of a ledger row as credits.ledger_line writes it: what its seal is made over.';
+
 -- sql/ledger/seal_hash.sql
-create function credits.seal_hash(previous bytea, lines text) returns bytea
+create function credits.seal_hash(previous bytea, digests bytea) returns bytea
 language sql
 immutable
 as $$
-  select sha256(coalesce(previous, '') || convert_to(lines, 'UTF8'));
+  select sha256(coalesce(previous, '') || digests);
 $$;
 
-comment on function credits.seal_hash(bytea, text) is
-'SHA-256 over the previous seal''s hash and the batch''s ledger lines, in order of id, joined by newlines.';
+comment on function credits.seal_hash(bytea, bytea) is
+'SHA-256 over the previous seal''s hash and the digests (credits.entry_digest) of the batch''s ledger rows, in order of '
+'id, end to end.';
 
 -- sql/ledger/seal_pending.sql
-create function credits.seal_pending(account_id uuid) returns void
+create function credits.seal_pending(account_id uuid, through_id bigint default null) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -1970,15 +2103,20 @@ declare
   settled bigint;
   last_id bigint;
   batch_size integer;
-  lines text;
+  digests bytea;
+  through bigint := coalesce(through_id, 9223372036854775807);
 begin
   select a.settled_through into settled from public.credit_accounts as a where a.id = seal_pending.account_id;
 
-  select count(*), max(t.id), string_agg(credits.ledger_line(t), e'\n' order by t.id)
-  into batch_size, last_id, lines
+  -- A digest a row, not the rows' text: a batch of large ones would not fit into one value.
+  select count(*), max(t.id), string_agg(credits.entry_digest(t), '' order by t.id)
+  into batch_size, last_id, digests
   from public.credit_transactions as t
-  where t.account_id = seal_pending.account_id and t.id > settled;
+  where t.account_id = seal_pending.account_id and t.id > settled and t.id <= through;
   if batch_size = 0 then
+    -- A count that somebody changed would keep spends settling for ever.
+    update public.credit_accounts as a set unsettled = 0, unsettled_since = null
+    where a.id = seal_pending.account_id and (a.unsettled <> 0 or a.unsettled_since is not null);
     return;
   end if;
 
@@ -1988,7 +2126,7 @@ begin
     coalesce(max(s.number), 0) + 1,
     last_id,
     batch_size,
-    credits.seal_hash((array_agg(s.hash))[1], lines),
+    credits.seal_hash((array_agg(s.hash))[1], digests),
     credits.now()
   from (
     select p.number, p.hash from credits.ledger_seals as p
@@ -2007,7 +2145,7 @@ begin
     coalesce(-sum(t.amount) filter (where t.amount < 0), 0),
     coalesce(sum(t.amount) filter (where t.amount > 0), 0)
   from public.credit_transactions as t
-  where t.account_id = seal_pending.account_id and t.id > settled and t.operation is not null
+  where t.account_id = seal_pending.account_id and t.id > settled and t.id <= through and t.operation is not null
   group by 1, 2, 3
   on conflict on constraint daily_usage_pkey do update set
     transactions = u.transactions + excluded.transactions,
@@ -2015,41 +2153,69 @@ begin
     spent = u.spent + excluded.spent,
     refunded = u.refunded + excluded.refunded;
 
-  update public.credit_accounts as a set settled_through = last_id, unsettled_since = null
+  update public.credit_accounts as a
+  set
+    settled_through = last_id,
+    unsettled = case when through_id is null then 0 else a.unsettled - batch_size end,
+    unsettled_since = case when through_id is not null then (
+      select t.created_at from public.credit_transactions as t
+      where t.account_id = a.id and t.id > last_id
+      order by t.id
+      limit 1
+    ) end
   where a.id = seal_pending.account_id;
 end
 $$;
 
-comment on function credits.seal_pending(uuid) is
-'Last part of a settlement: adds the ledger rows since the last one to the daily usage and chains a seal over them. '
-'The caller holds the account''s lock.';
+comment on function credits.seal_pending(uuid, bigint) is
+'Last part of a settlement: adds the ledger rows since the last one, up to through_id or all, to the daily usage and '
+'chains a seal over them. The caller holds the account''s lock.';
 
 -- sql/ledger/settle_account.sql
 create function credits.settle_account(
   account_id uuid,
   usable_from timestamptz default null,
-  preferred_lot bigint default null
+  preferred_lot bigint default null,
+  batches integer default null
 ) returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
+  through bigint;
   due boolean;
 begin
-  perform credits.allocate_pending(account_id, usable_from, preferred_lot);
+  loop
+    through := credits.batch_end(account_id);
+    perform credits.allocate_pending(account_id, through, usable_from, preferred_lot);
+    exit when through is null;
+    perform credits.seal_pending(account_id, through);
+    batches := batches - 1;
+    if batches = 0 then
+      return;
+    end if;
+  end loop;
+
   select a.lapsed > 0 or a.next_expiry <= credits.now() into due
   from public.credit_accounts as a
   where a.id = settle_account.account_id;
   if due then
     perform credits.expire_due(account_id);
   end if;
-  perform credits.seal_pending(account_id);
+
+  loop
+    through := credits.batch_end(account_id);
+    perform credits.seal_pending(account_id, through);
+    exit when through is null;
+  end loop;
 end
 $$;
 
-comment on function credits.settle_account(uuid, timestamptz, bigint) is
+comment on function credits.settle_account(uuid, timestamptz, bigint, integer) is
 'Brings lots, expiry, daily usage and seals up to the newest ledger row, so that they are as if each spend had done it '
-'at once. The caller holds the account''s lock. usable_from and preferred_lot: see credits.allocate_pending.';
+'at once. In batches of credits.settlement_batch rows: however much is pending, it takes little memory. batches: after '
+'so many it stops, with what came first settled and what is due still to expire; null for all. The caller holds the '
+'account''s lock. usable_from and preferred_lot: see credits.allocate_pending.';
 
 -- sql/ledger/lock_account.sql
 create function credits.lock_account(account_id uuid) returns public.credit_accounts
@@ -2379,36 +2545,39 @@ as $$
 declare
   account_id uuid := credits.open_account(user_id);
   account public.credit_accounts;
+  worth record;
 begin
   select a.* into account
   from public.credit_accounts as a
   where a.id = account_id
   for no key update;
-  if account.next_expiry <= credits.now() then
-    account := credits.lock_account(account.id);
-  end if;
-
+  -- Asked, not settled: who is refused must not have a settlement done for each call, and undone again.
+  worth := credits.account_position(account);
   if account.frozen_at is not null then
     perform credits.fail(
       'PT403', 'The account is frozen.', jsonb_build_object('frozen_at', account.frozen_at), 'Ask the app''s support.'
     );
-  elsif account.available < required then
+  elsif worth.available < required then
     perform credits.fail(
       'PT402', 'Not enough credits.',
       jsonb_build_object(
         'required', required,
-        'available', account.balance - account.held,
-        'shortfall', required - (account.balance - account.held)
+        'available', worth.available,
+        'shortfall', required - worth.available
       ),
       'Buy credits, or ask for less.'
     );
+  elsif account.next_expiry <= credits.now() then
+    perform credits.lock_account(account.id);
+  elsif account.unsettled >= credits.max_unsettled() then
+    perform credits.settle_account(account.id, batches => 1);
   end if;
 end
 $$;
 
 comment on function credits.make_spendable(uuid, bigint) is
-'What a spend or a hold calls when its UPDATE matched nothing: opens the account where there is none, settles what is '
-'due, and either returns, with the account locked, for another try, or says why not: PT402 (details: required, '
+'What a spend or a hold calls when its UPDATE matched nothing: opens the account where there is none, and either settles what is '
+'due and returns, with the account locked, for another try, or says why not: PT402 (details: required, '
 'available, shortfall, in credits) or PT403.';
 
 -- sql/ledger/lock_hold.sql
@@ -2840,6 +3009,7 @@ begin
       balance = a.balance - price.credits,
       available = a.available - price.credits,
       lifetime_spent = a.lifetime_spent + price.credits,
+      unsettled = a.unsettled + 1,
       unsettled_since = coalesce(a.unsettled_since, credits.now()),
       -- The moment of the spend, which the condition below has found to be before the next expiry.
       updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
@@ -2847,6 +3017,7 @@ begin
       a.user_id = me
       and a.available >= price.credits
       and a.frozen_at is null
+      and a.unsettled < credits.max_unsettled()
       and (a.next_expiry is null or a.next_expiry > credits.now())
       and (consume_credits.idempotency_key is null or credits.key_is_new(a.id, consume_credits.idempotency_key))
     returning a.id, a.balance, a.updated_at into account;
@@ -2987,6 +3158,7 @@ begin
     held = a.held - hold.amount,
     lifetime_spent = a.lifetime_spent + cost,
     available = credits.available(a.balance - cost, a.held - hold.amount),
+    unsettled = a.unsettled + 1,
     unsettled_since = coalesce(a.unsettled_since, credits.now()),
     -- credits.lock_hold has found the moment to be before the next expiry.
     updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
@@ -3010,6 +3182,8 @@ begin
   -- Credits that had expired under holds: this hold's go first, and what no hold covers any more is written off.
   if account.lapsed > 0 then
     perform credits.settle_account(hold.account_id, usable_from => hold.created_at);
+  elsif account.unsettled >= credits.max_unsettled() then
+    perform credits.settle_account(hold.account_id, batches => 1);
   end if;
   return entry;
 end
@@ -3271,7 +3445,7 @@ as $$
   totals as (
     select
       e.account_id,
-      count(*) as entries,
+      count(*) filter (where e.id > a.settled_through) as unsettled,
       max(e.id) as last_id,
       sum(e.amount) as balance,
       coalesce(sum(e.amount) filter (where e.kind = 'grant'), 0) as granted,
@@ -3282,6 +3456,7 @@ as $$
       coalesce(sum(-e.amount - e.allocated) filter (where e.amount < 0), 0) as unpaid,
       min(e.id) filter (where e.amount < 0 and -e.amount > e.allocated) as first_unpaid
     from entries as e
+    left join accounts as a on e.account_id = a.id
     group by e.account_id
   ),
 
@@ -3492,7 +3667,7 @@ as $$
     select
       count(*) as entries,
       max(t.id) as last_id,
-      string_agg(credits.ledger_line(t), e'\n' order by t.id) as lines
+      string_agg(credits.entry_digest(t), '' order by t.id) as digests
     from public.credit_transactions as t
     where t.account_id = b.account_id and t.id > b.after_id and t.id <= b.through_id
   ) as r
@@ -3500,7 +3675,7 @@ as $$
     b.number <> b.previous_number + 1
     or r.entries <> b.entries
     or r.last_id is distinct from b.through_id
-    or b.hash <> credits.seal_hash(b.previous_hash, coalesce(r.lines, ''))
+    or b.hash <> credits.seal_hash(b.previous_hash, coalesce(r.digests, ''))
   union all
   select
     a.id,
@@ -3514,10 +3689,13 @@ as $$
   select
     a.id,
     'maintenance knows of every unsettled account',
-    jsonb_build_object('settled_through', a.settled_through, 'last_id', t.last_id)
+    jsonb_build_object(
+      'settled_through', a.settled_through, 'last_id', t.last_id, 'counted', a.unsettled,
+      'unsettled', coalesce(t.unsettled, 0)
+    )
   from accounts as a
-  inner join totals as t on a.id = t.account_id
-  where t.last_id > a.settled_through and a.unsettled_since is null
+  left join totals as t on a.id = t.account_id
+  where a.unsettled <> coalesce(t.unsettled, 0) or a.unsettled > 0 and a.unsettled_since is null
   union all
   select
     a.id,
