@@ -63,7 +63,7 @@ comment on column credits.billing_settings.max_holds_per_minute is
 comment on column credits.billing_settings.max_open_holds is
 'How many holds one account may have open at once, those of generations not counted.';
 comment on column credits.billing_settings.max_unused_holds is
-'How many holds that ended without a capture are kept of one account: the newest.';
+'How many holds that ended without a capture or a provider''s call are kept of one account: the newest.';
 comment on column credits.billing_settings.hold_retention is
 'How long a hold is kept that ended without a capture, and a generation that charged nothing.';
 comment on column credits.billing_settings.max_generations_per_minute is

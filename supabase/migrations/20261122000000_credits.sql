@@ -186,7 +186,7 @@ comment on column credits.billing_settings.max_holds_per_minute is
 comment on column credits.billing_settings.max_open_holds is
 'How many holds one account may have open at once, those of generations not counted.';
 comment on column credits.billing_settings.max_unused_holds is
-'How many holds that ended without a capture are kept of one account: the newest.';
+'How many holds that ended without a capture or a provider''s call are kept of one account: the newest.';
 comment on column credits.billing_settings.hold_retention is
 'How long a hold is kept that ended without a capture, and a generation that charged nothing.';
 comment on column credits.billing_settings.max_generations_per_minute is
@@ -594,6 +594,10 @@ with (fillfactor = 80);
 
 create index credit_holds_account_id on public.credit_holds (account_id, created_at desc);
 create index credit_holds_open on public.credit_holds (account_id) where status = 'held';
+-- What ended without a capture: the oldest of all, and the oldest of an account, go.
+create index credit_holds_unused on public.credit_holds (closed_at) where status in ('released', 'expired');
+create index credit_holds_unused_account_id on public.credit_holds (account_id, closed_at)
+where status in ('released', 'expired');
 create unique index credit_holds_idempotency_key on public.credit_holds (account_id, idempotency_key)
 where idempotency_key is not null;
 
@@ -606,7 +610,8 @@ using (account_id = (select credits.my_account_id()));
 
 comment on table public.credit_holds is
 'Reservations of credits. A hold pins the price of its operation; capture_hold takes what was used, release_hold '
-'gives all back, and past expires_at it is swept.';
+'gives all back, and past expires_at it is swept. One that ended without a capture is deleted after '
+'billing_settings.hold_retention.';
 comment on column public.credit_holds.quantity is 'Units reserved.';
 comment on column public.credit_holds.unit_price is 'Credits for one unit, pinned when the hold was made.';
 comment on column public.credit_holds.price_version is 'The pinned price: credits.pricing_tier_history.version.';
@@ -757,8 +762,9 @@ create trigger no_delete before delete on credits.credit_grants
 for each row execute function credits.refuse_change();
 create trigger no_truncate before truncate on credits.credit_grants
 for each statement execute function credits.refuse_change();
+-- One that ended without a capture moved nothing: credits.prune_holds.
 create trigger no_delete before delete on public.credit_holds
-for each row execute function credits.refuse_change();
+for each row when (old.status not in ('released', 'expired')) execute function credits.refuse_change();
 create trigger no_truncate before truncate on public.credit_holds
 for each statement execute function credits.refuse_change();
 
@@ -798,7 +804,7 @@ create table credits.usage_logs (
   latency_ms integer,
   status text not null,
   provider_cost numeric,
-  hold_id uuid references public.credit_holds (id),
+  hold_id uuid references public.credit_holds (id) on delete set null,
   transaction_id bigint references public.credit_transactions (id),
   created_at timestamptz not null default clock_timestamp(),
   constraint units_must_not_be_negative check (units >= 0 and units < 'infinity'),
@@ -822,7 +828,7 @@ comment on column credits.usage_logs.latency_ms is 'From the request to the last
 comment on column credits.usage_logs.status is
 'succeeded, partial (fewer units than asked), refused (by the provider''s policy), failed, unknown (no answer came).';
 comment on column credits.usage_logs.provider_cost is 'What the provider charges for the call, US dollars.';
-comment on column credits.usage_logs.hold_id is 'The hold that the call ran under.';
+comment on column credits.usage_logs.hold_id is 'The hold that the call ran under; null once that was deleted, which only happens to holds that charged nothing.';
 comment on column credits.usage_logs.transaction_id is 'The spend or capture that paid for it.';
 
 -- sql/dispatch/generation_status.sql
@@ -911,6 +917,45 @@ revoke all on table credits.generation_rate from anon, authenticated, service_ro
 
 comment on table credits.generation_rate is
 'How many generations an account has asked for in the current minute, those that were refused included.';
+
+-- sql/ledger/maintenance_failures.sql
+create table credits.maintenance_failures (
+  id bigint generated always as identity primary key,
+  task text not null,
+  -- No foreign key: it would wait for the account's lock, which may be what failed. Accounts are never deleted.
+  account_id uuid,
+  job_id uuid,
+  sqlstate text not null,
+  message text,
+  failures integer not null default 1,
+  first_at timestamptz not null,
+  last_at timestamptz not null,
+  retry_at timestamptz not null,
+  constraint maintenance_failures_task_account_id_job_id_key unique nulls not distinct (task, account_id, job_id),
+  constraint task_must_be_known check (task in ('settlement', 'generations', 'holds', 'stripe_payloads')),
+  constraint failures_must_be_positive check (failures > 0)
+);
+
+create index maintenance_failures_account_id on credits.maintenance_failures (account_id);
+
+alter table credits.maintenance_failures enable row level security;
+alter table credits.maintenance_failures force row level security;
+revoke all on table credits.maintenance_failures from anon, authenticated, service_role;
+
+comment on table credits.maintenance_failures is
+'What maintenance could not do, until it can: an account that cannot be settled, a job that cannot be ended, or a sweep '
+'as a whole. Operators read it with maintenance_report(). Delete a row to have it tried at once.';
+comment on column credits.maintenance_failures.task is 'settlement, generations, holds or stripe_payloads.';
+comment on column credits.maintenance_failures.account_id is 'Whose; null for a sweep as a whole.';
+comment on column credits.maintenance_failures.job_id is 'Of generations: the job, generation_jobs.id.';
+comment on column credits.maintenance_failures.sqlstate is 'Postgres''s code of the last failure.';
+comment on column credits.maintenance_failures.message is
+'Postgres''s sentence of the last failure. Null where it could quote what a user wrote: the server''s log has it.';
+comment on column credits.maintenance_failures.failures is 'How often it failed so far.';
+comment on column credits.maintenance_failures.first_at is 'When it failed first.';
+comment on column credits.maintenance_failures.last_at is 'When it failed last.';
+comment on column credits.maintenance_failures.retry_at is
+'Not tried before: ten seconds after the first failure, then twice as long each time, up to an hour.';
 
 -- sql/dispatch/provider_costs.sql
 create table credits.provider_costs (
@@ -3054,33 +3099,135 @@ comment on function public.consume_credits(text, integer, text, jsonb) is
 
 grant execute on function public.consume_credits(text, integer, text, jsonb) to authenticated;
 
--- sql/ledger/hold_credits.sql
-create function public.hold_credits(
+-- sql/ledger/hold_refusal.sql
+create function credits.hold_refusal(account_id uuid) returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  moment timestamptz := credits.now();
+  settings record;
+  made record;
+begin
+  select s.max_holds_per_minute, s.max_open_holds into settings from credits.billing_settings as s;
+
+  -- Generations have limits of their own.
+  select count(*) as holds, min(n.created_at) as oldest into made
+  from (
+    select h.created_at
+    from public.credit_holds as h
+    where
+      h.account_id = hold_refusal.account_id
+      and h.created_at > moment - interval '1 minute'
+      and not exists (select from public.generation_jobs as j where j.hold_id = h.id)
+    order by h.created_at desc
+    limit settings.max_holds_per_minute
+  ) as n;
+  if made.holds >= settings.max_holds_per_minute then
+    return jsonb_build_object(
+      'message', 'Too many holds in this minute.',
+      'limit', settings.max_holds_per_minute,
+      'retry_after', ceil(extract(epoch from coalesce(made.oldest, moment) + interval '1 minute' - moment))
+    );
+  end if;
+
+  select count(*) as holds, min(n.expires_at) as first_end into made
+  from (
+    select h.expires_at
+    from public.credit_holds as h
+    where
+      h.account_id = hold_refusal.account_id
+      and h.status = 'held'
+      and h.expires_at > moment
+      and not exists (select from public.generation_jobs as j where j.hold_id = h.id)
+    limit settings.max_open_holds
+  ) as n;
+  if made.holds >= settings.max_open_holds then
+    return jsonb_build_object(
+      'message', 'Too many holds are open.',
+      'limit', settings.max_open_holds,
+      'retry_after', ceil(extract(epoch from coalesce(made.first_end, moment + interval '1 minute') - moment))
+    );
+  end if;
+  return null;
+end
+$$;
+
+comment on function credits.hold_refusal(uuid) is
+'Why the account may not make another hold now, by billing_settings.max_holds_per_minute and max_open_holds: {message, '
+'limit, retry_after in seconds}; null when it may. Counts rows, writes none. For the WHERE of the UPDATE that takes the '
+'account''s lock: every hold changes the account''s row, so where the UPDATE had to wait, Postgres asks again once it '
+'has the lock, and being volatile the function then sees what the other session has committed.';
+
+-- sql/ledger/prune_unused_holds.sql
+create function credits.prune_unused_holds(account_id uuid, most integer) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  old uuid[];
+begin
+  select array_agg(o.id) into old
+  from (
+    select h.id
+    from public.credit_holds as h
+    where
+      h.account_id = prune_unused_holds.account_id
+      and h.status in ('released', 'expired')
+      -- Those of this minute count against its limit.
+      and h.closed_at <= credits.now() - interval '1 minute'
+      -- A generation that asked a provider was not for nothing.
+      and not exists (
+        select from public.generation_jobs as j
+        where j.hold_id = h.id and (j.finished_at is null or j.dispatched_at is not null)
+      )
+    order by h.closed_at desc
+    limit 10 offset prune_unused_holds.most
+    for update of h skip locked
+  ) as o;
+  if old is not null then
+    delete from public.generation_jobs as j where j.hold_id = any(old);
+    delete from public.credit_holds as h where h.id = any(old);
+  end if;
+end
+$$;
+
+comment on function credits.prune_unused_holds(uuid, integer) is
+'Deletes some of the account''s holds that ended without a capture or a provider''s call, beyond the newest so many: who '
+'makes holds in order to fill the database gets no further than that. The caller holds the account''s lock.';
+
+-- sql/ledger/make_hold.sql
+create function credits.make_hold(
   operation text,
-  quantity integer default 1,
-  idempotency_key text default null,
-  ttl interval default null,
-  metadata jsonb default '{}'
+  quantity integer,
+  idempotency_key text,
+  ttl interval,
+  metadata jsonb,
+  is_limited boolean
 ) returns public.credit_holds
 language plpgsql
-security definer
 set search_path = ''
 as $$
 declare
   me uuid := credits.caller();
   settings credits.billing_settings;
   lifetime interval;
+  longest interval;
   price record;
   hash bytea;
   account record;
+  refusal jsonb;
   hold public.credit_holds;
 begin
   perform credits.check_metadata(metadata);
   select * into settings from credits.billing_settings;
-  lifetime := coalesce(ttl, settings.hold_ttl);
-  if not (lifetime > '0' and lifetime <= settings.hold_ttl_max) then
+  -- Moments are compared, and the hold lives as long whenever it begins.
+  lifetime := credits.lasting(coalesce(ttl, settings.hold_ttl), credits.now());
+  longest := credits.lasting(settings.hold_ttl_max, credits.now());
+  if not coalesce(lifetime between '1 second' and longest, false) then
     perform credits.fail(
-      'PT400', format('ttl must be over 0 and at most %s.', settings.hold_ttl_max),
+      'PT400', format('ttl must be from 1 second to %s.', settings.hold_ttl_max),
       jsonb_build_object('ttl', ttl, 'limit', settings.hold_ttl_max), 'Leave ttl out for the usual one.'
     );
   end if;
@@ -3100,7 +3247,8 @@ begin
       and a.available >= price.credits
       and a.frozen_at is null
       and (a.next_expiry is null or a.next_expiry > credits.now())
-      and (hold_credits.idempotency_key is null or credits.key_is_new(a.id, hold_credits.idempotency_key))
+      and (make_hold.idempotency_key is null or credits.key_is_new(a.id, make_hold.idempotency_key))
+      and (not is_limited or credits.hold_refusal(a.id) is null)
     returning a.id, a.updated_at, a.next_expiry, a.updated_at + lifetime as expires_at into account;
     exit when found;
 
@@ -3111,6 +3259,11 @@ begin
       perform credits.refuse_price(operation, quantity);
     end if;
     perform credits.make_spendable(me, price.credits);
+    -- With the lock, which make_spendable took.
+    refusal := case when is_limited then credits.hold_refusal(credits.open_account(me)) end;
+    if refusal is not null then
+      perform credits.fail('PT429', refusal ->> 'message', refusal - 'message', 'Wait, or let open holds end.');
+    end if;
   end loop;
 
   insert into public.credit_holds (
@@ -3118,8 +3271,8 @@ begin
     metadata, created_at
   )
   values (
-    account.id, hold_credits.operation, hold_credits.quantity, price.credits_per_unit, price.version, price.credits,
-    account.expires_at, hold_credits.idempotency_key, hash, hold_credits.metadata, account.updated_at
+    account.id, make_hold.operation, make_hold.quantity, price.credits_per_unit, price.version, price.credits,
+    account.expires_at, make_hold.idempotency_key, hash, make_hold.metadata, account.updated_at
   )
   returning * into hold;
 
@@ -3127,14 +3280,37 @@ begin
   if account.next_expiry > hold.expires_at then
     update public.credit_accounts as a set next_expiry = hold.expires_at where a.id = account.id;
   end if;
+  perform credits.prune_unused_holds(account.id, settings.max_unused_holds);
   return hold;
+end
+$$;
+
+comment on function credits.make_hold(text, integer, text, interval, jsonb, boolean) is
+'hold_credits, and the hold of a generation: that has limits of its own, so those of holds do not apply to it '
+'(is_limited false).';
+
+-- sql/ledger/hold_credits.sql
+create function public.hold_credits(
+  operation text,
+  quantity integer default 1,
+  idempotency_key text default null,
+  ttl interval default null,
+  metadata jsonb default '{}'
+) returns public.credit_holds
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  return credits.make_hold(operation, quantity, idempotency_key, ttl, metadata, is_limited => true);
 end
 $$;
 
 comment on function public.hold_credits(text, integer, text, interval, jsonb) is
 'Reserves the signed-in user''s credits for quantity units of the operation and pins the price; returns the hold. It '
-'lives for ttl (default and longest: billing_settings). With idempotency_key a repeat returns the same hold as it is '
-'now. Errors as consume_credits; PT400 also for ttl.';
+'lives for ttl, 1 second or more (default and longest: billing_settings). With idempotency_key a repeat returns the same '
+'hold as it is now. Errors as consume_credits; PT400 also for ttl; PT429 beyond billing_settings.max_holds_per_minute or '
+'max_open_holds (details: limit, retry_after in seconds), which a repeat does not count against.';
 
 grant execute on function public.hold_credits(text, integer, text, interval, jsonb) to authenticated;
 
@@ -3712,6 +3888,37 @@ comment on function public.verify_ledger(uuid) is
 
 grant execute on function public.verify_ledger(uuid) to service_role;
 
+-- sql/ledger/maintenance_report.sql
+create function public.maintenance_report() returns table (
+  task text,
+  account_id uuid,
+  user_id uuid,
+  job_id uuid,
+  sqlstate text,
+  message text,
+  failures integer,
+  first_at timestamptz,
+  last_at timestamptz,
+  retry_at timestamptz
+)
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select f.task, f.account_id, a.user_id, f.job_id, f.sqlstate, f.message, f.failures, f.first_at, f.last_at, f.retry_at
+  from credits.maintenance_failures as f
+  left join public.credit_accounts as a on f.account_id = a.id
+  order by f.first_at;
+$$;
+
+comment on function public.maintenance_report() is
+'Operator: what maintenance could not do and still cannot, oldest first; no row when all is well. task: settlement (of '
+'an account), generations (the end of a job), holds, stripe_payloads (a sweep as a whole). retry_at: when it is tried '
+'next.';
+
+grant execute on function public.maintenance_report() to service_role;
+
 -- sql/usage/log_usage.sql
 create function credits.log_usage(
   account_id uuid,
@@ -3920,9 +4127,10 @@ declare
   hold public.credit_holds;
   job public.generation_jobs;
 begin
-  hold := public.hold_credits(
+  hold := credits.make_hold(
     operation, quantity, idempotency_key,
-    ttl => interval '1 minute' + credits.sweep_grace(), metadata => jsonb_build_object('request', request)
+    ttl => interval '1 minute' + credits.sweep_grace(), metadata => jsonb_build_object('request', request),
+    is_limited => false
   );
   insert into public.generation_jobs (
     account_id, hold_id, operation, provider, model, quantity, deadline_at, created_at
@@ -4052,6 +4260,44 @@ comment on function credits.expire_generation(public.generation_jobs, public.cre
 'Ends a job whose time is over: the user gets the credits back; the provider''s cost is logged as ours '
 '(usage_logs.status unknown). The caller holds the locks of both.';
 
+-- sql/ledger/note_failure.sql
+create function credits.note_failure(
+  task text,
+  state text,
+  message text,
+  account_id uuid default null,
+  job_id uuid default null
+) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  moment timestamptz := credits.now();
+  -- Of these classes Postgres's sentences name tables and constraints; the others' may quote values.
+  told text := case
+    when left(state, 2) in ('23', '25', '40', '42', '53', '54', '55', '57', '58', 'PT', 'XX') then left(message, 500)
+  end;
+begin
+  raise warning 'credits: maintenance could not do % of account %, job %: % %', task, account_id, job_id, state, message;
+  insert into credits.maintenance_failures as f (
+    task, account_id, job_id, sqlstate, message, first_at, last_at, retry_at
+  )
+  values (
+    note_failure.task, note_failure.account_id, note_failure.job_id, state, told, moment, moment,
+    moment + interval '10 seconds'
+  )
+  on conflict on constraint maintenance_failures_task_account_id_job_id_key do update set
+    sqlstate = excluded.sqlstate,
+    message = excluded.message,
+    failures = f.failures + 1,
+    last_at = excluded.last_at,
+    retry_at = moment + least(interval '10 seconds' * 2 ^ least(f.failures, 10), interval '1 hour');
+end
+$$;
+
+comment on function credits.note_failure(text, text, text, uuid, uuid) is
+'Writes down that a part of the maintenance failed, so that the others go on and an operator sees it.';
+
 -- sql/dispatch/sweep_generations.sql
 create function credits.sweep_generations(batch integer default 200) returns integer
 language plpgsql
@@ -4063,7 +4309,12 @@ declare
 begin
   for job in
     select j.* from public.generation_jobs as j
-    where j.finished_at is null and j.deadline_at <= credits.now()
+    where
+      j.finished_at is null
+      and j.deadline_at <= credits.now()
+      and not exists (
+        select from credits.maintenance_failures as f where f.job_id = j.id and f.retry_at > credits.now()
+      )
     order by j.deadline_at
     limit batch
     for no key update skip locked
@@ -4071,8 +4322,13 @@ begin
     -- Waits for nobody: two sweeps that hold several accounts each would wait for one another.
     perform from public.credit_accounts as a where a.id = job.account_id for no key update skip locked;
     if found then
-      perform credits.expire_generation(job, credits.lock_hold(job.hold_id));
-      swept := swept + 1;
+      begin
+        perform credits.expire_generation(job, credits.lock_hold(job.hold_id));
+        swept := swept + 1;
+      exception
+        when others then
+          perform credits.note_failure('generations', sqlstate, sqlerrm, job.account_id, job.id);
+      end;
     end if;
   end loop;
   return swept;
@@ -4081,7 +4337,7 @@ $$;
 
 comment on function credits.sweep_generations(integer) is
 'Ends up to batch jobs whose deadline has passed, whatever became of the function that ran them; returns how many. '
-'Leaves what others have locked to the next time.';
+'Leaves what others have locked to the next time, and notes what fails.';
 
 -- sql/dispatch/begin_generation.sql
 create function public.begin_generation(
@@ -5997,6 +6253,68 @@ comment on function public.stripe_sync(timestamptz, timestamptz) is
 
 grant execute on function public.stripe_sync(timestamptz, timestamptz) to service_role;
 
+-- sql/ledger/forget_failures.sql
+create function credits.forget_failures() returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  delete from credits.maintenance_failures as f
+  where f.id in (
+    select o.id
+    from credits.maintenance_failures as o
+    left join public.credit_accounts as a on o.account_id = a.id
+    left join public.generation_jobs as j on o.job_id = j.id
+    where
+      case
+        -- Nothing is pending or due any more that was when it failed.
+        when o.task = 'settlement' then coalesce(least(a.unsettled_since, a.next_expiry) > o.last_at, true)
+        when o.job_id is not null then j.finished_at is not null or j.id is null
+      end
+    -- Another run has it, or has just written it.
+    for update of o skip locked
+  );
+end
+$$;
+
+comment on function credits.forget_failures() is
+'Deletes failures of the maintenance that are over: their account has been settled since, by whomever, or their job '
+'has ended.';
+
+-- sql/ledger/prune_holds.sql
+create function credits.prune_holds(batch integer default 200) returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  before timestamptz := credits.now() - (select s.hold_retention from credits.billing_settings as s);
+  old uuid[];
+begin
+  -- With the account's lock nobody finds the hold by its key meanwhile and opens a job on it.
+  select array_agg(o.id) into old
+  from (
+    select h.id
+    from public.credit_holds as h
+    inner join public.credit_accounts as a on h.account_id = a.id
+    where
+      h.status in ('released', 'expired')
+      and h.closed_at <= before
+      and not exists (select from public.generation_jobs as j where j.hold_id = h.id and j.finished_at is null)
+    order by h.closed_at
+    limit batch
+    for update of h skip locked
+    for no key update of a skip locked
+  ) as o;
+  delete from public.generation_jobs as j where j.hold_id = any(old);
+  delete from public.credit_holds as h where h.id = any(old);
+  return coalesce(cardinality(old), 0);
+end
+$$;
+
+comment on function credits.prune_holds(integer) is
+'Deletes up to batch holds that ended without a capture billing_settings.hold_retention ago, with the generations that '
+'they were made for; returns how many. Their provider calls stay in credits.usage_logs. Captured holds stay for ever.';
+
 -- sql/ledger/run_maintenance.sql
 create function credits.run_maintenance(
   settle_after interval default '0',
@@ -6010,50 +6328,104 @@ declare
   waiting uuid[];
   overdue uuid;
   candidate uuid;
+  pending integer;
   settled integer := 0;
+  unfinished boolean := false;
+  usual_timeout text := current_setting('lock_timeout');
+  -- Ledger rows that one run settles for accounts with more than one batch: bounded, however much is pending.
+  budget integer := 60 * credits.settlement_batch();
 begin
   -- No index serves this: what it would hold changes with the spends, and each would pay for it.
   select
-    array_agg(due.id),
+    array_agg(due.id order by due.since),
     (array_agg(due.id order by due.since) filter (where due.since < moment - settle_after - interval '1 minute'))[1]
   into waiting, overdue
   from (
     select a.id, least(a.unsettled_since, a.next_expiry) as since
     from public.credit_accounts as a
-    where a.next_expiry <= moment or a.unsettled_since <= moment - settle_after
+    where
+      (a.next_expiry <= moment or a.unsettled_since <= moment - settle_after)
+      and not exists (
+        select from credits.maintenance_failures as f
+        where f.account_id = a.id and f.task = 'settlement' and f.retry_at > moment
+      )
     order by since
     limit batch
   ) as due;
 
   -- An account that is spent from without a pause is never free when SKIP LOCKED looks. Wait for one such account,
-  -- while this transaction holds no other lock that it could be waited for.
+  -- while this transaction holds no other lock that it could be waited for. But not for ever: not for a session that
+  -- was left open.
   if overdue is not null then
-    perform credits.lock_account(overdue);
-    settled := 1;
+    begin
+      perform set_config('lock_timeout', '3s', true);
+      perform from public.credit_accounts as a where a.id = overdue for no key update;
+      perform set_config('lock_timeout', usual_timeout, true);
+    exception
+      when others then
+        perform credits.note_failure('settlement', sqlstate, sqlerrm, overdue);
+    end;
   end if;
 
   foreach candidate in array coalesce(waiting, '{}') loop
-    perform from public.credit_accounts as a
+    select a.unsettled into pending
+    from public.credit_accounts as a
     where
       a.id = candidate
       and (a.next_expiry <= moment or a.unsettled_since <= moment - settle_after)
     for no key update skip locked;
-    if found then
-      perform credits.settle_account(candidate);
-      settled := settled + 1;
+    continue when not found;
+    if pending > credits.settlement_batch() then
+      if budget <= 0 then
+        unfinished := true;
+        continue;
+      end if;
+      budget := budget - least(pending, 20 * credits.settlement_batch());
+      unfinished := unfinished or pending > 20 * credits.settlement_batch();
     end if;
+    begin
+      perform credits.settle_account(candidate, batches => 20);
+      settled := settled + 1;
+    exception
+      when others then
+        perform credits.note_failure('settlement', sqlstate, sqlerrm, candidate);
+    end;
   end loop;
 
-  perform credits.sweep_generations(batch);
-  perform credits.forget_stripe_payloads(batch);
-  return jsonb_build_object('settled', settled, 'more', cardinality(waiting) = batch and settled > 0);
+  begin
+    perform credits.sweep_generations(batch);
+    delete from credits.maintenance_failures as f where f.task = 'generations' and f.job_id is null;
+  exception
+    when others then
+      perform credits.note_failure('generations', sqlstate, sqlerrm);
+  end;
+  begin
+    perform credits.prune_holds(batch);
+    delete from credits.maintenance_failures as f where f.task = 'holds';
+  exception
+    when others then
+      perform credits.note_failure('holds', sqlstate, sqlerrm);
+  end;
+  begin
+    perform credits.forget_stripe_payloads(batch);
+    delete from credits.maintenance_failures as f where f.task = 'stripe_payloads';
+  exception
+    when others then
+      perform credits.note_failure('stripe_payloads', sqlstate, sqlerrm);
+  end;
+  perform credits.forget_failures();
+  return jsonb_build_object(
+    'settled', settled, 'more', settled > 0 and (unfinished or cardinality(waiting) = batch)
+  );
 end
 $$;
 
 comment on function credits.run_maintenance(interval, integer) is
 'Settles accounts in one bounded batch: those with ledger rows unsettled for settle_after or longer, and those where '
-'lots or holds have expired. Then forgets old payloads of Stripe''s. Skips what others have locked; run as many at '
-'once as you like. Returns {settled: accounts, more: whether to call again now}.';
+'lots or holds have expired; of one with very many rows, the oldest. Then ends overdue generations, deletes old unused '
+'holds and forgets old payloads of Stripe''s. What fails is undone by itself and noted for maintenance_report, the rest '
+'goes on. Skips what others have locked; run as many at once as you like. Returns {settled: accounts, more: whether to '
+'call again now}.';
 
 -- sql/ledger/schedule_maintenance.sql
 create function credits.schedule_maintenance() returns text
