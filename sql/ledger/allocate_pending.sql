@@ -96,5 +96,6 @@ $$;
 
 comment on function credits.allocate_pending(uuid, bigint, timestamptz, bigint) is
 'First part of a settlement: pays the debits that no lot has paid yet from the lots, oldest debit first, in burn '
-'order. through_id: the last row to pay, null for all. usable_from lets lots be used that had expired by then no more; preferred_lot goes first. What the lots cannot '
-'pay (a clawback''s debt) waits for the next grant. The caller holds the account''s lock.';
+'order. through_id: the last row to pay, null for all. usable_from lets lots be used that had expired by then no '
+'more; preferred_lot goes first. What the lots cannot pay (a clawback''s debt) waits for the next grant. The caller '
+'holds the account''s lock.';

@@ -53,7 +53,7 @@ end
 $$;
 
 comment on function credits.hold_refusal(uuid) is
-'Why the account may not make another hold now, by billing_settings.max_holds_per_minute and max_open_holds: {message, '
-'limit, retry_after in seconds}; null when it may. Counts rows, writes none. For the WHERE of the UPDATE that takes the '
-'account''s lock: every hold changes the account''s row, so where the UPDATE had to wait, Postgres asks again once it '
-'has the lock, and being volatile the function then sees what the other session has committed.';
+'Why the account may not make another hold now, by billing_settings.max_holds_per_minute and max_open_holds: '
+'{message, limit, retry_after in seconds}; null when it may. Counts rows, writes none. For the WHERE of the UPDATE '
+'that takes the account''s lock: every hold changes the account''s row, so where the UPDATE had to wait, Postgres '
+'asks again once it has the lock, and being volatile the function then sees what the other session has committed.';

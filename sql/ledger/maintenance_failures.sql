@@ -22,8 +22,8 @@ alter table credits.maintenance_failures force row level security;
 revoke all on table credits.maintenance_failures from anon, authenticated, service_role;
 
 comment on table credits.maintenance_failures is
-'What maintenance could not do, until it can: an account that cannot be settled, a job that cannot be ended, or a sweep '
-'as a whole. Operators read it with maintenance_report(). Delete a row to have it tried at once.';
+'What maintenance could not do, until it can: an account that cannot be settled, a job that cannot be ended, or a '
+'sweep as a whole. Operators read it with maintenance_report(). Delete a row to have it tried at once.';
 comment on column credits.maintenance_failures.task is 'settlement, generations, holds or stripe_payloads.';
 comment on column credits.maintenance_failures.account_id is 'Whose; null for a sweep as a whole.';
 comment on column credits.maintenance_failures.job_id is 'Of generations: the job, generation_jobs.id.';

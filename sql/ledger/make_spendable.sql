@@ -36,6 +36,6 @@ end
 $$;
 
 comment on function credits.make_spendable(uuid, bigint) is
-'What a spend or a hold calls when its UPDATE matched nothing: opens the account where there is none, and either settles what is '
-'due and returns, with the account locked, for another try, or says why not: PT402 (details: required, '
-'available, shortfall, in credits) or PT403.';
+'What a spend or a hold calls when its UPDATE matched nothing: opens the account where there is none, and either '
+'settles what is due and returns, with the account locked, for another try, or says why not: PT402 (details: '
+'required, available, shortfall, in credits) or PT403.';

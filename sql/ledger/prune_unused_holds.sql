@@ -31,5 +31,5 @@ end
 $$;
 
 comment on function credits.prune_unused_holds(uuid, integer) is
-'Deletes some of the account''s holds that ended without a capture or a provider''s call, beyond the newest so many: who '
-'makes holds in order to fill the database gets no further than that. The caller holds the account''s lock.';
+'Deletes some of the account''s holds that ended without a capture or a provider''s call, beyond the newest so many: '
+'who makes holds in order to fill the database gets no further than that. The caller holds the account''s lock.';

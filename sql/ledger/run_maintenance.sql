@@ -82,7 +82,8 @@ begin
       perform credits.note_failure('generations', sqlstate, sqlerrm);
   end;
   begin
-    perform credits.prune_holds(batch);
+    -- Quick ones: as many as a busy app leaves.
+    perform credits.prune_holds(5 * batch);
     delete from credits.maintenance_failures as f where f.task = 'holds';
   exception
     when others then
@@ -104,7 +105,7 @@ $$;
 
 comment on function credits.run_maintenance(interval, integer) is
 'Settles accounts in one bounded batch: those with ledger rows unsettled for settle_after or longer, and those where '
-'lots or holds have expired; of one with very many rows, the oldest. Then ends overdue generations, deletes old unused '
-'holds and forgets old payloads of Stripe''s. What fails is undone by itself and noted for maintenance_report, the rest '
-'goes on. Skips what others have locked; run as many at once as you like. Returns {settled: accounts, more: whether to '
-'call again now}.';
+'lots or holds have expired; of one with very many rows, the oldest. Then ends overdue generations, deletes old '
+'unused holds and forgets old payloads of Stripe''s. What fails is undone by itself and noted for '
+'maintenance_report, the rest goes on. Skips what others have locked; run as many at once as you like. Returns '
+'{settled: accounts, more: whether to call again now}.';

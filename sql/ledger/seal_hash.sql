@@ -6,5 +6,5 @@ as $$
 $$;
 
 comment on function credits.seal_hash(bytea, bytea) is
-'SHA-256 over the previous seal''s hash and the digests (credits.entry_digest) of the batch''s ledger rows, in order of '
-'id, end to end.';
+'SHA-256 over the previous seal''s hash and the digests (credits.entry_digest) of the batch''s ledger rows, in order '
+'of id, end to end.';

@@ -828,7 +828,8 @@ comment on column credits.usage_logs.latency_ms is 'From the request to the last
 comment on column credits.usage_logs.status is
 'succeeded, partial (fewer units than asked), refused (by the provider''s policy), failed, unknown (no answer came).';
 comment on column credits.usage_logs.provider_cost is 'What the provider charges for the call, US dollars.';
-comment on column credits.usage_logs.hold_id is 'The hold that the call ran under; null once that was deleted, which only happens to holds that charged nothing.';
+comment on column credits.usage_logs.hold_id is
+'The hold that the call ran under; null once that was deleted, which only happens to holds that charged nothing.';
 comment on column credits.usage_logs.transaction_id is 'The spend or capture that paid for it.';
 
 -- sql/dispatch/generation_status.sql
@@ -943,8 +944,8 @@ alter table credits.maintenance_failures force row level security;
 revoke all on table credits.maintenance_failures from anon, authenticated, service_role;
 
 comment on table credits.maintenance_failures is
-'What maintenance could not do, until it can: an account that cannot be settled, a job that cannot be ended, or a sweep '
-'as a whole. Operators read it with maintenance_report(). Delete a row to have it tried at once.';
+'What maintenance could not do, until it can: an account that cannot be settled, a job that cannot be ended, or a '
+'sweep as a whole. Operators read it with maintenance_report(). Delete a row to have it tried at once.';
 comment on column credits.maintenance_failures.task is 'settlement, generations, holds or stripe_payloads.';
 comment on column credits.maintenance_failures.account_id is 'Whose; null for a sweep as a whole.';
 comment on column credits.maintenance_failures.job_id is 'Of generations: the job, generation_jobs.id.';
@@ -2036,8 +2037,9 @@ $$;
 
 comment on function credits.allocate_pending(uuid, bigint, timestamptz, bigint) is
 'First part of a settlement: pays the debits that no lot has paid yet from the lots, oldest debit first, in burn '
-'order. through_id: the last row to pay, null for all. usable_from lets lots be used that had expired by then no more; preferred_lot goes first. What the lots cannot '
-'pay (a clawback''s debt) waits for the next grant. The caller holds the account''s lock.';
+'order. through_id: the last row to pay, null for all. usable_from lets lots be used that had expired by then no '
+'more; preferred_lot goes first. What the lots cannot pay (a clawback''s debt) waits for the next grant. The caller '
+'holds the account''s lock.';
 
 -- sql/ledger/expire_due.sql
 create function credits.expire_due(account_id uuid) returns void
@@ -2136,8 +2138,8 @@ as $$
 $$;
 
 comment on function credits.seal_hash(bytea, bytea) is
-'SHA-256 over the previous seal''s hash and the digests (credits.entry_digest) of the batch''s ledger rows, in order of '
-'id, end to end.';
+'SHA-256 over the previous seal''s hash and the digests (credits.entry_digest) of the batch''s ledger rows, in order '
+'of id, end to end.';
 
 -- sql/ledger/seal_pending.sql
 create function credits.seal_pending(account_id uuid, through_id bigint default null) returns void
@@ -2621,9 +2623,9 @@ end
 $$;
 
 comment on function credits.make_spendable(uuid, bigint) is
-'What a spend or a hold calls when its UPDATE matched nothing: opens the account where there is none, and either settles what is '
-'due and returns, with the account locked, for another try, or says why not: PT402 (details: required, '
-'available, shortfall, in credits) or PT403.';
+'What a spend or a hold calls when its UPDATE matched nothing: opens the account where there is none, and either '
+'settles what is due and returns, with the account locked, for another try, or says why not: PT402 (details: '
+'required, available, shortfall, in credits) or PT403.';
 
 -- sql/ledger/lock_hold.sql
 create function credits.lock_hold(hold_id uuid) returns public.credit_holds
@@ -3155,10 +3157,10 @@ end
 $$;
 
 comment on function credits.hold_refusal(uuid) is
-'Why the account may not make another hold now, by billing_settings.max_holds_per_minute and max_open_holds: {message, '
-'limit, retry_after in seconds}; null when it may. Counts rows, writes none. For the WHERE of the UPDATE that takes the '
-'account''s lock: every hold changes the account''s row, so where the UPDATE had to wait, Postgres asks again once it '
-'has the lock, and being volatile the function then sees what the other session has committed.';
+'Why the account may not make another hold now, by billing_settings.max_holds_per_minute and max_open_holds: '
+'{message, limit, retry_after in seconds}; null when it may. Counts rows, writes none. For the WHERE of the UPDATE '
+'that takes the account''s lock: every hold changes the account''s row, so where the UPDATE had to wait, Postgres '
+'asks again once it has the lock, and being volatile the function then sees what the other session has committed.';
 
 -- sql/ledger/prune_unused_holds.sql
 create function credits.prune_unused_holds(account_id uuid, most integer) returns void
@@ -3194,8 +3196,8 @@ end
 $$;
 
 comment on function credits.prune_unused_holds(uuid, integer) is
-'Deletes some of the account''s holds that ended without a capture or a provider''s call, beyond the newest so many: who '
-'makes holds in order to fill the database gets no further than that. The caller holds the account''s lock.';
+'Deletes some of the account''s holds that ended without a capture or a provider''s call, beyond the newest so many: '
+'who makes holds in order to fill the database gets no further than that. The caller holds the account''s lock.';
 
 -- sql/ledger/make_hold.sql
 create function credits.make_hold(
@@ -3308,9 +3310,10 @@ $$;
 
 comment on function public.hold_credits(text, integer, text, interval, jsonb) is
 'Reserves the signed-in user''s credits for quantity units of the operation and pins the price; returns the hold. It '
-'lives for ttl, 1 second or more (default and longest: billing_settings). With idempotency_key a repeat returns the same '
-'hold as it is now. Errors as consume_credits; PT400 also for ttl; PT429 beyond billing_settings.max_holds_per_minute or '
-'max_open_holds (details: limit, retry_after in seconds), which a repeat does not count against.';
+'lives for ttl, 1 second or more (default and longest: billing_settings). With idempotency_key a repeat returns the '
+'same hold as it is now. Errors as consume_credits; PT400 also for ttl; PT429 beyond '
+'billing_settings.max_holds_per_minute or max_open_holds (details: limit, retry_after in seconds), which a repeat '
+'does not count against.';
 
 grant execute on function public.hold_credits(text, integer, text, interval, jsonb) to authenticated;
 
@@ -6400,7 +6403,8 @@ begin
       perform credits.note_failure('generations', sqlstate, sqlerrm);
   end;
   begin
-    perform credits.prune_holds(batch);
+    -- Quick ones: as many as a busy app leaves.
+    perform credits.prune_holds(5 * batch);
     delete from credits.maintenance_failures as f where f.task = 'holds';
   exception
     when others then
@@ -6422,10 +6426,10 @@ $$;
 
 comment on function credits.run_maintenance(interval, integer) is
 'Settles accounts in one bounded batch: those with ledger rows unsettled for settle_after or longer, and those where '
-'lots or holds have expired; of one with very many rows, the oldest. Then ends overdue generations, deletes old unused '
-'holds and forgets old payloads of Stripe''s. What fails is undone by itself and noted for maintenance_report, the rest '
-'goes on. Skips what others have locked; run as many at once as you like. Returns {settled: accounts, more: whether to '
-'call again now}.';
+'lots or holds have expired; of one with very many rows, the oldest. Then ends overdue generations, deletes old '
+'unused holds and forgets old payloads of Stripe''s. What fails is undone by itself and noted for '
+'maintenance_report, the rest goes on. Skips what others have locked; run as many at once as you like. Returns '
+'{settled: accounts, more: whether to call again now}.';
 
 -- sql/ledger/schedule_maintenance.sql
 create function credits.schedule_maintenance() returns text

@@ -45,7 +45,7 @@ class Bank:
         return [self._session("authenticator") for _ in range(count)]
 
     def give_back(self) -> None:
-        """Let the next test have the sessions of this one, and start it with no bonus and the usual limits."""
+        """Let the next test have the sessions of this one, with no bonus and the usual limits."""
         self._free += self._used
         self._used = []
         self.owner.rows(

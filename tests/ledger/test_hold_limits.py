@@ -1,11 +1,15 @@
 """Holds cost nothing, so there is a limit to what of them one account can leave behind."""
 
+import json
 import random
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from supabase import Client, PostgrestAPIError
+from tests.conftest import User
 from tests.dispatch.conftest import Studio
 from tests.ledger.direct import Ledger, Refused
 from tests.ledger.test_spend import buyer
@@ -59,7 +63,10 @@ def test_so_many_open_holds(own_ledger: Ledger) -> None:
     limits(ledger, max_open_holds=2)
     made = [hold(ledger, user, ttl=ttl * MINUTE) for ttl in (5, 9)]
     refused = refusal(ledger, user)
-    assert (refused.message, refused.details) == ("Too many holds are open.", {"limit": 2, "retry_after": 300})
+    assert (refused.message, refused.details) == (
+        "Too many holds are open.",
+        {"limit": 2, "retry_after": 300},
+    )
     ledger.as_service("release_hold", hold_id=made[0]["id"])
     made.append(hold(ledger, user))
     refusal(ledger, user)
@@ -188,3 +195,21 @@ def test_only_unused_holds_can_be_deleted(own_ledger: Ledger) -> None:
             own_ledger.rows("delete from public.credit_holds where id = %s", kept["id"])
     own_ledger.rows("delete from public.credit_holds where id = %s", made[1]["id"])
     assert own_ledger.broken() == []
+
+
+def test_a_client_gets_429_and_is_told_how_long_to_wait(service: Client, user: Callable[..., User]) -> None:
+    buyer = user()
+    service.rpc("grant_credits", {"user_id": buyer.id, "amount": 1000, "source": "promo"}).execute()
+    request = {"operation": "stable_diffusion", "ttl": "1 second"}
+    first = buyer.client.rpc("hold_credits", {**request, "idempotency_key": "first"}).execute().data
+    with pytest.raises(PostgrestAPIError) as caught:
+        for _ in range(60):
+            buyer.client.rpc("hold_credits", request).execute()
+    assert caught.value.code == "PT429"
+    details = json.loads(caught.value.details or "")
+    assert details["limit"] == 60
+    assert 1 <= details["retry_after"] <= 60
+    again = buyer.client.rpc("hold_credits", {**request, "idempotency_key": "first"}).execute().data
+    assert again["id"] == first["id"]
+    mine = buyer.client.table("credit_holds").select("id").execute().data
+    assert len(mine) == 60

@@ -225,9 +225,8 @@ def test_each_job_and_each_sweep_fails_by_itself(own_ledger: Ledger) -> None:
     )
     ledger.pass_time(2 * MINUTE)
     run(ledger)
-    statuses = dict(
-        (str(row["id"]), row["status"]) for row in ledger.rows("select id, status from public.generation_jobs")
-    )
+    rows = ledger.rows("select id::text, status from public.generation_jobs")
+    statuses = {row["id"]: row["status"] for row in rows}
     assert statuses == {jobs[0]: "held", jobs[1]: "failed"}
     (failure,) = report(ledger)
     assert (failure["task"], failure["job_id"], failure["user_id"]) == ("generations", jobs[0], users[0])

@@ -383,6 +383,15 @@ def test_the_ledger_does_what_the_model_does(own_ledger: Ledger) -> None:
     # What hypothesis never reaches is not tested.
     done = ("grant: entry", "spend: entry", "hold: hold", "capture: entry", "release: hold", "refund: entry")
     refused = ("spend: PT402", "hold: PT402", "spend: PT409", "refund: PT409", "capture: PT409")
-    for step in (*done, *refused, "claw_back: entry", "pass_time", "settle", "settle part", "verify", "change_price"):
+    for step in (
+        *done,
+        *refused,
+        "claw_back: entry",
+        "pass_time",
+        "settle",
+        "settle part",
+        "verify",
+        "change_price",
+    ):
         assert steps[step] > 20, step
     assert steps.total() > 2000

@@ -125,7 +125,9 @@ def test_a_seal_covers_a_batch_and_its_hash_is_made_over_the_digests_of_its_rows
     ledger.settle(user)
     seals = ledger.rows("select * from credits.ledger_seals order by number")
     assert [(seal["number"], seal["entries"]) for seal in seals] == [(1, 3), (2, 3), (3, 2)]
-    lines = ledger.rows("select t.id, credits.ledger_line(t) as line from public.credit_transactions t order by id")
+    lines = ledger.rows(
+        "select t.id, credits.ledger_line(t) as line from public.credit_transactions t order by t.id"
+    )
     hashed = b""
     for seal in seals:
         batch, lines = lines[: seal["entries"]], lines[seal["entries"] :]

@@ -13,7 +13,9 @@ DAY = timedelta(days=1)
 LONG, SHORT = "100 years -35999 days", "-1 month 31 days"
 
 
-@pytest.mark.parametrize("ttl", [LONG, SHORT, "-1 month 30 days 12 hours", "1 month -29 days", "1 second ago"])
+@pytest.mark.parametrize(
+    "ttl", [LONG, SHORT, "-1 month 30 days 12 hours", "1 month -29 days", "1 second ago"]
+)
 def test_a_hold_lives_from_a_second_to_the_longest_whatever_the_month(own_ledger: Ledger, ttl: str) -> None:
     """Either refused with a sentence, or its end is within the bounds: from each of 60 days."""
     user, refused = buyer(own_ledger, 1000), 0
