@@ -7,6 +7,10 @@ create table credits.billing_settings (
   refund_grace interval not null default '30 days',
   max_quantity integer not null default 10000,
   max_grant bigint not null default 1000000000,
+  max_holds_per_minute integer not null default 60,
+  max_open_holds integer not null default 100,
+  max_unused_holds integer not null default 1000,
+  hold_retention interval not null default '30 days',
   max_generations_per_minute integer not null default 60,
   max_generations_in_flight integer not null default 10,
   default_currency text not null default 'usd',
@@ -15,17 +19,25 @@ create table credits.billing_settings (
   stripe_payload_retention interval not null default '90 days',
   constraint only_one_row check (id),
   constraint signup_bonus_must_be_0_to_1000000 check (signup_bonus between 0 and 1000000),
-  constraint signup_bonus_lifetime_must_be_over_0 check (signup_bonus_lifetime > '0'),
-  constraint hold_ttl_must_be_over_0_and_at_most_hold_ttl_max check (hold_ttl > '0' and hold_ttl <= hold_ttl_max),
-  constraint hold_ttl_max_must_be_2_minutes_to_30_days check (hold_ttl_max between '2 minutes' and '30 days'),
-  constraint refund_grace_must_be_over_0 check (refund_grace > '0'),
+  constraint signup_bonus_lifetime_must_be_1_second_to_100_years check (
+    credits.lasts(signup_bonus_lifetime, '1 second', '100 years')
+  ),
+  constraint hold_ttl_must_be_1_second_to_hold_ttl_max check (credits.lasts(hold_ttl, '1 second', hold_ttl_max)),
+  constraint hold_ttl_max_must_be_2_minutes_to_30_days check (credits.lasts(hold_ttl_max, '2 minutes', '30 days')),
+  constraint refund_grace_must_be_1_second_to_100_years check (credits.lasts(refund_grace, '1 second', '100 years')),
   constraint max_quantity_must_be_1_to_1000000 check (max_quantity between 1 and 1000000),
   constraint max_grant_must_be_1_to_1000000000000 check (max_grant between 1 and 1000000000000),
+  constraint max_holds_per_minute_must_be_0_to_10000 check (max_holds_per_minute between 0 and 10000),
+  constraint max_open_holds_must_be_0_to_10000 check (max_open_holds between 0 and 10000),
+  constraint max_unused_holds_must_be_0_to_10000 check (max_unused_holds between 0 and 10000),
+  constraint hold_retention_must_be_1_hour_to_100_years check (credits.lasts(hold_retention, '1 hour', '100 years')),
   constraint max_generations_per_minute_must_be_0_or_more check (max_generations_per_minute >= 0),
   constraint max_generations_in_flight_must_be_0_or_more check (max_generations_in_flight >= 0),
   constraint default_currency_must_be_an_iso_4217_code_in_lower_case check (default_currency ~ '^[a-z]{3}$'),
   constraint stripe_account_must_start_with_acct check (stripe_account ~ '^acct_[A-Za-z0-9_]+$'),
-  constraint stripe_payload_retention_must_be_over_0 check (stripe_payload_retention > '0')
+  constraint stripe_payload_retention_must_be_1_second_to_100_years check (
+    credits.lasts(stripe_payload_retention, '1 second', '100 years')
+  )
 );
 
 insert into credits.billing_settings default values;
@@ -46,6 +58,14 @@ comment on column credits.billing_settings.refund_grace is
 'How long refunded credits live when the lot they came from has expired.';
 comment on column credits.billing_settings.max_quantity is 'The largest quantity of one quote, spend or hold.';
 comment on column credits.billing_settings.max_grant is 'The largest single grant, in credits.';
+comment on column credits.billing_settings.max_holds_per_minute is
+'How many holds one account may make in any 60 seconds. Those of generations have their own limits.';
+comment on column credits.billing_settings.max_open_holds is
+'How many holds one account may have open at once, those of generations not counted.';
+comment on column credits.billing_settings.max_unused_holds is
+'How many holds that ended without a capture or a provider''s call are kept of one account: the newest.';
+comment on column credits.billing_settings.hold_retention is
+'How long a hold is kept that ended without a capture, and a generation that charged nothing.';
 comment on column credits.billing_settings.max_generations_per_minute is
 'How many generations one account may ask for in a minute, refused ones included.';
 comment on column credits.billing_settings.max_generations_in_flight is

@@ -11,9 +11,10 @@ declare
   hold public.credit_holds;
   job public.generation_jobs;
 begin
-  hold := public.hold_credits(
+  hold := credits.make_hold(
     operation, quantity, idempotency_key,
-    ttl => interval '1 minute' + credits.sweep_grace(), metadata => jsonb_build_object('request', request)
+    ttl => interval '1 minute' + credits.sweep_grace(), metadata => jsonb_build_object('request', request),
+    is_limited => false
   );
   insert into public.generation_jobs (
     account_id, hold_id, operation, provider, model, quantity, deadline_at, created_at

@@ -8,7 +8,12 @@ declare
 begin
   for job in
     select j.* from public.generation_jobs as j
-    where j.finished_at is null and j.deadline_at <= credits.now()
+    where
+      j.finished_at is null
+      and j.deadline_at <= credits.now()
+      and not exists (
+        select from credits.maintenance_failures as f where f.job_id = j.id and f.retry_at > credits.now()
+      )
     order by j.deadline_at
     limit batch
     for no key update skip locked
@@ -16,8 +21,13 @@ begin
     -- Waits for nobody: two sweeps that hold several accounts each would wait for one another.
     perform from public.credit_accounts as a where a.id = job.account_id for no key update skip locked;
     if found then
-      perform credits.expire_generation(job, credits.lock_hold(job.hold_id));
-      swept := swept + 1;
+      begin
+        perform credits.expire_generation(job, credits.lock_hold(job.hold_id));
+        swept := swept + 1;
+      exception
+        when others then
+          perform credits.note_failure('generations', sqlstate, sqlerrm, job.account_id, job.id);
+      end;
     end if;
   end loop;
   return swept;
@@ -26,4 +36,4 @@ $$;
 
 comment on function credits.sweep_generations(integer) is
 'Ends up to batch jobs whose deadline has passed, whatever became of the function that ran them; returns how many. '
-'Leaves what others have locked to the next time.';
+'Leaves what others have locked to the next time, and notes what fails.';

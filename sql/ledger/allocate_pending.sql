@@ -1,5 +1,6 @@
 create function credits.allocate_pending(
   account_id uuid,
+  through_id bigint default null,
   usable_from timestamptz default null,
   preferred_lot bigint default null
 ) returns void
@@ -18,7 +19,7 @@ begin
   where a.id = allocate_pending.account_id;
 
   -- Nothing fell due between these rows, or the one after it would have settled first: so a lot that is alive at the
-  -- last of them was alive at each.
+  -- last of them was alive at each. Of all that are pending, also when only some are paid now.
   select t.created_at into last_entry_at
   from public.credit_transactions as t
   where t.account_id = allocate_pending.account_id and t.id >= first_id
@@ -41,7 +42,11 @@ begin
         else (select coalesce(sum(x.amount), 0) from credits.credit_allocations as x where x.transaction_id = t.id)
       end as due
     ) as d
-    where t.account_id = allocate_pending.account_id and t.id >= first_id and t.amount < 0 and d.due > 0
+    where
+      t.account_id = allocate_pending.account_id
+      and t.id between first_id and coalesce(through_id, 9223372036854775807)
+      and t.amount < 0
+      and d.due > 0
   ),
 
   lots as (
@@ -68,6 +73,8 @@ begin
     select p.id, l.id, least(p.through, l.through) - greatest(p.through - p.due, l.through - l.remaining)
     from pending as p
     inner join lots as l on p.through - p.due < l.through and l.through - l.remaining < p.through
+    -- Lots that none of these reach need not be compared with each.
+    where l.through - l.remaining < (select max(m.through) from pending as m)
     order by p.through, l.through
     returning credit_allocations.grant_id, credit_allocations.amount
   ),
@@ -87,7 +94,8 @@ begin
 end
 $$;
 
-comment on function credits.allocate_pending(uuid, timestamptz, bigint) is
+comment on function credits.allocate_pending(uuid, bigint, timestamptz, bigint) is
 'First part of a settlement: pays the debits that no lot has paid yet from the lots, oldest debit first, in burn '
-'order. usable_from lets lots be used that had expired by then no more; preferred_lot goes first. What the lots cannot '
-'pay (a clawback''s debt) waits for the next grant. The caller holds the account''s lock.';
+'order. through_id: the last row to pay, null for all. usable_from lets lots be used that had expired by then no '
+'more; preferred_lot goes first. What the lots cannot pay (a clawback''s debt) waits for the next grant. The caller '
+'holds the account''s lock.';

@@ -33,6 +33,7 @@ begin
       balance = a.balance - price.credits,
       available = a.available - price.credits,
       lifetime_spent = a.lifetime_spent + price.credits,
+      unsettled = a.unsettled + 1,
       unsettled_since = coalesce(a.unsettled_since, credits.now()),
       -- The moment of the spend, which the condition below has found to be before the next expiry.
       updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
@@ -40,6 +41,7 @@ begin
       a.user_id = me
       and a.available >= price.credits
       and a.frozen_at is null
+      and a.unsettled < credits.max_unsettled()
       and (a.next_expiry is null or a.next_expiry > credits.now())
       and (consume_credits.idempotency_key is null or credits.key_is_new(a.id, consume_credits.idempotency_key))
     returning a.id, a.balance, a.updated_at into account;

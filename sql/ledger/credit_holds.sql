@@ -26,6 +26,10 @@ with (fillfactor = 80);
 
 create index credit_holds_account_id on public.credit_holds (account_id, created_at desc);
 create index credit_holds_open on public.credit_holds (account_id) where status = 'held';
+-- What ended without a capture: the oldest of all, and the oldest of an account, go.
+create index credit_holds_unused on public.credit_holds (closed_at) where status in ('released', 'expired');
+create index credit_holds_unused_account_id on public.credit_holds (account_id, closed_at)
+where status in ('released', 'expired');
 create unique index credit_holds_idempotency_key on public.credit_holds (account_id, idempotency_key)
 where idempotency_key is not null;
 
@@ -38,7 +42,8 @@ using (account_id = (select credits.my_account_id()));
 
 comment on table public.credit_holds is
 'Reservations of credits. A hold pins the price of its operation; capture_hold takes what was used, release_hold '
-'gives all back, and past expires_at it is swept.';
+'gives all back, and past expires_at it is swept. One that ended without a capture is deleted after '
+'billing_settings.hold_retention.';
 comment on column public.credit_holds.quantity is 'Units reserved.';
 comment on column public.credit_holds.unit_price is 'Credits for one unit, pinned when the hold was made.';
 comment on column public.credit_holds.price_version is 'The pinned price: credits.pricing_tier_history.version.';

@@ -22,4 +22,4 @@ comment on column credits.ledger_seals.number is '1, 2, 3 within the account.';
 comment on column credits.ledger_seals.through_id is
 'The last ledger row of the batch; it begins after the previous seal''s.';
 comment on column credits.ledger_seals.entries is 'Rows in the batch.';
-comment on column credits.ledger_seals.hash is 'credits.seal_hash(previous hash, the batch''s rows).';
+comment on column credits.ledger_seals.hash is 'credits.seal_hash(previous hash, the digests of the batch''s rows).';

@@ -5,34 +5,37 @@ as $$
 declare
   account_id uuid := credits.open_account(user_id);
   account public.credit_accounts;
+  worth record;
 begin
   select a.* into account
   from public.credit_accounts as a
   where a.id = account_id
   for no key update;
-  if account.next_expiry <= credits.now() then
-    account := credits.lock_account(account.id);
-  end if;
-
+  -- Asked, not settled: who is refused must not have a settlement done for each call, and undone again.
+  worth := credits.account_position(account);
   if account.frozen_at is not null then
     perform credits.fail(
       'PT403', 'The account is frozen.', jsonb_build_object('frozen_at', account.frozen_at), 'Ask the app''s support.'
     );
-  elsif account.available < required then
+  elsif worth.available < required then
     perform credits.fail(
       'PT402', 'Not enough credits.',
       jsonb_build_object(
         'required', required,
-        'available', account.balance - account.held,
-        'shortfall', required - (account.balance - account.held)
+        'available', worth.available,
+        'shortfall', required - worth.available
       ),
       'Buy credits, or ask for less.'
     );
+  elsif account.next_expiry <= credits.now() then
+    perform credits.lock_account(account.id);
+  elsif account.unsettled >= credits.max_unsettled() then
+    perform credits.settle_account(account.id, batches => 1);
   end if;
 end
 $$;
 
 comment on function credits.make_spendable(uuid, bigint) is
-'What a spend or a hold calls when its UPDATE matched nothing: opens the account where there is none, settles what is '
-'due, and either returns, with the account locked, for another try, or says why not: PT402 (details: required, '
-'available, shortfall, in credits) or PT403.';
+'What a spend or a hold calls when its UPDATE matched nothing: opens the account where there is none, and either '
+'settles what is due and returns, with the account locked, for another try, or says why not: PT402 (details: '
+'required, available, shortfall, in credits) or PT403.';

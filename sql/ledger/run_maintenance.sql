@@ -10,47 +10,102 @@ declare
   waiting uuid[];
   overdue uuid;
   candidate uuid;
+  pending integer;
   settled integer := 0;
+  unfinished boolean := false;
+  usual_timeout text := current_setting('lock_timeout');
+  -- Ledger rows that one run settles for accounts with more than one batch: bounded, however much is pending.
+  budget integer := 60 * credits.settlement_batch();
 begin
   -- No index serves this: what it would hold changes with the spends, and each would pay for it.
   select
-    array_agg(due.id),
+    array_agg(due.id order by due.since),
     (array_agg(due.id order by due.since) filter (where due.since < moment - settle_after - interval '1 minute'))[1]
   into waiting, overdue
   from (
     select a.id, least(a.unsettled_since, a.next_expiry) as since
     from public.credit_accounts as a
-    where a.next_expiry <= moment or a.unsettled_since <= moment - settle_after
+    where
+      (a.next_expiry <= moment or a.unsettled_since <= moment - settle_after)
+      and not exists (
+        select from credits.maintenance_failures as f
+        where f.account_id = a.id and f.task = 'settlement' and f.retry_at > moment
+      )
     order by since
     limit batch
   ) as due;
 
   -- An account that is spent from without a pause is never free when SKIP LOCKED looks. Wait for one such account,
-  -- while this transaction holds no other lock that it could be waited for.
+  -- while this transaction holds no other lock that it could be waited for. But not for ever: not for a session that
+  -- was left open.
   if overdue is not null then
-    perform credits.lock_account(overdue);
-    settled := 1;
+    begin
+      perform set_config('lock_timeout', '3s', true);
+      perform from public.credit_accounts as a where a.id = overdue for no key update;
+      perform set_config('lock_timeout', usual_timeout, true);
+    exception
+      when others then
+        perform credits.note_failure('settlement', sqlstate, sqlerrm, overdue);
+    end;
   end if;
 
   foreach candidate in array coalesce(waiting, '{}') loop
-    perform from public.credit_accounts as a
+    select a.unsettled into pending
+    from public.credit_accounts as a
     where
       a.id = candidate
       and (a.next_expiry <= moment or a.unsettled_since <= moment - settle_after)
     for no key update skip locked;
-    if found then
-      perform credits.settle_account(candidate);
-      settled := settled + 1;
+    continue when not found;
+    if pending > credits.settlement_batch() then
+      if budget <= 0 then
+        unfinished := true;
+        continue;
+      end if;
+      budget := budget - least(pending, 20 * credits.settlement_batch());
+      unfinished := unfinished or pending > 20 * credits.settlement_batch();
     end if;
+    begin
+      perform credits.settle_account(candidate, batches => 20);
+      settled := settled + 1;
+    exception
+      when others then
+        perform credits.note_failure('settlement', sqlstate, sqlerrm, candidate);
+    end;
   end loop;
 
-  perform credits.sweep_generations(batch);
-  perform credits.forget_stripe_payloads(batch);
-  return jsonb_build_object('settled', settled, 'more', cardinality(waiting) = batch and settled > 0);
+  begin
+    perform credits.sweep_generations(batch);
+    delete from credits.maintenance_failures as f where f.task = 'generations' and f.job_id is null;
+  exception
+    when others then
+      perform credits.note_failure('generations', sqlstate, sqlerrm);
+  end;
+  begin
+    -- Quick ones: as many as a busy app leaves.
+    perform credits.prune_holds(5 * batch);
+    delete from credits.maintenance_failures as f where f.task = 'holds';
+  exception
+    when others then
+      perform credits.note_failure('holds', sqlstate, sqlerrm);
+  end;
+  begin
+    perform credits.forget_stripe_payloads(batch);
+    delete from credits.maintenance_failures as f where f.task = 'stripe_payloads';
+  exception
+    when others then
+      perform credits.note_failure('stripe_payloads', sqlstate, sqlerrm);
+  end;
+  perform credits.forget_failures();
+  return jsonb_build_object(
+    'settled', settled, 'more', settled > 0 and (unfinished or cardinality(waiting) = batch)
+  );
 end
 $$;
 
 comment on function credits.run_maintenance(interval, integer) is
 'Settles accounts in one bounded batch: those with ledger rows unsettled for settle_after or longer, and those where '
-'lots or holds have expired. Then forgets old payloads of Stripe''s. Skips what others have locked; run as many at '
-'once as you like. Returns {settled: accounts, more: whether to call again now}.';
+'lots or holds have expired; of one with very many rows, the oldest. Then ends overdue generations, deletes old '
+'unused holds and forgets old payloads of Stripe''s. What fails is undone by itself and noted for '
+'maintenance_report, the rest goes on. Skips what others have locked; run as many at once as you like. Returns '
+'{settled: accounts, more: whether to call again now}.';

@@ -1,9 +1,10 @@
-create function credits.seal_hash(previous bytea, lines text) returns bytea
+create function credits.seal_hash(previous bytea, digests bytea) returns bytea
 language sql
 immutable
 as $$
-  select sha256(coalesce(previous, '') || convert_to(lines, 'UTF8'));
+  select sha256(coalesce(previous, '') || digests);
 $$;
 
-comment on function credits.seal_hash(bytea, text) is
-'SHA-256 over the previous seal''s hash and the batch''s ledger lines, in order of id, joined by newlines.';
+comment on function credits.seal_hash(bytea, bytea) is
+'SHA-256 over the previous seal''s hash and the digests (credits.entry_digest) of the batch''s ledger rows, in order '
+'of id, end to end.';

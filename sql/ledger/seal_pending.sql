@@ -1,4 +1,4 @@
-create function credits.seal_pending(account_id uuid) returns void
+create function credits.seal_pending(account_id uuid, through_id bigint default null) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -6,15 +6,20 @@ declare
   settled bigint;
   last_id bigint;
   batch_size integer;
-  lines text;
+  digests bytea;
+  through bigint := coalesce(through_id, 9223372036854775807);
 begin
   select a.settled_through into settled from public.credit_accounts as a where a.id = seal_pending.account_id;
 
-  select count(*), max(t.id), string_agg(credits.ledger_line(t), e'\n' order by t.id)
-  into batch_size, last_id, lines
+  -- A digest a row, not the rows' text: a batch of large ones would not fit into one value.
+  select count(*), max(t.id), string_agg(credits.entry_digest(t), '' order by t.id)
+  into batch_size, last_id, digests
   from public.credit_transactions as t
-  where t.account_id = seal_pending.account_id and t.id > settled;
+  where t.account_id = seal_pending.account_id and t.id > settled and t.id <= through;
   if batch_size = 0 then
+    -- A count that somebody changed would keep spends settling for ever.
+    update public.credit_accounts as a set unsettled = 0, unsettled_since = null
+    where a.id = seal_pending.account_id and (a.unsettled <> 0 or a.unsettled_since is not null);
     return;
   end if;
 
@@ -24,7 +29,7 @@ begin
     coalesce(max(s.number), 0) + 1,
     last_id,
     batch_size,
-    credits.seal_hash((array_agg(s.hash))[1], lines),
+    credits.seal_hash((array_agg(s.hash))[1], digests),
     credits.now()
   from (
     select p.number, p.hash from credits.ledger_seals as p
@@ -43,7 +48,7 @@ begin
     coalesce(-sum(t.amount) filter (where t.amount < 0), 0),
     coalesce(sum(t.amount) filter (where t.amount > 0), 0)
   from public.credit_transactions as t
-  where t.account_id = seal_pending.account_id and t.id > settled and t.operation is not null
+  where t.account_id = seal_pending.account_id and t.id > settled and t.id <= through and t.operation is not null
   group by 1, 2, 3
   on conflict on constraint daily_usage_pkey do update set
     transactions = u.transactions + excluded.transactions,
@@ -51,11 +56,20 @@ begin
     spent = u.spent + excluded.spent,
     refunded = u.refunded + excluded.refunded;
 
-  update public.credit_accounts as a set settled_through = last_id, unsettled_since = null
+  update public.credit_accounts as a
+  set
+    settled_through = last_id,
+    unsettled = case when through_id is null then 0 else a.unsettled - batch_size end,
+    unsettled_since = case when through_id is not null then (
+      select t.created_at from public.credit_transactions as t
+      where t.account_id = a.id and t.id > last_id
+      order by t.id
+      limit 1
+    ) end
   where a.id = seal_pending.account_id;
 end
 $$;
 
-comment on function credits.seal_pending(uuid) is
-'Last part of a settlement: adds the ledger rows since the last one to the daily usage and chains a seal over them. '
-'The caller holds the account''s lock.';
+comment on function credits.seal_pending(uuid, bigint) is
+'Last part of a settlement: adds the ledger rows since the last one, up to through_id or all, to the daily usage and '
+'chains a seal over them. The caller holds the account''s lock.';

@@ -27,7 +27,7 @@ as $$
   totals as (
     select
       e.account_id,
-      count(*) as entries,
+      count(*) filter (where e.id > a.settled_through) as unsettled,
       max(e.id) as last_id,
       sum(e.amount) as balance,
       coalesce(sum(e.amount) filter (where e.kind = 'grant'), 0) as granted,
@@ -38,6 +38,7 @@ as $$
       coalesce(sum(-e.amount - e.allocated) filter (where e.amount < 0), 0) as unpaid,
       min(e.id) filter (where e.amount < 0 and -e.amount > e.allocated) as first_unpaid
     from entries as e
+    left join accounts as a on e.account_id = a.id
     group by e.account_id
   ),
 
@@ -248,7 +249,7 @@ as $$
     select
       count(*) as entries,
       max(t.id) as last_id,
-      string_agg(credits.ledger_line(t), e'\n' order by t.id) as lines
+      string_agg(credits.entry_digest(t), '' order by t.id) as digests
     from public.credit_transactions as t
     where t.account_id = b.account_id and t.id > b.after_id and t.id <= b.through_id
   ) as r
@@ -256,7 +257,7 @@ as $$
     b.number <> b.previous_number + 1
     or r.entries <> b.entries
     or r.last_id is distinct from b.through_id
-    or b.hash <> credits.seal_hash(b.previous_hash, coalesce(r.lines, ''))
+    or b.hash <> credits.seal_hash(b.previous_hash, coalesce(r.digests, ''))
   union all
   select
     a.id,
@@ -270,10 +271,13 @@ as $$
   select
     a.id,
     'maintenance knows of every unsettled account',
-    jsonb_build_object('settled_through', a.settled_through, 'last_id', t.last_id)
+    jsonb_build_object(
+      'settled_through', a.settled_through, 'last_id', t.last_id, 'counted', a.unsettled,
+      'unsettled', coalesce(t.unsettled, 0)
+    )
   from accounts as a
-  inner join totals as t on a.id = t.account_id
-  where t.last_id > a.settled_through and a.unsettled_since is null
+  left join totals as t on a.id = t.account_id
+  where a.unsettled <> coalesce(t.unsettled, 0) or a.unsettled > 0 and a.unsettled_since is null
   union all
   select
     a.id,

@@ -26,7 +26,7 @@ create table public.subscription_plans (
   constraint interval_count_must_be_1_to_36 check (interval_count between 1 and 36),
   constraint trial_days_must_be_1_to_730 check (trial_days between 1 and 730),
   constraint trial_credits_must_be_0_to_1000000000 check (trial_credits between 0 and 1000000000),
-  constraint rollover_must_be_0_to_10_years check (rollover between '0' and '10 years'),
+  constraint rollover_must_be_0_to_10_years check (credits.lasts(rollover, '0', '10 years')),
   constraint rollover_cap_must_be_0_or_more check (rollover_cap >= 0),
   constraint priority_must_be_0_to_100 check (priority between 0 and 100),
   constraint stripe_price_id_must_start_with_price check (stripe_price_id ~ '^price_[A-Za-z0-9_]+$')

@@ -8,7 +8,7 @@ create table credits.usage_logs (
   latency_ms integer,
   status text not null,
   provider_cost numeric,
-  hold_id uuid references public.credit_holds (id),
+  hold_id uuid references public.credit_holds (id) on delete set null,
   transaction_id bigint references public.credit_transactions (id),
   created_at timestamptz not null default clock_timestamp(),
   constraint units_must_not_be_negative check (units >= 0 and units < 'infinity'),
@@ -32,5 +32,6 @@ comment on column credits.usage_logs.latency_ms is 'From the request to the last
 comment on column credits.usage_logs.status is
 'succeeded, partial (fewer units than asked), refused (by the provider''s policy), failed, unknown (no answer came).';
 comment on column credits.usage_logs.provider_cost is 'What the provider charges for the call, US dollars.';
-comment on column credits.usage_logs.hold_id is 'The hold that the call ran under.';
+comment on column credits.usage_logs.hold_id is
+'The hold that the call ran under; null once that was deleted, which only happens to holds that charged nothing.';
 comment on column credits.usage_logs.transaction_id is 'The spend or capture that paid for it.';

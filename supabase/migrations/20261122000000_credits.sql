@@ -82,6 +82,44 @@ comment on function credits.fail(text, text, jsonb, text) is
 'Ends the call with an error that PostgREST turns into HTTP status NNN for SQLSTATE PTNNN: a sentence, the '
 'figures as JSON in details, a way out in hint. The transaction is undone, so a refusal leaves no trace.';
 
+-- sql/base/lasts.sql
+create function credits.lasts(span interval, shortest interval, longest interval) returns boolean
+language sql
+immutable
+set search_path = ''
+as $$
+  select bool_and(s.start + span between s.start + shortest and s.start + longest)
+  from generate_series(timestamp '2096-01-01', timestamp '2099-12-01', interval '1 month') as month
+  -- How long months last depends on where they begin: the first and the last day are the extremes.
+  cross join lateral (values (month), (month + interval '1 month' - interval '1 day')) as s (start);
+$$;
+
+comment on function credits.lasts(interval, interval, interval) is
+'Whether a span of time takes from shortest to longest, whenever in four years it begins. For the CHECKs of settings: '
+'compared as intervals, 100 years less 35999 days are a day, and a month less 30 days nothing.';
+
+-- Evaluated as who edits the plans.
+grant execute on function credits.lasts(interval, interval, interval) to pricing_admin;
+
+-- sql/base/lasting.sql
+create function credits.lasting(span interval, moment timestamptz) returns interval
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  -- In UTC, so that a day has 24 hours whatever time zone a caller sets.
+  return make_interval(secs => extract(epoch from (moment at time zone 'UTC' + span) - moment at time zone 'UTC')::double precision);
+exception
+  when datetime_field_overflow then
+    return null;
+end
+$$;
+
+comment on function credits.lasting(interval, timestamptz) is
+'How long a span of time takes that begins at the moment, in seconds alone: such intervals compare as the moments do '
+'where they end. Null for one that ends outside the calendar.';
+
 -- sql/base/billing_settings.sql
 create table credits.billing_settings (
   id boolean primary key default true,
@@ -92,6 +130,10 @@ create table credits.billing_settings (
   refund_grace interval not null default '30 days',
   max_quantity integer not null default 10000,
   max_grant bigint not null default 1000000000,
+  max_holds_per_minute integer not null default 60,
+  max_open_holds integer not null default 100,
+  max_unused_holds integer not null default 1000,
+  hold_retention interval not null default '30 days',
   max_generations_per_minute integer not null default 60,
   max_generations_in_flight integer not null default 10,
   default_currency text not null default 'usd',
@@ -100,17 +142,25 @@ create table credits.billing_settings (
   stripe_payload_retention interval not null default '90 days',
   constraint only_one_row check (id),
   constraint signup_bonus_must_be_0_to_1000000 check (signup_bonus between 0 and 1000000),
-  constraint signup_bonus_lifetime_must_be_over_0 check (signup_bonus_lifetime > '0'),
-  constraint hold_ttl_must_be_over_0_and_at_most_hold_ttl_max check (hold_ttl > '0' and hold_ttl <= hold_ttl_max),
-  constraint hold_ttl_max_must_be_2_minutes_to_30_days check (hold_ttl_max between '2 minutes' and '30 days'),
-  constraint refund_grace_must_be_over_0 check (refund_grace > '0'),
+  constraint signup_bonus_lifetime_must_be_1_second_to_100_years check (
+    credits.lasts(signup_bonus_lifetime, '1 second', '100 years')
+  ),
+  constraint hold_ttl_must_be_1_second_to_hold_ttl_max check (credits.lasts(hold_ttl, '1 second', hold_ttl_max)),
+  constraint hold_ttl_max_must_be_2_minutes_to_30_days check (credits.lasts(hold_ttl_max, '2 minutes', '30 days')),
+  constraint refund_grace_must_be_1_second_to_100_years check (credits.lasts(refund_grace, '1 second', '100 years')),
   constraint max_quantity_must_be_1_to_1000000 check (max_quantity between 1 and 1000000),
   constraint max_grant_must_be_1_to_1000000000000 check (max_grant between 1 and 1000000000000),
+  constraint max_holds_per_minute_must_be_0_to_10000 check (max_holds_per_minute between 0 and 10000),
+  constraint max_open_holds_must_be_0_to_10000 check (max_open_holds between 0 and 10000),
+  constraint max_unused_holds_must_be_0_to_10000 check (max_unused_holds between 0 and 10000),
+  constraint hold_retention_must_be_1_hour_to_100_years check (credits.lasts(hold_retention, '1 hour', '100 years')),
   constraint max_generations_per_minute_must_be_0_or_more check (max_generations_per_minute >= 0),
   constraint max_generations_in_flight_must_be_0_or_more check (max_generations_in_flight >= 0),
   constraint default_currency_must_be_an_iso_4217_code_in_lower_case check (default_currency ~ '^[a-z]{3}$'),
   constraint stripe_account_must_start_with_acct check (stripe_account ~ '^acct_[A-Za-z0-9_]+$'),
-  constraint stripe_payload_retention_must_be_over_0 check (stripe_payload_retention > '0')
+  constraint stripe_payload_retention_must_be_1_second_to_100_years check (
+    credits.lasts(stripe_payload_retention, '1 second', '100 years')
+  )
 );
 
 insert into credits.billing_settings default values;
@@ -131,6 +181,14 @@ comment on column credits.billing_settings.refund_grace is
 'How long refunded credits live when the lot they came from has expired.';
 comment on column credits.billing_settings.max_quantity is 'The largest quantity of one quote, spend or hold.';
 comment on column credits.billing_settings.max_grant is 'The largest single grant, in credits.';
+comment on column credits.billing_settings.max_holds_per_minute is
+'How many holds one account may make in any 60 seconds. Those of generations have their own limits.';
+comment on column credits.billing_settings.max_open_holds is
+'How many holds one account may have open at once, those of generations not counted.';
+comment on column credits.billing_settings.max_unused_holds is
+'How many holds that ended without a capture or a provider''s call are kept of one account: the newest.';
+comment on column credits.billing_settings.hold_retention is
+'How long a hold is kept that ended without a capture, and a generation that charged nothing.';
 comment on column credits.billing_settings.max_generations_per_minute is
 'How many generations one account may ask for in a minute, refused ones included.';
 comment on column credits.billing_settings.max_generations_in_flight is
@@ -217,6 +275,7 @@ create table public.credit_accounts (
   balance bigint not null default 0,
   available credits.credit_amount not null default 0,
   lifetime_spent credits.credit_amount not null default 0,
+  unsettled integer not null default 0,
   unsettled_since timestamptz,
   updated_at timestamptz not null default clock_timestamp(),
   held credits.credit_amount not null default 0,
@@ -276,6 +335,7 @@ comment on column public.credit_accounts.next_expiry is
 'When time alone next changes this account: its earliest lot or hold that will expire. Past it, settle first.';
 comment on column public.credit_accounts.frozen_at is 'Set while the account may not spend or hold.';
 comment on column public.credit_accounts.frozen_reason is 'Why it is frozen. The owner can read it.';
+comment on column public.credit_accounts.unsettled is 'Ledger rows since the last settlement.';
 comment on column public.credit_accounts.unsettled_since is
 'When the oldest ledger row after the last settlement was written.';
 comment on column public.credit_accounts.settled_through is 'Id of the last settled ledger row; 0 for none.';
@@ -534,6 +594,10 @@ with (fillfactor = 80);
 
 create index credit_holds_account_id on public.credit_holds (account_id, created_at desc);
 create index credit_holds_open on public.credit_holds (account_id) where status = 'held';
+-- What ended without a capture: the oldest of all, and the oldest of an account, go.
+create index credit_holds_unused on public.credit_holds (closed_at) where status in ('released', 'expired');
+create index credit_holds_unused_account_id on public.credit_holds (account_id, closed_at)
+where status in ('released', 'expired');
 create unique index credit_holds_idempotency_key on public.credit_holds (account_id, idempotency_key)
 where idempotency_key is not null;
 
@@ -546,7 +610,8 @@ using (account_id = (select credits.my_account_id()));
 
 comment on table public.credit_holds is
 'Reservations of credits. A hold pins the price of its operation; capture_hold takes what was used, release_hold '
-'gives all back, and past expires_at it is swept.';
+'gives all back, and past expires_at it is swept. One that ended without a capture is deleted after '
+'billing_settings.hold_retention.';
 comment on column public.credit_holds.quantity is 'Units reserved.';
 comment on column public.credit_holds.unit_price is 'Credits for one unit, pinned when the hold was made.';
 comment on column public.credit_holds.price_version is 'The pinned price: credits.pricing_tier_history.version.';
@@ -654,7 +719,7 @@ comment on column credits.ledger_seals.number is '1, 2, 3 within the account.';
 comment on column credits.ledger_seals.through_id is
 'The last ledger row of the batch; it begins after the previous seal''s.';
 comment on column credits.ledger_seals.entries is 'Rows in the batch.';
-comment on column credits.ledger_seals.hash is 'credits.seal_hash(previous hash, the batch''s rows).';
+comment on column credits.ledger_seals.hash is 'credits.seal_hash(previous hash, the digests of the batch''s rows).';
 
 -- sql/ledger/refuse_change.sql
 create function credits.refuse_change() returns trigger
@@ -697,8 +762,9 @@ create trigger no_delete before delete on credits.credit_grants
 for each row execute function credits.refuse_change();
 create trigger no_truncate before truncate on credits.credit_grants
 for each statement execute function credits.refuse_change();
+-- One that ended without a capture moved nothing: credits.prune_holds.
 create trigger no_delete before delete on public.credit_holds
-for each row execute function credits.refuse_change();
+for each row when (old.status not in ('released', 'expired')) execute function credits.refuse_change();
 create trigger no_truncate before truncate on public.credit_holds
 for each statement execute function credits.refuse_change();
 
@@ -738,7 +804,7 @@ create table credits.usage_logs (
   latency_ms integer,
   status text not null,
   provider_cost numeric,
-  hold_id uuid references public.credit_holds (id),
+  hold_id uuid references public.credit_holds (id) on delete set null,
   transaction_id bigint references public.credit_transactions (id),
   created_at timestamptz not null default clock_timestamp(),
   constraint units_must_not_be_negative check (units >= 0 and units < 'infinity'),
@@ -762,7 +828,8 @@ comment on column credits.usage_logs.latency_ms is 'From the request to the last
 comment on column credits.usage_logs.status is
 'succeeded, partial (fewer units than asked), refused (by the provider''s policy), failed, unknown (no answer came).';
 comment on column credits.usage_logs.provider_cost is 'What the provider charges for the call, US dollars.';
-comment on column credits.usage_logs.hold_id is 'The hold that the call ran under.';
+comment on column credits.usage_logs.hold_id is
+'The hold that the call ran under; null once that was deleted, which only happens to holds that charged nothing.';
 comment on column credits.usage_logs.transaction_id is 'The spend or capture that paid for it.';
 
 -- sql/dispatch/generation_status.sql
@@ -851,6 +918,45 @@ revoke all on table credits.generation_rate from anon, authenticated, service_ro
 
 comment on table credits.generation_rate is
 'How many generations an account has asked for in the current minute, those that were refused included.';
+
+-- sql/ledger/maintenance_failures.sql
+create table credits.maintenance_failures (
+  id bigint generated always as identity primary key,
+  task text not null,
+  -- No foreign key: it would wait for the account's lock, which may be what failed. Accounts are never deleted.
+  account_id uuid,
+  job_id uuid,
+  sqlstate text not null,
+  message text,
+  failures integer not null default 1,
+  first_at timestamptz not null,
+  last_at timestamptz not null,
+  retry_at timestamptz not null,
+  constraint maintenance_failures_task_account_id_job_id_key unique nulls not distinct (task, account_id, job_id),
+  constraint task_must_be_known check (task in ('settlement', 'generations', 'holds', 'stripe_payloads')),
+  constraint failures_must_be_positive check (failures > 0)
+);
+
+create index maintenance_failures_account_id on credits.maintenance_failures (account_id);
+
+alter table credits.maintenance_failures enable row level security;
+alter table credits.maintenance_failures force row level security;
+revoke all on table credits.maintenance_failures from anon, authenticated, service_role;
+
+comment on table credits.maintenance_failures is
+'What maintenance could not do, until it can: an account that cannot be settled, a job that cannot be ended, or a '
+'sweep as a whole. Operators read it with maintenance_report(). Delete a row to have it tried at once.';
+comment on column credits.maintenance_failures.task is 'settlement, generations, holds or stripe_payloads.';
+comment on column credits.maintenance_failures.account_id is 'Whose; null for a sweep as a whole.';
+comment on column credits.maintenance_failures.job_id is 'Of generations: the job, generation_jobs.id.';
+comment on column credits.maintenance_failures.sqlstate is 'Postgres''s code of the last failure.';
+comment on column credits.maintenance_failures.message is
+'Postgres''s sentence of the last failure. Null where it could quote what a user wrote: the server''s log has it.';
+comment on column credits.maintenance_failures.failures is 'How often it failed so far.';
+comment on column credits.maintenance_failures.first_at is 'When it failed first.';
+comment on column credits.maintenance_failures.last_at is 'When it failed last.';
+comment on column credits.maintenance_failures.retry_at is
+'Not tried before: ten seconds after the first failure, then twice as long each time, up to an hour.';
 
 -- sql/dispatch/provider_costs.sql
 create table credits.provider_costs (
@@ -1113,7 +1219,7 @@ create table public.subscription_plans (
   constraint interval_count_must_be_1_to_36 check (interval_count between 1 and 36),
   constraint trial_days_must_be_1_to_730 check (trial_days between 1 and 730),
   constraint trial_credits_must_be_0_to_1000000000 check (trial_credits between 0 and 1000000000),
-  constraint rollover_must_be_0_to_10_years check (rollover between '0' and '10 years'),
+  constraint rollover_must_be_0_to_10_years check (credits.lasts(rollover, '0', '10 years')),
   constraint rollover_cap_must_be_0_or_more check (rollover_cap >= 0),
   constraint priority_must_be_0_to_100 check (priority between 0 and 100),
   constraint stripe_price_id_must_start_with_price check (stripe_price_id ~ '^price_[A-Za-z0-9_]+$')
@@ -1753,6 +1859,7 @@ begin
     lifetime_expired = a.lifetime_expired - case when post_entry.kind = 'expiry' then post_entry.amount else 0 end,
     lifetime_clawed_back = a.lifetime_clawed_back - case when post_entry.kind = 'clawback' then post_entry.amount else 0 end,
     available = credits.available(a.balance + post_entry.amount, a.held),
+    unsettled = a.unsettled + 1,
     unsettled_since = coalesce(a.unsettled_since, credits.now()),
     -- The account was settled before, so nothing has expired yet that this row could see as alive.
     updated_at = coalesce(post_entry.moment, least(credits.now(), a.next_expiry - interval '1 microsecond'))
@@ -1778,9 +1885,63 @@ comment on function credits.post_entry is
 'the constraints. The caller holds the account''s lock. consume_credits and capture_hold write their own rows, in one '
 'UPDATE with their conditions. moment: when it happened, for an expiry.';
 
+-- sql/ledger/settlement_batch.sql
+create function credits.settlement_batch() returns integer
+language sql
+immutable
+as $$
+  select 1000;
+$$;
+
+comment on function credits.settlement_batch() is
+'How many ledger rows a settlement takes at a time, and a seal covers at most: what bounds its memory. Without a SET '
+'clause it is planned as part of its caller.';
+
+-- sql/ledger/max_unsettled.sql
+create function credits.max_unsettled() returns integer
+language sql
+immutable
+as $$
+  select 50000;
+$$;
+
+comment on function credits.max_unsettled() is
+'With so many ledger rows unsettled a spend or a capture settles some first, so that a grant, which needs all of them '
+'settled, never takes long. More than the busiest account writes between two maintenances. Without a SET clause it is '
+'planned as part of its caller.';
+
+-- sql/ledger/batch_end.sql
+create function credits.batch_end(account_id uuid) returns bigint
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  account record;
+begin
+  select a.settled_through, a.unsettled into account
+  from public.credit_accounts as a
+  where a.id = batch_end.account_id;
+  if account.unsettled <= credits.settlement_batch() then
+    return null;
+  end if;
+  return (
+    select t.id from public.credit_transactions as t
+    where t.account_id = batch_end.account_id and t.id > account.settled_through
+    order by t.id
+    limit 1 offset credits.settlement_batch() - 1
+  );
+end
+$$;
+
+comment on function credits.batch_end(uuid) is
+'The last ledger row of the account''s next batch to settle, of credits.settlement_batch rows; null where all that is '
+'unsettled is one batch.';
+
 -- sql/ledger/allocate_pending.sql
 create function credits.allocate_pending(
   account_id uuid,
+  through_id bigint default null,
   usable_from timestamptz default null,
   preferred_lot bigint default null
 ) returns void
@@ -1799,7 +1960,7 @@ begin
   where a.id = allocate_pending.account_id;
 
   -- Nothing fell due between these rows, or the one after it would have settled first: so a lot that is alive at the
-  -- last of them was alive at each.
+  -- last of them was alive at each. Of all that are pending, also when only some are paid now.
   select t.created_at into last_entry_at
   from public.credit_transactions as t
   where t.account_id = allocate_pending.account_id and t.id >= first_id
@@ -1822,7 +1983,11 @@ begin
         else (select coalesce(sum(x.amount), 0) from credits.credit_allocations as x where x.transaction_id = t.id)
       end as due
     ) as d
-    where t.account_id = allocate_pending.account_id and t.id >= first_id and t.amount < 0 and d.due > 0
+    where
+      t.account_id = allocate_pending.account_id
+      and t.id between first_id and coalesce(through_id, 9223372036854775807)
+      and t.amount < 0
+      and d.due > 0
   ),
 
   lots as (
@@ -1849,6 +2014,8 @@ begin
     select p.id, l.id, least(p.through, l.through) - greatest(p.through - p.due, l.through - l.remaining)
     from pending as p
     inner join lots as l on p.through - p.due < l.through and l.through - l.remaining < p.through
+    -- Lots that none of these reach need not be compared with each.
+    where l.through - l.remaining < (select max(m.through) from pending as m)
     order by p.through, l.through
     returning credit_allocations.grant_id, credit_allocations.amount
   ),
@@ -1868,10 +2035,11 @@ begin
 end
 $$;
 
-comment on function credits.allocate_pending(uuid, timestamptz, bigint) is
+comment on function credits.allocate_pending(uuid, bigint, timestamptz, bigint) is
 'First part of a settlement: pays the debits that no lot has paid yet from the lots, oldest debit first, in burn '
-'order. usable_from lets lots be used that had expired by then no more; preferred_lot goes first. What the lots cannot '
-'pay (a clawback''s debt) waits for the next grant. The caller holds the account''s lock.';
+'order. through_id: the last row to pay, null for all. usable_from lets lots be used that had expired by then no '
+'more; preferred_lot goes first. What the lots cannot pay (a clawback''s debt) waits for the next grant. The caller '
+'holds the account''s lock.';
 
 -- sql/ledger/expire_due.sql
 create function credits.expire_due(account_id uuid) returns void
@@ -1950,19 +2118,31 @@ $$;
 comment on function credits.ledger_line(public.credit_transactions) is
 'A ledger row as one line of text, the same in every session whatever its time zone or date style.';
 
+-- sql/ledger/entry_digest.sql
+create function credits.entry_digest(entry public.credit_transactions) returns bytea
+language sql
+stable
+as $$
+  select sha256(convert_to(credits.ledger_line(entry), 'UTF8'));
+$$;
+
+comment on function credits.entry_digest(public.credit_transactions) is
+'SHA-256 of a ledger row as credits.ledger_line writes it: what its seal is made over.';
+
 -- sql/ledger/seal_hash.sql
-create function credits.seal_hash(previous bytea, lines text) returns bytea
+create function credits.seal_hash(previous bytea, digests bytea) returns bytea
 language sql
 immutable
 as $$
-  select sha256(coalesce(previous, '') || convert_to(lines, 'UTF8'));
+  select sha256(coalesce(previous, '') || digests);
 $$;
 
-comment on function credits.seal_hash(bytea, text) is
-'SHA-256 over the previous seal''s hash and the batch''s ledger lines, in order of id, joined by newlines.';
+comment on function credits.seal_hash(bytea, bytea) is
+'SHA-256 over the previous seal''s hash and the digests (credits.entry_digest) of the batch''s ledger rows, in order '
+'of id, end to end.';
 
 -- sql/ledger/seal_pending.sql
-create function credits.seal_pending(account_id uuid) returns void
+create function credits.seal_pending(account_id uuid, through_id bigint default null) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -1970,15 +2150,20 @@ declare
   settled bigint;
   last_id bigint;
   batch_size integer;
-  lines text;
+  digests bytea;
+  through bigint := coalesce(through_id, 9223372036854775807);
 begin
   select a.settled_through into settled from public.credit_accounts as a where a.id = seal_pending.account_id;
 
-  select count(*), max(t.id), string_agg(credits.ledger_line(t), e'\n' order by t.id)
-  into batch_size, last_id, lines
+  -- A digest a row, not the rows' text: a batch of large ones would not fit into one value.
+  select count(*), max(t.id), string_agg(credits.entry_digest(t), '' order by t.id)
+  into batch_size, last_id, digests
   from public.credit_transactions as t
-  where t.account_id = seal_pending.account_id and t.id > settled;
+  where t.account_id = seal_pending.account_id and t.id > settled and t.id <= through;
   if batch_size = 0 then
+    -- A count that somebody changed would keep spends settling for ever.
+    update public.credit_accounts as a set unsettled = 0, unsettled_since = null
+    where a.id = seal_pending.account_id and (a.unsettled <> 0 or a.unsettled_since is not null);
     return;
   end if;
 
@@ -1988,7 +2173,7 @@ begin
     coalesce(max(s.number), 0) + 1,
     last_id,
     batch_size,
-    credits.seal_hash((array_agg(s.hash))[1], lines),
+    credits.seal_hash((array_agg(s.hash))[1], digests),
     credits.now()
   from (
     select p.number, p.hash from credits.ledger_seals as p
@@ -2007,7 +2192,7 @@ begin
     coalesce(-sum(t.amount) filter (where t.amount < 0), 0),
     coalesce(sum(t.amount) filter (where t.amount > 0), 0)
   from public.credit_transactions as t
-  where t.account_id = seal_pending.account_id and t.id > settled and t.operation is not null
+  where t.account_id = seal_pending.account_id and t.id > settled and t.id <= through and t.operation is not null
   group by 1, 2, 3
   on conflict on constraint daily_usage_pkey do update set
     transactions = u.transactions + excluded.transactions,
@@ -2015,41 +2200,69 @@ begin
     spent = u.spent + excluded.spent,
     refunded = u.refunded + excluded.refunded;
 
-  update public.credit_accounts as a set settled_through = last_id, unsettled_since = null
+  update public.credit_accounts as a
+  set
+    settled_through = last_id,
+    unsettled = case when through_id is null then 0 else a.unsettled - batch_size end,
+    unsettled_since = case when through_id is not null then (
+      select t.created_at from public.credit_transactions as t
+      where t.account_id = a.id and t.id > last_id
+      order by t.id
+      limit 1
+    ) end
   where a.id = seal_pending.account_id;
 end
 $$;
 
-comment on function credits.seal_pending(uuid) is
-'Last part of a settlement: adds the ledger rows since the last one to the daily usage and chains a seal over them. '
-'The caller holds the account''s lock.';
+comment on function credits.seal_pending(uuid, bigint) is
+'Last part of a settlement: adds the ledger rows since the last one, up to through_id or all, to the daily usage and '
+'chains a seal over them. The caller holds the account''s lock.';
 
 -- sql/ledger/settle_account.sql
 create function credits.settle_account(
   account_id uuid,
   usable_from timestamptz default null,
-  preferred_lot bigint default null
+  preferred_lot bigint default null,
+  batches integer default null
 ) returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
+  through bigint;
   due boolean;
 begin
-  perform credits.allocate_pending(account_id, usable_from, preferred_lot);
+  loop
+    through := credits.batch_end(account_id);
+    perform credits.allocate_pending(account_id, through, usable_from, preferred_lot);
+    exit when through is null;
+    perform credits.seal_pending(account_id, through);
+    batches := batches - 1;
+    if batches = 0 then
+      return;
+    end if;
+  end loop;
+
   select a.lapsed > 0 or a.next_expiry <= credits.now() into due
   from public.credit_accounts as a
   where a.id = settle_account.account_id;
   if due then
     perform credits.expire_due(account_id);
   end if;
-  perform credits.seal_pending(account_id);
+
+  loop
+    through := credits.batch_end(account_id);
+    perform credits.seal_pending(account_id, through);
+    exit when through is null;
+  end loop;
 end
 $$;
 
-comment on function credits.settle_account(uuid, timestamptz, bigint) is
+comment on function credits.settle_account(uuid, timestamptz, bigint, integer) is
 'Brings lots, expiry, daily usage and seals up to the newest ledger row, so that they are as if each spend had done it '
-'at once. The caller holds the account''s lock. usable_from and preferred_lot: see credits.allocate_pending.';
+'at once. In batches of credits.settlement_batch rows: however much is pending, it takes little memory. batches: after '
+'so many it stops, with what came first settled and what is due still to expire; null for all. The caller holds the '
+'account''s lock. usable_from and preferred_lot: see credits.allocate_pending.';
 
 -- sql/ledger/lock_account.sql
 create function credits.lock_account(account_id uuid) returns public.credit_accounts
@@ -2379,37 +2592,40 @@ as $$
 declare
   account_id uuid := credits.open_account(user_id);
   account public.credit_accounts;
+  worth record;
 begin
   select a.* into account
   from public.credit_accounts as a
   where a.id = account_id
   for no key update;
-  if account.next_expiry <= credits.now() then
-    account := credits.lock_account(account.id);
-  end if;
-
+  -- Asked, not settled: who is refused must not have a settlement done for each call, and undone again.
+  worth := credits.account_position(account);
   if account.frozen_at is not null then
     perform credits.fail(
       'PT403', 'The account is frozen.', jsonb_build_object('frozen_at', account.frozen_at), 'Ask the app''s support.'
     );
-  elsif account.available < required then
+  elsif worth.available < required then
     perform credits.fail(
       'PT402', 'Not enough credits.',
       jsonb_build_object(
         'required', required,
-        'available', account.balance - account.held,
-        'shortfall', required - (account.balance - account.held)
+        'available', worth.available,
+        'shortfall', required - worth.available
       ),
       'Buy credits, or ask for less.'
     );
+  elsif account.next_expiry <= credits.now() then
+    perform credits.lock_account(account.id);
+  elsif account.unsettled >= credits.max_unsettled() then
+    perform credits.settle_account(account.id, batches => 1);
   end if;
 end
 $$;
 
 comment on function credits.make_spendable(uuid, bigint) is
-'What a spend or a hold calls when its UPDATE matched nothing: opens the account where there is none, settles what is '
-'due, and either returns, with the account locked, for another try, or says why not: PT402 (details: required, '
-'available, shortfall, in credits) or PT403.';
+'What a spend or a hold calls when its UPDATE matched nothing: opens the account where there is none, and either '
+'settles what is due and returns, with the account locked, for another try, or says why not: PT402 (details: '
+'required, available, shortfall, in credits) or PT403.';
 
 -- sql/ledger/lock_hold.sql
 create function credits.lock_hold(hold_id uuid) returns public.credit_holds
@@ -2840,6 +3056,7 @@ begin
       balance = a.balance - price.credits,
       available = a.available - price.credits,
       lifetime_spent = a.lifetime_spent + price.credits,
+      unsettled = a.unsettled + 1,
       unsettled_since = coalesce(a.unsettled_since, credits.now()),
       -- The moment of the spend, which the condition below has found to be before the next expiry.
       updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
@@ -2847,6 +3064,7 @@ begin
       a.user_id = me
       and a.available >= price.credits
       and a.frozen_at is null
+      and a.unsettled < credits.max_unsettled()
       and (a.next_expiry is null or a.next_expiry > credits.now())
       and (consume_credits.idempotency_key is null or credits.key_is_new(a.id, consume_credits.idempotency_key))
     returning a.id, a.balance, a.updated_at into account;
@@ -2883,33 +3101,135 @@ comment on function public.consume_credits(text, integer, text, jsonb) is
 
 grant execute on function public.consume_credits(text, integer, text, jsonb) to authenticated;
 
--- sql/ledger/hold_credits.sql
-create function public.hold_credits(
+-- sql/ledger/hold_refusal.sql
+create function credits.hold_refusal(account_id uuid) returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  moment timestamptz := credits.now();
+  settings record;
+  made record;
+begin
+  select s.max_holds_per_minute, s.max_open_holds into settings from credits.billing_settings as s;
+
+  -- Generations have limits of their own.
+  select count(*) as holds, min(n.created_at) as oldest into made
+  from (
+    select h.created_at
+    from public.credit_holds as h
+    where
+      h.account_id = hold_refusal.account_id
+      and h.created_at > moment - interval '1 minute'
+      and not exists (select from public.generation_jobs as j where j.hold_id = h.id)
+    order by h.created_at desc
+    limit settings.max_holds_per_minute
+  ) as n;
+  if made.holds >= settings.max_holds_per_minute then
+    return jsonb_build_object(
+      'message', 'Too many holds in this minute.',
+      'limit', settings.max_holds_per_minute,
+      'retry_after', ceil(extract(epoch from coalesce(made.oldest, moment) + interval '1 minute' - moment))
+    );
+  end if;
+
+  select count(*) as holds, min(n.expires_at) as first_end into made
+  from (
+    select h.expires_at
+    from public.credit_holds as h
+    where
+      h.account_id = hold_refusal.account_id
+      and h.status = 'held'
+      and h.expires_at > moment
+      and not exists (select from public.generation_jobs as j where j.hold_id = h.id)
+    limit settings.max_open_holds
+  ) as n;
+  if made.holds >= settings.max_open_holds then
+    return jsonb_build_object(
+      'message', 'Too many holds are open.',
+      'limit', settings.max_open_holds,
+      'retry_after', ceil(extract(epoch from coalesce(made.first_end, moment + interval '1 minute') - moment))
+    );
+  end if;
+  return null;
+end
+$$;
+
+comment on function credits.hold_refusal(uuid) is
+'Why the account may not make another hold now, by billing_settings.max_holds_per_minute and max_open_holds: '
+'{message, limit, retry_after in seconds}; null when it may. Counts rows, writes none. For the WHERE of the UPDATE '
+'that takes the account''s lock: every hold changes the account''s row, so where the UPDATE had to wait, Postgres '
+'asks again once it has the lock, and being volatile the function then sees what the other session has committed.';
+
+-- sql/ledger/prune_unused_holds.sql
+create function credits.prune_unused_holds(account_id uuid, most integer) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  old uuid[];
+begin
+  select array_agg(o.id) into old
+  from (
+    select h.id
+    from public.credit_holds as h
+    where
+      h.account_id = prune_unused_holds.account_id
+      and h.status in ('released', 'expired')
+      -- Those of this minute count against its limit.
+      and h.closed_at <= credits.now() - interval '1 minute'
+      -- A generation that asked a provider was not for nothing.
+      and not exists (
+        select from public.generation_jobs as j
+        where j.hold_id = h.id and (j.finished_at is null or j.dispatched_at is not null)
+      )
+    order by h.closed_at desc
+    limit 10 offset prune_unused_holds.most
+    for update of h skip locked
+  ) as o;
+  if old is not null then
+    delete from public.generation_jobs as j where j.hold_id = any(old);
+    delete from public.credit_holds as h where h.id = any(old);
+  end if;
+end
+$$;
+
+comment on function credits.prune_unused_holds(uuid, integer) is
+'Deletes some of the account''s holds that ended without a capture or a provider''s call, beyond the newest so many: '
+'who makes holds in order to fill the database gets no further than that. The caller holds the account''s lock.';
+
+-- sql/ledger/make_hold.sql
+create function credits.make_hold(
   operation text,
-  quantity integer default 1,
-  idempotency_key text default null,
-  ttl interval default null,
-  metadata jsonb default '{}'
+  quantity integer,
+  idempotency_key text,
+  ttl interval,
+  metadata jsonb,
+  is_limited boolean
 ) returns public.credit_holds
 language plpgsql
-security definer
 set search_path = ''
 as $$
 declare
   me uuid := credits.caller();
   settings credits.billing_settings;
   lifetime interval;
+  longest interval;
   price record;
   hash bytea;
   account record;
+  refusal jsonb;
   hold public.credit_holds;
 begin
   perform credits.check_metadata(metadata);
   select * into settings from credits.billing_settings;
-  lifetime := coalesce(ttl, settings.hold_ttl);
-  if not (lifetime > '0' and lifetime <= settings.hold_ttl_max) then
+  -- Moments are compared, and the hold lives as long whenever it begins.
+  lifetime := credits.lasting(coalesce(ttl, settings.hold_ttl), credits.now());
+  longest := credits.lasting(settings.hold_ttl_max, credits.now());
+  if not coalesce(lifetime between '1 second' and longest, false) then
     perform credits.fail(
-      'PT400', format('ttl must be over 0 and at most %s.', settings.hold_ttl_max),
+      'PT400', format('ttl must be from 1 second to %s.', settings.hold_ttl_max),
       jsonb_build_object('ttl', ttl, 'limit', settings.hold_ttl_max), 'Leave ttl out for the usual one.'
     );
   end if;
@@ -2929,7 +3249,8 @@ begin
       and a.available >= price.credits
       and a.frozen_at is null
       and (a.next_expiry is null or a.next_expiry > credits.now())
-      and (hold_credits.idempotency_key is null or credits.key_is_new(a.id, hold_credits.idempotency_key))
+      and (make_hold.idempotency_key is null or credits.key_is_new(a.id, make_hold.idempotency_key))
+      and (not is_limited or credits.hold_refusal(a.id) is null)
     returning a.id, a.updated_at, a.next_expiry, a.updated_at + lifetime as expires_at into account;
     exit when found;
 
@@ -2940,6 +3261,11 @@ begin
       perform credits.refuse_price(operation, quantity);
     end if;
     perform credits.make_spendable(me, price.credits);
+    -- With the lock, which make_spendable took.
+    refusal := case when is_limited then credits.hold_refusal(credits.open_account(me)) end;
+    if refusal is not null then
+      perform credits.fail('PT429', refusal ->> 'message', refusal - 'message', 'Wait, or let open holds end.');
+    end if;
   end loop;
 
   insert into public.credit_holds (
@@ -2947,8 +3273,8 @@ begin
     metadata, created_at
   )
   values (
-    account.id, hold_credits.operation, hold_credits.quantity, price.credits_per_unit, price.version, price.credits,
-    account.expires_at, hold_credits.idempotency_key, hash, hold_credits.metadata, account.updated_at
+    account.id, make_hold.operation, make_hold.quantity, price.credits_per_unit, price.version, price.credits,
+    account.expires_at, make_hold.idempotency_key, hash, make_hold.metadata, account.updated_at
   )
   returning * into hold;
 
@@ -2956,14 +3282,38 @@ begin
   if account.next_expiry > hold.expires_at then
     update public.credit_accounts as a set next_expiry = hold.expires_at where a.id = account.id;
   end if;
+  perform credits.prune_unused_holds(account.id, settings.max_unused_holds);
   return hold;
+end
+$$;
+
+comment on function credits.make_hold(text, integer, text, interval, jsonb, boolean) is
+'hold_credits, and the hold of a generation: that has limits of its own, so those of holds do not apply to it '
+'(is_limited false).';
+
+-- sql/ledger/hold_credits.sql
+create function public.hold_credits(
+  operation text,
+  quantity integer default 1,
+  idempotency_key text default null,
+  ttl interval default null,
+  metadata jsonb default '{}'
+) returns public.credit_holds
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  return credits.make_hold(operation, quantity, idempotency_key, ttl, metadata, is_limited => true);
 end
 $$;
 
 comment on function public.hold_credits(text, integer, text, interval, jsonb) is
 'Reserves the signed-in user''s credits for quantity units of the operation and pins the price; returns the hold. It '
-'lives for ttl (default and longest: billing_settings). With idempotency_key a repeat returns the same hold as it is '
-'now. Errors as consume_credits; PT400 also for ttl.';
+'lives for ttl, 1 second or more (default and longest: billing_settings). With idempotency_key a repeat returns the '
+'same hold as it is now. Errors as consume_credits; PT400 also for ttl; PT429 beyond '
+'billing_settings.max_holds_per_minute or max_open_holds (details: limit, retry_after in seconds), which a repeat '
+'does not count against.';
 
 grant execute on function public.hold_credits(text, integer, text, interval, jsonb) to authenticated;
 
@@ -2987,6 +3337,7 @@ begin
     held = a.held - hold.amount,
     lifetime_spent = a.lifetime_spent + cost,
     available = credits.available(a.balance - cost, a.held - hold.amount),
+    unsettled = a.unsettled + 1,
     unsettled_since = coalesce(a.unsettled_since, credits.now()),
     -- credits.lock_hold has found the moment to be before the next expiry.
     updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
@@ -3010,6 +3361,8 @@ begin
   -- Credits that had expired under holds: this hold's go first, and what no hold covers any more is written off.
   if account.lapsed > 0 then
     perform credits.settle_account(hold.account_id, usable_from => hold.created_at);
+  elsif account.unsettled >= credits.max_unsettled() then
+    perform credits.settle_account(hold.account_id, batches => 1);
   end if;
   return entry;
 end
@@ -3271,7 +3624,7 @@ as $$
   totals as (
     select
       e.account_id,
-      count(*) as entries,
+      count(*) filter (where e.id > a.settled_through) as unsettled,
       max(e.id) as last_id,
       sum(e.amount) as balance,
       coalesce(sum(e.amount) filter (where e.kind = 'grant'), 0) as granted,
@@ -3282,6 +3635,7 @@ as $$
       coalesce(sum(-e.amount - e.allocated) filter (where e.amount < 0), 0) as unpaid,
       min(e.id) filter (where e.amount < 0 and -e.amount > e.allocated) as first_unpaid
     from entries as e
+    left join accounts as a on e.account_id = a.id
     group by e.account_id
   ),
 
@@ -3492,7 +3846,7 @@ as $$
     select
       count(*) as entries,
       max(t.id) as last_id,
-      string_agg(credits.ledger_line(t), e'\n' order by t.id) as lines
+      string_agg(credits.entry_digest(t), '' order by t.id) as digests
     from public.credit_transactions as t
     where t.account_id = b.account_id and t.id > b.after_id and t.id <= b.through_id
   ) as r
@@ -3500,7 +3854,7 @@ as $$
     b.number <> b.previous_number + 1
     or r.entries <> b.entries
     or r.last_id is distinct from b.through_id
-    or b.hash <> credits.seal_hash(b.previous_hash, coalesce(r.lines, ''))
+    or b.hash <> credits.seal_hash(b.previous_hash, coalesce(r.digests, ''))
   union all
   select
     a.id,
@@ -3514,10 +3868,13 @@ as $$
   select
     a.id,
     'maintenance knows of every unsettled account',
-    jsonb_build_object('settled_through', a.settled_through, 'last_id', t.last_id)
+    jsonb_build_object(
+      'settled_through', a.settled_through, 'last_id', t.last_id, 'counted', a.unsettled,
+      'unsettled', coalesce(t.unsettled, 0)
+    )
   from accounts as a
-  inner join totals as t on a.id = t.account_id
-  where t.last_id > a.settled_through and a.unsettled_since is null
+  left join totals as t on a.id = t.account_id
+  where a.unsettled <> coalesce(t.unsettled, 0) or a.unsettled > 0 and a.unsettled_since is null
   union all
   select
     a.id,
@@ -3533,6 +3890,37 @@ comment on function public.verify_ledger(uuid) is
 'connection, not through the API, once the ledger is large.';
 
 grant execute on function public.verify_ledger(uuid) to service_role;
+
+-- sql/ledger/maintenance_report.sql
+create function public.maintenance_report() returns table (
+  task text,
+  account_id uuid,
+  user_id uuid,
+  job_id uuid,
+  sqlstate text,
+  message text,
+  failures integer,
+  first_at timestamptz,
+  last_at timestamptz,
+  retry_at timestamptz
+)
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select f.task, f.account_id, a.user_id, f.job_id, f.sqlstate, f.message, f.failures, f.first_at, f.last_at, f.retry_at
+  from credits.maintenance_failures as f
+  left join public.credit_accounts as a on f.account_id = a.id
+  order by f.first_at;
+$$;
+
+comment on function public.maintenance_report() is
+'Operator: what maintenance could not do and still cannot, oldest first; no row when all is well. task: settlement (of '
+'an account), generations (the end of a job), holds, stripe_payloads (a sweep as a whole). retry_at: when it is tried '
+'next.';
+
+grant execute on function public.maintenance_report() to service_role;
 
 -- sql/usage/log_usage.sql
 create function credits.log_usage(
@@ -3742,9 +4130,10 @@ declare
   hold public.credit_holds;
   job public.generation_jobs;
 begin
-  hold := public.hold_credits(
+  hold := credits.make_hold(
     operation, quantity, idempotency_key,
-    ttl => interval '1 minute' + credits.sweep_grace(), metadata => jsonb_build_object('request', request)
+    ttl => interval '1 minute' + credits.sweep_grace(), metadata => jsonb_build_object('request', request),
+    is_limited => false
   );
   insert into public.generation_jobs (
     account_id, hold_id, operation, provider, model, quantity, deadline_at, created_at
@@ -3874,6 +4263,44 @@ comment on function credits.expire_generation(public.generation_jobs, public.cre
 'Ends a job whose time is over: the user gets the credits back; the provider''s cost is logged as ours '
 '(usage_logs.status unknown). The caller holds the locks of both.';
 
+-- sql/ledger/note_failure.sql
+create function credits.note_failure(
+  task text,
+  state text,
+  message text,
+  account_id uuid default null,
+  job_id uuid default null
+) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  moment timestamptz := credits.now();
+  -- Of these classes Postgres's sentences name tables and constraints; the others' may quote values.
+  told text := case
+    when left(state, 2) in ('23', '25', '40', '42', '53', '54', '55', '57', '58', 'PT', 'XX') then left(message, 500)
+  end;
+begin
+  raise warning 'credits: maintenance could not do % of account %, job %: % %', task, account_id, job_id, state, message;
+  insert into credits.maintenance_failures as f (
+    task, account_id, job_id, sqlstate, message, first_at, last_at, retry_at
+  )
+  values (
+    note_failure.task, note_failure.account_id, note_failure.job_id, state, told, moment, moment,
+    moment + interval '10 seconds'
+  )
+  on conflict on constraint maintenance_failures_task_account_id_job_id_key do update set
+    sqlstate = excluded.sqlstate,
+    message = excluded.message,
+    failures = f.failures + 1,
+    last_at = excluded.last_at,
+    retry_at = moment + least(interval '10 seconds' * 2 ^ least(f.failures, 10), interval '1 hour');
+end
+$$;
+
+comment on function credits.note_failure(text, text, text, uuid, uuid) is
+'Writes down that a part of the maintenance failed, so that the others go on and an operator sees it.';
+
 -- sql/dispatch/sweep_generations.sql
 create function credits.sweep_generations(batch integer default 200) returns integer
 language plpgsql
@@ -3885,7 +4312,12 @@ declare
 begin
   for job in
     select j.* from public.generation_jobs as j
-    where j.finished_at is null and j.deadline_at <= credits.now()
+    where
+      j.finished_at is null
+      and j.deadline_at <= credits.now()
+      and not exists (
+        select from credits.maintenance_failures as f where f.job_id = j.id and f.retry_at > credits.now()
+      )
     order by j.deadline_at
     limit batch
     for no key update skip locked
@@ -3893,8 +4325,13 @@ begin
     -- Waits for nobody: two sweeps that hold several accounts each would wait for one another.
     perform from public.credit_accounts as a where a.id = job.account_id for no key update skip locked;
     if found then
-      perform credits.expire_generation(job, credits.lock_hold(job.hold_id));
-      swept := swept + 1;
+      begin
+        perform credits.expire_generation(job, credits.lock_hold(job.hold_id));
+        swept := swept + 1;
+      exception
+        when others then
+          perform credits.note_failure('generations', sqlstate, sqlerrm, job.account_id, job.id);
+      end;
     end if;
   end loop;
   return swept;
@@ -3903,7 +4340,7 @@ $$;
 
 comment on function credits.sweep_generations(integer) is
 'Ends up to batch jobs whose deadline has passed, whatever became of the function that ran them; returns how many. '
-'Leaves what others have locked to the next time.';
+'Leaves what others have locked to the next time, and notes what fails.';
 
 -- sql/dispatch/begin_generation.sql
 create function public.begin_generation(
@@ -5819,6 +6256,68 @@ comment on function public.stripe_sync(timestamptz, timestamptz) is
 
 grant execute on function public.stripe_sync(timestamptz, timestamptz) to service_role;
 
+-- sql/ledger/forget_failures.sql
+create function credits.forget_failures() returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  delete from credits.maintenance_failures as f
+  where f.id in (
+    select o.id
+    from credits.maintenance_failures as o
+    left join public.credit_accounts as a on o.account_id = a.id
+    left join public.generation_jobs as j on o.job_id = j.id
+    where
+      case
+        -- Nothing is pending or due any more that was when it failed.
+        when o.task = 'settlement' then coalesce(least(a.unsettled_since, a.next_expiry) > o.last_at, true)
+        when o.job_id is not null then j.finished_at is not null or j.id is null
+      end
+    -- Another run has it, or has just written it.
+    for update of o skip locked
+  );
+end
+$$;
+
+comment on function credits.forget_failures() is
+'Deletes failures of the maintenance that are over: their account has been settled since, by whomever, or their job '
+'has ended.';
+
+-- sql/ledger/prune_holds.sql
+create function credits.prune_holds(batch integer default 200) returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  before timestamptz := credits.now() - (select s.hold_retention from credits.billing_settings as s);
+  old uuid[];
+begin
+  -- With the account's lock nobody finds the hold by its key meanwhile and opens a job on it.
+  select array_agg(o.id) into old
+  from (
+    select h.id
+    from public.credit_holds as h
+    inner join public.credit_accounts as a on h.account_id = a.id
+    where
+      h.status in ('released', 'expired')
+      and h.closed_at <= before
+      and not exists (select from public.generation_jobs as j where j.hold_id = h.id and j.finished_at is null)
+    order by h.closed_at
+    limit batch
+    for update of h skip locked
+    for no key update of a skip locked
+  ) as o;
+  delete from public.generation_jobs as j where j.hold_id = any(old);
+  delete from public.credit_holds as h where h.id = any(old);
+  return coalesce(cardinality(old), 0);
+end
+$$;
+
+comment on function credits.prune_holds(integer) is
+'Deletes up to batch holds that ended without a capture billing_settings.hold_retention ago, with the generations that '
+'they were made for; returns how many. Their provider calls stay in credits.usage_logs. Captured holds stay for ever.';
+
 -- sql/ledger/run_maintenance.sql
 create function credits.run_maintenance(
   settle_after interval default '0',
@@ -5832,50 +6331,105 @@ declare
   waiting uuid[];
   overdue uuid;
   candidate uuid;
+  pending integer;
   settled integer := 0;
+  unfinished boolean := false;
+  usual_timeout text := current_setting('lock_timeout');
+  -- Ledger rows that one run settles for accounts with more than one batch: bounded, however much is pending.
+  budget integer := 60 * credits.settlement_batch();
 begin
   -- No index serves this: what it would hold changes with the spends, and each would pay for it.
   select
-    array_agg(due.id),
+    array_agg(due.id order by due.since),
     (array_agg(due.id order by due.since) filter (where due.since < moment - settle_after - interval '1 minute'))[1]
   into waiting, overdue
   from (
     select a.id, least(a.unsettled_since, a.next_expiry) as since
     from public.credit_accounts as a
-    where a.next_expiry <= moment or a.unsettled_since <= moment - settle_after
+    where
+      (a.next_expiry <= moment or a.unsettled_since <= moment - settle_after)
+      and not exists (
+        select from credits.maintenance_failures as f
+        where f.account_id = a.id and f.task = 'settlement' and f.retry_at > moment
+      )
     order by since
     limit batch
   ) as due;
 
   -- An account that is spent from without a pause is never free when SKIP LOCKED looks. Wait for one such account,
-  -- while this transaction holds no other lock that it could be waited for.
+  -- while this transaction holds no other lock that it could be waited for. But not for ever: not for a session that
+  -- was left open.
   if overdue is not null then
-    perform credits.lock_account(overdue);
-    settled := 1;
+    begin
+      perform set_config('lock_timeout', '3s', true);
+      perform from public.credit_accounts as a where a.id = overdue for no key update;
+      perform set_config('lock_timeout', usual_timeout, true);
+    exception
+      when others then
+        perform credits.note_failure('settlement', sqlstate, sqlerrm, overdue);
+    end;
   end if;
 
   foreach candidate in array coalesce(waiting, '{}') loop
-    perform from public.credit_accounts as a
+    select a.unsettled into pending
+    from public.credit_accounts as a
     where
       a.id = candidate
       and (a.next_expiry <= moment or a.unsettled_since <= moment - settle_after)
     for no key update skip locked;
-    if found then
-      perform credits.settle_account(candidate);
-      settled := settled + 1;
+    continue when not found;
+    if pending > credits.settlement_batch() then
+      if budget <= 0 then
+        unfinished := true;
+        continue;
+      end if;
+      budget := budget - least(pending, 20 * credits.settlement_batch());
+      unfinished := unfinished or pending > 20 * credits.settlement_batch();
     end if;
+    begin
+      perform credits.settle_account(candidate, batches => 20);
+      settled := settled + 1;
+    exception
+      when others then
+        perform credits.note_failure('settlement', sqlstate, sqlerrm, candidate);
+    end;
   end loop;
 
-  perform credits.sweep_generations(batch);
-  perform credits.forget_stripe_payloads(batch);
-  return jsonb_build_object('settled', settled, 'more', cardinality(waiting) = batch and settled > 0);
+  begin
+    perform credits.sweep_generations(batch);
+    delete from credits.maintenance_failures as f where f.task = 'generations' and f.job_id is null;
+  exception
+    when others then
+      perform credits.note_failure('generations', sqlstate, sqlerrm);
+  end;
+  begin
+    -- Quick ones: as many as a busy app leaves.
+    perform credits.prune_holds(5 * batch);
+    delete from credits.maintenance_failures as f where f.task = 'holds';
+  exception
+    when others then
+      perform credits.note_failure('holds', sqlstate, sqlerrm);
+  end;
+  begin
+    perform credits.forget_stripe_payloads(batch);
+    delete from credits.maintenance_failures as f where f.task = 'stripe_payloads';
+  exception
+    when others then
+      perform credits.note_failure('stripe_payloads', sqlstate, sqlerrm);
+  end;
+  perform credits.forget_failures();
+  return jsonb_build_object(
+    'settled', settled, 'more', settled > 0 and (unfinished or cardinality(waiting) = batch)
+  );
 end
 $$;
 
 comment on function credits.run_maintenance(interval, integer) is
 'Settles accounts in one bounded batch: those with ledger rows unsettled for settle_after or longer, and those where '
-'lots or holds have expired. Then forgets old payloads of Stripe''s. Skips what others have locked; run as many at '
-'once as you like. Returns {settled: accounts, more: whether to call again now}.';
+'lots or holds have expired; of one with very many rows, the oldest. Then ends overdue generations, deletes old '
+'unused holds and forgets old payloads of Stripe''s. What fails is undone by itself and noted for '
+'maintenance_report, the rest goes on. Skips what others have locked; run as many at once as you like. Returns '
+'{settled: accounts, more: whether to call again now}.';
 
 -- sql/ledger/schedule_maintenance.sql
 create function credits.schedule_maintenance() returns text

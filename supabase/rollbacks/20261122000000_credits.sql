@@ -75,6 +75,7 @@ drop function public.hold_credits(text, integer, text, interval, jsonb);
 drop function public.ingest_stripe_event(jsonb);
 drop function public.ingest_stripe_object(jsonb);
 drop function public.link_stripe_customer(uuid, text);
+drop function public.maintenance_report();
 drop function public.my_credits();
 drop function public.my_generation(uuid);
 drop function public.my_stripe_customer();

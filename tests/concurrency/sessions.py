@@ -45,10 +45,13 @@ class Bank:
         return [self._session("authenticator") for _ in range(count)]
 
     def give_back(self) -> None:
-        """Let the next test have the sessions of this one, and start it with no bonus."""
+        """Let the next test have the sessions of this one, with no bonus and the usual limits."""
         self._free += self._used
         self._used = []
-        self.owner.rows("update credits.billing_settings set signup_bonus = 0")
+        self.owner.rows(
+            "update credits.billing_settings "
+            "set signup_bonus = 0, max_holds_per_minute = default, max_open_holds = default"
+        )
 
     def close(self) -> None:
         """End every session."""

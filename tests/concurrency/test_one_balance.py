@@ -187,3 +187,16 @@ def test_spends_among_everything_else_add_up(bank: Bank) -> None:
     assert account["held"] == 0
     assert min(row["balance_after"] for row in rows) >= 0
     bank.check()
+
+
+@pytest.mark.parametrize("interleaving", ["barrier", "barrier again", "all queued behind the row"])
+@pytest.mark.parametrize("limit", ["max_holds_per_minute", "max_open_holds"])
+def test_of_twenty_holds_at_once_as_many_are_made_as_the_limit_says(
+    bank: Bank, limit: str, interleaving: str
+) -> None:
+    bank.owner.rows(f"update credits.billing_settings set {limit} = 7")
+    user = bank.user(10000)
+    answers = race(bank, user, ["hold_credits"] * SESSIONS, interleaving)
+    assert (len(successes(answers)), codes(answers)) == (7, ["PT429"] * 13)
+    assert len(bank.holds(user)) == 7
+    bank.check()

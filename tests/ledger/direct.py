@@ -218,3 +218,12 @@ class Ledger:
             amount, grant, key, user,
         )  # fmt: skip
         return row
+
+
+def small_batches(ledger: Ledger, batch: int, most: int = 50_000) -> None:
+    """Settle so many rows at a time; with so many unsettled a spend settles some."""
+    for function, value in (("settlement_batch", batch), ("max_unsettled", most)):
+        ledger.rows(
+            f"create or replace function credits.{function}() returns integer language sql immutable "
+            f"as 'select {value}'"
+        )

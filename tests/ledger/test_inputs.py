@@ -43,11 +43,17 @@ SPENDS = [
     ({"idempotency_key": "k" * 256}, KEY, {}),
     ({"idempotency_key": "sys:bonus"}, ("PT400", 'Keys that start with "sys:" are reserved.'), {}),
 ]
-TTL = ("PT400", "ttl must be over 0 and at most 24:00:00.")
+TTL = ("PT400", "ttl must be from 1 second to 24:00:00.")
 HOLDS = [
     ({"ttl": "0"}, TTL, {"ttl": "00:00:00", "limit": "24:00:00"}),
     ({"ttl": "-5 minutes"}, TTL, {"ttl": "-00:05:00", "limit": "24:00:00"}),
     ({"ttl": "24 hours 1 second"}, TTL, {"ttl": "24:00:01", "limit": "24:00:00"}),
+    ({"ttl": "999999 microseconds"}, TTL, {"ttl": "00:00:00.999999", "limit": "24:00:00"}),
+    # As an interval a day, as a moment a year and a half.
+    ({"ttl": "100 years -35999 days"}, TTL, {"ttl": "100 years -35999 days", "limit": "24:00:00"}),
+    ({"ttl": "300000 years"}, TTL, {"ttl": "300000 years", "limit": "24:00:00"}),
+    ({"ttl": "2000000 years -730000000 days"}, TTL, None),
+    ({"ttl": "infinity"}, TTL, None),
     ({"ttl": "soon"}, ("22007", "invalid input syntax for type interval"), None),
 ]
 AMOUNT = ("PT400", "amount must be a whole number of credits from 1 to 1000000000.")

@@ -5,9 +5,11 @@ from datetime import timedelta
 from typing import Any
 
 import psycopg
+import pytest
 
 from tests.conftest import Database
-from tests.ledger.direct import Ledger
+from tests.dispatch.conftest import Studio
+from tests.ledger.direct import Ledger, Refused, small_batches
 from tests.ledger.test_hold import lot
 from tests.ledger.test_spend import buyer
 
@@ -118,3 +120,228 @@ def test_scheduling_says_what_is_missing(own_ledger: Ledger) -> None:
     if own_ledger.value("select count(*) from pg_available_extensions where name = 'pg_cron'"):
         return
     assert "pg_cron is not installed" in own_ledger.value("select credits.schedule_maintenance()")
+
+
+# -- what fails --------------------------------------------------------------------------------------
+
+
+def broken_seals(ledger: Ledger, *accounts: str) -> None:
+    """From now on a settlement of these accounts fails, as one of an account with a damaged row would."""
+    ledger.rows(
+        "create or replace function clock.fail() returns trigger language plpgsql "
+        "as 'begin raise program_limit_exceeded using message = ''array size exceeds''; end'"
+    )
+    ledger.rows("drop trigger if exists fail on credits.ledger_seals")
+    if accounts:
+        named = ", ".join(f"'{account}'" for account in accounts)
+        ledger.rows(
+            f"create trigger fail before insert on credits.ledger_seals for each row "
+            f"when (new.account_id in ({named})) execute function clock.fail()"
+        )
+
+
+def report(ledger: Ledger) -> list[dict[str, Any]]:
+    """What operators read."""
+    query = "select to_jsonb(r) as failure from public.maintenance_report() as r"
+    return [row["failure"] for row in ledger.rows(query)]
+
+
+def test_an_account_that_fails_is_noted_and_the_others_are_settled(own_ledger: Ledger) -> None:
+    ledger, users = own_ledger, [buyer(own_ledger, 10) for _ in range(4)]
+    bad = ledger.account(users[0])["id"]
+    hold = ledger.as_user(users[1], "hold_credits", operation="one", ttl=MINUTE)
+    broken_seals(ledger, str(bad))
+    ledger.pass_time(MINUTE)
+    assert run(ledger) == {"settled": 3, "more": False}
+    assert unsettled(ledger) == 1
+    assert ledger.value("select status from public.credit_holds where id = %s", hold["id"]) == "expired"
+    (failure,) = report(ledger)
+    assert (failure["task"], failure["account_id"], failure["user_id"]) == ("settlement", str(bad), users[0])
+    assert (failure["sqlstate"], failure["message"]) == ("54000", "array size exceeds")
+    assert (failure["failures"], failure["first_at"]) == (1, failure["last_at"])
+    # Nothing of it was half done.
+    assert ledger.broken() == []
+    broken_seals(ledger)
+    ledger.pass_time(11 * timedelta(seconds=1))
+    assert run(ledger)["settled"] == 1
+    assert report(ledger) == []
+
+
+def test_a_failing_account_is_tried_less_and_less_often(own_ledger: Ledger) -> None:
+    """And takes no place of the batch meanwhile."""
+    ledger = own_ledger
+    bad = [buyer(ledger, 10) for _ in range(3)]
+    broken_seals(ledger, *(str(ledger.account(user)["id"]) for user in bad))
+    ledger.pass_time(MINUTE)
+    good = buyer(ledger, 10)
+    assert run(ledger, batch=2)["settled"] == 0
+    assert run(ledger, batch=2)["settled"] == 1
+    assert ledger.account(good)["unsettled_since"] is None
+    tried, every = [], 5 * timedelta(seconds=1)
+    for second in range(0, 200, 5):
+        ledger.pass_time(every)
+        run(ledger)
+        if report(ledger)[0]["last_at"] == ledger.now().isoformat():
+            tried.append(second + 5)
+    assert tried == [10, 30, 70, 150]
+    for _ in range(12):
+        ledger.pass_time(timedelta(hours=1))
+        run(ledger)
+    gone = [row["failures"] for row in ledger.rows("select failures from credits.maintenance_failures")]
+    assert min(gone) >= 15
+    # Settled by whatever else, it is forgotten.
+    broken_seals(ledger)
+    ledger.pass_time(every)
+    for user in bad:
+        ledger.as_service("grant_credits", user_id=user, amount=1, source="promo")
+    run(ledger)
+    assert report(ledger) == []
+    assert ledger.broken() == []
+
+
+def test_a_message_that_may_quote_a_user_is_not_kept(own_ledger: Ledger) -> None:
+    ledger, user = own_ledger, buyer(own_ledger, 10)
+    broken_seals(ledger, str(ledger.account(user)["id"]))
+    ledger.rows(
+        "create or replace function clock.fail() returns trigger language plpgsql "
+        "as 'declare a integer; begin a := ''ann@example.com''; return new; end'"
+    )
+    run(ledger)
+    (failure,) = report(ledger)
+    assert (failure["sqlstate"], failure["message"]) == ("22P02", None)
+
+
+def test_each_job_and_each_sweep_fails_by_itself(own_ledger: Ledger) -> None:
+    studio, ledger = Studio(own_ledger), own_ledger
+    users, operation = [studio.buyer() for _ in range(2)], studio.operation()
+    jobs = [studio.begin(user, operation)["id"] for user in users]
+    ledger.rows(
+        "create function clock.fail() returns trigger language plpgsql "
+        "as 'begin raise program_limit_exceeded using message = ''too much''; end'"
+    )
+    ledger.rows(
+        f"create trigger fail before update on public.generation_jobs for each row "
+        f"when (new.id = '{jobs[0]}') execute function clock.fail()"
+    )
+    ledger.pass_time(2 * MINUTE)
+    run(ledger)
+    rows = ledger.rows("select id::text, status from public.generation_jobs")
+    statuses = {row["id"]: row["status"] for row in rows}
+    assert statuses == {jobs[0]: "held", jobs[1]: "failed"}
+    (failure,) = report(ledger)
+    assert (failure["task"], failure["job_id"], failure["user_id"]) == ("generations", jobs[0], users[0])
+    ledger.rows("drop trigger fail on public.generation_jobs")
+    ledger.pass_time(MINUTE)
+    run(ledger)
+    assert report(ledger) == []
+
+    # A whole sweep: what hangs on a hold in the app's own table keeps it from being pruned.
+    ledger.rows("create table clock.own (hold_id uuid references public.credit_holds)")
+    released = ledger.as_user(users[0], "hold_credits", operation="one")
+    ledger.as_service("release_hold", hold_id=released["id"])
+    ledger.rows("insert into clock.own values (%s)", released["id"])
+    ledger.pass_time(timedelta(days=40))
+    ledger.as_user(users[1], "consume_credits", operation="one")
+    run(ledger)
+    assert ledger.account(users[1])["unsettled"] == 0
+    (failure,) = report(ledger)
+    assert (failure["task"], failure["account_id"], failure["sqlstate"]) == ("holds", None, "23503")
+    ledger.rows("drop table clock.own")
+    run(ledger)
+    assert report(ledger) == []
+
+
+def test_an_account_that_a_session_left_locked_does_not_stop_the_others(
+    own_db: Database, own_ledger: Ledger
+) -> None:
+    stuck = buyer(own_ledger, 10)
+    own_ledger.pass_time(MINUTE)
+    other = buyer(own_ledger, 10)
+    own_ledger.pass_time(2 * MINUTE)
+    own_ledger.rows("set lock_timeout = '1min'")
+    with psycopg.connect(own_db.url) as session:
+        session.execute("select from public.credit_accounts where user_id = %s for update", (stuck,))
+        assert run(own_ledger)["settled"] == 1
+        assert own_ledger.account(other)["unsettled_since"] is None
+        (failure,) = report(own_ledger)
+        assert (failure["user_id"], failure["sqlstate"]) == (stuck, "55P03")
+    assert own_ledger.value("show lock_timeout") == "1min"
+    own_ledger.pass_time(MINUTE)
+    assert run(own_ledger)["settled"] == 1
+    assert report(own_ledger) == []
+
+
+def test_users_do_not_read_the_report(own_ledger: Ledger) -> None:
+    with pytest.raises(Refused, match="42501"):
+        own_ledger.as_user(own_ledger.sign_up(), "maintenance_report")
+
+
+# -- what is too much for one run --------------------------------------------------------------------
+
+
+def test_an_account_with_very_many_rows_is_settled_bit_by_bit(own_ledger: Ledger) -> None:
+    ledger = own_ledger
+    small_batches(ledger, 2)
+    large, small = buyer(ledger, 100), buyer(ledger, 10)
+    for _ in range(50):
+        ledger.as_user(large, "consume_credits", operation="one")
+    ledger.as_user(small, "consume_credits", operation="one")
+    # 20 batches an account and run.
+    assert run(ledger) == {"settled": 2, "more": True}
+    account = ledger.account(large)
+    assert account["unsettled"] == 11
+    assert account["unsettled_since"] is not None
+    assert ledger.account(small)["unsettled"] == 0
+    assert ledger.broken() == []
+    assert run(ledger) == {"settled": 1, "more": False}
+    assert ledger.account(large)["unsettled"] == 0
+    assert ledger.broken() == []
+
+
+def test_large_accounts_do_not_take_the_run_from_small_ones(own_ledger: Ledger) -> None:
+    ledger = own_ledger
+    small_batches(ledger, 1)
+    large = [buyer(ledger, 100) for _ in range(5)]
+    for user in large:
+        for _ in range(40):
+            ledger.as_user(user, "consume_credits", operation="one")
+    ledger.pass_time(timedelta(seconds=1))
+    small = buyer(ledger, 10)
+    # 60 batches a run for those who have more than one, one each for all others.
+    assert run(ledger) == {"settled": 4, "more": True}
+    assert ledger.account(small)["unsettled"] == 0
+    while run(ledger)["more"]:
+        assert ledger.broken() == []
+    assert unsettled(ledger) == 0
+
+
+def test_a_spend_that_finds_many_unsettled_rows_settles_some(own_ledger: Ledger) -> None:
+    ledger = own_ledger
+    small_batches(ledger, batch=2, most=5)
+    user = buyer(ledger, 100)
+    seen = []
+    for _ in range(12):
+        ledger.as_user(user, "consume_credits", operation="one")
+        seen.append(ledger.account(user)["unsettled"])
+    assert seen == [2, 3, 4, 5, 4, 5, 4, 5, 4, 5, 4, 5]
+    holds = [ledger.as_user(user, "hold_credits", operation="one") for _ in range(3)]
+    for hold in holds:
+        ledger.as_service("capture_hold", hold_id=hold["id"])
+        assert ledger.account(user)["unsettled"] <= 5
+    assert ledger.broken() == []
+    # Who is refused has nothing settled for it.
+    ledger.as_user(user, "consume_credits", operation="one", quantity=80)
+    before = ledger.account(user)
+    with pytest.raises(Refused, match="PT402"):
+        ledger.as_user(user, "consume_credits", operation="one", quantity=80)
+    assert ledger.account(user) == before
+
+
+def test_a_changed_count_does_not_keep_spends_settling_for_ever(own_ledger: Ledger) -> None:
+    user = buyer(own_ledger, 100)
+    own_ledger.settle(user)
+    own_ledger.rows("update public.credit_accounts set unsettled = 70000")
+    own_ledger.rows("set statement_timeout = '10s'")
+    own_ledger.as_user(user, "consume_credits", operation="one")
+    assert own_ledger.account(user)["unsettled"] == 1
+    assert own_ledger.broken() == []

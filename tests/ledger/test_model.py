@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 )
 
 from tests.ledger import model
-from tests.ledger.direct import Ledger, Refused
+from tests.ledger.direct import Ledger, Refused, small_batches
 
 TICK = timedelta(minutes=1)
 GRACE = 6 * TICK
@@ -73,7 +73,9 @@ def one_of_steps() -> st.SearchStrategy[tuple[Any, ...]]:
         *steps(4, "pass_time", ticks),
         *steps(1, "administer", operation, st.sampled_from(["0.25", "1", "1.5", "3", "4"]), st.integers(0, 4),
                st.sampled_from([False, False, True])),
-        *steps(2, "keep_house", st.sampled_from(["settle", "settle", "settle all", "settle old", "verify"])),
+        *steps(2, "keep_house", st.sampled_from(
+            ["settle", "settle", "settle all", "settle old", "settle part", "verify"]
+        )),
     )  # fmt: skip
 
 
@@ -85,9 +87,11 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger = ledger
         self.steps = steps
 
-    @initialize()
-    def sign_up(self) -> None:
-        """Fresh user, first prices."""
+    @initialize(batch=st.sampled_from([1, 2, 3, 1000]))
+    def sign_up(self, batch: int) -> None:
+        """Fresh user, first prices. So many rows are settled at a time, and two more make a spend settle."""
+        small_batches(self.ledger, batch, batch + 2)
+        self.steps[f"batches of {batch}"] += 1
         self.now = self.ledger.now()
         self.ledger.rows("delete from public.pricing_tiers")
         self.model = model.Account(self.now, BONUS, GRACE)
@@ -284,6 +288,12 @@ class LedgerMachine(RuleBasedStateMachine):
         self.steps[what] += 1
         if what == "settle":
             self.ledger.settle(self.user)
+        elif what == "settle part":
+            self.ledger.rows(
+                "select credits.settle_account(a.id, batches => 1) from public.credit_accounts as a "
+                "where a.id = %s for no key update",
+                self.account_id,
+            )
         elif what == "verify":
             assert self.ledger.broken(self.user) == []
         else:
@@ -373,6 +383,15 @@ def test_the_ledger_does_what_the_model_does(own_ledger: Ledger) -> None:
     # What hypothesis never reaches is not tested.
     done = ("grant: entry", "spend: entry", "hold: hold", "capture: entry", "release: hold", "refund: entry")
     refused = ("spend: PT402", "hold: PT402", "spend: PT409", "refund: PT409", "capture: PT409")
-    for step in (*done, *refused, "claw_back: entry", "pass_time", "settle", "verify", "change_price"):
+    for step in (
+        *done,
+        *refused,
+        "claw_back: entry",
+        "pass_time",
+        "settle",
+        "settle part",
+        "verify",
+        "change_price",
+    ):
         assert steps[step] > 20, step
     assert steps.total() > 2000

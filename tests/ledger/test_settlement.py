@@ -1,17 +1,23 @@
 """Settlement: late or at once, the same comes of it."""
 
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 
-from tests.ledger.direct import Ledger
+import pytest
+
+from tests.ledger.direct import Ledger, small_batches
 from tests.ledger.test_hold import lot
 from tests.ledger.test_spend import buyer
 
 MINUTE = timedelta(minutes=1)
 
 
-def test_settling_once_equals_settling_after_each_step(ledger: Ledger) -> None:
-    """One history lived by two users; one account is settled after each step."""
+@pytest.mark.parametrize("batch", [1000, 3, 1])
+def test_settling_once_equals_settling_after_each_step(own_ledger: Ledger, batch: int) -> None:
+    """One history lived by two users; one account is settled after each step. In one batch or many."""
+    ledger = own_ledger
+    small_batches(ledger, batch)
     users = eager, lazy = ledger.sign_up(), ledger.sign_up()
     rows: dict[str, list[Any]] = {user: [] for user in users}
 
@@ -109,3 +115,38 @@ def test_daily_usage_is_rolled_up(own_ledger: Ledger) -> None:
         ["2100-01-02", "fraction", 1, 4, 2, 0],
         ["2100-01-02", "one", 0, 0, 0, 4],
     ]
+
+
+def test_a_seal_covers_a_batch_and_its_hash_is_made_over_the_digests_of_its_rows(own_ledger: Ledger) -> None:
+    ledger, user = own_ledger, buyer(own_ledger, 100)
+    small_batches(ledger, 3)
+    for number in range(7):
+        ledger.as_user(user, "consume_credits", operation="one", metadata={"n": number})
+    ledger.settle(user)
+    seals = ledger.rows("select * from credits.ledger_seals order by number")
+    assert [(seal["number"], seal["entries"]) for seal in seals] == [(1, 3), (2, 3), (3, 2)]
+    lines = ledger.rows(
+        "select t.id, credits.ledger_line(t) as line from public.credit_transactions t order by t.id"
+    )
+    hashed = b""
+    for seal in seals:
+        batch, lines = lines[: seal["entries"]], lines[seal["entries"] :]
+        assert batch[-1]["id"] == seal["through_id"]
+        digests = b"".join(sha256(row["line"].encode()).digest() for row in batch)
+        hashed = sha256(hashed + digests).digest()
+        assert seal["hash"] == hashed
+    assert ledger.broken() == []
+
+
+def test_many_expiries_are_sealed_in_batches_too(own_ledger: Ledger) -> None:
+    ledger, user = own_ledger, own_ledger.sign_up()
+    for _ in range(8):
+        lot(ledger, user, 1, MINUTE)
+    small_batches(ledger, 3)
+    ledger.pass_time(MINUTE)
+    ledger.settle(user)
+    assert ledger.account(user)["balance"] == 0
+    entries = ledger.rows("select entries from credits.ledger_seals order by number")
+    assert max(row["entries"] for row in entries[1:]) <= 3
+    assert ledger.account(user)["unsettled"] == 0
+    assert ledger.broken() == []

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Database
-from tests.ledger.direct import Ledger, Refused
+from tests.ledger.direct import Ledger, Refused, small_batches
 from tests.ledger.test_hold import lot
 from tests.ledger.test_pricing import DAY
 
@@ -17,6 +17,8 @@ def lived(module_db: Database) -> Iterator[Ledger]:
     connection; what a test does to it is undone.
     """
     with Ledger(psycopg.connect(module_db.url, autocommit=True)) as ledger:
+        # An account's rows lie in several seals.
+        small_batches(ledger, 2)
         live(ledger)
     with Ledger(psycopg.connect(module_db.admin_url, autocommit=True)) as ledger:
         ledger.rows("set search_path = ''")
@@ -147,6 +149,23 @@ TAMPERINGS = [
         "delete from credits.ledger_seals s where number = (select max(number) from credits.ledger_seals)",
         {"the account is settled through its last seal"},
     ),
+    (
+        "two sealed rows changed places",
+        f"update {ENTRIES} t set metadata = o.metadata, created_at = o.created_at "
+        f"from {ENTRIES} o where t.id in ({SEALED}, {SEALED} + 1) and o.id = 2 * {SEALED} + 1 - t.id",
+        {SEAL},
+    ),
+    (
+        "a row moved to the next seal",
+        "update credits.ledger_seals set through_id = through_id - 1, entries = entries - 1 where number = 2",
+        {SEAL},
+    ),
+    (
+        "two seals made one",
+        "delete from credits.ledger_seals where number = 2;"
+        "update credits.ledger_seals s set number = number - 1 where number > 2",
+        {SEAL},
+    ),
     ("first seal deleted", "delete from credits.ledger_seals where number = 1", {SEAL}),
     (
         "expiry hidden",
@@ -156,6 +175,11 @@ TAMPERINGS = [
     (
         "maintenance kept away",
         "update public.credit_accounts set unsettled_since = null",
+        {"maintenance knows of every unsettled account"},
+    ),
+    (
+        "unsettled rows counted wrongly",
+        "update public.credit_accounts set unsettled = unsettled + 1",
         {"maintenance knows of every unsettled account"},
     ),
     ("account deleted", "delete from public.credit_accounts", {"every ledger row has an account"}),

@@ -15,5 +15,6 @@ set
   balance = a.balance - 3 * :rows_each,
   available = a.available - 3 * :rows_each,
   lifetime_spent = a.lifetime_spent + 3 * :rows_each,
+  unsettled = a.unsettled + :rows_each,
   unsettled_since = clock_timestamp(),
   updated_at = clock_timestamp();

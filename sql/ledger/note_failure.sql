@@ -1,0 +1,36 @@
+create function credits.note_failure(
+  task text,
+  state text,
+  message text,
+  account_id uuid default null,
+  job_id uuid default null
+) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  moment timestamptz := credits.now();
+  -- Of these classes Postgres's sentences name tables and constraints; the others' may quote values.
+  told text := case
+    when left(state, 2) in ('23', '25', '40', '42', '53', '54', '55', '57', '58', 'PT', 'XX') then left(message, 500)
+  end;
+begin
+  raise warning 'credits: maintenance could not do % of account %, job %: % %', task, account_id, job_id, state, message;
+  insert into credits.maintenance_failures as f (
+    task, account_id, job_id, sqlstate, message, first_at, last_at, retry_at
+  )
+  values (
+    note_failure.task, note_failure.account_id, note_failure.job_id, state, told, moment, moment,
+    moment + interval '10 seconds'
+  )
+  on conflict on constraint maintenance_failures_task_account_id_job_id_key do update set
+    sqlstate = excluded.sqlstate,
+    message = excluded.message,
+    failures = f.failures + 1,
+    last_at = excluded.last_at,
+    retry_at = moment + least(interval '10 seconds' * 2 ^ least(f.failures, 10), interval '1 hour');
+end
+$$;
+
+comment on function credits.note_failure(text, text, text, uuid, uuid) is
+'Writes down that a part of the maintenance failed, so that the others go on and an operator sees it.';

@@ -1,0 +1,32 @@
+create function credits.prune_holds(batch integer default 200) returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  before timestamptz := credits.now() - (select s.hold_retention from credits.billing_settings as s);
+  old uuid[];
+begin
+  -- With the account's lock nobody finds the hold by its key meanwhile and opens a job on it.
+  select array_agg(o.id) into old
+  from (
+    select h.id
+    from public.credit_holds as h
+    inner join public.credit_accounts as a on h.account_id = a.id
+    where
+      h.status in ('released', 'expired')
+      and h.closed_at <= before
+      and not exists (select from public.generation_jobs as j where j.hold_id = h.id and j.finished_at is null)
+    order by h.closed_at
+    limit batch
+    for update of h skip locked
+    for no key update of a skip locked
+  ) as o;
+  delete from public.generation_jobs as j where j.hold_id = any(old);
+  delete from public.credit_holds as h where h.id = any(old);
+  return coalesce(cardinality(old), 0);
+end
+$$;
+
+comment on function credits.prune_holds(integer) is
+'Deletes up to batch holds that ended without a capture billing_settings.hold_retention ago, with the generations that '
+'they were made for; returns how many. Their provider calls stay in credits.usage_logs. Captured holds stay for ever.';

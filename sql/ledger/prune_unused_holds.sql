@@ -1,0 +1,35 @@
+create function credits.prune_unused_holds(account_id uuid, most integer) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  old uuid[];
+begin
+  select array_agg(o.id) into old
+  from (
+    select h.id
+    from public.credit_holds as h
+    where
+      h.account_id = prune_unused_holds.account_id
+      and h.status in ('released', 'expired')
+      -- Those of this minute count against its limit.
+      and h.closed_at <= credits.now() - interval '1 minute'
+      -- A generation that asked a provider was not for nothing.
+      and not exists (
+        select from public.generation_jobs as j
+        where j.hold_id = h.id and (j.finished_at is null or j.dispatched_at is not null)
+      )
+    order by h.closed_at desc
+    limit 10 offset prune_unused_holds.most
+    for update of h skip locked
+  ) as o;
+  if old is not null then
+    delete from public.generation_jobs as j where j.hold_id = any(old);
+    delete from public.credit_holds as h where h.id = any(old);
+  end if;
+end
+$$;
+
+comment on function credits.prune_unused_holds(uuid, integer) is
+'Deletes some of the account''s holds that ended without a capture or a provider''s call, beyond the newest so many: '
+'who makes holds in order to fill the database gets no further than that. The caller holds the account''s lock.';
