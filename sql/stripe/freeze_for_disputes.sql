@@ -23,6 +23,7 @@ begin
     update public.credit_accounts as a
     set frozen_at = credits.now(), frozen_reason = reason, updated_at = credits.now()
     where a.id = purchase.account_id and a.frozen_at is null;
+    perform credits.pass_freeze(purchase.account_id);
   elsif
     not exists(
       select from credits.stripe_disputes as d where d.account_id = purchase.account_id and d.standing

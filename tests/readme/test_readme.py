@@ -215,7 +215,10 @@ def test_settings_statement(scratch_db: Database) -> None:
     with scratch_db.connect() as owner:
         for statement in statements:
             assert owner.execute(statement.encode()).rowcount == 1
-        owner.execute("insert into auth.users (id, email) values (gen_random_uuid(), 'ann@example.com')")
+        owner.execute(
+            "insert into auth.users (id, email, email_confirmed_at) "
+            "values (gen_random_uuid(), 'ann@example.com', now())"
+        )
         assert owner.execute("select balance from credit_accounts").fetchall() == [(25,)]
 
 
