@@ -581,7 +581,7 @@ comment on column public.credit_transactions.hold_id is 'A capture''s credit_hol
 comment on column public.credit_transactions.related_id is
 'The transaction that a refund gives back, or the grant that a clawback takes back.';
 comment on column public.credit_transactions.actor is
-'Who asked: the API role, the login of a direct session, or system for maintenance. No personal data.';
+'Who asked: the API role, operator for a direct session, or system for maintenance. No personal data.';
 comment on column public.credit_transactions.idempotency_key is
 'The caller''s key, unique in the account, holds included.';
 comment on column public.credit_transactions.request_hash is 'SHA-256 of the request that came with the key.';
@@ -737,6 +737,23 @@ comment on column credits.ledger_seals.through_id is
 'The last ledger row of the batch; it begins after the previous seal''s.';
 comment on column credits.ledger_seals.entries is 'Rows in the batch.';
 comment on column credits.ledger_seals.hash is 'credits.seal_hash(previous hash, the batch''s rows).';
+
+-- sql/ledger/operator_entries.sql
+create table credits.operator_entries (
+  transaction_id bigint primary key,
+  login text not null default session_user,
+  noted_at timestamptz not null default clock_timestamp()
+);
+
+alter table credits.operator_entries enable row level security;
+alter table credits.operator_entries force row level security;
+revoke all on table credits.operator_entries from anon, authenticated, service_role;
+
+comment on table credits.operator_entries is
+'Which login wrote a ledger row whose actor is operator. Users read the ledger, and do not read this.';
+comment on column credits.operator_entries.transaction_id is 'credit_transactions.id.';
+comment on column credits.operator_entries.login is 'The session_user.';
+comment on column credits.operator_entries.noted_at is 'When.';
 
 -- sql/ledger/refuse_change.sql
 create function credits.refuse_change() returns trigger
@@ -1807,6 +1824,30 @@ comment on function credits.available(bigint, bigint) is
 'credit_accounts.available of a balance and what is held of it, in credits. Spends and holds subtract from it instead, '
 'where its type refuses to go below 0.';
 
+-- sql/ledger/actor.sql
+create function credits.actor() returns text
+language sql
+stable
+set search_path = ''
+as $$
+  select case when auth.role() in ('anon', 'authenticated', 'service_role') then auth.role() else 'operator' end;
+$$;
+
+comment on function credits.actor() is
+'Who acts, as ledger rows say it: the API role, or operator for a direct session. Users read it, so it names no login; '
+'see operator_entries.';
+
+-- sql/ledger/note_operator.sql
+create function credits.note_operator(entry public.credit_transactions) returns void
+language sql
+set search_path = ''
+as $$
+  insert into credits.operator_entries (transaction_id) select entry.id where entry.actor = 'operator';
+$$;
+
+comment on function credits.note_operator(public.credit_transactions) is
+'Keeps the login of a direct session that wrote the ledger row, where users cannot read it.';
+
 -- sql/ledger/post_entry.sql
 create function credits.post_entry(
   account_id uuid,
@@ -1817,7 +1858,7 @@ create function credits.post_entry(
   idempotency_key text default null,
   request_hash bytea default null,
   metadata jsonb default '{}',
-  actor text default coalesce(auth.role(), session_user),
+  actor text default credits.actor(),
   moment timestamptz default null
 ) returns public.credit_transactions
 language plpgsql
@@ -1851,6 +1892,7 @@ begin
     account.updated_at
   )
   returning * into entry;
+  perform credits.note_operator(entry);
   return entry;
 end
 $$;
@@ -3323,9 +3365,10 @@ begin
   )
   values (
     hold.account_id, 'capture', -cost, account.balance, hold.operation, capture.quantity, hold.unit_price,
-    hold.price_version, hold.id, coalesce(auth.role(), session_user), capture.metadata, account.updated_at
+    hold.price_version, hold.id, credits.actor(), capture.metadata, account.updated_at
   )
   returning * into entry;
+  perform credits.note_operator(entry);
 
   update public.credit_holds as h
   set status = 'captured', transaction_id = entry.id, closed_at = account.updated_at
@@ -3564,6 +3607,53 @@ comment on function public.refund(bigint, bigint, text, text) is
 'key used for another request.';
 
 grant execute on function public.refund(bigint, bigint, text, text) to service_role;
+
+-- sql/ledger/csv_text.sql
+create function credits.csv_text(value text) returns text
+language sql
+immutable
+set search_path = ''
+as $$
+  select case when value ~ '^\s*[=+@＝＋－＠-]|^[\t\r\n]' then '''' || value else value end;
+$$;
+
+comment on function credits.csv_text(text) is
+'The text as a cell that no spreadsheet takes for a formula: one that begins with = + - @, a tab or a line break gets '
+'an apostrophe before it.';
+
+-- Evaluated as the reader of transactions_export.
+grant execute on function credits.csv_text(text) to service_role;
+
+-- sql/ledger/transactions_export.sql
+create view public.transactions_export
+with (security_invoker = true)
+as
+select
+  t.id,
+  t.created_at,
+  t.account_id,
+  a.user_id,
+  t.kind,
+  t.amount,
+  t.balance_after,
+  t.quantity,
+  t.unit_price,
+  t.price_version,
+  t.hold_id,
+  t.related_id,
+  t.actor,
+  credits.csv_text(t.operation) as operation,
+  credits.csv_text(t.idempotency_key) as idempotency_key,
+  credits.csv_text(t.metadata::text) as metadata
+from public.credit_transactions as t
+left join public.credit_accounts as a on t.account_id = a.id;
+
+revoke all on table public.transactions_export from anon, authenticated, service_role;
+grant select on table public.transactions_export to service_role;
+
+comment on view public.transactions_export is
+'Operator: the ledger for spreadsheets (Accept: text/csv). What callers wrote cannot be taken for a formula: see '
+'credits.csv_text. Numbers stay numbers.';
 
 -- sql/ledger/verify_ledger.sql
 create function public.verify_ledger(user_id uuid default null) returns table (

@@ -89,6 +89,7 @@ drop function public.stripe_sync(timestamptz, timestamptz);
 drop function public.unfreeze_account(uuid);
 drop function public.verify_ledger(uuid);
 drop view public.user_credits;
+drop view public.transactions_export;
 
 -- Its functions, tables and types, the policies that call them, and the triggers on auth.users, which only the owner of
 -- that table could drop by name. It would tell of each.
