@@ -156,7 +156,8 @@ async def read_body(request: Request, limit: int) -> bytes:
 async def limited_stream(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
     """The body piece by piece.
 
-    Raises FunctionError 413 as soon as it turns out to be longer than `limit`, 408 when it does not come in time.
+    Raises FunctionError 413 as soon as it turns out to be longer than `limit`, 408 when it does not come in
+    time.
     """
     too_large = FunctionError(413, f"The body is larger than {limit} bytes; send less.")
     declared = request.headers.get("content-length", "0")
@@ -181,8 +182,8 @@ async def limited_stream(request: Request, limit: int) -> AsyncGenerator[bytes, 
 async def read_json(request: Request, fields: Collection[str]) -> dict[str, Any]:
     """The JSON object in the body, an empty one when there is none.
 
-    Raises FunctionError 400 when it is something else or has another field than `fields`, 413 beyond 64 KiB, 408
-    when it does not come in time.
+    Raises FunctionError 400 when it is something else or has another field than `fields`, 413 beyond 64 KiB,
+    408 when it does not come in time.
     """
     return json_object(await read_body(request, JSON_LIMIT), fields)
 

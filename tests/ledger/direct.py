@@ -121,7 +121,8 @@ class Ledger:
         """A new user, as the auth server makes one; the trigger opens the account. Returns the user's id."""
         made = str(uuid.uuid4())
         self.rows(
-            "insert into auth.users (id, email, email_confirmed_at) values (%s, %s, case when %s then now() end)",
+            "insert into auth.users (id, email, email_confirmed_at) "
+            "values (%s, %s, case when %s then now() end)",
             made, email or f"{made}@example.com", confirmed,
         )  # fmt: skip
         return made

@@ -211,7 +211,9 @@ def test_anonymous_users_hold_nothing(paying: Ledger) -> None:
 def test_where_they_may_they_hold_grants_and_no_bonus(paying: Ledger) -> None:
     paying.rows("update credits.billing_settings set anonymous_credits = true")
     guest = anonymous(paying)
-    paying.rows("update auth.users set email_confirmed_at = now(), email = 'a@example.com' where id = %s", guest)
+    paying.rows(
+        "update auth.users set email_confirmed_at = now(), email = 'a@example.com' where id = %s", guest
+    )
     with pytest.raises(Refused) as refused:
         paying.as_user(guest, "consume_credits", operation="one")
     assert refused.value.code == "PT402"
@@ -281,7 +283,7 @@ def test_credits_that_are_left_do_not_come_back(paying: Ledger) -> None:
 
 
 def test_a_debt_cannot_be_put_on_who_was_there_before(paying: Ledger) -> None:
-    """Neither by taking another's address and leaving, nor on who takes an address that somebody owed with."""
+    """Neither by taking another's address and leaving, nor on who takes the address of one who owed."""
     ann = paying.sign_up("ann@example.com")
     thief = in_debt(paying, "thief@example.com")
     paying.rows("update auth.users set email = 'ann+thief@example.com' where id = %s", thief)
@@ -337,7 +339,8 @@ def test_a_freeze_of_a_deleted_users_account_reaches_the_successor(paying: Ledge
     old = leave(paying, user)
     again = paying.sign_up("ann@example.com")
     paying.rows(
-        "update public.credit_accounts set frozen_at = credits.now(), frozen_reason = 'disputed' where id = %s",
+        "update public.credit_accounts set frozen_at = credits.now(), frozen_reason = 'disputed' "
+        "where id = %s",
         old,
     )
     paying.rows("select credits.pass_freeze(%s)", old)

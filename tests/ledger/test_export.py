@@ -14,7 +14,7 @@ from tests.conftest import Env, User
 from tests.ledger.conftest import HTTP, Api
 from tests.ledger.direct import Ledger
 
-FORMULAS = ["=1+1", "+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", '=cmd|"/c calc"!A1', "＝1"]
+FORMULAS = ["=1+1", "+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", '=cmd|"/c calc"!A1', "\uff1d1"]
 HARMLESS = ["order-1", "1-1", "a=b", "'quoted", 'say "hi", twice', "line\nbreak"]
 
 
@@ -60,10 +60,11 @@ def test_no_login_is_shown_to_users(ledger: Ledger) -> None:
     )
     assert actors == ["service_role", "operator", "operator", "operator", "authenticated"]
     kept = ledger.rows(
-        "select transaction_id, login from credits.operator_entries where transaction_id = any(%s) order by 1",
+        "select transaction_id, login from credits.operator_entries "
+        "where transaction_id = any(%s) order by 1",
         [by_hand, taken, captured],
     )
-    assert kept == [{"transaction_id": id, "login": "postgres"} for id in (by_hand, taken, captured)]
+    assert kept == [{"transaction_id": made, "login": "postgres"} for made in (by_hand, taken, captured)]
     # A role of the app's own is none of ours.
     ledger.rows("select set_config('request.jwt.claims', '{\"role\": \"dana@example.com\"}', false)")
     assert ledger.value("select credits.actor()") == "operator"
@@ -88,7 +89,9 @@ def test_a_filter_on_the_answer_does_not_undo_the_call(
     assert mine["available"] == 7
 
 
-def test_a_token_of_an_anonymous_user(user: Callable[..., User], env: Env, db: psycopg.Connection[Any]) -> None:
+def test_a_token_of_an_anonymous_user(
+    user: Callable[..., User], env: Env, db: psycopg.Connection[Any]
+) -> None:
     me = user()
     db.execute("delete from auth.users where id = %s", (me.id,))
     db.execute("insert into auth.users (id, is_anonymous) values (%s, true)", (me.id,))
