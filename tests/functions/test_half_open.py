@@ -2,8 +2,12 @@
 
 import http.client
 import json
+import os
 import re
+import shlex
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +25,7 @@ from scripts.local_stack import ports
 from tests.conftest import ROOT
 
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n%s\r\n"
+README = (ROOT / "README.md").read_text()
 LIMIT = 8 * 1024 * 1024
 PATIENCE = 0.5
 
@@ -134,3 +139,48 @@ def test_no_function_reads_a_body_in_another_way() -> None:
         if re.search(r"request\.(stream|body|json|form)\(", line)
     ]
     assert readers == [("app.py", "pieces, seen = request.stream(), 0")]
+
+
+def test_the_limits_that_the_readme_gives_to_uvicorn() -> None:
+    """As many connections as it says, idle ones counted, and no more; the next is told to come again."""
+    found = re.search(r"^PYTHONPATH=functions uvicorn (.*?[^\\])$", README, re.DOTALL | re.MULTILINE)
+    assert found
+    flags = shlex.split(found[1].replace("\\\n", " "))
+    limit = int(flags[flags.index("--limit-concurrency") + 1])
+    port = ports.ephemeral()
+    flags[flags.index("--port") + 1] = str(port)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": "functions",
+        "SUPABASE_URL": "http://127.0.0.1:1",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", *flags], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL
+    )
+
+    def status() -> int:
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        client.request("OPTIONS", "/", headers={"Connection": "close"})
+        return client.getresponse().status
+
+    idle: list[socket.socket] = []
+    try:
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                assert status() == 204
+                break
+            except OSError:
+                assert process.poll() is None and time.monotonic() < deadline
+                time.sleep(0.05)
+        idle += [opened(port, b"POST / HTTP/1.1\r\n") for _ in range(limit - 2)]
+        assert status() == 204
+        idle += [opened(port, b"POST / HTTP/1.1\r\n") for _ in range(2)]
+        assert status() == 503
+        for connection in idle:
+            connection.close()
+        time.sleep(0.5)
+        assert status() == 204
+    finally:
+        process.terminate()
+        process.wait(10)
