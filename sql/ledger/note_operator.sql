@@ -1,8 +1,12 @@
 create function credits.note_operator(entry public.credit_transactions) returns void
-language sql
+language plpgsql
 set search_path = ''
 as $$
-  insert into credits.operator_entries (transaction_id) select entry.id where entry.actor = 'operator';
+begin
+  if entry.actor = 'operator' then
+    insert into credits.operator_entries (transaction_id) values (entry.id);
+  end if;
+end
 $$;
 
 comment on function credits.note_operator(public.credit_transactions) is

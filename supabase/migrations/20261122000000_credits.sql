@@ -1839,10 +1839,14 @@ comment on function credits.actor() is
 
 -- sql/ledger/note_operator.sql
 create function credits.note_operator(entry public.credit_transactions) returns void
-language sql
+language plpgsql
 set search_path = ''
 as $$
-  insert into credits.operator_entries (transaction_id) select entry.id where entry.actor = 'operator';
+begin
+  if entry.actor = 'operator' then
+    insert into credits.operator_entries (transaction_id) values (entry.id);
+  end if;
+end
 $$;
 
 comment on function credits.note_operator(public.credit_transactions) is
@@ -2549,6 +2553,65 @@ $$;
 comment on function credits.pass_freeze(uuid) is
 'Freezes the successor of a frozen account, if it has one, for the same reason.';
 
+-- sql/accounts/pass_thaw.sql
+create function credits.pass_thaw(account_id uuid, reason text) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  heir uuid := credits.successor(account_id);
+begin
+  update public.credit_accounts as h
+  set frozen_at = null, frozen_reason = null, updated_at = credits.now()
+  where
+    h.id = heir and h.frozen_reason = reason
+    and not exists (
+      select from credits.stripe_disputes as d
+      where d.standing and (d.account_id = h.id or credits.successor(d.account_id) = h.id)
+    );
+  if found then
+    perform credits.pass_thaw(heir, reason);
+  end if;
+end
+$$;
+
+comment on function credits.pass_thaw(uuid, text) is
+'Unfreezes the successor of an account whose disputes are over, if that was the reason and it has no others.';
+
+-- sql/accounts/return_debt.sql
+create function credits.return_debt(account_id uuid) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  heir uuid := credits.successor(account_id);
+  spare bigint;
+  taken public.credit_transactions;
+  part bigint;
+begin
+  if heir is null then
+    return;
+  end if;
+  spare := (credits.lock_account(account_id)).available;
+  for taken in
+    select t.* from public.credit_transactions as t
+    where t.account_id = heir and t.kind = 'clawback' and t.metadata ->> 'debt_passed_from' = return_debt.account_id::text
+    order by t.id
+  loop
+    part := least(spare, credits.left_to_refund(taken));
+    if part > 0 then
+      perform credits.claw_back(account_id, part, metadata => jsonb_build_object('debt_returned_to', heir));
+      perform credits.give_back(taken.id, part, jsonb_build_object('debt_returned_from', account_id));
+      spare := spare - part;
+    end if;
+  end loop;
+end
+$$;
+
+comment on function credits.return_debt(uuid) is
+'When a deleted user''s account gets credits back, because a dispute was won, say: gives them to the successor, as far '
+'as it took over debt from this account. The caller holds the account''s lock.';
+
 -- sql/accounts/note_addresses.sql
 create function credits.note_addresses(account_id uuid, user_id uuid) returns void
 language plpgsql
@@ -2876,13 +2939,14 @@ begin
   update public.credit_accounts as a set next_expiry = credits.next_expiry(a.id, entry.created_at)
   where a.id = entry.account_id;
   perform credits.pay_debt(entry.account_id);
+  perform credits.return_debt(entry.account_id);
 end
 $$;
 
 comment on function credits.return_to_lots(public.credit_transactions) is
 'Puts the credits of a refund back into the lots that paid for its transaction; for lots that have expired since, into '
-'new lots that live for billing_settings.refund_grace. The caller holds '
-'the account''s lock and has settled it.';
+'new lots that live for billing_settings.refund_grace. A deleted user''s account passes them on as far as its successor '
+'took over its debt. The caller holds the account''s lock and has settled it.';
 
 -- sql/ledger/left_to_refund.sql
 create function credits.left_to_refund(debit public.credit_transactions) returns bigint
@@ -5006,13 +5070,14 @@ begin
     update public.credit_accounts as a
     set frozen_at = null, frozen_reason = null, updated_at = credits.now()
     where a.id = purchase.account_id and a.frozen_reason = reason;
+    perform credits.pass_thaw(purchase.account_id, reason);
   end if;
 end
 $$;
 
 comment on function credits.freeze_for_disputes(bigint) is
 'Freezes the account of a purchase at each new dispute, and unfreezes it once none stands, unless an operator froze '
-'it. The caller holds the account''s lock.';
+'it; so for the successor of a deleted user''s account. The caller holds the account''s lock.';
 
 -- sql/stripe/collect_subscription_debts.sql
 create function credits.collect_subscription_debts(account_id uuid) returns void
