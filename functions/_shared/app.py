@@ -1,5 +1,6 @@
-"""A function as an ASGI app: JSON errors, CORS headers on every answer."""
+"""A function as an ASGI app: JSON errors, CORS headers on every answer, and no endless waiting for a body."""
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -12,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from . import database
 from .errors import FunctionError
@@ -34,8 +35,45 @@ CORS = {
 }
 JSON_LIMIT = 64 * 1024
 _living: set[Starlette] = set()
+# A body has this long, and more for each byte that has come: slow lines pass, and half-open ones end.
+BODY_SECONDS = 10
+BODY_RATE = 16 * 1024  # bytes a second
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Body:
+    """What has come of a request's body. An answer may be given before its end, such as 401 or 413."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        headers = dict(scope["headers"])
+        self._receive = receive
+        self.whole = headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers
+
+    async def receive(self) -> Message:
+        """The next message, noted."""
+        message = await self._receive()
+        self.whole = self.whole or not message.get("more_body", False)
+        return message
+
+    def drained_before_the_end(self, send: Send) -> Send:
+        """Send the answer as it is, and end it when the rest of the body has come, or its time is over.
+
+        Who is sent an answer and cut off while still sending may never see it.
+        """
+
+        async def ending(message: Message) -> None:
+            if message["type"] != "http.response.body" or message.get("more_body", False):
+                await send(message)
+                return
+            await send({**message, "more_body": True})
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(BODY_SECONDS):
+                    while not self.whole:
+                        await self.receive()
+            await send({"type": "http.response.body", "body": b""})
+
+        return ending
 
 
 class Function:
@@ -49,9 +87,14 @@ class Function:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI interface."""
-        response = await self._answer(Request(scope, receive, send))
+        body = Body(scope, receive)
+        response = await self._answer(Request(scope, body.receive, send))
         response.headers.update(self.cors)
-        await response(scope, receive, send)
+        if not body.whole:
+            response.headers["Connection"] = "close"
+            if response.status_code != 408:
+                send = body.drained_before_the_end(send)
+        await response(scope, body.receive, send)
 
     async def _answer(self, request: Request) -> Response:
         if request.method == "OPTIONS":
@@ -112,7 +155,7 @@ def client_key(request: Request) -> str | None:
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The body of at most `limit` bytes. Raises FunctionError 413 as soon as it turns out to be longer."""
+    """The body of at most `limit` bytes. Raises FunctionError as limited_stream()."""
     body = bytearray()
     async for chunk in limited_stream(request, limit):
         body += chunk
@@ -120,16 +163,25 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 
 async def limited_stream(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
-    """The body piece by piece. Raises FunctionError 413 as soon as it turns out to be longer than `limit`."""
-    too_large = FunctionError(
-        413, f"The body is larger than {limit} bytes; send less.",
-        headers={"Connection": "close"},  # the rest of it is not read
-    )  # fmt: skip
+    """The body piece by piece.
+
+    Raises FunctionError 413 as soon as it turns out to be longer than `limit`, 408 when it does not come in
+    time.
+    """
+    too_large = FunctionError(413, f"The body is larger than {limit} bytes; send less.")
     declared = request.headers.get("content-length", "0")
     if not declared.isdecimal() or len(declared) > 18 or int(declared) > limit:
         raise too_large
-    seen = 0
-    async for chunk in request.stream():
+    pieces, seen = request.stream(), 0
+    begun = asyncio.get_running_loop().time()
+    while True:
+        try:
+            async with asyncio.timeout_at(begun + BODY_SECONDS + seen / BODY_RATE):
+                chunk = await anext(pieces, None)
+        except TimeoutError:
+            raise FunctionError(408, "The body did not come in time; send it at once.") from None
+        if chunk is None:
+            return
         seen += len(chunk)
         if seen > limit:
             raise too_large
@@ -139,7 +191,8 @@ async def limited_stream(request: Request, limit: int) -> AsyncGenerator[bytes, 
 async def read_json(request: Request, fields: Collection[str]) -> dict[str, Any]:
     """The JSON object in the body, an empty one when there is none.
 
-    Raises FunctionError 400 when it is something else or has another field than `fields`, 413 beyond 64 KiB.
+    Raises FunctionError 400 when it is something else or has another field than `fields`, 413 beyond 64 KiB,
+    408 when it does not come in time.
     """
     return json_object(await read_body(request, JSON_LIMIT), fields)
 

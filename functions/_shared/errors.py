@@ -36,10 +36,14 @@ class FunctionError(Exception):
         self.extra = extra
 
     def body(self) -> dict[str, Any]:
-        """{"message", "code"}, and "details" and "hint" where there are any."""
+        """{"message", "error", "code"}, and "details" and "hint" where there are any.
+
+        `error` is the same sentence: where supabase-py looks for it.
+        """
         extra = {"details": self.details, "hint": self.hint}
         return {
             "message": self.message,
+            "error": self.message,
             "code": self.code,
             **{key: value for key, value in extra.items() if value is not None},
         }

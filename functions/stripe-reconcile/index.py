@@ -1,7 +1,7 @@
 """POST {"sweep", "days"} with the secret key: makes up for what webhooks have missed (_shared/reconcile.py).
 
 Answers with a line of JSON for each step, so that nothing on the way takes a long run for a dead one:
-{"progress": …} while it works, and {"report": …} or {"message", "code"} at the end.
+{"progress": …} while it works, and {"report": …} or an error such as {"message", "error", "code"} at the end.
 """
 
 import json

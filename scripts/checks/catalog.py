@@ -219,8 +219,78 @@ def effective(connection: Connection, expected: Grants) -> list[str]:
     return sorted(findings)
 
 
+# What money rests on: of these there is at most one row, and only a unique index can say so for two sessions
+# at once.
+ONCE = (
+    ("public.credit_accounts", "user_id"),
+    ("public.credit_transactions", "account_id, id"),
+    ("public.credit_transactions", "account_id, idempotency_key"),
+    ("public.credit_transactions", "hold_id"),
+    ("public.credit_holds", "account_id, idempotency_key"),
+    ("public.generation_jobs", "hold_id"),
+    ("public.purchases", "checkout_session_id"),
+    ("public.purchases", "invoice_id"),
+    ("public.purchases", "payment_intent_id"),
+    ("public.subscription_plans", "stripe_price_id"),
+    ("public.credit_packages", "stripe_price_id"),
+    ("public.credit_packages", "slug, currency"),
+    ("public.pricing_tiers", "operation, effective_from"),
+    ("credits.stripe_customers", "account_id"),
+    ("credits.account_addresses", "address, account_id"),
+)
+
 # Each finds what breaks a rule of the design: one column, the sentence.
 RULES = {
+    "what is there once": """
+        with needed (relation, columns) as (select * from unnest(%(relations)s::text[], %(columns)s::text[]))
+
+        select format('%%s must have a unique index on (%%s).', d.relation, d.columns)
+        from needed as d
+        where not exists (
+            select from pg_index as i
+            where
+                i.indrelid = to_regclass(d.relation)
+                and i.indisunique and i.indisvalid and i.indimmediate and i.indexprs is null
+                and string_to_array(d.columns, ', ') = array(
+                    select a.attname::text
+                    from unnest(i.indkey::int2[]) with ordinality as k (attnum, position)
+                    inner join pg_attribute as a on a.attrelid = i.indrelid and k.attnum = a.attnum
+                    order by k.position
+                )
+                and coalesce(pg_get_expr(i.indpred, i.indrelid), '')
+                = any(array['', format('(%%s IS NOT NULL)', split_part(d.columns, ', ', -1))])
+        )
+        union all
+        select format('%%s has an idempotency_key: ONCE must say within what it is unique.',
+            a.attrelid::regclass)
+        from pg_attribute as a
+        inner join pg_class as c on a.attrelid = c.oid
+        inner join pg_namespace as n on c.relnamespace = n.oid
+        where
+            n.nspname = any(%(schemas)s) and c.relkind in ('r', 'p') and a.attname = 'idempotency_key'
+            and not exists (
+                select from needed as d
+                where to_regclass(d.relation) = c.oid and d.columns like '%%%%idempotency_key'
+            )
+    """,
+    "credits do not go below zero": """
+        select format('public.credit_accounts.%%I must be credits.credit_amount: no CHECK guards it.',
+            a.attname)
+        from pg_attribute as a
+        where
+            a.attrelid = to_regclass('public.credit_accounts') and a.attnum > 0 and not a.attisdropped
+            and (a.attname in ('available', 'held', 'lapsed') or a.attname like 'lifetime%%')
+            and a.atttypid is distinct from to_regtype('credits.credit_amount')
+        union all
+        select 'credits.credit_amount must be from 0 to a quadrillion.'
+        where not exists (
+            select from pg_constraint as k
+            where
+                k.contypid = to_regtype('credits.credit_amount') and k.convalidated
+                and pg_get_constraintdef(k.oid)
+                = 'CHECK (((VALUE >= 0) AND (VALUE <= ''1000000000000000''::bigint)))'
+        )
+    """,
     "row level security": """
         select format('%%I.%%I: row level security must be enabled and forced.', n.nspname, c.relname)
         from pg_class as c
@@ -334,7 +404,9 @@ def broken_rules(connection: Connection) -> list[str]:
     with connection.transaction():
         connection.execute(QUALIFIED)
         for rule, query in RULES.items():
-            rows = connection.execute(query, {"schemas": list(SCHEMAS)}).fetchall()
+            relations, columns = zip(*ONCE, strict=True)
+            values = {"schemas": list(SCHEMAS), "relations": list(relations), "columns": list(columns)}
+            rows = connection.execute(query, values).fetchall()
             findings += [f"{rule}: {row[0]}" for row in rows]
     return findings
 

@@ -138,6 +138,25 @@ def rollbacks(context: Context) -> list[str]:
     ]
 
 
+# They know in another way who calls: by Stripe's signature, and by the secret key, which is no token.
+WITHOUT_TOKEN = ("stripe-reconcile", "stripe-webhook")
+
+
+def verify_jwt(context: Context) -> list[str]:
+    """supabase/config.toml: each function says verify_jwt, true but for those that take no token."""
+    config = tomllib.loads((context.root / "supabase" / "config.toml").read_text())
+    said = {name: section.get("verify_jwt") for name, section in config.get("functions", {}).items()}
+    there = {path.parent.name for path in context.root.glob("functions/*/index.py")}
+    findings = [
+        f"[functions.{name}] has no functions/{name}/index.py." for name in sorted(said.keys() - there)
+    ]
+    return findings + [
+        f"[functions.{name}] must say verify_jwt = {str(name not in WITHOUT_TOKEN).lower()}."
+        for name in sorted(there)
+        if said.get(name) is not (name not in WITHOUT_TOKEN)
+    ]
+
+
 def drift(context: Context) -> list[str]:
     """Database: sql/ and the migrations make the same one (`supabase db diff`)."""
     server = context.postgres()
@@ -245,6 +264,7 @@ QUICK: dict[str, Check] = {
     "squawk": squawk,
     "load-order": load_order,
     "rollbacks": rollbacks,
+    "verify-jwt": verify_jwt,
 }
 CHECKS: dict[str, Check] = {
     **QUICK,

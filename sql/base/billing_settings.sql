@@ -2,6 +2,7 @@ create table credits.billing_settings (
   id boolean primary key default true,
   signup_bonus bigint not null default 10,
   signup_bonus_lifetime interval,
+  anonymous_credits boolean not null default false,
   hold_ttl interval not null default '15 minutes',
   hold_ttl_max interval not null default '24 hours',
   refund_grace interval not null default '30 days',
@@ -48,8 +49,13 @@ revoke all on table credits.billing_settings from anon, authenticated, service_r
 
 comment on table credits.billing_settings is 'Settings of the ledger: exactly one row. Change it with UPDATE.';
 comment on column credits.billing_settings.id is 'Always true: there is one row.';
-comment on column credits.billing_settings.signup_bonus is 'Credits granted when an account opens; 0 for none.';
+comment on column credits.billing_settings.signup_bonus is
+'Credits granted once to a user, and to an address, when the first e-mail address or phone number is confirmed; 0 for '
+'none.';
 comment on column credits.billing_settings.signup_bonus_lifetime is 'How long the bonus lives; null for ever.';
+comment on column credits.billing_settings.anonymous_credits is
+'Whether anonymous users may hold credits: with false they get no account, grant or checkout (PT403); what they hold '
+'already they may spend. The bonus they never get.';
 comment on column credits.billing_settings.hold_ttl is 'How long a hold lives when its maker does not say. '
 'Those of generations live as long as their job may, whatever it says.';
 comment on column credits.billing_settings.hold_ttl_max is 'The longest hold that may be asked for, and the longest '

@@ -56,6 +56,7 @@ begin
     metadata => metadata
   );
   perform credits.settle_account(account_id, usable_from => '-infinity', preferred_lot => lot_id);
+  perform credits.pass_debt(account_id);
   return entry;
 end
 $$;
@@ -63,4 +64,5 @@ $$;
 comment on function credits.claw_back(uuid, bigint, bigint, text, jsonb) is
 'Internal: takes back amount credits from an account because their payment was refunded or disputed; returns the '
 'ledger row. Takes from the named grant''s lot first, then from the others in burn order, then below zero: the next '
-'grant pays that off. Errors: PT400, PT404, PT409 as elsewhere.';
+'grant pays that off. The debt of a deleted user''s account goes to its successor. Errors: PT400, PT404, PT409 as '
+'elsewhere.';

@@ -47,7 +47,7 @@ comment on column public.credit_transactions.hold_id is 'A capture''s credit_hol
 comment on column public.credit_transactions.related_id is
 'The transaction that a refund gives back, or the grant that a clawback takes back.';
 comment on column public.credit_transactions.actor is
-'Who asked: the API role, the login of a direct session, or system for maintenance. No personal data.';
+'Who asked: the API role, operator for a direct session, or system for maintenance. No personal data.';
 comment on column public.credit_transactions.idempotency_key is
 'The caller''s key, unique in the account, holds included.';
 comment on column public.credit_transactions.request_hash is 'SHA-256 of the request that came with the key.';

@@ -7,7 +7,7 @@ create function credits.post_entry(
   idempotency_key text default null,
   request_hash bytea default null,
   metadata jsonb default '{}',
-  actor text default coalesce(auth.role(), session_user),
+  actor text default credits.actor(),
   moment timestamptz default null
 ) returns public.credit_transactions
 language plpgsql
@@ -42,6 +42,7 @@ begin
     account.updated_at
   )
   returning * into entry;
+  perform credits.note_operator(entry);
   return entry;
 end
 $$;

@@ -69,10 +69,11 @@ begin
   update public.credit_accounts as a set next_expiry = credits.next_expiry(a.id, entry.created_at)
   where a.id = entry.account_id;
   perform credits.pay_debt(entry.account_id);
+  perform credits.return_debt(entry.account_id);
 end
 $$;
 
 comment on function credits.return_to_lots(public.credit_transactions) is
 'Puts the credits of a refund back into the lots that paid for its transaction; for lots that have expired since, into '
-'new lots that live for billing_settings.refund_grace. The caller holds '
-'the account''s lock and has settled it.';
+'new lots that live for billing_settings.refund_grace. A deleted user''s account passes them on as far as its successor '
+'took over its debt. The caller holds the account''s lock and has settled it.';

@@ -23,6 +23,7 @@ begin
     update public.credit_accounts as a
     set frozen_at = credits.now(), frozen_reason = reason, updated_at = credits.now()
     where a.id = purchase.account_id and a.frozen_at is null;
+    perform credits.pass_freeze(purchase.account_id);
   elsif
     not exists(
       select from credits.stripe_disputes as d where d.account_id = purchase.account_id and d.standing
@@ -32,10 +33,11 @@ begin
     update public.credit_accounts as a
     set frozen_at = null, frozen_reason = null, updated_at = credits.now()
     where a.id = purchase.account_id and a.frozen_reason = reason;
+    perform credits.pass_thaw(purchase.account_id, reason);
   end if;
 end
 $$;
 
 comment on function credits.freeze_for_disputes(bigint) is
 'Freezes the account of a purchase at each new dispute, and unfreezes it once none stands, unless an operator froze '
-'it. The caller holds the account''s lock.';
+'it; so for the successor of a deleted user''s account. The caller holds the account''s lock.';

@@ -125,6 +125,7 @@ create table credits.billing_settings (
   id boolean primary key default true,
   signup_bonus bigint not null default 10,
   signup_bonus_lifetime interval,
+  anonymous_credits boolean not null default false,
   hold_ttl interval not null default '15 minutes',
   hold_ttl_max interval not null default '24 hours',
   refund_grace interval not null default '30 days',
@@ -171,8 +172,13 @@ revoke all on table credits.billing_settings from anon, authenticated, service_r
 
 comment on table credits.billing_settings is 'Settings of the ledger: exactly one row. Change it with UPDATE.';
 comment on column credits.billing_settings.id is 'Always true: there is one row.';
-comment on column credits.billing_settings.signup_bonus is 'Credits granted when an account opens; 0 for none.';
+comment on column credits.billing_settings.signup_bonus is
+'Credits granted once to a user, and to an address, when the first e-mail address or phone number is confirmed; 0 for '
+'none.';
 comment on column credits.billing_settings.signup_bonus_lifetime is 'How long the bonus lives; null for ever.';
+comment on column credits.billing_settings.anonymous_credits is
+'Whether anonymous users may hold credits: with false they get no account, grant or checkout (PT403); what they hold '
+'already they may spend. The bonus they never get.';
 comment on column credits.billing_settings.hold_ttl is 'How long a hold lives when its maker does not say. '
 'Those of generations live as long as their job may, whatever it says.';
 comment on column credits.billing_settings.hold_ttl_max is 'The longest hold that may be asked for, and the longest '
@@ -200,6 +206,53 @@ comment on column credits.billing_settings.stripe_account is
 'The connected account (acct_…) whose events count; null for the platform''s own.';
 comment on column credits.billing_settings.stripe_payload_retention is
 'How long the payloads of Stripe''s events are kept once they are done.';
+
+-- sql/base/secrets.sql
+create table credits.secrets (
+  name text primary key,
+  value bytea not null,
+  constraint value_must_have_32_bytes check (length(value) = 32)
+);
+
+-- Four random UUIDs are 488 random bits. No extension is needed for them.
+insert into credits.secrets (name, value)
+values (
+  'addresses',
+  sha256(convert_to(concat(gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), gen_random_uuid()), 'UTF8'))
+);
+
+alter table credits.secrets enable row level security;
+alter table credits.secrets force row level security;
+revoke all on table credits.secrets from anon, authenticated, service_role;
+
+comment on table credits.secrets is
+'Keys that the database made for itself and tells nobody. They go with a dump: with another value no address is '
+'recognised any more.';
+comment on column credits.secrets.name is 'What it is for. addresses: the hashes in account_addresses.';
+comment on column credits.secrets.value is '32 random bytes.';
+
+-- sql/base/hmac_sha256.sql
+create function credits.hmac_sha256(secret bytea, message bytea) returns bytea
+language sql
+immutable
+set search_path = ''
+as $$
+  select sha256(p.outer_pad || sha256(p.inner_pad || message))
+  from (
+    select
+      string_agg(set_byte('\x00', 0, k.byte # 54), '' order by k.at) as inner_pad,
+      string_agg(set_byte('\x00', 0, k.byte # 92), '' order by k.at) as outer_pad
+    from (
+      select
+        i.at,
+        case when i.at < length(secret) then get_byte(secret, i.at) else 0 end as byte
+      from generate_series(0, 63) as i (at)
+    ) as k
+  ) as p;
+$$;
+
+comment on function credits.hmac_sha256(bytea, bytea) is
+'HMAC-SHA256 (RFC 2104) of the message, for secrets of at most 64 bytes; without pgcrypto.';
 
 -- sql/base/check_metadata.sql
 create function credits.check_metadata(metadata jsonb) returns void
@@ -341,6 +394,35 @@ comment on column public.credit_accounts.unsettled_since is
 comment on column public.credit_accounts.settled_through is 'Id of the last settled ledger row; 0 for none.';
 comment on column public.credit_accounts.debt_from is
 'Id of the oldest ledger row that no lot has wholly paid for; null for none.';
+
+-- sql/accounts/account_addresses.sql
+create table credits.account_addresses (
+  address bytea not null,
+  account_id uuid not null,
+  successor_id uuid,
+  noted_at timestamptz not null default clock_timestamp(),
+  primary key (address, account_id),
+  constraint address_must_have_32_bytes check (length(address) = 32),
+  constraint nobody_succeeds_themselves check (successor_id <> account_id)
+);
+
+create index account_addresses_account_id on credits.account_addresses (account_id);
+create unique index account_addresses_one_successor on credits.account_addresses (account_id)
+where successor_id is not null;
+
+alter table credits.account_addresses enable row level security;
+alter table credits.account_addresses force row level security;
+revoke all on table credits.account_addresses from anon, authenticated, service_role;
+
+comment on table credits.account_addresses is
+'Every confirmed address that an account has had, so that bonus, debt and freeze outlive the user: by keyed hash, '
+'which names nobody. Accounts are never deleted, and neither are these rows.';
+comment on column credits.account_addresses.address is 'See credits.address_hashes.';
+comment on column credits.account_addresses.account_id is 'credit_accounts.id.';
+comment on column credits.account_addresses.successor_id is
+'The account that the same person opened under this address after the user of account_id was deleted: it takes over '
+'what that account owes. One for an account.';
+comment on column credits.account_addresses.noted_at is 'When the address was first seen confirmed.';
 
 -- sql/accounts/my_account_id.sql
 create function credits.my_account_id() returns uuid
@@ -559,7 +641,7 @@ comment on column public.credit_transactions.hold_id is 'A capture''s credit_hol
 comment on column public.credit_transactions.related_id is
 'The transaction that a refund gives back, or the grant that a clawback takes back.';
 comment on column public.credit_transactions.actor is
-'Who asked: the API role, the login of a direct session, or system for maintenance. No personal data.';
+'Who asked: the API role, operator for a direct session, or system for maintenance. No personal data.';
 comment on column public.credit_transactions.idempotency_key is
 'The caller''s key, unique in the account, holds included.';
 comment on column public.credit_transactions.request_hash is 'SHA-256 of the request that came with the key.';
@@ -720,6 +802,23 @@ comment on column credits.ledger_seals.through_id is
 'The last ledger row of the batch; it begins after the previous seal''s.';
 comment on column credits.ledger_seals.entries is 'Rows in the batch.';
 comment on column credits.ledger_seals.hash is 'credits.seal_hash(previous hash, the digests of the batch''s rows).';
+
+-- sql/ledger/operator_entries.sql
+create table credits.operator_entries (
+  transaction_id bigint primary key,
+  login text not null default session_user,
+  noted_at timestamptz not null default clock_timestamp()
+);
+
+alter table credits.operator_entries enable row level security;
+alter table credits.operator_entries force row level security;
+revoke all on table credits.operator_entries from anon, authenticated, service_role;
+
+comment on table credits.operator_entries is
+'Which login wrote a ledger row whose actor is operator. Users read the ledger, and do not read this.';
+comment on column credits.operator_entries.transaction_id is 'credit_transactions.id.';
+comment on column credits.operator_entries.login is 'The session_user.';
+comment on column credits.operator_entries.noted_at is 'When.';
 
 -- sql/ledger/refuse_change.sql
 create function credits.refuse_change() returns trigger
@@ -1831,6 +1930,34 @@ comment on function credits.available(bigint, bigint) is
 'credit_accounts.available of a balance and what is held of it, in credits. Spends and holds subtract from it instead, '
 'where its type refuses to go below 0.';
 
+-- sql/ledger/actor.sql
+create function credits.actor() returns text
+language sql
+stable
+set search_path = ''
+as $$
+  select case when auth.role() in ('anon', 'authenticated', 'service_role') then auth.role() else 'operator' end;
+$$;
+
+comment on function credits.actor() is
+'Who acts, as ledger rows say it: the API role, or operator for a direct session. Users read it, so it names no login; '
+'see operator_entries.';
+
+-- sql/ledger/note_operator.sql
+create function credits.note_operator(entry public.credit_transactions) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if entry.actor = 'operator' then
+    insert into credits.operator_entries (transaction_id) values (entry.id);
+  end if;
+end
+$$;
+
+comment on function credits.note_operator(public.credit_transactions) is
+'Keeps the login of a direct session that wrote the ledger row, where users cannot read it.';
+
 -- sql/ledger/post_entry.sql
 create function credits.post_entry(
   account_id uuid,
@@ -1841,7 +1968,7 @@ create function credits.post_entry(
   idempotency_key text default null,
   request_hash bytea default null,
   metadata jsonb default '{}',
-  actor text default coalesce(auth.role(), session_user),
+  actor text default credits.actor(),
   moment timestamptz default null
 ) returns public.credit_transactions
 language plpgsql
@@ -1876,6 +2003,7 @@ begin
     account.updated_at
   )
   returning * into entry;
+  perform credits.note_operator(entry);
   return entry;
 end
 $$;
@@ -2515,6 +2643,280 @@ comment on function credits.grant_to_account is
 'Grants credits to an account as one lot; returns the ledger row. The one way credits come in: grant_credits, the '
 'sign-up bonus and payments end here. Locks and settles the account. Errors: PT400.';
 
+-- sql/accounts/normal_email.sql
+create function credits.normal_email(email text) returns text
+language sql
+immutable
+set search_path = ''
+as $$
+  select case when strpos(whole.address, '@') > 1 then mailbox.name || '@' || mailbox.domain else nullif(whole.address, '') end
+  from (select lower(btrim(email)) as address) as whole
+  cross join lateral (
+    select
+      regexp_replace(whole.address, '@[^@]*$', '') as name,
+      regexp_replace(whole.address, '^.*@', '') as domain
+  ) as part
+  -- A name that begins with + has no tag.
+  cross join lateral (select coalesce(nullif(split_part(part.name, '+', 1), ''), part.name) as name) as untagged
+  cross join lateral (
+    select
+      case
+        when part.domain in ('gmail.com', 'googlemail.com') then replace(untagged.name, '.', '')
+        else untagged.name
+      end as name,
+      case when part.domain = 'googlemail.com' then 'gmail.com' else part.domain end as domain
+  ) as mailbox;
+$$;
+
+comment on function credits.normal_email(text) is
+'The one way of writing an e-mail address by which a mailbox is recognised: lower case, no spaces around it, no +tag, '
+'and at Gmail no dots. Null for none.';
+
+-- sql/accounts/address_hashes.sql
+create function credits.address_hashes(user_id uuid) returns bytea[]
+language sql
+stable
+set search_path = ''
+as $$
+  select array_agg(h.hash order by h.hash)
+  from auth.users as u
+  cross join lateral (
+    values
+    ('email:' || credits.normal_email(u.email::text), u.email_confirmed_at is not null),
+    ('phone:' || nullif(regexp_replace(u.phone, '\D', '', 'g'), ''), u.phone_confirmed_at is not null)
+  ) as a (address, is_confirmed)
+  cross join lateral (
+    select credits.hmac_sha256(s.value, convert_to(a.address, 'UTF8')) as hash
+    from credits.secrets as s
+    where s.name = 'addresses'
+  ) as h
+  where
+    u.id = address_hashes.user_id
+    -- What Auth leaves of a user that was softly deleted is no address.
+    and u.deleted_at is null
+    and not u.is_anonymous
+    and a.is_confirmed
+    and a.address is not null;
+$$;
+
+comment on function credits.address_hashes(uuid) is
+'The keyed hashes of the user''s confirmed addresses, e-mail and phone, in order; null for none, as for an anonymous '
+'user. Only who has the database can tell whether a hash is that of an address.';
+
+-- sql/accounts/successor.sql
+create function credits.successor(account_id uuid) returns uuid
+language sql
+stable
+set search_path = ''
+as $$
+  select d.successor_id
+  from credits.account_addresses as d
+  where d.account_id = successor.account_id and d.successor_id is not null;
+$$;
+
+comment on function credits.successor(uuid) is
+'The account that took over from this one, whose user was deleted; null for none.';
+
+-- sql/accounts/pass_debt.sql
+create function credits.pass_debt(account_id uuid) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  heir uuid := credits.successor(account_id);
+  owed bigint;
+  entry public.credit_transactions;
+begin
+  if heir is null then
+    return;
+  end if;
+  -- What claw_back takes at most; more than that follows with the next debt.
+  owed := least(-(credits.lock_account(account_id)).balance, 1000000000000);
+  if owed > 0 then
+    entry := credits.post_entry(account_id, 'grant', owed, metadata => jsonb_build_object('debt_passed_to', heir));
+    perform credits.add_lot(entry, owed, 'refund', null, null);
+    perform credits.pay_debt(account_id);
+    perform credits.claw_back(heir, owed, metadata => jsonb_build_object('debt_passed_from', account_id));
+  end if;
+end
+$$;
+
+comment on function credits.pass_debt(uuid) is
+'Moves what an account owes to its successor, if it has one: a grant here, a clawback there, so that it is owed once. '
+'Locks the account, then the successor: nothing locks them the other way round.';
+
+-- sql/accounts/pass_freeze.sql
+create function credits.pass_freeze(account_id uuid) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  heir uuid := credits.successor(account_id);
+begin
+  update public.credit_accounts as h
+  set frozen_at = credits.now(), frozen_reason = a.frozen_reason, updated_at = credits.now()
+  from public.credit_accounts as a
+  where h.id = heir and h.frozen_at is null and a.id = pass_freeze.account_id and a.frozen_at is not null;
+  if found then
+    perform credits.pass_freeze(heir);
+  end if;
+end
+$$;
+
+comment on function credits.pass_freeze(uuid) is
+'Freezes the successor of a frozen account, if it has one, for the same reason.';
+
+-- sql/accounts/pass_thaw.sql
+create function credits.pass_thaw(account_id uuid, reason text) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  heir uuid := credits.successor(account_id);
+begin
+  update public.credit_accounts as h
+  set frozen_at = null, frozen_reason = null, updated_at = credits.now()
+  where
+    h.id = heir and h.frozen_reason = reason
+    and not exists (
+      select from credits.stripe_disputes as d
+      where d.standing and (d.account_id = h.id or credits.successor(d.account_id) = h.id)
+    );
+  if found then
+    perform credits.pass_thaw(heir, reason);
+  end if;
+end
+$$;
+
+comment on function credits.pass_thaw(uuid, text) is
+'Unfreezes the successor of an account whose disputes are over, if that was the reason and it has no others.';
+
+-- sql/accounts/return_debt.sql
+create function credits.return_debt(account_id uuid) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  heir uuid := credits.successor(account_id);
+  spare bigint;
+  taken public.credit_transactions;
+  part bigint;
+begin
+  if heir is null then
+    return;
+  end if;
+  spare := (credits.lock_account(account_id)).available;
+  for taken in
+    select t.* from public.credit_transactions as t
+    where t.account_id = heir and t.kind = 'clawback' and t.metadata ->> 'debt_passed_from' = return_debt.account_id::text
+    order by t.id
+  loop
+    part := least(spare, credits.left_to_refund(taken));
+    if part > 0 then
+      perform credits.claw_back(account_id, part, metadata => jsonb_build_object('debt_returned_to', heir));
+      perform credits.give_back(taken.id, part, jsonb_build_object('debt_returned_from', account_id));
+      spare := spare - part;
+    end if;
+  end loop;
+end
+$$;
+
+comment on function credits.return_debt(uuid) is
+'When a deleted user''s account gets credits back, because a dispute was won, say: gives them to the successor, as far '
+'as it took over debt from this account. The caller holds the account''s lock.';
+
+-- sql/accounts/note_addresses.sql
+create function credits.note_addresses(account_id uuid, user_id uuid) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  hashes bytea[] := credits.address_hashes(user_id);
+  hash bytea;
+  is_new boolean;
+  earlier uuid;
+  settings credits.billing_settings;
+begin
+  if hashes is null then
+    return;
+  end if;
+  -- Whoever signs up with one of these addresses at the same time waits, and then sees what was written here.
+  foreach hash in array hashes loop
+    perform pg_advisory_xact_lock(hashtextextended('credits.address ' || encode(hash, 'hex'), 0));
+  end loop;
+  is_new := not exists (
+    select from credits.account_addresses as d where d.account_id = note_addresses.account_id
+  );
+  insert into credits.account_addresses (address, account_id)
+  select h.address, note_addresses.account_id from unnest(hashes) as h (address)
+  on conflict on constraint account_addresses_pkey do nothing;
+  -- An account that had an address before is another person's, or was there already: it inherits nothing, or a debt
+  -- could be put on whoever takes an address.
+  if not is_new then
+    return;
+  end if;
+
+  for earlier in
+    select a.id
+    from public.credit_accounts as a
+    where
+      a.id in (
+        select d.account_id from credits.account_addresses as d
+        where d.address = any(hashes) and d.account_id <> note_addresses.account_id and d.successor_id is null
+      )
+      and (a.user_id is null or exists (select from auth.users as u where u.id = a.user_id and u.deleted_at is not null))
+    order by a.id
+    for no key update of a
+  loop
+    if credits.successor(earlier) is null then
+      update credits.account_addresses as d set successor_id = note_addresses.account_id
+      where (d.address, d.account_id) = (
+        select o.address, o.account_id from credits.account_addresses as o
+        where o.account_id = earlier and o.address = any(hashes)
+        limit 1
+      );
+      perform credits.pass_debt(earlier);
+    end if;
+  end loop;
+
+  -- A frozen account that lives keeps its debt; a second one for the same mailbox is frozen as well.
+  update public.credit_accounts as a
+  set frozen_at = credits.now(), frozen_reason = f.frozen_reason, updated_at = credits.now()
+  from (
+    select o.frozen_reason
+    from public.credit_accounts as o
+    where
+      o.id in (
+        select d.account_id from credits.account_addresses as d
+        where d.address = any(hashes) and d.account_id <> note_addresses.account_id
+      )
+      and o.frozen_at is not null
+      and (credits.successor(o.id) = note_addresses.account_id or credits.address_hashes(o.user_id) && hashes)
+    order by o.frozen_at
+    limit 1
+  ) as f
+  where a.id = note_addresses.account_id and a.frozen_at is null;
+
+  select * into settings from credits.billing_settings;
+  if settings.signup_bonus > 0 and not exists (
+    select from credits.account_addresses as d
+    inner join public.credit_transactions as t on d.account_id = t.account_id
+    where d.address = any(hashes) and t.idempotency_key = 'sys:signup_bonus'
+  ) then
+    perform credits.grant_to_account(
+      account_id, settings.signup_bonus, 'bonus', credits.now() + settings.signup_bonus_lifetime, null,
+      'sys:signup_bonus', null, '{}'
+    );
+  end if;
+end
+$$;
+
+comment on function credits.note_addresses(uuid, uuid) is
+'Notes the confirmed addresses of the account''s user. The first time, the account takes over the debt of accounts '
+'whose users were deleted and had one of these addresses, is frozen as they are, or as one that has such an address '
+'now, and gets the sign-up bonus, unless an account that has had one of them got it before. Safe to call twice, also '
+'at once.';
+
 -- sql/accounts/open_account.sql
 create function credits.open_account(user_id uuid) returns uuid
 language plpgsql
@@ -2522,53 +2924,60 @@ set search_path = ''
 as $$
 declare
   account uuid;
-  settings credits.billing_settings;
 begin
   select a.id into account from public.credit_accounts as a where a.user_id = open_account.user_id;
-  if found then
+  if found and exists (select from credits.account_addresses as d where d.account_id = account) then
     return account;
   end if;
 
-  begin
-    -- A null passes the foreign key and would open an account that is nobody's.
-    if user_id is null then
-      raise foreign_key_violation;
-    end if;
-    insert into public.credit_accounts (user_id) values (open_account.user_id)
-    on conflict on constraint credit_accounts_user_id_key do nothing
-    returning id into account;
-  exception
-    when foreign_key_violation then
-      perform credits.fail(
-        'PT404', 'There is no such user.', jsonb_build_object('user_id', open_account.user_id), 'Check the user id.'
-      );
-  end;
   if account is null then
-    return (select a.id from public.credit_accounts as a where a.user_id = open_account.user_id);
+    begin
+      -- A null passes the foreign key and would open an account that is nobody's.
+      if user_id is null then
+        raise foreign_key_violation;
+      end if;
+      insert into public.credit_accounts (user_id) values (open_account.user_id)
+      on conflict on constraint credit_accounts_user_id_key do nothing
+      returning id into account;
+    exception
+      when foreign_key_violation then
+        perform credits.fail(
+          'PT404', 'There is no such user.', jsonb_build_object('user_id', open_account.user_id), 'Check the user id.'
+        );
+    end;
+    if account is null then
+      select a.id into account from public.credit_accounts as a where a.user_id = open_account.user_id;
+    end if;
   end if;
-  select * into settings from credits.billing_settings;
-  if settings.signup_bonus > 0 then
-    perform credits.grant_to_account(
-      account, settings.signup_bonus, 'bonus', credits.now() + settings.signup_bonus_lifetime, null, 'sys:signup_bonus',
-      null, '{}'
+  if
+    exists (select from auth.users as u where u.id = open_account.user_id and u.is_anonymous)
+    and not (select s.anonymous_credits from credits.billing_settings as s)
+  then
+    perform credits.fail(
+      'PT403', 'Sign up first: anonymous users hold no credits.', '{"is_anonymous": true}',
+      'Give the user an e-mail address or a phone number and confirm it.'
     );
   end if;
+  perform credits.note_addresses(account, user_id);
   return account;
 end
 $$;
 
 comment on function credits.open_account(uuid) is
-'Opens the user''s account with the sign-up bonus, or finds it; returns its id. Safe to call twice, also at once. '
-'PT404 for a user that does not exist.';
+'Opens the user''s account, or finds it; returns its id. With the first confirmed address come bonus, debt and freeze: '
+'see note_addresses. Safe to call twice, also at once. PT404 for a user that does not exist, PT403 for an anonymous '
+'one unless billing_settings.anonymous_credits.';
 
--- sql/accounts/handle_new_user.sql
-create function credits.handle_new_user() returns trigger
+-- sql/accounts/handle_user.sql
+create function credits.handle_user() returns trigger
 language plpgsql
 security definer
 set search_path = ''
+-- Nobody waits longer than that for a session that deals with the same address.
+set lock_timeout = '2s'
 as $$
 begin
-  perform credits.open_account(new.id);
+  perform credits.note_addresses(credits.open_account(new.id), new.id);
   return null;
 exception
   when others then
@@ -2578,11 +2987,29 @@ exception
 end
 $$;
 
-comment on function credits.handle_new_user() is
-'Opens an account for each new user. Never blocks the sign-up: what fails here is done at the user''s first call.';
+comment on function credits.handle_user() is
+'Opens an account for each user whose e-mail or phone number is confirmed, and notes the addresses that they change '
+'to. Never blocks what Auth does: what fails here is done at the user''s first call.';
 
 create trigger open_credit_account after insert on auth.users
-for each row execute function credits.handle_new_user();
+for each row
+when (not new.is_anonymous and (new.email_confirmed_at is not null or new.phone_confirmed_at is not null))
+execute function credits.handle_user();
+
+create trigger note_credit_addresses
+after update of email, email_confirmed_at, phone, phone_confirmed_at, is_anonymous on auth.users
+for each row
+when (
+  not new.is_anonymous
+  and new.deleted_at is null
+  and (new.email_confirmed_at is not null or new.phone_confirmed_at is not null)
+  and (
+    (old.email, old.phone, old.is_anonymous, old.email_confirmed_at is null, old.phone_confirmed_at is null)
+    is distinct from
+    (new.email, new.phone, new.is_anonymous, new.email_confirmed_at is null, new.phone_confirmed_at is null)
+  )
+)
+execute function credits.handle_user();
 
 -- sql/ledger/make_spendable.sql
 create function credits.make_spendable(user_id uuid, required bigint) returns void
@@ -2728,13 +3155,14 @@ begin
   update public.credit_accounts as a set next_expiry = credits.next_expiry(a.id, entry.created_at)
   where a.id = entry.account_id;
   perform credits.pay_debt(entry.account_id);
+  perform credits.return_debt(entry.account_id);
 end
 $$;
 
 comment on function credits.return_to_lots(public.credit_transactions) is
 'Puts the credits of a refund back into the lots that paid for its transaction; for lots that have expired since, into '
-'new lots that live for billing_settings.refund_grace. The caller holds '
-'the account''s lock and has settled it.';
+'new lots that live for billing_settings.refund_grace. A deleted user''s account passes them on as far as its successor '
+'took over its debt. The caller holds the account''s lock and has settled it.';
 
 -- sql/ledger/left_to_refund.sql
 create function credits.left_to_refund(debit public.credit_transactions) returns bigint
@@ -2809,6 +3237,7 @@ begin
     metadata => metadata
   );
   perform credits.settle_account(account_id, usable_from => '-infinity', preferred_lot => lot_id);
+  perform credits.pass_debt(account_id);
   return entry;
 end
 $$;
@@ -2816,7 +3245,8 @@ $$;
 comment on function credits.claw_back(uuid, bigint, bigint, text, jsonb) is
 'Internal: takes back amount credits from an account because their payment was refunded or disputed; returns the '
 'ledger row. Takes from the named grant''s lot first, then from the others in burn order, then below zero: the next '
-'grant pays that off. Errors: PT400, PT404, PT409 as elsewhere.';
+'grant pays that off. The debt of a deleted user''s account goes to its successor. Errors: PT400, PT404, PT409 as '
+'elsewhere.';
 
 -- sql/ledger/give_back.sql
 create function credits.give_back(clawback_id bigint, amount bigint, metadata jsonb default '{}')
@@ -3350,9 +3780,10 @@ begin
   )
   values (
     hold.account_id, 'capture', -cost, account.balance, hold.operation, capture.quantity, hold.unit_price,
-    hold.price_version, hold.id, coalesce(auth.role(), session_user), capture.metadata, account.updated_at
+    hold.price_version, hold.id, credits.actor(), capture.metadata, account.updated_at
   )
   returning * into entry;
+  perform credits.note_operator(entry);
 
   update public.credit_holds as h
   set status = 'captured', transaction_id = entry.id, closed_at = account.updated_at
@@ -3593,6 +4024,53 @@ comment on function public.refund(bigint, bigint, text, text) is
 'key used for another request.';
 
 grant execute on function public.refund(bigint, bigint, text, text) to service_role;
+
+-- sql/ledger/csv_text.sql
+create function credits.csv_text(value text) returns text
+language sql
+immutable
+set search_path = ''
+as $$
+  select case when value ~ '^\s*[=+@＝＋－＠-]|^[\t\r\n]' then '''' || value else value end;
+$$;
+
+comment on function credits.csv_text(text) is
+'The text as a cell that no spreadsheet takes for a formula: one that begins with = + - @, a tab or a line break gets '
+'an apostrophe before it.';
+
+-- Evaluated as the reader of transactions_export.
+grant execute on function credits.csv_text(text) to service_role;
+
+-- sql/ledger/transactions_export.sql
+create view public.transactions_export
+with (security_invoker = true)
+as
+select
+  t.id,
+  t.created_at,
+  t.account_id,
+  a.user_id,
+  t.kind,
+  t.amount,
+  t.balance_after,
+  t.quantity,
+  t.unit_price,
+  t.price_version,
+  t.hold_id,
+  t.related_id,
+  t.actor,
+  credits.csv_text(t.operation) as operation,
+  credits.csv_text(t.idempotency_key) as idempotency_key,
+  credits.csv_text(t.metadata::text) as metadata
+from public.credit_transactions as t
+left join public.credit_accounts as a on t.account_id = a.id;
+
+revoke all on table public.transactions_export from anon, authenticated, service_role;
+grant select on table public.transactions_export to service_role;
+
+comment on view public.transactions_export is
+'Operator: the ledger for spreadsheets (Accept: text/csv). What callers wrote cannot be taken for a formula: see '
+'credits.csv_text. Numbers stay numbers.';
 
 -- sql/ledger/verify_ledger.sql
 create function public.verify_ledger(user_id uuid default null) returns table (
@@ -5019,6 +5497,7 @@ begin
     update public.credit_accounts as a
     set frozen_at = credits.now(), frozen_reason = reason, updated_at = credits.now()
     where a.id = purchase.account_id and a.frozen_at is null;
+    perform credits.pass_freeze(purchase.account_id);
   elsif
     not exists(
       select from credits.stripe_disputes as d where d.account_id = purchase.account_id and d.standing
@@ -5028,13 +5507,14 @@ begin
     update public.credit_accounts as a
     set frozen_at = null, frozen_reason = null, updated_at = credits.now()
     where a.id = purchase.account_id and a.frozen_reason = reason;
+    perform credits.pass_thaw(purchase.account_id, reason);
   end if;
 end
 $$;
 
 comment on function credits.freeze_for_disputes(bigint) is
 'Freezes the account of a purchase at each new dispute, and unfreezes it once none stands, unless an operator froze '
-'it. The caller holds the account''s lock.';
+'it; so for the successor of a deleted user''s account. The caller holds the account''s lock.';
 
 -- sql/stripe/collect_subscription_debts.sql
 create function credits.collect_subscription_debts(account_id uuid) returns void

@@ -90,8 +90,9 @@ drop function public.stripe_sync(timestamptz, timestamptz);
 drop function public.unfreeze_account(uuid);
 drop function public.verify_ledger(uuid);
 drop view public.user_credits;
+drop view public.transactions_export;
 
--- Its functions, tables and types, the policies that call them, and the trigger on auth.users, which only the owner of
+-- Its functions, tables and types, the policies that call them, and the triggers on auth.users, which only the owner of
 -- that table could drop by name. It would tell of each.
 set local client_min_messages = warning;
 drop schema credits cascade;

@@ -11,7 +11,7 @@ import pytest
 from tests.concurrency.sessions import Bank, Call, codes, successes
 from tests.ledger.direct import Ledger, Refused
 
-NEW_USER = "insert into auth.users (id, email) values (%s, %s)"
+NEW_USER = "insert into auth.users (id, email, email_confirmed_at) values (%s, %s, now())"
 
 
 def accounts(bank: Bank, user: str) -> int:

@@ -160,7 +160,7 @@ def test_cors(serve: Callable[..., Served], env: Env) -> None:
     for other in (answer, HTTP.post(url), HTTP.get(url), HTTP.post(url, content=b"x" * 2**21)):
         assert other.headers["access-control-allow-origin"] == "*"
         if other.content:
-            assert set(other.json()) == {"message", "code"}
+            assert set(other.json()) == {"message", "error", "code"}
 
 
 SERVERS_OWN = ["ingest_stripe_event", "ingest_stripe_object", "retry_stripe_events", "stripe_sync"]

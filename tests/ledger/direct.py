@@ -117,10 +117,14 @@ class Ledger:
         moment: datetime = self.value("update clock.clock set at = at + %s returning at", by)
         return moment
 
-    def sign_up(self) -> str:
+    def sign_up(self, email: str | None = None, *, confirmed: bool = True) -> str:
         """A new user, as the auth server makes one; the trigger opens the account. Returns the user's id."""
         made = str(uuid.uuid4())
-        self.rows("insert into auth.users (id, email) values (%s, %s)", made, f"{made}@example.com")
+        self.rows(
+            "insert into auth.users (id, email, email_confirmed_at) "
+            "values (%s, %s, case when %s then now() end)",
+            made, email or f"{made}@example.com", confirmed,
+        )  # fmt: skip
         return made
 
     def account(self, user: str) -> dict[str, Any]:

@@ -75,8 +75,9 @@ def test_users_from_before_the_installation_open_it_with_their_first_call(
     try:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(
-                "insert into auth.users (id, email) values (%s, 'older@example.com')", (older,)
-            )
+                "insert into auth.users (id, email, email_confirmed_at) "
+                "values (%s, 'older@example.com', now())", (older,),
+            )  # fmt: skip
         stack.apply_migrations(url)
         with Ledger(psycopg.connect(url, autocommit=True)) as ledger:
             ledger.rows(CLOCK)

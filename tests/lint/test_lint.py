@@ -37,6 +37,7 @@ BROKEN = {
     "squawk": ("supabase/migrations/20990101000000_broken.sql", "alter table public.t drop column c;\n"),
     "load-order": ("sql/base/broken.sql", "select 1;\n"),
     "rollbacks": ("supabase/migrations/20990101000000_broken.sql", "select 1;\n"),
+    "verify-jwt": ("functions/broken/index.py", "app = None\n"),
 }  # fmt: skip
 
 
@@ -51,10 +52,30 @@ def test_a_mistake_is_found(tmp_path: Path, check: str) -> None:
     for package in ("tests", "functions/_shared"):
         (tmp_path / package / "__init__.py").touch()
     (tmp_path / "supabase" / "seed.sql").touch()
+    (tmp_path / path).parent.mkdir(exist_ok=True)
     (tmp_path / path).write_text(text)
     with ExitStack() as resources:
         findings = lint.QUICK[check](lint.Context(tmp_path, resources))
     assert any("broken" in line for line in findings), findings
+
+
+@pytest.mark.parametrize("name", ["generate", "checkout", "billing-portal"])
+def test_a_function_that_lets_everybody_in_is_found(tmp_path: Path, name: str) -> None:
+    (tmp_path / "supabase").mkdir()
+    config = (ROOT / "supabase" / "config.toml").read_text()
+    section = f"[functions.{name}]\nverify_jwt = "
+    assert f"{section}true" in config
+    for path in ROOT.glob("functions/*/index.py"):
+        (tmp_path / "functions" / path.parent.name).mkdir(parents=True)
+        (tmp_path / "functions" / path.parent.name / "index.py").touch()
+    for said, findings in (
+        (f"{section}true", []),
+        (f"{section}false", [f"[functions.{name}] must say verify_jwt = true."]),
+        (f"[functions.{name}]", [f"[functions.{name}] must say verify_jwt = true."]),
+    ):
+        (tmp_path / "supabase" / "config.toml").write_text(config.replace(f"{section}true", said))
+        with ExitStack() as resources:
+            assert lint.verify_jwt(lint.Context(tmp_path, resources)) == findings
 
 
 def test_one_that_fails_makes_the_exit_status(project: Path, script: Run) -> None:

@@ -56,7 +56,7 @@ def test_neither_is_there_in_what_the_diff_does_not_see(migrated: str, described
         ("alter default privileges grant execute on functions to public", "DEFAULT PRIVILEGES"),
         ("alter function credits.now() stable", "STABLE"),
         ("alter publication supabase_realtime add table public.credit_holds", "PUBLICATION"),
-        ("drop function credits.handle_new_user() cascade", "DROP TRIGGER"),
+        ("drop function credits.handle_user() cascade", "DROP TRIGGER"),
         ("alter table credits.usage_logs alter column model drop not null", "DROP NOT NULL"),
     ],
 )

@@ -17,7 +17,7 @@ import pytest
 
 from scripts.local_stack import Stack, ports
 from scripts.local_stack.stack import Status
-from supabase import Client
+from supabase import Client, create_client
 from tests.conftest import Database, Env, User
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,23 +61,57 @@ def run_js(code: str, variables: dict[str, str]) -> str:
     return done.stdout
 
 
+# What a browser and Node from 22 on have by themselves.
+WEB_SOCKET = "import ws from 'ws'\nglobalThis.WebSocket ??= ws\n"
+JS_CLIENT = f"{WEB_SOCKET}import {{ createClient }} from '@supabase/supabase-js'\n"
+JS_USER = (
+    f"{JS_CLIENT}const supabase = createClient(process.env.API_URL, process.env.PUBLISHABLE_KEY)\n"
+    "const { EMAIL: email, PASSWORD: password } = process.env\n"
+    "await supabase.auth.signInWithPassword({ email, password })\n"
+)
+PYTHON_CLIENT = "import os, uuid\nfrom supabase import FunctionsHttpError, create_client\n"
+PYTHON_USER = (
+    f"{PYTHON_CLIENT}supabase = create_client(os.environ['API_URL'], os.environ['PUBLISHABLE_KEY'])\n"
+    "who = {'email': os.environ['EMAIL'], 'password': os.environ['PASSWORD']}\n"
+    "supabase.auth.sign_in_with_password(who)\n"
+)
+
+
+def run_python(code: str, variables: dict[str, str]) -> str:
+    """What a script prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=variables, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_supabase_js_snippet(env: Env) -> None:
-    # What a browser and Node from 22 on have by themselves.
-    web_socket = "import ws from 'ws'\nglobalThis.WebSocket ??= ws\n"
-    said = run_js(web_socket + block("js", "createClient"), environment(env))
+    more = "\nconsole.log(history.map((row) => row.kind), asCsv.split('\\n')[0])\n"
+    said = run_js(WEB_SOCKET + block("js", "quote_credits") + more, environment(env))
     assert "-6 4" in said
     assert "402 Not enough credits. { required: 50, available: 4, shortfall: 46 }" in said
+    assert "\n1 6 []\n[ 'spend', 'grant' ] id,kind,amount\n" in said
 
 
 def test_supabase_py_snippet(env: Env) -> None:
-    code = block("python", "create_client")
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment(env), capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    first, second = done.stdout.splitlines()
-    assert first.startswith("10 {") and first.endswith("[]")
-    assert " 5 " in second
+    more = "\nprint([row['kind'] for row in history], as_csv.splitlines()[0])\n"
+    said = run_python(block("python", "quote_credits") + more, environment(env))
+    assert "\n-6 4\n" in said
+    assert "PT402 Not enough credits. {'required': 50, 'available': 4, 'shortfall': 46}" in said
+    assert said.endswith("\n1 6 []\n['spend', 'grant'] id,kind,amount\n")
+
+
+def test_operator_snippets(env: Env, user: Callable[..., User]) -> None:
+    ann = user()
+    variables = environment(env, USER_ID=ann.id)
+    for said in (
+        run_js(JS_CLIENT + block("js", "grant_credits"), variables),
+        run_python(PYTHON_CLIENT + block("python", "grant_credits"), variables),
+    ):
+        amount, balance, size = map(int, said.split())
+        assert (amount, balance) == (200, 210)  # the second finds what the first did
+        assert size > 100
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
@@ -114,7 +148,7 @@ def test_operator_commands(env: Env, user: Callable[..., User]) -> None:
     assert release["status"] == "released"
     assert frozen["frozen_at"] and not thawed["frozen_at"]
     assert broken == failing == []
-    assert rest.startswith("id,account_id,kind,amount")
+    assert rest.startswith("id,created_at,account_id,user_id,kind,amount")
     assert ann.client.table("user_credits").select("balance").execute().data == [
         {"balance": 10 - 3 + 250 + 2 - 3}
     ]
@@ -150,23 +184,26 @@ def test_plan_statements(scratch_db: Database) -> None:
         assert row == (500, 100, "month")
 
 
-def test_checkout_snippet(env: Env, user: Callable[..., User]) -> None:
-    """As ann in a browser; then a person pays, and the credits come."""
+@pytest.mark.parametrize("language", ["js", "python"])
+def test_checkout_snippet(env: Env, user: Callable[..., User], language: str) -> None:
+    """As ann in a browser, or as her app in Python; then a person pays, and the credits come."""
     ann = user()
-    preamble = (
-        "import ws from 'ws'\nglobalThis.WebSocket ??= ws\n"
-        "import { createClient } from '@supabase/supabase-js'\n"
-        "const supabase = createClient(process.env.API_URL, process.env.PUBLISHABLE_KEY)\n"
-        "const { EMAIL: email, PASSWORD: password } = process.env\n"
-        "await supabase.auth.signInWithPassword({ email, password })\n"
-        "const location = {}\n"
-    )
-    code = preamble + block("js", "functions.invoke('checkout'") + "\nconsole.log(data.id, location.href)\n"
-    session, url = run_js(code, environment(env, EMAIL=ann.email, PASSWORD=ann.password)).split()
-    assert url.startswith("http") and session in url
-    env.stripe_control().complete(session)
+    variables = environment(env, EMAIL=ann.email, PASSWORD=ann.password)
+
+    def run(change: Callable[[str], str] = str) -> str:
+        if language == "python":
+            code = change(block("python", 'functions.invoke("checkout"'))
+            return run_python(PYTHON_USER + code, variables)
+        code = change(block("js", "functions.invoke('checkout'"))
+        return run_js(f"{JS_USER}const location = {{}}\n{code}\nconsole.log(location.href)\n", variables)
+
+    url = run().strip()
+    session = re.search(r"cs_test_\w+", url)
+    assert url.startswith("http") and session
+    env.stripe_control().complete(session[0])
     env.stripe_control().settled(20)
     assert ann.client.table("user_credits").select("balance").execute().data == [{"balance": 210}]
+    assert "There is no such package in that currency.\n" in run(lambda code: code.replace("popular", "none"))
 
 
 @pytest.fixture
@@ -180,26 +217,44 @@ def with_providers() -> Iterator[Status]:
         stack.stop(delete=True)
 
 
-def test_generate_snippet(with_providers: Status) -> None:
-    preamble = (
-        "import ws from 'ws'\nglobalThis.WebSocket ??= ws\n"
-        "import { createClient } from '@supabase/supabase-js'\n"
-        "const supabase = createClient(process.env.API_URL, process.env.PUBLISHABLE_KEY)\n"
-        "await supabase.auth.signUp({ email: 'ann@example.com', password: 'correct horse battery' })\n"
-    )
-    code = preamble + block("js", "functions.invoke('generate'")
-    variables = {**os.environ, **with_providers.env()}
+def test_generate_snippets(with_providers: Status) -> None:
+    variables = {**os.environ, **with_providers.env(), "PASSWORD": "correct horse battery"}
+    js = JS_USER + block("js", "functions.invoke('generate'")
+    python = PYTHON_USER + block("python", 'functions.invoke("generate"')
+
+    def sign_up(email: str) -> dict[str, str]:
+        client = create_client(with_providers.api_url, with_providers.publishable_key)
+        client.auth.sign_up({"email": email, "password": variables["PASSWORD"]})
+        return {**variables, "EMAIL": email}
+
     # The bonus of 10 does not do for two images.
-    assert run_js(code, variables) == "Not enough credits.\n"
+    ann = sign_up("ann@example.com")
+    assert run_js(js, ann) == run_python(python, ann) == "Not enough credits.\n"
     with psycopg.connect(with_providers.db_url, autocommit=True) as owner:
         owner.execute("update credits.billing_settings set signup_bonus = 50")
         owner.execute("insert into credits.provider_costs values ('openai', 'gpt-image-1', 0.04)")
-        lines = run_js(code.replace("ann@", "bob@"), variables).splitlines()
-        assert [line.split()[1:] for line in lines] == [["1024", "1024"]] * 2
-        for line in lines:
-            assert httpx.get(line.split()[0], trust_env=False).content.startswith(b"\x89PNG")
+        bob = sign_up("bob@example.com")
+        for said in (run_js(js, bob), run_python(python, bob)):
+            lines = said.splitlines()
+            assert [line.split()[1:] for line in lines] == [["1024", "1024"]] * 2
+            for line in lines:
+                assert httpx.get(line.split()[0], trust_env=False).content.startswith(b"\x89PNG")
         (row,) = owner.execute(block("sql", "credits.generation_margins").encode()).fetchall()
-        assert (row[0], *row[2:]) == ("dalle3_image", 1, 20, Decimal("0.08"), 0, Decimal("250.0"))
+        assert (row[0], *row[2:]) == ("dalle3_image", 2, 40, Decimal("0.16"), 0, Decimal("250.0"))
+
+
+def test_every_example_exists_for_both_clients() -> None:
+    """What is called in one language is called in the other."""
+    called = {
+        language: set(
+            re.findall(
+                r"(?:rpc|table|from|invoke)\(\s*['\"](\w+)['\"]",
+                "".join(re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)),
+            )
+        )
+        for language in ("js", "python")
+    }
+    assert called["js"] == called["python"] > {"consume_credits", "hold_credits", "checkout", "generate"}
 
 
 def test_provider_rows(scratch_db: Database) -> None:
@@ -215,7 +270,10 @@ def test_settings_statement(scratch_db: Database) -> None:
     with scratch_db.connect() as owner:
         for statement in statements:
             assert owner.execute(statement.encode()).rowcount == 1
-        owner.execute("insert into auth.users (id, email) values (gen_random_uuid(), 'ann@example.com')")
+        owner.execute(
+            "insert into auth.users (id, email, email_confirmed_at) "
+            "values (gen_random_uuid(), 'ann@example.com', now())"
+        )
         assert owner.execute("select balance from credit_accounts").fetchall() == [(25,)]
 
 

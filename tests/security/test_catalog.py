@@ -104,6 +104,17 @@ MISTAKES = [
     ("alter publication supabase_realtime add table public.credit_holds", "credit_holds is published"),
     ("alter publication supabase_realtime drop table public.credit_accounts", "is not published"),
     ("alter table public.credit_accounts replica identity full", "replica identity f"),
+    ("alter table public.credit_accounts alter available type bigint", "credit_accounts.available must be"),
+    ("alter table public.credit_accounts alter lifetime_spent type bigint", "lifetime_spent must be"),
+    (
+        "alter table public.purchases add idempotency_key text",
+        "public.purchases has an idempotency_key: ONCE must say",
+    ),
+    (
+        "drop index public.credit_transactions_idempotency_key; create unique index on "
+        "public.credit_transactions (account_id, idempotency_key) where idempotency_key like 'k%'",
+        "public.credit_transactions must have a unique index on (account_id, idempotency_key)",
+    ),
     (
         "comment on function public.refund(bigint, bigint, text, text) is null",
         "refund(bigint,bigint,text,text) has no",
@@ -117,6 +128,38 @@ def test_a_mistake_is_found(module_db: Database, mistake: str, finding: str) -> 
         connection.execute(mistake)
         findings = catalog.check(connection)
     assert any(finding in line for line in findings), findings
+
+
+def test_a_domain_without_its_limits_is_found(scratch_db: Database) -> None:
+    with scratch_db.connect() as connection:
+        connection.execute("alter domain credits.credit_amount drop constraint must_be_0_to_a_quadrillion")
+        findings = catalog.broken_rules(connection)
+    sentence = "credits.credit_amount must be from 0 to a quadrillion."
+    assert findings == [f"credits do not go below zero: {sentence}"]
+
+
+@pytest.mark.parametrize(("relation", "columns"), catalog.ONCE)
+def test_an_index_that_is_not_unique_is_found(module_db: Database, relation: str, columns: str) -> None:
+    """Made anew without `unique`, as whoever wants a faster spend might."""
+    with module_db.connect() as connection, connection.transaction(force_rollback=True):
+        indexes = connection.execute(
+            "select i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid), k.conname "
+            "from pg_index as i "
+            "left join pg_constraint as k on k.conindid = i.indexrelid and k.contype in ('p', 'u') "
+            "where i.indrelid = %s::regclass and i.indisunique",
+            [relation],
+        ).fetchall()
+        made = 0
+        for index, definition, constraint in indexes:
+            keys = definition[definition.index("(") + 1 : definition.index(")")].replace(" DESC", "")
+            if keys == columns:
+                drop = f"alter table {relation} drop constraint {constraint} cascade"
+                connection.execute((drop if constraint else f"drop index {index}").encode())
+                connection.execute(definition.replace("CREATE UNIQUE", "CREATE").encode())
+                made += 1
+        assert made == 1
+        findings = catalog.broken_rules(connection)
+    assert f"what is there once: {relation} must have a unique index on ({columns})." in findings
 
 
 def test_maintain_is_looked_at_where_there_is_such_a_privilege(module_db: Database) -> None:
