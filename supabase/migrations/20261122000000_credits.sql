@@ -905,7 +905,8 @@ create type credits.stripe_event_status as enum (
   'applied', -- its effects are in the same transaction as its row
   'ignored', -- none of our business
   'quarantined', -- not what this project may read: wrong mode, account or version, or unreadable; kept for a person
-  'failed' -- read, but a rule refused its effects; tried again by Stripe's retries and by retry_stripe_events
+  'failed', -- read, but a rule refused its effects; tried again by Stripe's retries and by retry_stripe_events
+  'dismissed' -- was quarantined or failed; a person decided that it shall have no effect. Final
 );
 
 comment on type credits.stripe_event_status is 'What became of a Stripe event.';
@@ -955,14 +956,21 @@ create table credits.stripe_events (
   attempts integer not null default 1,
   received_at timestamptz not null default clock_timestamp(),
   processed_at timestamptz not null default clock_timestamp(),
+  dismissed_why text,
+  dismissed_at timestamptz,
   constraint unapplied_events_must_give_a_reason check (
-    (status in ('quarantined', 'failed')) = (reason is not null)
-  )
+    (status in ('quarantined', 'failed', 'dismissed')) = (reason is not null)
+  ),
+  constraint dismissed_events_must_say_why_and_when check (
+    (status = 'dismissed') = (dismissed_why is not null) and (dismissed_why is null) = (dismissed_at is null)
+  ),
+  constraint dismissed_why_must_have_1_to_1000_characters check (char_length(btrim(dismissed_why)) between 1 and 1000)
 );
 
 -- What is to be tried again, the longest waiting first.
 create index stripe_events_unapplied on credits.stripe_events (processed_at)
 where status in ('quarantined', 'failed') and payload is not null;
+create index stripe_events_problems on credits.stripe_events (received_at, id) where status in ('quarantined', 'failed');
 create index stripe_events_with_payload on credits.stripe_events (received_at) where payload is not null;
 
 alter table credits.stripe_events enable row level security;
@@ -975,10 +983,12 @@ comment on table credits.stripe_events is
 comment on column credits.stripe_events.id is 'Stripe''s evt_… id.';
 comment on column credits.stripe_events.type is 'Such as checkout.session.completed.';
 comment on column credits.stripe_events.api_version is 'The version that the payload is written in.';
-comment on column credits.stripe_events.reason is 'Why it is quarantined or failed.';
+comment on column credits.stripe_events.reason is 'Why it is quarantined or failed, or was when it was dismissed.';
 comment on column credits.stripe_events.payload is
 'The event as Stripe sent it; null once billing_settings.stripe_payload_retention has passed.';
 comment on column credits.stripe_events.attempts is 'How often its effects were tried.';
+comment on column credits.stripe_events.dismissed_why is 'Why a person decided that it shall have no effect.';
+comment on column credits.stripe_events.dismissed_at is 'When they did.';
 
 -- sql/stripe/stripe_payments.sql
 create table credits.stripe_payments (
@@ -5445,7 +5455,7 @@ begin
 
   perform credits.lock_stripe_object(event_id);
   select e.status into known from credits.stripe_events as e where e.id = event_id;
-  if known in ('applied', 'ignored') then
+  if known in ('applied', 'ignored', 'dismissed') then
     return jsonb_build_object('status', 'duplicate', 'reason', null, 'refresh', null);
   end if;
 
@@ -5779,7 +5789,7 @@ begin
         reason = 'It broke off: ' || sqlstate,
         attempts = e.attempts + 1,
         processed_at = credits.now()
-      where e.id = event.id;
+      where e.id = event.id and e.status in ('quarantined', 'failed'); -- not dismissed meanwhile
   end;
   return jsonb_build_object(
     'retried', 1,
@@ -5796,6 +5806,82 @@ comment on function public.retry_stripe_events(timestamptz) is
 'quarantined}, each 0 or 1: call it with the moment you began until retried is 0.';
 
 grant execute on function public.retry_stripe_events(timestamptz) to service_role;
+
+-- sql/stripe/stripe_problems.sql
+create function public.stripe_problems() returns table (
+  id text,
+  type text,
+  status text,
+  reason text,
+  received_at timestamptz,
+  attempts integer
+)
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select e.id, e.type, e.status::text, e.reason, e.received_at, e.attempts
+  from credits.stripe_events as e
+  where e.status in ('quarantined', 'failed')
+  order by e.received_at, e.id;
+$$;
+
+comment on function public.stripe_problems() is
+'Operator: Stripe''s events that are quarantined or failed, the oldest first, with the reason and how often they were '
+'tried. Mend the cause, and retry_stripe_events applies them; or let them go with dismiss_stripe_event.';
+
+grant execute on function public.stripe_problems() to service_role;
+
+-- sql/stripe/dismiss_stripe_event.sql
+create function public.dismiss_stripe_event(event_id text, why text) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  event credits.stripe_events;
+begin
+  if not coalesce(char_length(btrim(why)) between 1 and 1000, false) then
+    perform credits.fail(
+      'PT400', 'why must have 1 to 1000 characters.', '{}', 'Say why the event shall have no effect.'
+    );
+  end if;
+  perform credits.lock_stripe_object(event_id);
+  select * into event from credits.stripe_events as e where e.id = event_id;
+  if event.id is null then
+    perform credits.fail(
+      'PT404', 'There is no such event.', jsonb_build_object('event_id', left(event_id, 300)),
+      'stripe_problems lists what can be dismissed.'
+    );
+  elsif event.status in ('applied', 'ignored') then
+    perform credits.fail(
+      'PT409', format('The event is %s: there is nothing to dismiss.', event.status),
+      jsonb_build_object('event_id', event_id, 'status', event.status), 'stripe_problems lists what can be dismissed.'
+    );
+  elsif event.status <> 'dismissed' then
+    update credits.stripe_events as e
+    set status = 'dismissed', dismissed_why = btrim(why), dismissed_at = credits.now()
+    where e.id = event_id
+    returning * into event;
+  end if;
+  return jsonb_build_object(
+    'id', event.id,
+    'type', event.type,
+    'status', event.status,
+    'reason', event.reason,
+    'why', event.dismissed_why,
+    'dismissed_at', event.dismissed_at
+  );
+end
+$$;
+
+comment on function public.dismiss_stripe_event(text, text) is
+'Operator: decides that an event that is quarantined or failed shall have no effect: it is not tried again, and not '
+'taken when it comes again. Returns {id, type, status, reason, why, dismissed_at}; for one that is dismissed already '
+'what was said first. Errors: PT400 why, PT404 no such event, PT409 it is applied or ignored.';
+
+grant execute on function public.dismiss_stripe_event(text, text) to service_role;
 
 -- sql/stripe/stripe_sync.sql
 create function public.stripe_sync(

@@ -165,11 +165,16 @@ def test_expanded_references_are_read_too(till: Till) -> None:
 
 
 @pytest.mark.parametrize(
-    "function", ["ingest_stripe_object", "retry_stripe_events", "stripe_sync", "link_stripe_customer"]
+    "function",
+    [
+        "dismiss_stripe_event", "ingest_stripe_object", "retry_stripe_events", "stripe_problems",
+        "stripe_sync", "link_stripe_customer",
+    ],
 )
 @pytest.mark.parametrize("role", ["anon", "authenticated"])
 def test_no_client_may_call_what_grants(till: Till, function: str, role: str) -> None:
     arguments: dict[str, dict[str, Any]] = {
+        "dismiss_stripe_event": {"event_id": "evt_1", "why": "mine"},
         "ingest_stripe_object": {"object": {"id": "x"}},
         "link_stripe_customer": {
             "account_id": "00000000-0000-0000-0000-000000000000",
