@@ -24,9 +24,9 @@ begin
       update public.purchases as p set period_end = greatest(p.period_end, part.period_end) where p.id = purchase_id;
     else
       insert into credits.subscription_debts (
-        purchase_id, account_id, subscription_id, period_start, period_end, owed
+        purchase_id, account_id, subscription_id, period_start, period_end, amount, owed
       )
-      select p.id, p.account_id, p.subscription_id, part.period_start, part.period_end, -part.credits
+      select p.id, p.account_id, p.subscription_id, part.period_start, part.period_end, -part.credits, 0
       from public.purchases as p
       where p.id = grant_invoice.purchase_id;
     end if;

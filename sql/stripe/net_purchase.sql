@@ -33,10 +33,14 @@ begin
   from credits.stripe_disputes as d
   where d.payment_intent_id = any(payments) and d.standing;
 
-  -- What expired unused or was taken by a downgrade is not there to be taken a second time.
-  select coalesce(-sum(t.amount), 0) into gone
+  -- What expired unused is not there to be taken a second time. Nor is what a downgrade took of a lot that has expired
+  -- since: of one that is alive it is given back first.
+  select coalesce(sum(case t.kind when 'expiry' then -t.amount else credits.left_to_refund(t) end), 0) into gone
   from public.credit_transactions as t
-  where t.related_id = any(purchase.grant_ids) and (t.kind = 'expiry' or t.kind = 'clawback' and t.metadata ? 'downgrade');
+  inner join credits.credit_grants as l on t.related_id = l.transaction_id
+  where
+    t.related_id = any(purchase.grant_ids)
+    and (t.kind = 'expiry' or t.kind = 'clawback' and t.metadata ? 'downgrade' and l.expires_at <= credits.now());
 
   target := case
     when purchase.amount = 0 then 0
@@ -50,11 +54,14 @@ begin
     'currency', purchase.currency
   );
   if target > purchase.credits_clawed_back then
+    perform credits.release_subscription_debts(purchase.account_id);
     perform credits.take_from_grants(
       purchase.account_id, target - purchase.credits_clawed_back, purchase.grant_ids, figures, beyond => true
     );
   elsif target < purchase.credits_clawed_back then
-    perform credits.give_back_clawbacks(purchase, purchase.credits_clawed_back - target, figures);
+    perform credits.give_back_clawbacks(
+      purchase.grant_ids, jsonb_build_object('purchase', purchase.id), purchase.credits_clawed_back - target, figures
+    );
   end if;
 
   update public.purchases as p
@@ -69,5 +76,6 @@ $$;
 comment on function credits.net_purchase(bigint) is
 'Holds a purchase against its refunds and disputes: takes back credits in proportion to the money, round(granted * '
 'least(refunded + disputed, paid) / paid), or gives back what is too much; by the difference to what was taken so '
-'far, so that it may be called at any time and any number of times. Never takes what has expired or went with a '
-'downgrade. Returns whether anything changed. The caller holds the locks of its payments and of the account.';
+'far, so that it may be called at any time and any number of times. Never takes what has expired. It comes before what '
+'downgrades take: credits.collect_subscription_debts has to follow. Returns whether anything changed. The caller holds '
+'the locks of its payments and of the account.';

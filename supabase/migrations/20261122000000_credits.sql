@@ -1293,11 +1293,12 @@ create table credits.subscription_debts (
   subscription_id text not null,
   period_start timestamptz not null,
   period_end timestamptz not null,
+  amount bigint not null,
   owed bigint not null,
-  constraint owed_must_be_0_or_more check (owed >= 0)
+  constraint owed_must_be_0_to_amount check (owed between 0 and amount)
 );
 
-create index subscription_debts_open on credits.subscription_debts (account_id) where owed > 0;
+create index subscription_debts_account_id on credits.subscription_debts (account_id);
 
 alter table credits.subscription_debts enable row level security;
 alter table credits.subscription_debts force row level security;
@@ -1309,8 +1310,10 @@ comment on column credits.subscription_debts.purchase_id is 'purchases.id of the
 comment on column credits.subscription_debts.subscription_id is 'subscriptions.id.';
 comment on column credits.subscription_debts.period_start is 'When the change took effect.';
 comment on column credits.subscription_debts.period_end is 'The end of the period whose credits are too many.';
+comment on column credits.subscription_debts.amount is 'Credits that the invoice takes back.';
 comment on column credits.subscription_debts.owed is
-'Credits still to be taken: they were spent, or refunded, or the messages that granted them are yet to come.';
+'Credits still to be taken, because they were spent. Not those that refunds have taken, that have expired unused, or '
+'whose grant is yet to come.';
 
 -- sql/pricing/version_price.sql
 create function credits.version_price() returns trigger
@@ -4444,22 +4447,8 @@ comment on function credits.take_from_grants(uuid, bigint, bigint[], jsonb, bool
 'Claws back up to amount credits, from what expires first of these grants; returns how many. beyond: also what is '
 'no longer in their lots, from the account''s other credits and below zero. The caller holds the account''s lock.';
 
--- sql/stripe/taken_from.sql
-create function credits.taken_from(grant_ids bigint[]) returns bigint
-language sql
-stable
-set search_path = ''
-as $$
-  select coalesce(sum(credits.left_to_refund(t)), 0)::bigint
-  from public.credit_transactions as t
-  where t.related_id = any(grant_ids) and t.kind = 'clawback';
-$$;
-
-comment on function credits.taken_from(bigint[]) is
-'Credits of these grants that were clawed back, by refunds, disputes and downgrades, less what was given back.';
-
 -- sql/stripe/give_back_clawbacks.sql
-create function credits.give_back_clawbacks(purchase public.purchases, amount bigint, metadata jsonb) returns void
+create function credits.give_back_clawbacks(grant_ids bigint[], cause jsonb, amount bigint, metadata jsonb) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -4470,10 +4459,7 @@ begin
   for taken in
     select t.id, credits.left_to_refund(t) as left_to_give
     from public.credit_transactions as t
-    where
-      t.related_id = any(purchase.grant_ids)
-      and t.kind = 'clawback'
-      and (t.metadata ->> 'purchase')::bigint = purchase.id
+    where t.related_id = any(grant_ids) and t.kind = 'clawback' and t.metadata @> cause
     order by t.id desc
   loop
     exit when still_to_give = 0;
@@ -4482,14 +4468,72 @@ begin
     still_to_give := still_to_give - least(still_to_give, taken.left_to_give);
   end loop;
   if still_to_give > 0 then
-    raise 'purchase % has % credits fewer to give back than it says', purchase.id, still_to_give;
+    raise '% has % credits fewer to give back than it says', cause, still_to_give;
   end if;
 end
 $$;
 
-comment on function credits.give_back_clawbacks(public.purchases, bigint, jsonb) is
-'Gives back amount credits of what refunds and disputes of this purchase took, the latest first. The caller holds the '
-'account''s lock.';
+comment on function credits.give_back_clawbacks(bigint[], jsonb, bigint, jsonb) is
+'Gives back amount credits of what was taken of these grants, the latest first. cause: what the clawback''s metadata '
+'has, {"purchase": id} for the refunds and disputes of a purchase, {"downgrade": id} for a downgrade. The caller holds '
+'the account''s lock.';
+
+-- sql/stripe/debt_takings.sql
+create function credits.debt_takings(account_id uuid) returns table (
+  debt_id bigint,
+  grant_id bigint,
+  taken bigint,
+  is_final boolean
+)
+language sql
+stable
+set search_path = ''
+as $$
+  select
+    (t.metadata ->> 'downgrade')::bigint,
+    t.related_id,
+    sum(credits.left_to_refund(t))::bigint,
+    coalesce(max(l.expires_at) <= credits.now(), false)
+  from public.purchases as p
+  cross join unnest(p.grant_ids) as g (id)
+  inner join public.credit_transactions as t on g.id = t.related_id and t.kind = 'clawback' and t.metadata ? 'downgrade'
+  inner join credits.credit_grants as l on g.id = l.transaction_id
+  where p.account_id = debt_takings.account_id and p.subscription_id is not null
+  group by 1, 2
+  having sum(credits.left_to_refund(t)) > 0;
+$$;
+
+comment on function credits.debt_takings(uuid) is
+'Credits that downgrades (debt_id: subscription_debts.purchase_id) have taken of an account''s grants and not given back. '
+'is_final: the lot has expired since, so that they can no longer go back to it.';
+
+-- sql/stripe/release_subscription_debts.sql
+create function credits.release_subscription_debts(account_id uuid) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  part record;
+begin
+  if exists (
+    select from credits.subscription_debts as d where d.account_id = release_subscription_debts.account_id
+  ) then
+    for part in
+      select t.* from credits.debt_takings(account_id) as t where not t.is_final order by t.debt_id desc, t.grant_id desc
+    loop
+      perform credits.give_back_clawbacks(
+        array[part.grant_id], jsonb_build_object('downgrade', part.debt_id), part.taken,
+        jsonb_build_object('downgrade', part.debt_id)
+      );
+    end loop;
+  end if;
+end
+$$;
+
+comment on function credits.release_subscription_debts(uuid) is
+'Gives back to lots that are still alive what downgrades took of them, so that a refund or a dispute comes first: it '
+'takes for certain, a downgrade only what is unspent. credits.collect_subscription_debts follows. The caller holds '
+'the account''s lock.';
 
 -- sql/stripe/net_purchase.sql
 create function credits.net_purchase(purchase_id bigint) returns boolean
@@ -4527,10 +4571,14 @@ begin
   from credits.stripe_disputes as d
   where d.payment_intent_id = any(payments) and d.standing;
 
-  -- What expired unused or was taken by a downgrade is not there to be taken a second time.
-  select coalesce(-sum(t.amount), 0) into gone
+  -- What expired unused is not there to be taken a second time. Nor is what a downgrade took of a lot that has expired
+  -- since: of one that is alive it is given back first.
+  select coalesce(sum(case t.kind when 'expiry' then -t.amount else credits.left_to_refund(t) end), 0) into gone
   from public.credit_transactions as t
-  where t.related_id = any(purchase.grant_ids) and (t.kind = 'expiry' or t.kind = 'clawback' and t.metadata ? 'downgrade');
+  inner join credits.credit_grants as l on t.related_id = l.transaction_id
+  where
+    t.related_id = any(purchase.grant_ids)
+    and (t.kind = 'expiry' or t.kind = 'clawback' and t.metadata ? 'downgrade' and l.expires_at <= credits.now());
 
   target := case
     when purchase.amount = 0 then 0
@@ -4544,11 +4592,14 @@ begin
     'currency', purchase.currency
   );
   if target > purchase.credits_clawed_back then
+    perform credits.release_subscription_debts(purchase.account_id);
     perform credits.take_from_grants(
       purchase.account_id, target - purchase.credits_clawed_back, purchase.grant_ids, figures, beyond => true
     );
   elsif target < purchase.credits_clawed_back then
-    perform credits.give_back_clawbacks(purchase, purchase.credits_clawed_back - target, figures);
+    perform credits.give_back_clawbacks(
+      purchase.grant_ids, jsonb_build_object('purchase', purchase.id), purchase.credits_clawed_back - target, figures
+    );
   end if;
 
   update public.purchases as p
@@ -4563,8 +4614,9 @@ $$;
 comment on function credits.net_purchase(bigint) is
 'Holds a purchase against its refunds and disputes: takes back credits in proportion to the money, round(granted * '
 'least(refunded + disputed, paid) / paid), or gives back what is too much; by the difference to what was taken so '
-'far, so that it may be called at any time and any number of times. Never takes what has expired or went with a '
-'downgrade. Returns whether anything changed. The caller holds the locks of its payments and of the account.';
+'far, so that it may be called at any time and any number of times. Never takes what has expired. It comes before what '
+'downgrades take: credits.collect_subscription_debts has to follow. Returns whether anything changed. The caller holds '
+'the locks of its payments and of the account.';
 
 -- sql/stripe/freeze_for_disputes.sql
 create function credits.freeze_for_disputes(purchase_id bigint) returns void
@@ -4616,50 +4668,135 @@ set search_path = ''
 as $$
 declare
   debt record;
+  lot record;
+  part record;
   own bigint[];
-  later bigint[];
-  left_over bigint;
-  taken bigint;
+  period text;
+  claimed numeric := 0; -- by earlier debts of this period
+  excused bigint := 0; -- what expired of this period and stands for what earlier debts wanted
+  claim bigint;
+  final bigint;
+  unused bigint;
+  wanted bigint;
+  planned jsonb := '{}'; -- credits by grant
+  debts bigint[] := '{}';
+  grants bigint[] := '{}';
+  amounts bigint[] := '{}';
 begin
-  for debt in
-    select d.* from credits.subscription_debts as d
-    where d.account_id = collect_subscription_debts.account_id and d.owed > 0
-    order by d.period_end, d.purchase_id
-  loop
-    select
-      array_agg(g.id) filter (where p.subscription_id = debt.subscription_id and p.period_end = debt.period_end),
-      array_agg(g.id) filter (
-        where (p.subscription_id, p.period_end) is distinct from (debt.subscription_id, debt.period_end)
-        and p.period_end > debt.period_start
-      )
-    into own, later
-    from public.purchases as p
-    cross join unnest(p.grant_ids) as g (id)
-    where p.account_id = debt.account_id and p.subscription_id is not null;
+  if not exists (
+    select from credits.subscription_debts as d where d.account_id = collect_subscription_debts.account_id
+  ) then
+    return;
+  end if;
 
-    -- Too much is what the period brought and neither refunds nor another downgrade took; nothing, while its own credits
-    -- are yet to come: a later period's are not to blame for that.
-    select coalesce(sum(g.amount), 0) - credits.taken_from(own) into left_over
-    from credits.credit_grants as g
-    where g.transaction_id = any(own);
-    taken := 0;
-    for attempt in 1..2 loop
-      taken := taken + credits.take_from_grants(
-        debt.account_id, least(debt.owed, left_over) - taken, case attempt when 1 then own else later end,
-        jsonb_build_object('downgrade', debt.purchase_id, 'subscription', debt.subscription_id),
-        beyond => false
-      );
+  -- The plan: made anew each time from what there is, so that it does not depend on what came first.
+  for debt in
+    select d.*, i.invoice_id
+    from credits.subscription_debts as d
+    inner join public.purchases as i on d.purchase_id = i.id
+    where d.account_id = collect_subscription_debts.account_id
+    order by d.period_end, d.subscription_id, d.period_start, i.invoice_id
+  loop
+    if period is distinct from concat_ws(' ', debt.period_end, debt.subscription_id) then
+      period := concat_ws(' ', debt.period_end, debt.subscription_id);
+      claimed := 0;
+      excused := 0;
+    end if;
+
+    -- Too much is at most what the period brought and neither refunds nor another downgrade took; nothing, while its
+    -- own credits are yet to come: a later period's are not to blame for that.
+    select
+      least(debt.amount, greatest(0, coalesce(sum(p.credits_granted - p.credits_clawed_back), 0) - claimed)),
+      array(
+        select g.id from public.purchases as o
+        cross join unnest(o.grant_ids) as g (id)
+        where
+          o.account_id = debt.account_id and o.subscription_id = debt.subscription_id and o.period_end = debt.period_end
+      )
+    into claim, own
+    from public.purchases as p
+    where
+      p.account_id = debt.account_id and p.subscription_id = debt.subscription_id and p.period_end = debt.period_end;
+    claimed := claimed + claim;
+
+    -- What expired unused was there to be taken, had the message come in time.
+    select coalesce(sum(t.taken), 0) into final
+    from credits.debt_takings(debt.account_id) as t
+    where t.debt_id = debt.purchase_id and t.is_final;
+    select least(coalesce(-sum(t.amount), 0) - excused, greatest(0, claim - final)) into unused
+    from public.credit_transactions as t
+    where t.related_id = any(own) and t.kind = 'expiry';
+    excused := excused + unused;
+
+    wanted := greatest(0, claim - final - unused);
+    for lot in
+      select
+        g.id,
+        l.remaining + coalesce((
+          select sum(t.taken) from credits.debt_takings(debt.account_id) as t where t.grant_id = g.id
+        ), 0) - coalesce((planned ->> g.id::text)::bigint, 0) as available
+      from public.purchases as p
+      cross join unnest(p.grant_ids) as g (id)
+      inner join credits.credit_grants as l on g.id = l.transaction_id
+      where
+        wanted > 0
+        and p.account_id = debt.account_id
+        and p.subscription_id is not null
+        and p.period_end > debt.period_start
+        and l.expires_at > credits.now()
+      order by g.id = any(own) desc, p.period_end, l.expires_at, g.id
+    loop
+      claim := least(wanted, lot.available);
+      continue when claim <= 0;
+      wanted := wanted - claim;
+      planned := planned || jsonb_build_object(lot.id, coalesce((planned ->> lot.id::text)::bigint, 0) + claim);
+      debts := debts || debt.purchase_id;
+      grants := grants || lot.id;
+      amounts := amounts || claim;
     end loop;
-    update credits.subscription_debts as d set owed = d.owed - taken where d.purchase_id = debt.purchase_id;
+    update credits.subscription_debts as d set owed = wanted
+    where d.purchase_id = debt.purchase_id and d.owed <> wanted;
+  end loop;
+
+  -- What differs from it: first back, then anew.
+  for part in
+    with plan as (
+      select * from unnest(debts, grants, amounts) as x (debt_id, grant_id, credits)
+    ),
+
+    taken as (
+      select t.* from credits.debt_takings(collect_subscription_debts.account_id) as t where not t.is_final
+    )
+
+    select
+      debt_id,
+      grant_id,
+      coalesce(plan.credits, 0) - coalesce(taken.taken, 0) as more
+    from plan
+    full join taken using (debt_id, grant_id)
+    order by more, grant_id, debt_id
+  loop
+    if part.more < 0 then
+      perform credits.give_back_clawbacks(
+        array[part.grant_id], jsonb_build_object('downgrade', part.debt_id), -part.more,
+        jsonb_build_object('downgrade', part.debt_id)
+      );
+    elsif part.more > 0 then
+      perform credits.claw_back(
+        collect_subscription_debts.account_id, part.more, part.grant_id,
+        metadata => jsonb_build_object('downgrade', part.debt_id)
+      );
+    end if;
   end loop;
 end
 $$;
 
 comment on function credits.collect_subscription_debts(uuid) is
 'Takes back what downgrades of the account''s subscriptions left too much: from the unspent credits of the same '
-'period, then from those of later ones, of whichever subscription; never from what was purchased. What is spent '
-'stays owed, so that going up and down again, or leaving and coming back, wins nothing. The caller holds the '
-'account''s lock.';
+'period, then from those of later ones, of whichever subscription; never from what was purchased, nor what refunds '
+'took or what expired unused. What is spent stays owed, so that going up and down again, or leaving and coming back, '
+'wins nothing. The result depends on what is known, not on the order in which it came. The caller holds the account''s '
+'lock.';
 
 -- sql/stripe/net_payment.sql
 create function credits.net_payment(payment_intent_id text) returns boolean
@@ -5105,9 +5242,9 @@ begin
       update public.purchases as p set period_end = greatest(p.period_end, part.period_end) where p.id = purchase_id;
     else
       insert into credits.subscription_debts (
-        purchase_id, account_id, subscription_id, period_start, period_end, owed
+        purchase_id, account_id, subscription_id, period_start, period_end, amount, owed
       )
-      select p.id, p.account_id, p.subscription_id, part.period_start, part.period_end, -part.credits
+      select p.id, p.account_id, p.subscription_id, part.period_start, part.period_end, -part.credits, 0
       from public.purchases as p
       where p.id = grant_invoice.purchase_id;
     end if;

@@ -119,6 +119,68 @@ def test_going_down_and_up_again_wins_nothing(till: Till) -> None:
     assert till.ledger.broken(user) == []
 
 
+def test_what_a_debt_took_of_a_later_period_is_no_reason_to_forgive_the_next(till: Till) -> None:
+    user, sub = contract(till, allotment=2000, unit_amount=3000)
+    plus, basic = sub.plan, till.plan(500, 1000)
+
+    def in_half(plan: Plan) -> tuple[int, int]:
+        till.tell(sub.change(plan, sub.start + timedelta(days=15)))
+        return till.balance(user), owed(till, sub)
+
+    def renewed() -> tuple[int, int]:
+        till.tell(sub.renew())
+        return till.balance(user), owed(till, sub)
+
+    till.tell(sub.begin())
+    till.ledger.as_user(user, "consume_credits", operation="one", quantity=2000)
+    assert in_half(basic) == (0, 750)
+    assert renewed() == (0, 250)
+    assert in_half(plus) == (500, 0)
+    assert in_half(basic) == (0, 250)
+    assert renewed() == (250, 0)
+    assert till.ledger.broken(user) == []
+
+
+def test_up_and_down_each_month_wins_nothing(till: Till) -> None:
+    """Odd months: up, spend all, down. Even months: up and down, unspent."""
+    user, sub = contract(till, allotment=500, unit_amount=1000)
+    basic, plus = sub.plan, till.plan(2000, 3000)
+    spent = 0
+    till.tell(sub.begin())
+    for month in range(1, 7):
+        till.tell(sub.change(plus, sub.start + timedelta(days=1)))
+        if month % 2 and (left := till.balance(user)) > 0:
+            till.ledger.as_user(user, "consume_credits", operation="one", quantity=left)
+            spent += left
+        till.tell(sub.change(basic, sub.start + timedelta(days=2)))
+        till.ledger.pass_time(sub.month)
+        till.tell(sub.renew())
+    paid_for = 7 * 500 + 6 * 50  # each month's difference for a day
+    expired = till.ledger.account(user)["lifetime_expired"]
+    assert till.balance(user) - owed(till, sub) == paid_for - spent - expired
+    # All that is there is free of debt, or all of it goes to the debt.
+    assert till.balance(user) == 0 or owed(till, sub) == 0
+    assert spent <= paid_for + owed(till, sub)
+    assert till.ledger.broken(user) == []
+
+
+def test_a_refund_of_the_period_that_paid_a_debt_takes_its_credits(till: Till) -> None:
+    user, sub = contract(till, allotment=2000, unit_amount=3000)
+    basic = till.plan(500, 1000)
+    till.tell(sub.begin())
+    till.ledger.as_user(user, "consume_credits", operation="one", quantity=2000)
+    till.tell(sub.change(basic, sub.start + timedelta(days=15)))
+    renewal = sub.renew()
+    till.tell(renewal)
+    assert (till.balance(user), owed(till, sub)) == (0, 250)
+    payment = renewal[-1]["data"]["object"]["payment"]["payment_intent"]
+    till.tell(Sale(sub.account, amount=1000, payment=payment).refund(1000))
+    assert (till.balance(user), owed(till, sub)) == (0, 750)
+    till.tell(sub.renew())
+    assert (till.balance(user), owed(till, sub)) == (0, 250)
+    assert till.ledger.broken(user) == []
+
+
 def test_quantity_multiplies(till: Till) -> None:
     user, sub = contract(till)
     sub.quantity = 3
@@ -382,9 +444,30 @@ def test_refund_and_downgrade_of_one_period_in_either_order(till: Till, refund_f
     refund = Sale(sub.account, amount=4000, payment=payment).refund(4000)
     till.tell([*refund, *down] if refund_first else [*down, *refund])
     assert till.balance(user) == 0
+    assert (owed(till, sub), till.purchase(payment_intent_id=payment)["credits_clawed_back"]) == (0, 500)
     till.tell(sub.renew())
     assert till.balance(user) == 100
     assert till.ledger.broken(user) == []
+
+
+@pytest.mark.parametrize("refunded", [1000, 4000])
+@pytest.mark.parametrize("spent", [0, 450, 500])
+def test_refund_and_downgrade_give_one_result(till: Till, refunded: int, spent: int) -> None:
+    found = []
+    for refund_first in (False, True):
+        user, sub = contract(till, allotment=500, unit_amount=4000)
+        payment = new_id("pi")
+        till.tell([*Sale(sub.account, credits=60).completed(), *sub.begin(payment)])
+        if spent:
+            till.ledger.as_user(user, "consume_credits", operation="one", quantity=spent)
+        down = sub.change(till.plan(100, 1000), sub.start + timedelta(days=15))
+        refund = Sale(sub.account, amount=4000, payment=payment).refund(refunded)
+        till.tell([*refund, *down] if refund_first else [*down, *refund])
+        row = till.purchase(payment_intent_id=payment)
+        found.append((till.balance(user), owed(till, sub), row["credits_clawed_back"], lots(till, user)))
+        assert till.ledger.broken(user) == []
+    first, second = ((*one[:3], [lot[0] for lot in one[3]]) for one in found)
+    assert first == second
 
 
 def test_a_change_of_period_refunded_takes_no_more_than_it_granted(till: Till) -> None:
