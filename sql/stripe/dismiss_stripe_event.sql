@@ -25,7 +25,11 @@ begin
     );
   elsif event.status <> 'dismissed' then
     update credits.stripe_events as e
-    set status = 'dismissed', dismissed_why = btrim(why), dismissed_at = credits.now()
+    set
+      status = 'dismissed',
+      dismissed_why = btrim(why),
+      dismissed_at = credits.now(),
+      dismissed_object_id = e.payload #>> '{data,object,id}'
     where e.id = event_id
     returning * into event;
   end if;

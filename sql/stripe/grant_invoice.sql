@@ -4,6 +4,7 @@ set search_path = ''
 as $$
 declare
   part record;
+  most bigint;
   had_trial boolean;
 begin
   -- Decided here, under the account's lock: several checkouts with a trial may have been open at once.
@@ -12,11 +13,18 @@ begin
     inner join public.purchases as p on t.account_id = p.account_id
     where p.id = purchase_id and t.idempotency_key in ('sys:stripe:trial', 'sys:stripe:trial:rollover')
   ) into had_trial;
+  select s.max_grant into most from credits.billing_settings as s;
   for part in
     select g.* from credits.invoice_grants(invoice) as g order by g.expires_at, g.key
   loop
     if part.is_trial and had_trial then
       continue;
+    elsif part.is_proration and abs(part.credits) > most then
+      perform credits.fail(
+        'PT422', 'A proration of the invoice is out of range.',
+        jsonb_build_object('plan', part.plan, 'credits', part.credits, 'limit', most),
+        'The limit is billing_settings.max_grant.'
+      );
     elsif part.credits > 0 then
       perform credits.grant_purchase(
         purchase_id, part.credits, 'subscription', part.expires_at, part.priority, part.key
@@ -36,4 +44,4 @@ $$;
 
 comment on function credits.grant_invoice(bigint, jsonb) is
 'Grants what a paid invoice brings, a trial once an account, and notes what a downgrade takes. The caller holds the '
-'account''s lock.';
+'account''s lock. PT422 for a proration beyond billing_settings.max_grant.';

@@ -31,7 +31,7 @@ begin
   -- In another currency than the payment's the bank's figure says nothing of the share: the whole is disputed.
   select coalesce(sum(case when d.currency = purchase.currency then d.amount else purchase.amount end), 0) into disputed
   from credits.stripe_disputes as d
-  where d.payment_intent_id = any(payments) and d.standing;
+  where d.payment_intent_id = any(payments) and d.takes;
 
   -- What expired unused is not there to be taken a second time. Nor is what a downgrade took of a lot that has expired
   -- since: of one that is alive it is given back first.

@@ -958,9 +958,8 @@ create table credits.stripe_events (
   processed_at timestamptz not null default clock_timestamp(),
   dismissed_why text,
   dismissed_at timestamptz,
-  constraint unapplied_events_must_give_a_reason check (
-    (status in ('quarantined', 'failed', 'dismissed')) = (reason is not null)
-  ),
+  dismissed_object_id text,
+  constraint unapplied_events_must_give_a_reason check ((status = 'applied') = (reason is null)),
   constraint dismissed_events_must_say_why_and_when check (
     (status = 'dismissed') = (dismissed_why is not null) and (dismissed_why is null) = (dismissed_at is null)
   ),
@@ -971,6 +970,7 @@ create table credits.stripe_events (
 create index stripe_events_unapplied on credits.stripe_events (processed_at)
 where status in ('quarantined', 'failed') and payload is not null;
 create index stripe_events_problems on credits.stripe_events (received_at, id) where status in ('quarantined', 'failed');
+create index stripe_events_dismissed on credits.stripe_events (dismissed_object_id) where dismissed_object_id is not null;
 create index stripe_events_with_payload on credits.stripe_events (received_at) where payload is not null;
 
 alter table credits.stripe_events enable row level security;
@@ -983,12 +983,14 @@ comment on table credits.stripe_events is
 comment on column credits.stripe_events.id is 'Stripe''s evt_… id.';
 comment on column credits.stripe_events.type is 'Such as checkout.session.completed.';
 comment on column credits.stripe_events.api_version is 'The version that the payload is written in.';
-comment on column credits.stripe_events.reason is 'Why it is quarantined or failed, or was when it was dismissed.';
+comment on column credits.stripe_events.reason is 'Why it is ignored, quarantined or failed, or was when it was dismissed.';
 comment on column credits.stripe_events.payload is
 'The event as Stripe sent it; null once billing_settings.stripe_payload_retention has passed.';
 comment on column credits.stripe_events.attempts is 'How often its effects were tried.';
 comment on column credits.stripe_events.dismissed_why is 'Why a person decided that it shall have no effect.';
 comment on column credits.stripe_events.dismissed_at is 'When they did.';
+comment on column credits.stripe_events.dismissed_object_id is
+'The object that the event was about: reconciliation, which reads objects, does not report it again.';
 
 -- sql/stripe/stripe_payments.sql
 create table credits.stripe_payments (
@@ -1042,10 +1044,14 @@ create table credits.stripe_disputes (
   amount bigint not null,
   currency text not null,
   status text not null,
+  withdrawn boolean not null default false,
   reinstated boolean not null default false,
   froze_at timestamptz,
   standing boolean not null generated always as (
     status in ('needs_response', 'under_review', 'lost') and not reinstated
+  ) stored,
+  takes boolean not null generated always as (
+    (status in ('needs_response', 'under_review', 'lost') or status = 'prevented' and withdrawn) and not reinstated
   ) stored,
   constraint amount_must_be_0_or_more check (amount >= 0),
   constraint status_must_be_known check (
@@ -1069,11 +1075,14 @@ comment on column credits.stripe_disputes.id is 'Stripe''s dp_… or du_… id.'
 comment on column credits.stripe_disputes.account_id is 'Whose purchase is disputed, once known.';
 comment on column credits.stripe_disputes.amount is 'In minor units of the currency.';
 comment on column credits.stripe_disputes.status is 'The furthest that it is known to have come.';
+comment on column credits.stripe_disputes.withdrawn is 'Whether Stripe has told that it took the money.';
 comment on column credits.stripe_disputes.reinstated is 'Whether Stripe has put the money back.';
 comment on column credits.stripe_disputes.froze_at is
 'When it froze the account: once, so that an operator can unfreeze one whose dispute goes on.';
 comment on column credits.stripe_disputes.standing is
-'Whether it keeps the money from us: not an inquiry (warning_…), not won, not reinstated.';
+'Whether it freezes the account: not an inquiry (warning_…), not prevented, not won, not reinstated.';
+comment on column credits.stripe_disputes.takes is
+'Whether it keeps the money from us: it stands, or was prevented from becoming a chargeback by giving the money back.';
 
 -- sql/stripe/stripe_progress.sql
 create table credits.stripe_progress (
@@ -1246,6 +1255,8 @@ create table public.purchases (
   constraint purchases_checkout_session_id_key unique (checkout_session_id),
   constraint purchases_invoice_id_key unique (invoice_id),
   constraint a_purchase_must_be_a_session_or_an_invoice check (num_nonnulls(checkout_session_id, invoice_id) = 1),
+  constraint checkout_session_id_must_start_with_cs check (checkout_session_id ~ '^cs_[A-Za-z0-9_]+$'),
+  constraint invoice_id_must_start_with_in check (invoice_id ~ '^in_[A-Za-z0-9_]+$'),
   constraint quantity_must_be_positive check (quantity > 0),
   constraint amount_must_be_0_or_more check (amount >= 0),
   constraint currency_must_be_an_iso_4217_code_in_lower_case check (currency ~ '^[a-z]{3}$'),
@@ -1283,7 +1294,7 @@ comment on column public.purchases.credits_clawed_back is
 'Of those, what refunds and disputes have taken back, less what was given back.';
 comment on column public.purchases.refunded_amount is 'Refunded, in minor units; never more than amount counts.';
 comment on column public.purchases.disputed_amount is
-'Under dispute or lost to one, in minor units; inquiries and won disputes do not count.';
+'Under dispute or lost to one, in minor units; inquiries and won disputes do not count, prevented ones if money went.';
 comment on column public.purchases.grant_ids is 'credit_transactions.id of its grants.';
 
 -- sql/stripe/subscription_debts.sql
@@ -4569,7 +4580,7 @@ begin
   -- In another currency than the payment's the bank's figure says nothing of the share: the whole is disputed.
   select coalesce(sum(case when d.currency = purchase.currency then d.amount else purchase.amount end), 0) into disputed
   from credits.stripe_disputes as d
-  where d.payment_intent_id = any(payments) and d.standing;
+  where d.payment_intent_id = any(payments) and d.takes;
 
   -- What expired unused is not there to be taken a second time. Nor is what a downgrade took of a lot that has expired
   -- since: of one that is alive it is given back first.
@@ -4844,12 +4855,12 @@ declare
   purchase public.purchases;
 begin
   if session #>> '{metadata,account_id}' is null or session ->> 'mode' not in ('payment', 'subscription') then
-    return 'ignored';
+    return 'ignored: The session was not made by the function checkout.';
   end if;
   account := credits.stripe_account(null, session #>> '{metadata,account_id}');
   if session ->> 'mode' = 'subscription' then
     if session ->> 'status' <> 'complete' then
-      return 'ignored';
+      return 'ignored: Nobody has subscribed yet.';
     end if;
     perform credits.lock_account(account);
     perform credits.link_customer(account, credits.stripe_id(session -> 'customer'));
@@ -4860,7 +4871,7 @@ begin
   end if;
 
   if session #>> '{metadata,package}' is null then
-    return 'ignored';
+    return 'ignored: The session sells no package.';
   elsif pinned is null or pinned !~ '^[1-9][0-9]{0,12}$' then
     perform credits.fail(
       'PT422', 'metadata.credits is not a whole number of credits.', jsonb_build_object('session', session_id),
@@ -4874,7 +4885,7 @@ begin
     when session ->> 'status' = 'complete' then 'pending'
   end)::public.purchase_status;
   if told is null then
-    return 'ignored'; -- still open
+    return 'ignored: The session is still open.';
   end if;
 
   perform credits.lock_stripe_object(payment);
@@ -4923,7 +4934,7 @@ declare
   stages constant text [] := array['pending', 'requires_action', 'succeeded', 'failed', 'canceled'];
 begin
   if payment is null then
-    return 'ignored'; -- a charge that was made without a payment intent is none that we made
+    return 'ignored: The refund is of a charge without a payment intent, and we make none.';
   end if;
   perform credits.lock_stripe_object(payment);
   insert into credits.stripe_refunds as r (id, payment_intent_id, amount, status)
@@ -4951,7 +4962,7 @@ declare
   payment text := credits.stripe_id(charge -> 'payment_intent');
 begin
   if payment is null or charge ->> 'amount_refunded' = '0' then
-    return 'ignored';
+    return 'ignored: Nothing of the charge was refunded, or it has no payment intent.';
   end if;
   perform credits.lock_stripe_object(payment);
   insert into credits.stripe_payments as p (payment_intent_id, refunded)
@@ -4978,17 +4989,21 @@ as $$
 declare
   payment text := credits.stripe_id(dispute -> 'payment_intent');
   stages constant text [] := array[
-    'warning_needs_response', 'warning_under_review', 'warning_closed', 'prevented', 'needs_response', 'under_review',
+    'warning_needs_response', 'warning_under_review', 'warning_closed', 'needs_response', 'under_review', 'prevented',
     'lost', 'won'
   ];
 begin
   if payment is null then
-    return 'ignored';
+    return 'ignored: The dispute names no payment intent.';
   end if;
   perform credits.lock_stripe_object(payment);
-  insert into credits.stripe_disputes as d (id, payment_intent_id, amount, currency, status, reinstated)
+  insert into credits.stripe_disputes as d (id, payment_intent_id, amount, currency, status, withdrawn, reinstated)
   values (
     dispute ->> 'id', payment, (dispute ->> 'amount')::bigint, dispute ->> 'currency', dispute ->> 'status',
+    event_type is not distinct from 'charge.dispute.funds_withdrawn'
+    or exists (
+      select from jsonb_array_elements(dispute -> 'balance_transactions') as b where (b.value ->> 'amount')::bigint < 0
+    ),
     event_type is not distinct from 'charge.dispute.funds_reinstated'
     -- Of its movements of money, one may bring it back.
     or exists (
@@ -5005,9 +5020,11 @@ begin
       when array_position(stages, excluded.status) > array_position(stages, d.status) then excluded.amount
       else d.amount
     end,
+    withdrawn = d.withdrawn or excluded.withdrawn,
     reinstated = d.reinstated or excluded.reinstated
   where
     array_position(stages, excluded.status) > array_position(stages, d.status)
+    or excluded.withdrawn and not d.withdrawn
     or excluded.reinstated and not d.reinstated;
   if not found then
     return 'unchanged';
@@ -5019,8 +5036,8 @@ $$;
 
 comment on function credits.apply_dispute(jsonb, text) is
 'Notes how far a dispute has come; takes its share of the credits and freezes the account while it stands, gives back '
-'exactly what was taken once it is won or the money is reinstated. Inquiries (warning_…) are noted only. Returns '
-'changed, unchanged or ignored.';
+'exactly what was taken once it is won or the money is reinstated. One that was prevented freezes nothing; it takes its '
+'share if Stripe took the money for it. Inquiries (warning_…) are noted only. Returns changed, unchanged or ignored.';
 
 -- sql/stripe/apply_customer.sql
 create function credits.apply_customer(customer jsonb, event_type text) returns text
@@ -5029,7 +5046,7 @@ set search_path = ''
 as $$
 begin
   if event_type is distinct from 'customer.deleted' and customer -> 'deleted' is distinct from 'true' then
-    return 'ignored';
+    return 'ignored: The customer exists; only its deletion counts.';
   end if;
   insert into credits.stripe_customers as c (customer_id, deleted_at) values (customer ->> 'id', credits.now())
   on conflict (customer_id) do update set account_id = null, deleted_at = excluded.deleted_at
@@ -5047,6 +5064,7 @@ create function credits.invoice_grants(invoice jsonb) returns table (
   plan text,
   credits bigint,
   is_trial boolean,
+  is_proration boolean,
   period_start timestamptz,
   period_end timestamptz,
   expires_at timestamptz,
@@ -5069,8 +5087,9 @@ as $$
       coalesce((l.value ->> 'quantity')::integer, 1) as quantity,
       to_timestamp((l.value #>> '{period,start}')::bigint) as period_start,
       to_timestamp((l.value #>> '{period,end}')::bigint) as period_end,
+      l.ordinality as number,
       p.*
-    from jsonb_array_elements(invoice #> '{lines,data}') as l
+    from jsonb_array_elements(invoice #> '{lines,data}') with ordinality as l
     inner join public.subscription_plans as p
       on credits.stripe_id(l.value #> '{pricing,price_details,price}') = p.stripe_price_id
   ),
@@ -5080,8 +5099,14 @@ as $$
       -- Nothing to pay for a plan that costs something: the trial.
       case when l.amount = 0 then 'trial' else l.line_id end as key,
       l.slug as plan,
-      case when l.amount = 0 then coalesce(l.trial_credits, l.credits) else l.credits end * l.quantity as credits,
+      case
+        -- Whatever the quantity: whoever asks chooses it, and pays nothing.
+        when l.amount = 0 then coalesce(l.trial_credits, l.credits)
+        when l.is_proration then round(l.credits * l.amount::numeric / l.unit_amount)::bigint
+        else l.credits * l.quantity
+      end as credits,
       l.amount = 0 as is_trial,
+      coalesce(l.is_proration, false) as is_proration,
       l.period_start,
       l.period_end,
       l.rollover,
@@ -5089,9 +5114,18 @@ as $$
       l.priority
     from lines as l
     where
-      l.is_period
+      -- A subscription that begins in the middle of its first period (billing_cycle_anchor) pays a share of it.
+      l.is_proration and l.amount > 0 and invoice ->> 'billing_reason' = 'subscription_create'
+      or l.is_period
       and not l.is_proration
-      and (l.amount > 0 or invoice ->> 'billing_reason' = 'subscription_create')
+      and (
+        l.amount > 0
+        -- One trial, however many items the subscription has.
+        or invoice ->> 'billing_reason' = 'subscription_create'
+        and l.number = (
+          select min(f.number) from lines as f where f.amount = 0 and f.is_period and not f.is_proration
+        )
+      )
       and (
         invoice ->> 'billing_reason' in ('subscription_create', 'subscription_cycle')
         -- A change in mid-period bills differences only; one that starts a new period (month to year) bills that in
@@ -5111,19 +5145,19 @@ as $$
     where l.is_proration and invoice ->> 'billing_reason' = 'subscription_update'
   )
 
-  select a.key, a.plan, a.credits - r.rolling, a.is_trial, a.period_start, a.period_end, a.period_end, a.priority
+  select a.key, a.plan, a.credits - r.rolling, a.is_trial, a.is_proration, a.period_start, a.period_end, a.period_end, a.priority
   from allotments as a
   cross join lateral (select case when a.rollover > '0' then least(a.credits, a.cap) else 0 end as rolling) as r
   where a.credits > r.rolling
   union all
   select
-    a.key || ':rollover', a.plan, least(a.credits, a.cap), a.is_trial, a.period_start, a.period_end,
+    a.key || ':rollover', a.plan, least(a.credits, a.cap), a.is_trial, a.is_proration, a.period_start, a.period_end,
     a.period_end + a.rollover, a.priority
   from allotments as a
   where a.rollover > '0' and least(a.credits, a.cap) > 0
   union all
   select
-    (invoice ->> 'id') || ':proration', d.plan, d.credits, false, d.period_start, d.period_end, d.period_end, d.priority
+    (invoice ->> 'id') || ':proration', d.plan, d.credits, false, true, d.period_start, d.period_end, d.period_end, d.priority
   from differences as d
   where d.credits <> 0;
 $$;
@@ -5131,8 +5165,9 @@ $$;
 comment on function credits.invoice_grants(jsonb) is
 'What a paid invoice of a subscription grants: one row a lot, with the key that makes it once, the credits and when '
 'they expire. A full line brings the plan''s credits; what of them may roll over is a lot of its own that lives '
-'longer. The proration lines of an update bring their difference in the measure of the money, '
-'round(sum(credits * amount / unit_amount)); below 0 for a downgrade. Lines of prices that are no plan''s bring '
+'longer. A trial brings its credits once, whatever the quantity. A proration line of a first invoice brings its share, '
+'round(credits * amount / unit_amount); those of an update bring their difference in the measure of the money, '
+'round(sum(credits * amount / unit_amount)), below 0 for a downgrade. Lines of prices that are no plan''s bring '
 'nothing.';
 
 -- sql/stripe/subscriber.sql
@@ -5175,7 +5210,9 @@ begin
   limit 1;
   if plan.id is null then
     if
-      details #>> '{metadata,plan}' is null
+      -- Paid by a customer of ours: for a plan whose row is yet to come, or for something else. A person has to say.
+      (account_id is null or invoice ->> 'status' <> 'paid')
+      and details #>> '{metadata,plan}' is null
       and not exists (
         select from public.subscriptions as s
         where s.id = credits.stripe_id(details -> 'subscription') and s.plan is not null
@@ -5186,7 +5223,8 @@ begin
       perform credits.fail(
         'PT422', 'No line of the invoice has a Price that is in subscription_plans.',
         jsonb_build_object('plan', details #> '{metadata,plan}'),
-        'Insert a row with its Price, inactive if it is no longer sold; then retry_stripe_events applies it.'
+        'Insert a row with its Price, inactive if it is no longer sold; then retry_stripe_events applies it. If it is for '
+        'something else, dismiss_stripe_event.'
       );
     end if;
   end if;
@@ -5212,8 +5250,8 @@ end
 $$;
 
 comment on function credits.is_ours(jsonb, uuid) is
-'Whether a subscription''s invoice is for a plan of ours. PT422 for one that is and cannot be granted as it is: '
-'nobody''s, of a Price that no plan has, in another currency, or not shown whole.';
+'Whether a subscription''s invoice is for a plan of ours. PT422 for one that is, or may be, and cannot be granted as it '
+'is: nobody''s, of a Price that no plan has, in another currency, or not shown whole.';
 
 -- sql/stripe/grant_invoice.sql
 create function credits.grant_invoice(purchase_id bigint, invoice jsonb) returns void
@@ -5222,6 +5260,7 @@ set search_path = ''
 as $$
 declare
   part record;
+  most bigint;
   had_trial boolean;
 begin
   -- Decided here, under the account's lock: several checkouts with a trial may have been open at once.
@@ -5230,11 +5269,18 @@ begin
     inner join public.purchases as p on t.account_id = p.account_id
     where p.id = purchase_id and t.idempotency_key in ('sys:stripe:trial', 'sys:stripe:trial:rollover')
   ) into had_trial;
+  select s.max_grant into most from credits.billing_settings as s;
   for part in
     select g.* from credits.invoice_grants(invoice) as g order by g.expires_at, g.key
   loop
     if part.is_trial and had_trial then
       continue;
+    elsif part.is_proration and abs(part.credits) > most then
+      perform credits.fail(
+        'PT422', 'A proration of the invoice is out of range.',
+        jsonb_build_object('plan', part.plan, 'credits', part.credits, 'limit', most),
+        'The limit is billing_settings.max_grant.'
+      );
     elsif part.credits > 0 then
       perform credits.grant_purchase(
         purchase_id, part.credits, 'subscription', part.expires_at, part.priority, part.key
@@ -5254,7 +5300,7 @@ $$;
 
 comment on function credits.grant_invoice(bigint, jsonb) is
 'Grants what a paid invoice brings, a trial once an account, and notes what a downgrade takes. The caller holds the '
-'account''s lock.';
+'account''s lock. PT422 for a proration beyond billing_settings.max_grant.';
 
 -- sql/stripe/set_subscription_status.sql
 create function credits.set_subscription_status(subscription_id text) returns void
@@ -5299,10 +5345,14 @@ begin
     when invoice ->> 'status' in ('void', 'uncollectible') then 'expired'
   end)::public.purchase_status;
   if
-    subscription is null or told is null
-    or invoice ->> 'billing_reason' not in ('subscription_create', 'subscription_cycle', 'subscription_update')
+    subscription is null
+    or coalesce(
+      invoice ->> 'billing_reason' not in ('subscription_create', 'subscription_cycle', 'subscription_update'), true
+    )
   then
-    return 'ignored';
+    return 'ignored: The invoice is for no period and no change of a subscription.';
+  elsif told is null then
+    return 'ignored: The invoice is neither paid nor failed nor given up.';
   end if;
   -- Paid is final; a message that could not be granted as it was has nothing to add to one that could.
   if exists (select from public.purchases as p where p.invoice_id = the_invoice and p.status = 'paid') then
@@ -5310,7 +5360,7 @@ begin
   end if;
   account := credits.subscriber(subscription, invoice -> 'customer', details -> 'metadata');
   if not credits.is_ours(invoice, account) then
-    return 'ignored'; -- a subscription to something else
+    return 'ignored: The subscription is to no plan of ours.';
   end if;
 
   perform credits.lock_stripe_object(the_invoice);
@@ -5369,7 +5419,7 @@ declare
   payment text := credits.stripe_id(invoice_payment #> '{payment,payment_intent}');
 begin
   if the_invoice is null or payment is null then
-    return 'ignored'; -- paid outside Stripe
+    return 'ignored: The invoice was paid without a payment intent.';
   end if;
   perform credits.lock_stripe_object(the_invoice);
   perform credits.lock_stripe_object(payment);
@@ -5433,7 +5483,7 @@ begin
     and subscription #>> '{metadata,account_id}' is null
     and not exists (select from public.subscriptions as s where s.id = new.id)
   then
-    return 'ignored'; -- to something else
+    return 'ignored: The subscription is to no plan of ours.';
   end if;
   account := credits.subscriber(new.id, subscription -> 'customer', subscription -> 'metadata');
   if account is null then
@@ -5516,14 +5566,15 @@ begin
     when 'charge' then credits.apply_charge(object)
     when 'dispute' then credits.apply_dispute(object, event_type)
     when 'customer' then credits.apply_customer(object, event_type)
-    else 'ignored'
+    else 'ignored: Such objects have no effect here.'
   end;
 end
 $$;
 
 comment on function credits.apply_stripe_object(jsonb, text) is
 'The effects of one Stripe object, from an event of event_type or as retrieved (null). What an object means is in the '
-'object, not in when it came: so it may come late, twice and in any order. Returns changed, unchanged or ignored.';
+'object, not in when it came: so it may come late, twice and in any order. Returns changed, unchanged, or ignored: and why, as each apply function '
+'does.';
 
 -- sql/stripe/try_stripe_object.sql
 create function credits.try_stripe_object(
@@ -5540,6 +5591,10 @@ declare
   its_constraint text;
 begin
   status := credits.apply_stripe_object(object, event_type);
+  if status like 'ignored: %' then
+    reason := substr(status, 10);
+    status := 'ignored';
+  end if;
 exception
   when others then
     if sqlstate = 'PT422' then
@@ -5561,7 +5616,7 @@ end
 $$;
 
 comment on function credits.try_stripe_object(jsonb, text) is
-'credits.apply_stripe_object, with a refusal as an answer: quarantined when the object cannot be read, failed when a '
+'credits.apply_stripe_object, with its reason apart, and with a refusal as an answer: quarantined when the object cannot be read, failed when a '
 'rule of the ledger refuses what it asks for; then nothing of it was done, and reason says why.';
 
 -- sql/stripe/ingest_stripe_event.sql
@@ -5866,6 +5921,7 @@ as $$
 declare
   settings credits.billing_settings;
   outcome record;
+  known text;
 begin
   select * into settings from credits.billing_settings;
   if jsonb_typeof(object) is distinct from 'object' or jsonb_typeof(object -> 'id') is distinct from 'string' then
@@ -5876,6 +5932,14 @@ begin
     );
   end if;
   select t.status, t.reason into outcome from credits.try_stripe_object(object, null) as t;
+  if outcome.status in ('quarantined', 'failed') then
+    select e.dismissed_why into known from credits.stripe_events as e
+    where e.dismissed_object_id = object ->> 'id'
+    limit 1;
+    if found then
+      return jsonb_build_object('status', 'ignored', 'reason', 'An event about it was dismissed: ' || known);
+    end if;
+  end if;
   return jsonb_build_object('status', outcome.status, 'reason', outcome.reason);
 end
 $$;
@@ -5883,7 +5947,8 @@ $$;
 comment on function public.ingest_stripe_object(jsonb) is
 'For reconciliation: the effects of an object as Stripe''s API returns it now (checkout.session, invoice, '
 'invoice_payment, subscription, refund, charge, dispute, customer). Returns {status, reason}: changed when a message '
-'had been missed, unchanged, ignored, quarantined or failed. PT400 for what is no object.';
+'had been missed, unchanged, ignored, quarantined or failed; ignored also for what could not be applied and whose event '
+'was dismissed. PT400 for what is no object.';
 
 grant execute on function public.ingest_stripe_object(jsonb) to service_role;
 
@@ -5998,7 +6063,11 @@ begin
     );
   elsif event.status <> 'dismissed' then
     update credits.stripe_events as e
-    set status = 'dismissed', dismissed_why = btrim(why), dismissed_at = credits.now()
+    set
+      status = 'dismissed',
+      dismissed_why = btrim(why),
+      dismissed_at = credits.now(),
+      dismissed_object_id = e.payload #>> '{data,object,id}'
     where e.id = event_id
     returning * into event;
   end if;

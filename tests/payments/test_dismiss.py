@@ -88,3 +88,20 @@ def test_what_is_no_event_or_no_reason_is_refused(
     with pytest.raises(Refused) as caught:
         till.ledger.as_service("dismiss_stripe_event", event_id=event_id, why=why)
     assert caught.value.code == code
+
+
+def test_the_object_of_a_dismissed_event_is_no_problem_to_reconciliation_either(till: Till) -> None:
+    user, account = till.buyer()
+    message = unreadable(account)
+    till.tell([message])
+    content = message["data"]["object"]
+    assert till.ledger.as_service("ingest_stripe_object", object=content)["status"] == "quarantined"
+    till.ledger.as_service("dismiss_stripe_event", event_id=message["id"], why="A test of ours.")
+    assert till.ledger.as_service("ingest_stripe_object", object=content) == {
+        "status": "ignored",
+        "reason": "An event about it was dismissed: A test of ours.",
+    }
+    # Once it can be read it counts, as it would without the event.
+    good = content | {"currency": "usd"}
+    assert till.ledger.as_service("ingest_stripe_object", object=good)["status"] == "changed"
+    assert till.balance(user) == 100
