@@ -5,6 +5,7 @@ create table credits.billing_settings (
   hold_ttl interval not null default '15 minutes',
   hold_ttl_max interval not null default '24 hours',
   refund_grace interval not null default '30 days',
+  late_grant_grace interval not null default '30 days',
   max_quantity integer not null default 10000,
   max_grant bigint not null default 1000000000,
   max_generations_per_minute integer not null default 60,
@@ -19,6 +20,7 @@ create table credits.billing_settings (
   constraint hold_ttl_must_be_over_0_and_at_most_hold_ttl_max check (hold_ttl > '0' and hold_ttl <= hold_ttl_max),
   constraint hold_ttl_max_must_be_2_minutes_to_30_days check (hold_ttl_max between '2 minutes' and '30 days'),
   constraint refund_grace_must_be_over_0 check (refund_grace > '0'),
+  constraint late_grant_grace_must_be_0_to_10_years check (late_grant_grace between '0' and '10 years'),
   constraint max_quantity_must_be_1_to_1000000 check (max_quantity between 1 and 1000000),
   constraint max_grant_must_be_1_to_1000000000000 check (max_grant between 1 and 1000000000000),
   constraint max_generations_per_minute_must_be_0_or_more check (max_generations_per_minute >= 0),
@@ -44,6 +46,9 @@ comment on column credits.billing_settings.hold_ttl_max is 'The longest hold tha
 'that a generation may take. At least two minutes: a generation needs one and 45 seconds to begin with.';
 comment on column credits.billing_settings.refund_grace is
 'How long refunded credits live when the lot they came from has expired.';
+comment on column credits.billing_settings.late_grant_grace is
+'How long the credits of a subscription''s newest period live when its payment is heard of after the period is over; 0 '
+'for not at all. Those of periods before it expire at once, as they would have in time.';
 comment on column credits.billing_settings.max_quantity is 'The largest quantity of one quote, spend or hold.';
 comment on column credits.billing_settings.max_grant is 'The largest single grant, in credits.';
 comment on column credits.billing_settings.max_generations_per_minute is

@@ -72,6 +72,7 @@ begin
   perform credits.set_subscription_status(subscription);
   perform credits.net_purchase(purchase.id);
   perform credits.collect_subscription_debts(account);
+  perform credits.end_late_grants(account);
   perform credits.freeze_for_disputes(purchase.id);
   return 'changed';
 end

@@ -19,6 +19,7 @@ begin
   perform credits.lock_account(purchase.account_id);
   changed := credits.net_purchase(purchase.id);
   perform credits.collect_subscription_debts(purchase.account_id);
+  perform credits.end_late_grants(purchase.account_id);
   perform credits.freeze_for_disputes(purchase.id);
   return changed;
 end

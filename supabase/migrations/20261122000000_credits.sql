@@ -90,6 +90,7 @@ create table credits.billing_settings (
   hold_ttl interval not null default '15 minutes',
   hold_ttl_max interval not null default '24 hours',
   refund_grace interval not null default '30 days',
+  late_grant_grace interval not null default '30 days',
   max_quantity integer not null default 10000,
   max_grant bigint not null default 1000000000,
   max_generations_per_minute integer not null default 60,
@@ -104,6 +105,7 @@ create table credits.billing_settings (
   constraint hold_ttl_must_be_over_0_and_at_most_hold_ttl_max check (hold_ttl > '0' and hold_ttl <= hold_ttl_max),
   constraint hold_ttl_max_must_be_2_minutes_to_30_days check (hold_ttl_max between '2 minutes' and '30 days'),
   constraint refund_grace_must_be_over_0 check (refund_grace > '0'),
+  constraint late_grant_grace_must_be_0_to_10_years check (late_grant_grace between '0' and '10 years'),
   constraint max_quantity_must_be_1_to_1000000 check (max_quantity between 1 and 1000000),
   constraint max_grant_must_be_1_to_1000000000000 check (max_grant between 1 and 1000000000000),
   constraint max_generations_per_minute_must_be_0_or_more check (max_generations_per_minute >= 0),
@@ -129,6 +131,9 @@ comment on column credits.billing_settings.hold_ttl_max is 'The longest hold tha
 'that a generation may take. At least two minutes: a generation needs one and 45 seconds to begin with.';
 comment on column credits.billing_settings.refund_grace is
 'How long refunded credits live when the lot they came from has expired.';
+comment on column credits.billing_settings.late_grant_grace is
+'How long the credits of a subscription''s newest period live when its payment is heard of after the period is over; 0 '
+'for not at all. Those of periods before it expire at once, as they would have in time.';
 comment on column credits.billing_settings.max_quantity is 'The largest quantity of one quote, spend or hold.';
 comment on column credits.billing_settings.max_grant is 'The largest single grant, in credits.';
 comment on column credits.billing_settings.max_generations_per_minute is
@@ -2074,6 +2079,46 @@ $$;
 comment on function credits.settle_account(uuid, timestamptz, bigint) is
 'Brings lots, expiry, daily usage and seals up to the newest ledger row, so that they are as if each spend had done it '
 'at once. The caller holds the account''s lock. usable_from and preferred_lot: see credits.allocate_pending.';
+
+-- sql/ledger/end_lot.sql
+create function credits.end_lot(lot_id bigint) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  lot credits.credit_grants;
+  account public.credit_accounts;
+  entry public.credit_transactions;
+  gone bigint;
+begin
+  select * into lot from credits.credit_grants as g where g.id = lot_id;
+  perform credits.settle_account(lot.account_id);
+  select * into lot from credits.credit_grants as g where g.id = lot_id;
+  select * into account from public.credit_accounts as a where a.id = lot.account_id;
+  gone := greatest(0, lot.remaining - account.held);
+  if gone > 0 then
+    entry := credits.post_entry(
+      lot.account_id, 'expiry', -gone, related_id => lot.transaction_id, actor => 'system', moment => credits.now()
+    );
+    insert into credits.credit_allocations (transaction_id, grant_id, amount) values (entry.id, lot.id, gone);
+  end if;
+  update credits.credit_grants as g
+  set
+    remaining = g.remaining - gone,
+    expires_at = case
+      when g.remaining > gone then g.expires_at
+      else least(g.expires_at, greatest(credits.now(), g.created_at + interval '1 microsecond'))
+    end
+  where g.id = lot.id;
+  update public.credit_accounts as a set next_expiry = credits.next_expiry(a.id, credits.now())
+  where a.id = lot.account_id;
+  perform credits.seal_pending(lot.account_id);
+end
+$$;
+
+comment on function credits.end_lot(bigint) is
+'Lets a lot expire now, before its time. As much as open holds have set aside stays until the lot''s own expiry. The caller holds the '
+'account''s lock.';
 
 -- sql/ledger/lock_account.sql
 create function credits.lock_account(account_id uuid) returns public.credit_accounts
@@ -4392,19 +4437,21 @@ set search_path = ''
 as $$
 declare
   purchase public.purchases;
+  is_late boolean := coalesce(expires_at <= credits.now(), false);
   grace interval;
   entry public.credit_transactions;
 begin
   select * into purchase from public.purchases as p where p.id = purchase_id;
-  select s.refund_grace into grace from credits.billing_settings as s;
+  -- Its time is over: credits.end_late_grants may end it at once.
+  select greatest(s.late_grant_grace, '1 minute') into grace from credits.billing_settings as s;
   entry := credits.grant_to_account(
     purchase.account_id, amount, source,
-    -- Paid for, but heard of after its time: it lives as long as a refund of credits whose lot has expired.
-    case when expires_at <= credits.now() then credits.now() + grace else expires_at end,
+    case when is_late then credits.now() + grace else expires_at end,
     priority, 'sys:stripe:' || key, null,
     jsonb_strip_nulls(
       jsonb_build_object(
-        'purchase', purchase.id, 'package', purchase.package, 'plan', purchase.plan, 'subscription', purchase.subscription_id
+        'purchase', purchase.id, 'package', purchase.package, 'plan', purchase.plan, 'subscription', purchase.subscription_id,
+        'late', case when is_late then true end
       )
     )
   );
@@ -4415,8 +4462,9 @@ end
 $$;
 
 comment on function credits.grant_purchase(bigint, bigint, text, timestamptz, integer, text) is
-'Grants credits for a paid purchase. key: Stripe''s id of what is granted for; the ledger takes each once. The caller '
-'holds the account''s lock.';
+'Grants credits for a paid purchase. key: Stripe''s id of what is granted for; the ledger takes each once. Those whose '
+'expires_at is past live for billing_settings.late_grant_grace and say late in their metadata. The caller holds the '
+'account''s lock; credits.end_late_grants follows.';
 
 -- sql/stripe/take_from_grants.sql
 create function credits.take_from_grants(
@@ -4809,6 +4857,43 @@ comment on function credits.collect_subscription_debts(uuid) is
 'wins nothing. The result depends on what is known, not on the order in which it came. The caller holds the account''s '
 'lock.';
 
+-- sql/stripe/end_late_grants.sql
+create function credits.end_late_grants(account_id uuid) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  lot record;
+begin
+  for lot in
+    select l.id
+    from credits.credit_grants as l
+    inner join public.credit_transactions as t on l.transaction_id = t.id
+    inner join public.purchases as p on (t.metadata ->> 'purchase')::bigint = p.id
+    cross join credits.billing_settings as s
+    where
+      l.account_id = end_late_grants.account_id
+      and l.remaining > 0
+      and t.metadata ? 'late'
+      and (
+        s.late_grant_grace = '0'
+        or exists (
+          select from public.purchases as n
+          where n.account_id = p.account_id and n.subscription_id = p.subscription_id and n.period_end > p.period_end
+        )
+      )
+    order by l.id
+  loop
+    perform credits.end_lot(lot.id);
+  end loop;
+end
+$$;
+
+comment on function credits.end_late_grants(uuid) is
+'Lets the credits expire that were granted after their period was over, unless it is the newest of its subscription: '
+'so late messages leave what they would have left in time. Called after refunds and downgrades have taken their share. '
+'The caller holds the account''s lock.';
+
 -- sql/stripe/net_payment.sql
 create function credits.net_payment(payment_intent_id text) returns boolean
 language plpgsql
@@ -4831,6 +4916,7 @@ begin
   perform credits.lock_account(purchase.account_id);
   changed := credits.net_purchase(purchase.id);
   perform credits.collect_subscription_debts(purchase.account_id);
+  perform credits.end_late_grants(purchase.account_id);
   perform credits.freeze_for_disputes(purchase.id);
   return changed;
 end
@@ -5399,6 +5485,7 @@ begin
   perform credits.set_subscription_status(subscription);
   perform credits.net_purchase(purchase.id);
   perform credits.collect_subscription_debts(account);
+  perform credits.end_late_grants(account);
   perform credits.freeze_for_disputes(purchase.id);
   return 'changed';
 end
