@@ -14,6 +14,7 @@ create table credits.billing_settings (
   stripe_livemode boolean not null default false,
   stripe_account text,
   stripe_payload_retention interval not null default '90 days',
+  freeze_on_fraud_warning boolean not null default false,
   constraint only_one_row check (id),
   constraint signup_bonus_must_be_0_to_1000000 check (signup_bonus between 0 and 1000000),
   constraint signup_bonus_lifetime_must_be_over_0 check (signup_bonus_lifetime > '0'),
@@ -62,3 +63,6 @@ comment on column credits.billing_settings.stripe_account is
 'The connected account (acct_…) whose events count; null for the platform''s own.';
 comment on column credits.billing_settings.stripe_payload_retention is
 'How long the payloads of Stripe''s events are kept once they are done.';
+comment on column credits.billing_settings.freeze_on_fraud_warning is
+'Whether a card issuer''s early fraud warning freezes the account that paid, until an operator unfreezes it. False notes '
+'it only. It counts when the warning comes: what was noted before freezes nothing later.';

@@ -11,6 +11,7 @@ begin
     when 'refund' then credits.apply_refund(object)
     when 'charge' then credits.apply_charge(object)
     when 'dispute' then credits.apply_dispute(object, event_type)
+    when 'radar.early_fraud_warning' then credits.apply_fraud_warning(object)
     when 'customer' then credits.apply_customer(object, event_type)
     else 'ignored: Such objects have no effect here.'
   end;

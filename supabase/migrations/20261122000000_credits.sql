@@ -99,6 +99,7 @@ create table credits.billing_settings (
   stripe_livemode boolean not null default false,
   stripe_account text,
   stripe_payload_retention interval not null default '90 days',
+  freeze_on_fraud_warning boolean not null default false,
   constraint only_one_row check (id),
   constraint signup_bonus_must_be_0_to_1000000 check (signup_bonus between 0 and 1000000),
   constraint signup_bonus_lifetime_must_be_over_0 check (signup_bonus_lifetime > '0'),
@@ -147,6 +148,9 @@ comment on column credits.billing_settings.stripe_account is
 'The connected account (acct_…) whose events count; null for the platform''s own.';
 comment on column credits.billing_settings.stripe_payload_retention is
 'How long the payloads of Stripe''s events are kept once they are done.';
+comment on column credits.billing_settings.freeze_on_fraud_warning is
+'Whether a card issuer''s early fraud warning freezes the account that paid, until an operator unfreezes it. False notes '
+'it only. It counts when the warning comes: what was noted before freezes nothing later.';
 
 -- sql/base/check_metadata.sql
 create function credits.check_metadata(metadata jsonb) returns void
@@ -1088,6 +1092,36 @@ comment on column credits.stripe_disputes.standing is
 'Whether it freezes the account: not an inquiry (warning_…), not prevented, not won, not reinstated.';
 comment on column credits.stripe_disputes.takes is
 'Whether it keeps the money from us: it stands, or was prevented from becoming a chargeback by giving the money back.';
+
+-- sql/stripe/stripe_fraud_warnings.sql
+create table credits.stripe_fraud_warnings (
+  id text primary key,
+  payment_intent_id text not null,
+  account_id uuid references public.credit_accounts (id),
+  fraud_type text,
+  freezes boolean not null,
+  froze_at timestamptz,
+  received_at timestamptz not null default clock_timestamp(),
+  constraint id_must_start_with_issfr check (id ~ '^issfr_[A-Za-z0-9_]+$')
+);
+
+create index stripe_fraud_warnings_payment_intent_id on credits.stripe_fraud_warnings (payment_intent_id);
+create index stripe_fraud_warnings_account_id on credits.stripe_fraud_warnings (account_id);
+
+alter table credits.stripe_fraud_warnings enable row level security;
+alter table credits.stripe_fraud_warnings force row level security;
+revoke all on table credits.stripe_fraud_warnings from anon, authenticated, service_role;
+
+comment on table credits.stripe_fraud_warnings is
+'Early fraud warnings of card issuers, kept whether or not their purchase is known yet.';
+comment on column credits.stripe_fraud_warnings.id is 'Stripe''s issfr_… id.';
+comment on column credits.stripe_fraud_warnings.payment_intent_id is 'Stripe''s pi_… id of the payment.';
+comment on column credits.stripe_fraud_warnings.account_id is 'Whose purchase it is about, once known.';
+comment on column credits.stripe_fraud_warnings.fraud_type is 'What the issuer calls it, such as made_with_stolen_card.';
+comment on column credits.stripe_fraud_warnings.freezes is
+'billing_settings.freeze_on_fraud_warning, as it was when the warning came.';
+comment on column credits.stripe_fraud_warnings.froze_at is
+'When it froze the account: once, so that an operator can unfreeze it.';
 
 -- sql/stripe/stripe_progress.sql
 create table credits.stripe_progress (
@@ -4684,12 +4718,15 @@ set search_path = ''
 as $$
 declare
   reason constant text := 'A payment of this account is disputed.';
+  warned constant text := 'The issuer of a card that paid for this account warned of fraud.';
   purchase public.purchases;
+  payments text [];
   is_new boolean;
 begin
   select * into purchase from public.purchases as p where p.id = purchase_id;
+  payments := credits.purchase_payments(purchase);
   update credits.stripe_disputes as d set account_id = purchase.account_id
-  where d.payment_intent_id = any(credits.purchase_payments(purchase)) and d.account_id is null;
+  where d.payment_intent_id = any(payments) and d.account_id is null;
 
   with new_disputes as (
     update credits.stripe_disputes as d set froze_at = credits.now()
@@ -4713,12 +4750,24 @@ begin
     set frozen_at = null, frozen_reason = null, updated_at = credits.now()
     where a.id = purchase.account_id and a.frozen_reason = reason;
   end if;
+
+  with new_warnings as (
+    update credits.stripe_fraud_warnings as w
+    set account_id = purchase.account_id, froze_at = case when w.freezes then credits.now() end
+    where w.payment_intent_id = any(payments) and w.account_id is null
+    returning w.freezes
+  )
+
+  update public.credit_accounts as a
+  set frozen_at = credits.now(), frozen_reason = warned, updated_at = credits.now()
+  where
+    a.id = purchase.account_id and a.frozen_at is null and exists (select from new_warnings as w where w.freezes);
 end
 $$;
 
 comment on function credits.freeze_for_disputes(bigint) is
 'Freezes the account of a purchase at each new dispute, and unfreezes it once none stands, unless an operator froze '
-'it. The caller holds the account''s lock.';
+'it. Freezes it at each new warning of fraud that says so, until an operator unfreezes it. The caller holds the account''s lock.';
 
 -- sql/stripe/collect_subscription_debts.sql
 create function credits.collect_subscription_debts(account_id uuid) returns void
@@ -5124,6 +5173,34 @@ comment on function credits.apply_dispute(jsonb, text) is
 'Notes how far a dispute has come; takes its share of the credits and freezes the account while it stands, gives back '
 'exactly what was taken once it is won or the money is reinstated. One that was prevented freezes nothing; it takes its '
 'share if Stripe took the money for it. Inquiries (warning_…) are noted only. Returns changed, unchanged or ignored.';
+
+-- sql/stripe/apply_fraud_warning.sql
+create function credits.apply_fraud_warning(warning jsonb) returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+  payment text := credits.stripe_id(warning -> 'payment_intent');
+begin
+  if payment is null then
+    return 'ignored: The warning names no payment intent.';
+  end if;
+  perform credits.lock_stripe_object(payment);
+  insert into credits.stripe_fraud_warnings (id, payment_intent_id, fraud_type, freezes)
+  select warning ->> 'id', payment, warning ->> 'fraud_type', s.freeze_on_fraud_warning
+  from credits.billing_settings as s
+  on conflict (id) do nothing;
+  if not found then
+    return 'unchanged';
+  end if;
+  perform credits.net_payment(payment);
+  return 'changed';
+end
+$$;
+
+comment on function credits.apply_fraud_warning(jsonb) is
+'Notes that a card issuer warned of fraud; freezes the account if billing_settings.freeze_on_fraud_warning says so. '
+'Takes no credits: a refund or a dispute does. Returns changed, unchanged or ignored.';
 
 -- sql/stripe/apply_customer.sql
 create function credits.apply_customer(customer jsonb, event_type text) returns text
@@ -5652,6 +5729,7 @@ begin
     when 'refund' then credits.apply_refund(object)
     when 'charge' then credits.apply_charge(object)
     when 'dispute' then credits.apply_dispute(object, event_type)
+    when 'radar.early_fraud_warning' then credits.apply_fraud_warning(object)
     when 'customer' then credits.apply_customer(object, event_type)
     else 'ignored: Such objects have no effect here.'
   end;
@@ -6033,7 +6111,7 @@ $$;
 
 comment on function public.ingest_stripe_object(jsonb) is
 'For reconciliation: the effects of an object as Stripe''s API returns it now (checkout.session, invoice, '
-'invoice_payment, subscription, refund, charge, dispute, customer). Returns {status, reason}: changed when a message '
+'invoice_payment, subscription, refund, charge, dispute, radar.early_fraud_warning, customer). Returns {status, reason}: changed when a message '
 'had been missed, unchanged, ignored, quarantined or failed; ignored also for what could not be applied and whose event '
 'was dismissed. PT400 for what is no object.';
 
