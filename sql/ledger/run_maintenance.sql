@@ -45,6 +45,7 @@ begin
   end loop;
 
   perform credits.sweep_generations(batch);
+  perform credits.sweep_allotments(batch);
   perform credits.forget_stripe_payloads(batch);
   return jsonb_build_object('settled', settled, 'more', cardinality(waiting) = batch and settled > 0);
 end

@@ -61,7 +61,8 @@ begin
     where t.debt_id = debt.purchase_id and t.is_final;
     select least(coalesce(-sum(t.amount), 0) - excused, greatest(0, claim - final)) into unused
     from public.credit_transactions as t
-    where t.related_id = any(own) and t.kind = 'expiry';
+    inner join credits.credit_grants as l on t.related_id = l.transaction_id
+    where t.related_id = any(own) and t.kind = 'expiry' and l.expires_at > debt.period_start;
     excused := excused + unused;
 
     wanted := greatest(0, claim - final - unused);

@@ -25,12 +25,24 @@ begin
         jsonb_build_object('plan', part.plan, 'credits', part.credits, 'limit', most),
         'The limit is billing_settings.max_grant.'
       );
-    elsif part.credits > 0 then
+    end if;
+    update public.purchases as p set period_end = greatest(p.period_end, part.period_end)
+    where p.id = purchase_id and part.credits > 0;
+    if part.is_monthly and not part.is_proration then
+      perform credits.open_allotment(purchase_id, part.key, part.credits, part.period_start, part.period_end,
+        part.rollover, part.rollover_cap, part.priority);
+      continue;
+    elsif part.is_monthly then
+      select c.credits, c.expires_at into part.credits, part.expires_at
+      from credits.change_allotments(purchase_id, part.key, part.period_start, part.period_end, part.credits) as c;
+      update public.purchases as p set period_end = greatest(p.period_end, part.period_end)
+      where p.id = purchase_id and part.credits > 0;
+    end if;
+    if part.credits > 0 then
       perform credits.grant_purchase(
         purchase_id, part.credits, 'subscription', part.expires_at, part.priority, part.key
       );
-      update public.purchases as p set period_end = greatest(p.period_end, part.period_end) where p.id = purchase_id;
-    else
+    elsif part.credits < 0 then
       insert into credits.subscription_debts (
         purchase_id, account_id, subscription_id, period_start, period_end, amount, owed
       )

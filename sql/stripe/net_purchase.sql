@@ -49,6 +49,26 @@ begin
       greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
     )
   end;
+  -- Month by month where it came so: what expired unused of one month stands for nothing in another.
+  if purchase.amount > 0 and exists (
+    select from credits.allotments as a where a.purchase_id = purchase.id and a.months is not null
+  ) then
+    select coalesce(sum(least(
+      round(l.amount::numeric * least(refunded + disputed, purchase.amount) / purchase.amount)::bigint,
+      greatest(l.amount - t.gone, t.taken)
+    )), 0) into target
+    from credits.credit_grants as l
+    cross join lateral (
+      select
+        coalesce(sum(case r.kind when 'expiry' then -r.amount else credits.left_to_refund(r) end) filter (
+          where r.kind = 'expiry' or r.metadata ? 'downgrade' and l.expires_at <= credits.now()
+        ), 0) as gone,
+        coalesce(sum(credits.left_to_refund(r)) filter (where r.kind = 'clawback' and r.metadata ? 'purchase'), 0) as taken
+      from public.credit_transactions as r
+      where r.related_id = l.transaction_id and r.kind in ('expiry', 'clawback')
+    ) as t
+    where l.transaction_id = any(purchase.grant_ids);
+  end if;
   figures := jsonb_build_object(
     'purchase', purchase.id, 'paid', purchase.amount, 'refunded', refunded, 'disputed', disputed,
     'currency', purchase.currency

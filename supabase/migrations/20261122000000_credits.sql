@@ -1156,6 +1156,7 @@ create table public.subscription_plans (
   trial_credits bigint,
   rollover interval not null default '0',
   rollover_cap bigint,
+  monthly_allotment boolean not null default false,
   priority smallint not null default 40,
   active boolean not null default true,
   stripe_price_id text not null,
@@ -1173,6 +1174,11 @@ create table public.subscription_plans (
   constraint trial_credits_must_be_0_to_1000000000 check (trial_credits between 0 and 1000000000),
   constraint rollover_must_be_0_to_10_years check (rollover between '0' and '10 years'),
   constraint rollover_cap_must_be_0_or_more check (rollover_cap >= 0),
+  constraint monthly_allotment_needs_a_period_of_months check (
+    not monthly_allotment
+    or subscription_plans.interval = 'year'
+    or subscription_plans.interval = 'month' and interval_count > 1
+  ),
   constraint priority_must_be_0_to_100 check (priority between 0 and 100),
   constraint stripe_price_id_must_start_with_price check (stripe_price_id ~ '^price_[A-Za-z0-9_]+$')
 );
@@ -1187,11 +1193,11 @@ revoke all on sequence public.subscription_plans_id_seq from anon, authenticated
 grant select on table public.subscription_plans to anon, authenticated, service_role, pricing_admin;
 grant insert (
   slug, name, credits, unit_amount, currency, interval, interval_count, trial_days, trial_credits, rollover,
-  rollover_cap, priority, active, stripe_price_id
+  rollover_cap, monthly_allotment, priority, active, stripe_price_id
 )
 on table public.subscription_plans to pricing_admin;
 -- Not what the Stripe Price says, nor which it is: Stripe cannot change a Price either.
-grant update (name, credits, trial_days, trial_credits, rollover, rollover_cap, priority, active)
+grant update (name, credits, trial_days, trial_credits, rollover, rollover_cap, monthly_allotment, priority, active)
 on table public.subscription_plans to pricing_admin;
 
 create policy active_plans on public.subscription_plans for select to anon, authenticated using (active);
@@ -1212,11 +1218,15 @@ comment on column public.subscription_plans.interval is 'day, week, month or yea
 comment on column public.subscription_plans.interval_count is 'How many of them are a period.';
 comment on column public.subscription_plans.trial_days is 'Days that a new subscription is free; null for no trial.';
 comment on column public.subscription_plans.trial_credits is
-'Credits for the trial; null for as many as a paid period brings.';
+'Credits for the trial, whatever the quantity; null for as many as a paid period brings, or a month of it where '
+'monthly_allotment is true.';
 comment on column public.subscription_plans.rollover is
 'How long unused credits live past the end of their period; 0 for not at all.';
 comment on column public.subscription_plans.rollover_cap is
 'At most so many credits of a period live on as rollover says; null for all of them.';
+comment on column public.subscription_plans.monthly_allotment is
+'Whether a period of several months brings its credits month by month, in equal parts that sum to credits, each '
+'expiring with its month or as rollover says, with rollover_cap for each month; else all at its start.';
 comment on column public.subscription_plans.priority is
 'Of the lots that it grants: 0 burns first, 100 last. Purchases have 50, so by default a plan''s credits go before.';
 comment on column public.subscription_plans.active is 'False takes it out of the shop; who has it keeps it.';
@@ -1364,6 +1374,49 @@ comment on column credits.subscription_debts.amount is 'Credits that the invoice
 comment on column credits.subscription_debts.owed is
 'Credits still to be taken, because they were spent. Not those that refunds have taken, that have expired unused, or '
 'whose grant is yet to come.';
+
+-- sql/stripe/allotments.sql
+create table credits.allotments (
+  purchase_id bigint references public.purchases (id),
+  account_id uuid not null references public.credit_accounts (id),
+  subscription_id text not null,
+  period_start timestamptz not null,
+  period_end timestamptz not null,
+  credits bigint not null,
+  months integer,
+  key text not null,
+  rollover interval,
+  rollover_cap bigint,
+  priority integer,
+  next_at timestamptz,
+  constraint allotments_pkey primary key (purchase_id, key),
+  constraint a_period_has_months_and_a_change_has_none check (num_nulls(months, rollover, priority) in (0, 3)),
+  constraint months_must_be_positive check (months > 0),
+  constraint the_next_month_must_be_a_periods check (next_at is null or months is not null)
+);
+
+create unique index allotments_period on credits.allotments (account_id, subscription_id, period_end) where months is not null;
+create index allotments_changes on credits.allotments (account_id, subscription_id, period_end) where months is null;
+create index allotments_due on credits.allotments (next_at) where next_at is not null;
+
+alter table credits.allotments enable row level security;
+alter table credits.allotments force row level security;
+revoke all on table credits.allotments from anon, authenticated, service_role;
+
+comment on table credits.allotments is
+'Paid periods whose credits come month by month (subscription_plans.monthly_allotment), one row an invoice: a period, '
+'or a change of plan within one, with months null.';
+comment on column credits.allotments.purchase_id is 'purchases.id of the invoice.';
+comment on column credits.allotments.subscription_id is 'subscriptions.id.';
+comment on column credits.allotments.period_start is 'The start of the period; of a change, the month that it counts from.';
+comment on column credits.allotments.credits is
+'Credits of the whole period; of a change, what it adds to the months that follow, below 0 for less.';
+comment on column credits.allotments.months is 'In how many parts they come.';
+comment on column credits.allotments.key is 'Stripe''s id of the line, the ledger takes each month of it once; of a change, invoice_grants.key.';
+comment on column credits.allotments.rollover is 'As the plan said when the period was paid.';
+comment on column credits.allotments.rollover_cap is 'As the plan said, for each month; null for all.';
+comment on column credits.allotments.priority is 'Of the lots, as the plan said.';
+comment on column credits.allotments.next_at is 'When the next month begins that has not been looked at; null for none.';
 
 -- sql/pricing/version_price.sql
 create function credits.version_price() returns trigger
@@ -4680,6 +4733,26 @@ begin
       greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
     )
   end;
+  -- Month by month where it came so: what expired unused of one month stands for nothing in another.
+  if purchase.amount > 0 and exists (
+    select from credits.allotments as a where a.purchase_id = purchase.id and a.months is not null
+  ) then
+    select coalesce(sum(least(
+      round(l.amount::numeric * least(refunded + disputed, purchase.amount) / purchase.amount)::bigint,
+      greatest(l.amount - t.gone, t.taken)
+    )), 0) into target
+    from credits.credit_grants as l
+    cross join lateral (
+      select
+        coalesce(sum(case r.kind when 'expiry' then -r.amount else credits.left_to_refund(r) end) filter (
+          where r.kind = 'expiry' or r.metadata ? 'downgrade' and l.expires_at <= credits.now()
+        ), 0) as gone,
+        coalesce(sum(credits.left_to_refund(r)) filter (where r.kind = 'clawback' and r.metadata ? 'purchase'), 0) as taken
+      from public.credit_transactions as r
+      where r.related_id = l.transaction_id and r.kind in ('expiry', 'clawback')
+    ) as t
+    where l.transaction_id = any(purchase.grant_ids);
+  end if;
   figures := jsonb_build_object(
     'purchase', purchase.id, 'paid', purchase.amount, 'refunded', refunded, 'disputed', disputed,
     'currency', purchase.currency
@@ -4833,7 +4906,8 @@ begin
     where t.debt_id = debt.purchase_id and t.is_final;
     select least(coalesce(-sum(t.amount), 0) - excused, greatest(0, claim - final)) into unused
     from public.credit_transactions as t
-    where t.related_id = any(own) and t.kind = 'expiry';
+    inner join credits.credit_grants as l on t.related_id = l.transaction_id
+    where t.related_id = any(own) and t.kind = 'expiry' and l.expires_at > debt.period_start;
     excused := excused + unused;
 
     wanted := greatest(0, claim - final - unused);
@@ -4943,6 +5017,269 @@ comment on function credits.end_late_grants(uuid) is
 'so late messages leave what they would have left in time. Called after refunds and downgrades have taken their share. '
 'The caller holds the account''s lock.';
 
+-- sql/stripe/allotment_months.sql
+create function credits.allotment_months(period credits.allotments) returns table (
+  number integer,
+  starts_at timestamptz,
+  ends_at timestamptz,
+  credits bigint,
+  granted bigint
+)
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  -- Months of the calendar in UTC, each counted from the first: the 31st stays the last day.
+  origin timestamp := period.period_start at time zone 'UTC';
+  entitled numeric;
+  counted numeric := 0;
+begin
+  for month in 1..period.months loop
+    number := month;
+    starts_at := (origin + make_interval(months => month - 1)) at time zone 'UTC';
+    ends_at := case
+      when month = period.months then period.period_end
+      else (origin + make_interval(months => month)) at time zone 'UTC'
+    end;
+    select period.credits + coalesce(sum(c.credits), 0) into entitled
+    from credits.allotments as c
+    where
+      c.account_id = period.account_id
+      and c.subscription_id = period.subscription_id
+      and c.period_end = period.period_end
+      and c.months is null
+      and c.period_start <= starts_at;
+    credits := greatest(0, floor((entitled - counted) / (period.months - month + 1)));
+    select sum(t.amount) into granted
+    from public.credit_transactions as t
+    where
+      t.account_id = period.account_id
+      and t.idempotency_key in (
+        format('sys:stripe:%s:%s', period.key, month), format('sys:stripe:%s:%s:rollover', period.key, month)
+      );
+    counted := counted + coalesce(granted, credits);
+    return next;
+  end loop;
+end
+$$;
+
+comment on function credits.allotment_months(credits.allotments) is
+'The months of a period that is granted month by month: when each begins and ends, the credits that it brings, and '
+'those that it has brought (null for none yet). What is left is spread evenly over the months that are left, so that '
+'all of them sum to the period''s credits and what changes of plan added.';
+
+-- sql/stripe/grant_allotments.sql
+create function credits.grant_allotments(purchase_id bigint) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  period credits.allotments;
+  month record;
+  rolling bigint;
+  is_void boolean;
+begin
+  select * into period from credits.allotments as a
+  where a.purchase_id = grant_allotments.purchase_id and a.months is not null and a.next_at <= credits.now();
+  if not found then
+    return;
+  end if;
+  -- The money went back, all of it. Should it return, a month that goes on then is granted then.
+  select p.amount > 0 and p.refunded_amount + p.disputed_amount >= p.amount into is_void
+  from public.purchases as p
+  where p.id = period.purchase_id;
+
+  for month in
+    select m.* from credits.allotment_months(period) as m
+    where
+      m.starts_at <= credits.now()
+      and m.granted is null
+      and m.credits > 0
+      and not is_void
+      -- What would have expired by now need not come; the last one of all is the newest, and may be late.
+      and (m.ends_at > credits.now() or m.number = period.months)
+    order by m.number
+  loop
+    rolling := case when period.rollover > '0' then least(month.credits, coalesce(period.rollover_cap, month.credits)) else 0 end;
+    if month.credits > rolling then
+      perform credits.grant_purchase(
+        period.purchase_id, month.credits - rolling, 'subscription', month.ends_at, period.priority,
+        format('%s:%s', period.key, month.number)
+      );
+    end if;
+    if rolling > 0 then
+      perform credits.grant_purchase(
+        period.purchase_id, rolling, 'subscription', month.ends_at + period.rollover, period.priority,
+        format('%s:%s:rollover', period.key, month.number)
+      );
+    end if;
+  end loop;
+
+  update credits.allotments as a
+  set next_at = (
+    select min(m.starts_at) from credits.allotment_months(period) as m where m.starts_at > credits.now()
+  )
+  where a.purchase_id = period.purchase_id and a.key = period.key;
+end
+$$;
+
+comment on function credits.grant_allotments(bigint) is
+'Grants the months of a purchase''s period that have begun, once each; none while all of its money is refunded or '
+'disputed. credits.net_purchase, which takes the share of a part that was refunded, and '
+'credits.collect_subscription_debts have to follow. The caller holds the account''s lock.';
+
+-- sql/stripe/open_allotment.sql
+create function credits.open_allotment(
+  purchase_id bigint,
+  key text,
+  amount bigint,
+  period_start timestamptz,
+  period_end timestamptz,
+  rollover interval,
+  rollover_cap bigint,
+  priority integer
+) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  span interval := age(period_end at time zone 'UTC', period_start at time zone 'UTC');
+begin
+  insert into credits.allotments (
+    purchase_id, account_id, subscription_id, period_start, period_end, credits, months, key, rollover, rollover_cap,
+    priority, next_at
+  )
+  select
+    p.id, p.account_id, p.subscription_id, open_allotment.period_start, open_allotment.period_end, open_allotment.amount,
+    greatest(1, extract(year from span) * 12 + extract(month from span)), open_allotment.key, open_allotment.rollover,
+    open_allotment.rollover_cap, open_allotment.priority, open_allotment.period_start
+  from public.purchases as p
+  where p.id = open_allotment.purchase_id;
+  perform credits.grant_allotments(purchase_id);
+end
+$$;
+
+comment on function credits.open_allotment is
+'Begins a paid period whose credits come month by month, and grants what has begun of it. The caller holds the '
+'account''s lock.';
+
+-- sql/stripe/change_allotments.sql
+create function credits.change_allotments(
+  purchase_id bigint,
+  key text,
+  at timestamptz,
+  until timestamptz,
+  change bigint
+)
+returns table (
+  credits bigint,
+  expires_at timestamptz
+)
+language plpgsql
+set search_path = ''
+as $$
+declare
+  period credits.allotments;
+  later bigint;
+  spread bigint;
+begin
+  select a.* into period
+  from credits.allotments as a
+  inner join public.purchases as p on a.account_id = p.account_id and a.subscription_id = p.subscription_id
+  where p.id = change_allotments.purchase_id and a.period_end = until and a.months is not null;
+  if not found then
+    if not exists (
+      select from public.purchases as p
+      inner join public.purchases as o on p.account_id = o.account_id and p.subscription_id = o.subscription_id
+      where p.id = change_allotments.purchase_id and o.id <> p.id and o.period_end = until
+    ) then
+      perform credits.fail(
+        'PT422', 'The invoice changes a period whose own invoice has not come yet.', '{}',
+        'Once that has come, retry_stripe_events applies it.'
+      );
+    end if;
+    credits := change;
+    expires_at := until;
+    return next;
+    return;
+  end if;
+
+  -- Of the month that goes on at once, in the measure of its time; the rest with the months that follow.
+  select min(m.ends_at) into expires_at from credits.allotment_months(period) as m where m.ends_at > at;
+  expires_at := coalesce(expires_at, until);
+  credits := round(
+    change * extract(epoch from expires_at - at) / greatest(1, extract(epoch from until - at))
+  );
+  insert into credits.allotments (purchase_id, account_id, subscription_id, period_start, period_end, credits, key)
+  values (
+    change_allotments.purchase_id, period.account_id, period.subscription_id, expires_at, period.period_end, change - credits,
+    change_allotments.key
+  );
+
+  -- What no month can bring, or has brought too much: when this comes late.
+  select period.credits + coalesce(sum(c.credits), 0) into spread
+  from credits.allotments as c
+  where
+    c.account_id = period.account_id
+    and c.subscription_id = period.subscription_id
+    and c.period_end = period.period_end
+    and c.months is null;
+  select spread - sum(coalesce(m.granted, m.credits)) into later from credits.allotment_months(period) as m;
+  if later <> 0 then
+    update credits.allotments as a set credits = a.credits - later
+    where a.purchase_id = change_allotments.purchase_id and a.key = change_allotments.key;
+    credits := credits + later;
+  end if;
+  return next;
+end
+$$;
+
+comment on function credits.change_allotments(bigint, text, timestamptz, timestamptz, bigint) is
+'What a change of plan at a moment, within the period that ends then, brings (or takes, below 0) at once, and when that '
+'expires: all of it, or where the period is granted month by month the share of the month that goes on; the rest '
+'changes the months that follow. PT422 while the period is not known. The caller holds the account''s lock.';
+
+-- sql/stripe/sweep_allotments.sql
+create function credits.sweep_allotments(batch integer default 200) returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  due record;
+  done integer := 0;
+begin
+  for due in
+    select a.purchase_id, a.account_id, p as purchase
+    from credits.allotments as a
+    inner join public.purchases as p on a.purchase_id = p.id
+    where a.next_at <= credits.now()
+    order by a.next_at
+    limit batch
+  loop
+    -- Whoever deals with this invoice or account now is not waited for: the caller may hold other accounts' locks.
+    continue when not pg_try_advisory_xact_lock(hashtextextended((due.purchase).invoice_id, 0));
+    continue when exists (
+      select from unnest(credits.purchase_payments(due.purchase)) as s (id)
+      where not pg_try_advisory_xact_lock(hashtextextended(s.id, 0))
+    );
+    perform from public.credit_accounts as a where a.id = due.account_id for no key update skip locked;
+    continue when not found;
+    perform credits.lock_account(due.account_id);
+    perform credits.grant_allotments(due.purchase_id);
+    perform credits.net_purchase(due.purchase_id);
+    perform credits.collect_subscription_debts(due.account_id);
+    perform credits.end_late_grants(due.account_id);
+    done := done + 1;
+  end loop;
+  return done;
+end
+$$;
+
+comment on function credits.sweep_allotments(integer) is
+'Grants the months that have begun of up to batch periods that are granted month by month; returns of how many. Skips '
+'what others have locked.';
+
 -- sql/stripe/net_payment.sql
 create function credits.net_payment(payment_intent_id text) returns boolean
 language plpgsql
@@ -4964,6 +5301,15 @@ begin
   end if;
   perform credits.lock_account(purchase.account_id);
   changed := credits.net_purchase(purchase.id);
+  -- Money that came back lets the months go on.
+  if exists (
+    select from credits.allotments as a where a.purchase_id = purchase.id and a.months is not null
+  ) then
+    update credits.allotments as a set next_at = a.period_start
+    where a.purchase_id = purchase.id and a.months is not null;
+    perform credits.grant_allotments(purchase.id);
+    changed := credits.net_purchase(purchase.id) or changed;
+  end if;
   perform credits.collect_subscription_debts(purchase.account_id);
   perform credits.end_late_grants(purchase.account_id);
   perform credits.freeze_for_disputes(purchase.id);
@@ -5228,6 +5574,9 @@ create function credits.invoice_grants(invoice jsonb) returns table (
   credits bigint,
   is_trial boolean,
   is_proration boolean,
+  is_monthly boolean,
+  rollover interval,
+  rollover_cap bigint,
   period_start timestamptz,
   period_end timestamptz,
   expires_at timestamptz,
@@ -5264,12 +5613,16 @@ as $$
       l.slug as plan,
       case
         -- Whatever the quantity: whoever asks chooses it, and pays nothing.
-        when l.amount = 0 then coalesce(l.trial_credits, l.credits)
+        when l.amount = 0 then coalesce(l.trial_credits, l.credits / case
+          when l.monthly_allotment then l.interval_count * case l.interval when 'year' then 12 else 1 end
+          else 1
+        end)
         when l.is_proration then round(l.credits * l.amount::numeric / l.unit_amount)::bigint
         else l.credits * l.quantity
       end as credits,
       l.amount = 0 as is_trial,
       coalesce(l.is_proration, false) as is_proration,
+      l.monthly_allotment and l.amount > 0 and not coalesce(l.is_proration, false) as is_monthly,
       l.period_start,
       l.period_end,
       l.rollover,
@@ -5303,24 +5656,27 @@ as $$
       round(sum(l.credits * l.amount::numeric / l.unit_amount))::bigint as credits,
       min(l.period_start) as period_start,
       max(l.period_end) as period_end,
+      bool_or(l.monthly_allotment and l.amount < 0) as is_monthly,
       (array_agg(l.priority order by l.amount desc))[1] as priority
     from lines as l
     where l.is_proration and invoice ->> 'billing_reason' = 'subscription_update'
   )
 
-  select a.key, a.plan, a.credits - r.rolling, a.is_trial, a.is_proration, a.period_start, a.period_end, a.period_end, a.priority
+  select a.key, a.plan, a.credits - r.rolling, a.is_trial, a.is_proration, a.is_monthly, a.rollover,
+    nullif(a.cap, 9223372036854775807), a.period_start, a.period_end, a.period_end, a.priority
   from allotments as a
-  cross join lateral (select case when a.rollover > '0' then least(a.credits, a.cap) else 0 end as rolling) as r
+  cross join lateral (select case when a.rollover > '0' and not a.is_monthly then least(a.credits, a.cap) else 0 end as rolling) as r
   where a.credits > r.rolling
   union all
   select
-    a.key || ':rollover', a.plan, least(a.credits, a.cap), a.is_trial, a.is_proration, a.period_start, a.period_end,
-    a.period_end + a.rollover, a.priority
+    a.key || ':rollover', a.plan, least(a.credits, a.cap), a.is_trial, a.is_proration, false, a.rollover, a.cap,
+    a.period_start, a.period_end, a.period_end + a.rollover, a.priority
   from allotments as a
-  where a.rollover > '0' and least(a.credits, a.cap) > 0
+  where a.rollover > '0' and not a.is_monthly and least(a.credits, a.cap) > 0
   union all
   select
-    (invoice ->> 'id') || ':proration', d.plan, d.credits, false, true, d.period_start, d.period_end, d.period_end, d.priority
+    (invoice ->> 'id') || ':proration', d.plan, d.credits, false, true, d.is_monthly, null, null,
+    d.period_start, d.period_end, d.period_end, d.priority
   from differences as d
   where d.credits <> 0;
 $$;
@@ -5330,8 +5686,8 @@ comment on function credits.invoice_grants(jsonb) is
 'they expire. A full line brings the plan''s credits; what of them may roll over is a lot of its own that lives '
 'longer. A trial brings its credits once, whatever the quantity. A proration line of a first invoice brings its share, '
 'round(credits * amount / unit_amount); those of an update bring their difference in the measure of the money, '
-'round(sum(credits * amount / unit_amount)), below 0 for a downgrade. Lines of prices that are no plan''s bring '
-'nothing.';
+'round(sum(credits * amount / unit_amount)), below 0 for a downgrade. What is_monthly comes month by month: one '
+'row for all of it. Lines of prices that are no plan''s bring nothing.';
 
 -- sql/stripe/subscriber.sql
 create function credits.subscriber(subscription_id text, customer jsonb, metadata jsonb) returns uuid
@@ -5444,12 +5800,24 @@ begin
         jsonb_build_object('plan', part.plan, 'credits', part.credits, 'limit', most),
         'The limit is billing_settings.max_grant.'
       );
-    elsif part.credits > 0 then
+    end if;
+    update public.purchases as p set period_end = greatest(p.period_end, part.period_end)
+    where p.id = purchase_id and part.credits > 0;
+    if part.is_monthly and not part.is_proration then
+      perform credits.open_allotment(purchase_id, part.key, part.credits, part.period_start, part.period_end,
+        part.rollover, part.rollover_cap, part.priority);
+      continue;
+    elsif part.is_monthly then
+      select c.credits, c.expires_at into part.credits, part.expires_at
+      from credits.change_allotments(purchase_id, part.key, part.period_start, part.period_end, part.credits) as c;
+      update public.purchases as p set period_end = greatest(p.period_end, part.period_end)
+      where p.id = purchase_id and part.credits > 0;
+    end if;
+    if part.credits > 0 then
       perform credits.grant_purchase(
         purchase_id, part.credits, 'subscription', part.expires_at, part.priority, part.key
       );
-      update public.purchases as p set period_end = greatest(p.period_end, part.period_end) where p.id = purchase_id;
-    else
+    elsif part.credits < 0 then
       insert into credits.subscription_debts (
         purchase_id, account_id, subscription_id, period_start, period_end, amount, owed
       )
@@ -6324,6 +6692,7 @@ begin
   end loop;
 
   perform credits.sweep_generations(batch);
+  perform credits.sweep_allotments(batch);
   perform credits.forget_stripe_payloads(batch);
   return jsonb_build_object('settled', settled, 'more', cardinality(waiting) = batch and settled > 0);
 end
