@@ -62,15 +62,14 @@ def _charge(world: World, given: JSON) -> JSON:
 def dispute(world: World, courier: Courier, given: JSON) -> JSON:
     """Open a dispute or an inquiry."""
     return disputes.open_dispute(
-        world, _charge(world, given), given.get("amount"), given.get("reason", "fraudulent"), given.get("inquiry", False)
-    )
+        world, _charge(world, given), given.get("amount"), given.get("reason", "fraudulent"),
+        given.get("inquiry", False),
+    )  # fmt: skip
 
 
 def warn_of_fraud(world: World, courier: Courier, given: JSON) -> JSON:
     """An early fraud warning."""
-    return fraud_warnings.warn(
-        world, _charge(world, given), given.get("fraud_type", "made_with_stolen_card")
-    )
+    return fraud_warnings.warn(world, _charge(world, given), given.get("fraud_type", "made_with_stolen_card"))
 
 
 def move_dispute(world: World, courier: Courier, given: JSON) -> JSON:

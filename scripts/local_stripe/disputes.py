@@ -134,7 +134,7 @@ def _reinstatement(world: World, dispute: JSON) -> JSON:
 
 
 def prevent(world: World, dispute: JSON, refunded: bool) -> JSON:
-    """The dispute never becomes a chargeback: resolved, with the money left to the cardholder, or blocked."""
+    """No chargeback comes of it: resolved, with the money left to the cardholder, or blocked."""
     if dispute["status"] in ("won", "lost", "warning_closed", "prevented"):
         raise refuse(f"This dispute is already closed: {dispute['status']}.")
     is_withdrawn = bool(dispute["balance_transactions"])

@@ -1,4 +1,4 @@
-"""Early fraud warnings: a card's issuer believes that a payment is fraudulent, and nobody has disputed it yet."""
+"""Early fraud warnings: a card's issuer believes that a payment is fraudulent; nobody has disputed it yet."""
 
 from .errors import JSON
 from .params import PAGE, text

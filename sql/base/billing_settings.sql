@@ -64,5 +64,5 @@ comment on column credits.billing_settings.stripe_account is
 comment on column credits.billing_settings.stripe_payload_retention is
 'How long the payloads of Stripe''s events are kept once they are done.';
 comment on column credits.billing_settings.freeze_on_fraud_warning is
-'Whether a card issuer''s early fraud warning freezes the account that paid, until an operator unfreezes it. False notes '
-'it only. It counts when the warning comes: what was noted before freezes nothing later.';
+'Whether a card issuer''s early fraud warning freezes the account that paid, until an operator unfreezes it. False '
+'notes it only. It counts when the warning comes: what was noted before freezes nothing later.';

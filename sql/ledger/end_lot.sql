@@ -34,5 +34,5 @@ end
 $$;
 
 comment on function credits.end_lot(bigint) is
-'Lets a lot expire now, before its time. As much as open holds have set aside stays until the lot''s own expiry. The caller holds the '
-'account''s lock.';
+'Lets a lot expire now, before its time. As much as open holds have set aside stays until the lot''s own expiry. The '
+'caller holds the account''s lock.';

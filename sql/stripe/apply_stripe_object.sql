@@ -19,6 +19,6 @@ end
 $$;
 
 comment on function credits.apply_stripe_object(jsonb, text) is
-'The effects of one Stripe object, from an event of event_type or as retrieved (null). What an object means is in the '
-'object, not in when it came: so it may come late, twice and in any order. Returns changed, unchanged, or ignored: and why, as each apply function '
-'does.';
+'The effects of one Stripe object, from an event of event_type or as retrieved (null). What an object means is in '
+'the object, not in when it came: so it may come late, twice and in any order. Returns changed, unchanged, or '
+'ignored: and why, as each apply function does.';

@@ -69,6 +69,6 @@ end
 $$;
 
 comment on function credits.change_allotments(bigint, text, timestamptz, timestamptz, bigint) is
-'What a change of plan at a moment, within the period that ends then, brings (or takes, below 0) at once, and when that '
-'expires: all of it, or where the period is granted month by month the share of the month that goes on; the rest '
-'changes the months that follow. PT422 while the period is not known. The caller holds the account''s lock.';
+'What a change of plan at a moment, within the period that ends then, brings (or takes, below 0) at once, and when '
+'that expires: all of it, or where the period is granted month by month the share of the month that goes on; the '
+'rest changes the months that follow. PT422 while the period is not known. The caller holds the account''s lock.';

@@ -23,5 +23,5 @@ as $$
 $$;
 
 comment on function credits.debt_takings(uuid) is
-'Credits that downgrades (debt_id: subscription_debts.purchase_id) have taken of an account''s grants and not given back. '
-'is_final: the lot has expired since, so that they can no longer go back to it.';
+'Credits that downgrades (debt_id: subscription_debts.purchase_id) have taken of an account''s grants and not given '
+'back. is_final: the lot has expired since, so that they can no longer go back to it.';

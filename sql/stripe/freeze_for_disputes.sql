@@ -53,4 +53,5 @@ $$;
 
 comment on function credits.freeze_for_disputes(bigint) is
 'Freezes the account of a purchase at each new dispute, and unfreezes it once none stands, unless an operator froze '
-'it. Freezes it at each new warning of fraud that says so, until an operator unfreezes it. The caller holds the account''s lock.';
+'it. Freezes it at each new warning of fraud that says so, until an operator unfreezes it. The caller holds the '
+'account''s lock.';

@@ -58,5 +58,5 @@ end
 $$;
 
 comment on function credits.is_ours(jsonb, uuid) is
-'Whether a subscription''s invoice is for a plan of ours. PT422 for one that is, or may be, and cannot be granted as it '
-'is: nobody''s, of a Price that no plan has, in another currency, or not shown whole.';
+'Whether a subscription''s invoice is for a plan of ours. PT422 for one that is, or may be, and cannot be granted as '
+'it is: nobody''s, of a Price that no plan has, in another currency, or not shown whole.';

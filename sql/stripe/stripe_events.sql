@@ -21,8 +21,10 @@ create table credits.stripe_events (
 -- What is to be tried again, the longest waiting first.
 create index stripe_events_unapplied on credits.stripe_events (processed_at)
 where status in ('quarantined', 'failed') and payload is not null;
-create index stripe_events_problems on credits.stripe_events (received_at, id) where status in ('quarantined', 'failed');
-create index stripe_events_dismissed on credits.stripe_events (dismissed_object_id) where dismissed_object_id is not null;
+create index stripe_events_problems on credits.stripe_events (received_at, id)
+where status in ('quarantined', 'failed');
+create index stripe_events_dismissed on credits.stripe_events (dismissed_object_id)
+where dismissed_object_id is not null;
 create index stripe_events_with_payload on credits.stripe_events (received_at) where payload is not null;
 
 alter table credits.stripe_events enable row level security;
@@ -35,7 +37,8 @@ comment on table credits.stripe_events is
 comment on column credits.stripe_events.id is 'Stripe''s evt_… id.';
 comment on column credits.stripe_events.type is 'Such as checkout.session.completed.';
 comment on column credits.stripe_events.api_version is 'The version that the payload is written in.';
-comment on column credits.stripe_events.reason is 'Why it is ignored, quarantined or failed, or was when it was dismissed.';
+comment on column credits.stripe_events.reason is
+'Why it is ignored, quarantined or failed, or was when it was dismissed.';
 comment on column credits.stripe_events.payload is
 'The event as Stripe sent it; null once billing_settings.stripe_payload_retention has passed.';
 comment on column credits.stripe_events.attempts is 'How often its effects were tried.';

@@ -21,7 +21,8 @@ comment on table credits.stripe_fraud_warnings is
 comment on column credits.stripe_fraud_warnings.id is 'Stripe''s issfr_… id.';
 comment on column credits.stripe_fraud_warnings.payment_intent_id is 'Stripe''s pi_… id of the payment.';
 comment on column credits.stripe_fraud_warnings.account_id is 'Whose purchase it is about, once known.';
-comment on column credits.stripe_fraud_warnings.fraud_type is 'What the issuer calls it, such as made_with_stolen_card.';
+comment on column credits.stripe_fraud_warnings.fraud_type is
+'What the issuer calls it, such as made_with_stolen_card.';
 comment on column credits.stripe_fraud_warnings.freezes is
 'billing_settings.freeze_on_fraud_warning, as it was when the warning came.';
 comment on column credits.stripe_fraud_warnings.froze_at is

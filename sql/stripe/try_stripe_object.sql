@@ -37,5 +37,6 @@ end
 $$;
 
 comment on function credits.try_stripe_object(jsonb, text) is
-'credits.apply_stripe_object, with its reason apart, and with a refusal as an answer: quarantined when the object cannot be read, failed when a '
-'rule of the ledger refuses what it asks for; then nothing of it was done, and reason says why.';
+'credits.apply_stripe_object, with its reason apart, and with a refusal as an answer: quarantined when the object '
+'cannot be read, failed when a rule of the ledger refuses what it asks for; then nothing of it was done, and reason '
+'says why.';

@@ -149,8 +149,8 @@ comment on column credits.billing_settings.stripe_account is
 comment on column credits.billing_settings.stripe_payload_retention is
 'How long the payloads of Stripe''s events are kept once they are done.';
 comment on column credits.billing_settings.freeze_on_fraud_warning is
-'Whether a card issuer''s early fraud warning freezes the account that paid, until an operator unfreezes it. False notes '
-'it only. It counts when the warning comes: what was noted before freezes nothing later.';
+'Whether a card issuer''s early fraud warning freezes the account that paid, until an operator unfreezes it. False '
+'notes it only. It counts when the warning comes: what was noted before freezes nothing later.';
 
 -- sql/base/check_metadata.sql
 create function credits.check_metadata(metadata jsonb) returns void
@@ -978,8 +978,10 @@ create table credits.stripe_events (
 -- What is to be tried again, the longest waiting first.
 create index stripe_events_unapplied on credits.stripe_events (processed_at)
 where status in ('quarantined', 'failed') and payload is not null;
-create index stripe_events_problems on credits.stripe_events (received_at, id) where status in ('quarantined', 'failed');
-create index stripe_events_dismissed on credits.stripe_events (dismissed_object_id) where dismissed_object_id is not null;
+create index stripe_events_problems on credits.stripe_events (received_at, id)
+where status in ('quarantined', 'failed');
+create index stripe_events_dismissed on credits.stripe_events (dismissed_object_id)
+where dismissed_object_id is not null;
 create index stripe_events_with_payload on credits.stripe_events (received_at) where payload is not null;
 
 alter table credits.stripe_events enable row level security;
@@ -992,7 +994,8 @@ comment on table credits.stripe_events is
 comment on column credits.stripe_events.id is 'Stripe''s evt_… id.';
 comment on column credits.stripe_events.type is 'Such as checkout.session.completed.';
 comment on column credits.stripe_events.api_version is 'The version that the payload is written in.';
-comment on column credits.stripe_events.reason is 'Why it is ignored, quarantined or failed, or was when it was dismissed.';
+comment on column credits.stripe_events.reason is
+'Why it is ignored, quarantined or failed, or was when it was dismissed.';
 comment on column credits.stripe_events.payload is
 'The event as Stripe sent it; null once billing_settings.stripe_payload_retention has passed.';
 comment on column credits.stripe_events.attempts is 'How often its effects were tried.';
@@ -1117,7 +1120,8 @@ comment on table credits.stripe_fraud_warnings is
 comment on column credits.stripe_fraud_warnings.id is 'Stripe''s issfr_… id.';
 comment on column credits.stripe_fraud_warnings.payment_intent_id is 'Stripe''s pi_… id of the payment.';
 comment on column credits.stripe_fraud_warnings.account_id is 'Whose purchase it is about, once known.';
-comment on column credits.stripe_fraud_warnings.fraud_type is 'What the issuer calls it, such as made_with_stolen_card.';
+comment on column credits.stripe_fraud_warnings.fraud_type is
+'What the issuer calls it, such as made_with_stolen_card.';
 comment on column credits.stripe_fraud_warnings.freezes is
 'billing_settings.freeze_on_fraud_warning, as it was when the warning came.';
 comment on column credits.stripe_fraud_warnings.froze_at is
@@ -1395,7 +1399,8 @@ create table credits.allotments (
   constraint the_next_month_must_be_a_periods check (next_at is null or months is not null)
 );
 
-create unique index allotments_period on credits.allotments (account_id, subscription_id, period_end) where months is not null;
+create unique index allotments_period on credits.allotments (account_id, subscription_id, period_end)
+where months is not null;
 create index allotments_changes on credits.allotments (account_id, subscription_id, period_end) where months is null;
 create index allotments_due on credits.allotments (next_at) where next_at is not null;
 
@@ -1408,15 +1413,18 @@ comment on table credits.allotments is
 'or a change of plan within one, with months null.';
 comment on column credits.allotments.purchase_id is 'purchases.id of the invoice.';
 comment on column credits.allotments.subscription_id is 'subscriptions.id.';
-comment on column credits.allotments.period_start is 'The start of the period; of a change, the month that it counts from.';
+comment on column credits.allotments.period_start is
+'The start of the period; of a change, the month that it counts from.';
 comment on column credits.allotments.credits is
 'Credits of the whole period; of a change, what it adds to the months that follow, below 0 for less.';
 comment on column credits.allotments.months is 'In how many parts they come.';
-comment on column credits.allotments.key is 'Stripe''s id of the line, the ledger takes each month of it once; of a change, invoice_grants.key.';
+comment on column credits.allotments.key is
+'Stripe''s id of the line, the ledger takes each month of it once; of a change, invoice_grants.key.';
 comment on column credits.allotments.rollover is 'As the plan said when the period was paid.';
 comment on column credits.allotments.rollover_cap is 'As the plan said, for each month; null for all.';
 comment on column credits.allotments.priority is 'Of the lots, as the plan said.';
-comment on column credits.allotments.next_at is 'When the next month begins that has not been looked at; null for none.';
+comment on column credits.allotments.next_at is
+'When the next month begins that has not been looked at; null for none.';
 
 -- sql/pricing/version_price.sql
 create function credits.version_price() returns trigger
@@ -2204,8 +2212,8 @@ end
 $$;
 
 comment on function credits.end_lot(bigint) is
-'Lets a lot expire now, before its time. As much as open holds have set aside stays until the lot''s own expiry. The caller holds the '
-'account''s lock.';
+'Lets a lot expire now, before its time. As much as open holds have set aside stays until the lot''s own expiry. The '
+'caller holds the account''s lock.';
 
 -- sql/ledger/lock_account.sql
 create function credits.lock_account(account_id uuid) returns public.credit_accounts
@@ -4650,8 +4658,8 @@ as $$
 $$;
 
 comment on function credits.debt_takings(uuid) is
-'Credits that downgrades (debt_id: subscription_debts.purchase_id) have taken of an account''s grants and not given back. '
-'is_final: the lot has expired since, so that they can no longer go back to it.';
+'Credits that downgrades (debt_id: subscription_debts.purchase_id) have taken of an account''s grants and not given '
+'back. is_final: the lot has expired since, so that they can no longer go back to it.';
 
 -- sql/stripe/release_subscription_debts.sql
 create function credits.release_subscription_debts(account_id uuid) returns void
@@ -4840,7 +4848,8 @@ $$;
 
 comment on function credits.freeze_for_disputes(bigint) is
 'Freezes the account of a purchase at each new dispute, and unfreezes it once none stands, unless an operator froze '
-'it. Freezes it at each new warning of fraud that says so, until an operator unfreezes it. The caller holds the account''s lock.';
+'it. Freezes it at each new warning of fraud that says so, until an operator unfreezes it. The caller holds the '
+'account''s lock.';
 
 -- sql/stripe/collect_subscription_debts.sql
 create function credits.collect_subscription_debts(account_id uuid) returns void
@@ -5236,9 +5245,9 @@ end
 $$;
 
 comment on function credits.change_allotments(bigint, text, timestamptz, timestamptz, bigint) is
-'What a change of plan at a moment, within the period that ends then, brings (or takes, below 0) at once, and when that '
-'expires: all of it, or where the period is granted month by month the share of the month that goes on; the rest '
-'changes the months that follow. PT422 while the period is not known. The caller holds the account''s lock.';
+'What a change of plan at a moment, within the period that ends then, brings (or takes, below 0) at once, and when '
+'that expires: all of it, or where the period is granted month by month the share of the month that goes on; the '
+'rest changes the months that follow. PT422 while the period is not known. The caller holds the account''s lock.';
 
 -- sql/stripe/sweep_allotments.sql
 create function credits.sweep_allotments(batch integer default 200) returns integer
@@ -5516,9 +5525,10 @@ end
 $$;
 
 comment on function credits.apply_dispute(jsonb, text) is
-'Notes how far a dispute has come; takes its share of the credits and freezes the account while it stands, gives back '
-'exactly what was taken once it is won or the money is reinstated. One that was prevented freezes nothing; it takes its '
-'share if Stripe took the money for it. Inquiries (warning_…) are noted only. Returns changed, unchanged or ignored.';
+'Notes how far a dispute has come; takes its share of the credits and freezes the account while it stands, gives '
+'back exactly what was taken once it is won or the money is reinstated. One that was prevented freezes nothing; it '
+'takes its share if Stripe took the money for it. Inquiries (warning_…) are noted only. Returns changed, unchanged '
+'or ignored.';
 
 -- sql/stripe/apply_fraud_warning.sql
 create function credits.apply_fraud_warning(warning jsonb) returns text
@@ -5769,8 +5779,8 @@ end
 $$;
 
 comment on function credits.is_ours(jsonb, uuid) is
-'Whether a subscription''s invoice is for a plan of ours. PT422 for one that is, or may be, and cannot be granted as it '
-'is: nobody''s, of a Price that no plan has, in another currency, or not shown whole.';
+'Whether a subscription''s invoice is for a plan of ours. PT422 for one that is, or may be, and cannot be granted as '
+'it is: nobody''s, of a Price that no plan has, in another currency, or not shown whole.';
 
 -- sql/stripe/grant_invoice.sql
 create function credits.grant_invoice(purchase_id bigint, invoice jsonb) returns void
@@ -6105,9 +6115,9 @@ end
 $$;
 
 comment on function credits.apply_stripe_object(jsonb, text) is
-'The effects of one Stripe object, from an event of event_type or as retrieved (null). What an object means is in the '
-'object, not in when it came: so it may come late, twice and in any order. Returns changed, unchanged, or ignored: and why, as each apply function '
-'does.';
+'The effects of one Stripe object, from an event of event_type or as retrieved (null). What an object means is in '
+'the object, not in when it came: so it may come late, twice and in any order. Returns changed, unchanged, or '
+'ignored: and why, as each apply function does.';
 
 -- sql/stripe/try_stripe_object.sql
 create function credits.try_stripe_object(
@@ -6149,8 +6159,9 @@ end
 $$;
 
 comment on function credits.try_stripe_object(jsonb, text) is
-'credits.apply_stripe_object, with its reason apart, and with a refusal as an answer: quarantined when the object cannot be read, failed when a '
-'rule of the ledger refuses what it asks for; then nothing of it was done, and reason says why.';
+'credits.apply_stripe_object, with its reason apart, and with a refusal as an answer: quarantined when the object '
+'cannot be read, failed when a rule of the ledger refuses what it asks for; then nothing of it was done, and reason '
+'says why.';
 
 -- sql/stripe/ingest_stripe_event.sql
 create function credits.ingest_stripe_event(event jsonb) returns jsonb
@@ -6479,9 +6490,9 @@ $$;
 
 comment on function public.ingest_stripe_object(jsonb) is
 'For reconciliation: the effects of an object as Stripe''s API returns it now (checkout.session, invoice, '
-'invoice_payment, subscription, refund, charge, dispute, radar.early_fraud_warning, customer). Returns {status, reason}: changed when a message '
-'had been missed, unchanged, ignored, quarantined or failed; ignored also for what could not be applied and whose event '
-'was dismissed. PT400 for what is no object.';
+'invoice_payment, subscription, refund, charge, dispute, radar.early_fraud_warning, customer). Returns {status, '
+'reason}: changed when a message had been missed, unchanged, ignored, quarantined or failed; ignored also for what '
+'could not be applied and whose event was dismissed. PT400 for what is no object.';
 
 grant execute on function public.ingest_stripe_object(jsonb) to service_role;
 

@@ -158,7 +158,8 @@ def test_everything_that_is_told_is_as_stripe_describes_it(
         for kind in (
             "customers", "products", "prices", "promotion_codes", "checkout/sessions", "payment_intents",
             "charges",
-            "refunds", "disputes", "radar/early_fraud_warnings", "invoices", "invoice_payments", "subscriptions", "events",
+            "refunds", "disputes", "radar/early_fraud_warnings", "invoices", "invoice_payments",
+            "subscriptions", "events",
         ):  # fmt: skip
             listed = plain.get(f"/v1/{kind}", params={"limit": 100, "expand[]": expands.get(kind, [])}).json()
             assert listed["data"], kind

@@ -32,8 +32,8 @@ def clocked(own_ledger: Ledger) -> Clocked:
     return Clocked(own_ledger)
 
 
-def yearly(till: Till, credits: int = 1200, **columns: Any) -> Plan:
-    return till.plan(credits, 12000, interval="year", monthly_allotment=True, **columns)
+def yearly(till: Till, allotment: int = 1200, **columns: Any) -> Plan:
+    return till.plan(allotment, 12000, interval="year", monthly_allotment=True, **columns)
 
 
 def contract(till: Till, **columns: Any) -> tuple[str, Contract]:
@@ -57,7 +57,7 @@ def alive(till: Till, user: str) -> dict[Any, int]:
 
 def test_each_month_brings_its_part_once_and_all_of_them_the_years_credits(clocked: Clocked) -> None:
     till = clocked
-    user, sub = contract(till, credits=1000)
+    user, sub = contract(till, allotment=1000)
     start = sub.start
     told = sub.begin()
     till.tell(told * 2)
@@ -158,7 +158,7 @@ def test_cancelling_at_once_with_proration_takes_the_rest_of_the_month_and_ends_
     clocked: Clocked, spent: int
 ) -> None:
     till = clocked
-    user, sub = contract(till, credits=12000)
+    user, sub = contract(till, allotment=12000)
     start = sub.start
     till.tell(sub.begin())
     for number in range(1, 6):
@@ -183,11 +183,9 @@ def test_cancelling_at_once_with_proration_takes_the_rest_of_the_month_and_ends_
 @pytest.mark.parametrize("up", [True, False])
 def test_a_change_of_plan_counts_for_the_months_that_are_left(clocked: Clocked, up: bool) -> None:
     till = clocked
-    user, sub = contract(till, credits=12000)
+    user, sub = contract(till, allotment=12000)
     start, paid_for = sub.start, 12000
-    other = till.plan(
-        24000 if up else 6000, 24000 if up else 6000, interval="year", monthly_allotment=True
-    )
+    other = till.plan(24000 if up else 6000, 24000 if up else 6000, interval="year", monthly_allotment=True)
     till.tell(sub.begin())
     for number in range(1, 4):
         till.to(month(start, number))

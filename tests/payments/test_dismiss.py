@@ -26,7 +26,7 @@ def unreadable(account: str) -> Message:
 
 
 def test_what_is_put_aside_is_listed_the_oldest_first(own_till: Till) -> None:
-    user, account = own_till.buyer()
+    _, account = own_till.buyer()
     bad, foreign = unreadable(account), Sale(account).completed()[0] | {"livemode": True}
     own_till.tell([foreign, bad, *Sale(account).completed(), bad])
     assert [(row["id"], row["type"], row["status"], row["attempts"]) for row in problems(own_till)] == [

@@ -169,8 +169,12 @@ def test_expanded_references_are_read_too(till: Till) -> None:
 @pytest.mark.parametrize(
     "function",
     [
-        "dismiss_stripe_event", "ingest_stripe_object", "retry_stripe_events", "stripe_problems",
-        "stripe_sync", "link_stripe_customer",
+        "dismiss_stripe_event",
+        "ingest_stripe_object",
+        "retry_stripe_events",
+        "stripe_problems",
+        "stripe_sync",
+        "link_stripe_customer",
     ],
 )
 @pytest.mark.parametrize("role", ["anon", "authenticated"])

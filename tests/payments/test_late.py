@@ -1,5 +1,5 @@
-"""Messages that come when their time is over: the result is what it would have been in time, but for the newest
-period, whose credits live for billing_settings.late_grant_grace.
+"""Messages that come when their time is over: the result is what it would have been in time, but for the
+newest period, whose credits live for billing_settings.late_grant_grace.
 """
 
 import random

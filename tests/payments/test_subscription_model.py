@@ -66,26 +66,26 @@ class Life:
     def _tell(self, messages: list[Any]) -> None:
         assert set(self.till.tell(messages)) == {"applied"}
 
-    def _invoice(self, messages: list[Any], credits: int) -> None:
+    def _invoice(self, messages: list[Any], amount: int) -> None:
         self._tell(messages)
-        if credits < 0:
-            self.model.downgrade(-credits)
+        if amount < 0:
+            self.model.downgrade(-amount)
             return
         bill = next(message["data"]["object"] for message in messages if message["type"] == "invoice.paid")
         link = next(m["data"]["object"] for m in messages if m["type"] == "invoice_payment.paid")
         sale = Sale(self.account, amount=bill["amount_paid"], payment=link["payment"]["payment_intent"])
-        self.paid.append((sale, self.model.grant(credits, self.model.period)))
+        self.paid.append((sale, self.model.grant(amount, self.model.period)))
 
-    def buy(self, credits: int) -> None:
-        sale = Sale(self.account, credits=credits, amount=credits * 8)
+    def buy(self, amount: int) -> None:
+        sale = Sale(self.account, credits=amount, amount=amount * 8)
         self._tell(sale.completed())
-        self.paid.append((sale, self.model.grant(credits, None)))
+        self.paid.append((sale, self.model.grant(amount, None)))
 
     def spend(self, share: Fraction) -> None:
-        credits = int(self.model.balance * share)
-        if credits > 0:
-            assert self.model.spend(credits)
-            self.till.ledger.as_user(self.user, "consume_credits", operation="one", quantity=credits)
+        amount = int(self.model.balance * share)
+        if amount > 0:
+            assert self.model.spend(amount)
+            self.till.ledger.as_user(self.user, "consume_credits", operation="one", quantity=amount)
 
     def change(self, quarter: int) -> None:
         self.quarter = max(self.quarter, quarter)

@@ -1,4 +1,4 @@
-"""What Stripe's messages mean for credits, once more in the plainest way: lots, debts, and what took from them.
+"""What Stripe's messages mean for credits once more, in the plainest way: lots, debts, and what took of them.
 
 One account with one subscription at a time, its messages in order and in time. Everything happens at once. A
 debt, which is what a downgrade leaves too much, is paid from unspent credits of subscriptions only; what it
@@ -84,10 +84,10 @@ class Account:
 
     # -- steps ---------------------------------------------------------------------------------
 
-    def grant(self, credits: int, period: int | None) -> Purchase:
+    def grant(self, amount: int, period: int | None) -> Purchase:
         """A payment's credits; they pay off what is below zero."""
-        lot = Lot(credits, period, credits)
-        paid = min(credits, self.below_zero)
+        lot = Lot(amount, period, amount)
+        paid = min(amount, self.below_zero)
         lot.remaining -= paid
         self.below_zero -= paid
         purchase = Purchase(lot)
@@ -102,19 +102,19 @@ class Account:
                 lot.expired, lot.remaining, lot.dead = lot.remaining, 0, True
         self.period += 1
 
-    def spend(self, credits: int) -> bool:
+    def spend(self, amount: int) -> bool:
         """Whether there were so many."""
-        if credits > self.balance:
+        if amount > self.balance:
             return False
         for lot in self.alive:
-            part = min(credits, lot.remaining)
+            part = min(amount, lot.remaining)
             lot.remaining -= part
-            credits -= part
+            amount -= part
         return True
 
-    def downgrade(self, credits: int) -> None:
+    def downgrade(self, amount: int) -> None:
         """So many too many were granted in this period."""
-        self.debts.append(Debt(credits, self.period))
+        self.debts.append(Debt(amount, self.period))
         self._collect()
 
     def refund(self, purchase: Purchase, share: Fraction) -> None:

@@ -1,5 +1,7 @@
 """Disputes of a purchase whose credits are spent already."""
 
+from typing import Literal
+
 import pytest
 from postgrest.exceptions import APIError
 
@@ -58,7 +60,7 @@ def test_lost(shop: Shop, spent: tuple[Buyer, str]) -> None:
 
 
 @pytest.mark.parametrize(("how", "kept"), [("block", CREDITS), ("resolve", 0)])
-def test_prevented(shop: Shop, spent: tuple[Buyer, str], how: str, kept: int) -> None:
+def test_prevented(shop: Shop, spent: tuple[Buyer, str], how: Literal["block", "resolve"], kept: int) -> None:
     """No chargeback comes of it: the account is free, and the credits go as the money went."""
     buyer, payment = spent
     dispute = shop.control.dispute(payment)["id"]
