@@ -5274,12 +5274,18 @@ begin
     );
     perform from public.credit_accounts as a where a.id = due.account_id for no key update skip locked;
     continue when not found;
-    perform credits.lock_account(due.account_id);
-    perform credits.grant_allotments(due.purchase_id);
-    perform credits.net_purchase(due.purchase_id);
-    perform credits.collect_subscription_debts(due.account_id);
-    perform credits.end_late_grants(due.account_id);
-    done := done + 1;
+    begin
+      perform credits.lock_account(due.account_id);
+      perform credits.grant_allotments(due.purchase_id);
+      perform credits.net_purchase(due.purchase_id);
+      perform credits.collect_subscription_debts(due.account_id);
+      perform credits.end_late_grants(due.account_id);
+      done := done + 1;
+    exception
+      when others then
+        -- The next one must not wait for it. It is tried again each time, until its cause is mended.
+        raise warning 'the month of purchase % could not be granted: % %', due.purchase_id, sqlstate, sqlerrm;
+    end;
   end loop;
   return done;
 end
@@ -5287,7 +5293,7 @@ $$;
 
 comment on function credits.sweep_allotments(integer) is
 'Grants the months that have begun of up to batch periods that are granted month by month; returns of how many. Skips '
-'what others have locked.';
+'what others have locked; warns of one that fails, and leaves it for the next time.';
 
 -- sql/stripe/net_payment.sql
 create function credits.net_payment(payment_intent_id text) returns boolean

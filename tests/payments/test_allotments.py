@@ -220,6 +220,19 @@ def test_a_year_told_when_it_is_over_brings_its_last_month_for_the_grace(clocked
     assert alive(till, user) == {sub.end + timedelta(days=30): 100}
 
 
+def test_one_month_that_cannot_be_granted_holds_up_no_other(clocked: Clocked) -> None:
+    till = clocked
+    big, first = contract(till, allotment=120000)
+    small, second = contract(till)
+    till.tell([*first.begin(), *second.begin()])
+    till.ledger.rows("update credits.billing_settings set max_grant = 5000")
+    till.to(month(first.start, 1))
+    assert (till.balance(small), till.balance(big)) == (100, 0)
+    till.ledger.rows("update credits.billing_settings set max_grant = 1000000")
+    till.maintain()
+    assert (till.balance(small), till.balance(big)) == (100, 10000)
+
+
 def test_a_change_that_comes_before_its_period_waits_for_it(clocked: Clocked) -> None:
     endings = []
     for backwards in (False, True):
