@@ -44,9 +44,11 @@ EVENT_TYPES = (
     "refund.failed",
     "charge.refunded",
     "charge.dispute.created",
+    "charge.dispute.updated",
     "charge.dispute.funds_withdrawn",
     "charge.dispute.funds_reinstated",
     "charge.dispute.closed",
+    "radar.early_fraud_warning.created",
     "customer.deleted",
 )
 TYPES_AT_ONCE = 20  # Stripe's limit for one list
@@ -237,6 +239,7 @@ async def _sweep(report: Report, through: int, days: int) -> AsyncIterator[Step]
         ("invoice_payment", stripe.invoice_payments.list_async, {"status": "paid", **recent}),
         ("refund", stripe.refunds.list_async, recent),
         ("dispute", stripe.disputes.list_async, old_disputes),
+        ("radar.early_fraud_warning", stripe.radar.early_fraud_warnings.list_async, recent),
     )
     assert report.objects is not None
     for kind, listing, params in lists:

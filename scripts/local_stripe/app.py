@@ -25,6 +25,7 @@ from . import (  # noqa: F401 - the modules register their routes
     events,
     expand,
     forms,
+    fraud_warnings,
     invoices,
     params,
     payments,

@@ -81,9 +81,17 @@ class Control:
         """Dispute a charge (id of a charge or a payment intent), for minor units, or all not refunded yet."""
         return self._post("dispute", charge=charge, amount=amount, reason=reason, inquiry=inquiry)
 
-    def move_dispute(self, dispute: str, to: Literal["win", "lose", "close", "escalate"]) -> JSON:
-        """Win or lose a dispute; close an inquiry, or escalate it to a dispute."""
+    def move_dispute(
+        self, dispute: str, to: Literal["win", "lose", "close", "escalate", "block", "resolve"]
+    ) -> JSON:
+        """Win or lose a dispute; close an inquiry, or escalate it to a dispute; prevent a chargeback, by
+        evidence (block: the money comes back) or by leaving the money with the cardholder (resolve).
+        """
         return self._post("move_dispute", dispute=dispute, to=to)
+
+    def warn_of_fraud(self, charge: str, fraud_type: str = "made_with_stolen_card") -> JSON:
+        """The issuer warns of a charge (id of a charge or a payment intent)."""
+        return self._post("warn_of_fraud", charge=charge, fraud_type=fraud_type)
 
     def settle_refund(self, refund: str, success: bool = False) -> JSON:
         """A refund fails, also after it counted as done; or a pending one succeeds."""

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as Path
 
-from . import checkout, clock, disputes, events, payments, refunds
+from . import checkout, clock, disputes, events, fraud_warnings, payments, refunds
 from .deliver import Courier
 from .errors import JSON, ApiError
 from .world import World, public
@@ -52,20 +52,31 @@ def finish_delayed(world: World, courier: Courier, given: JSON) -> JSON:
     return checkout.finish_delayed(world, _session(world, given), given["success"])
 
 
-def dispute(world: World, courier: Courier, given: JSON) -> JSON:
-    """Open a dispute or an inquiry."""
+def _charge(world: World, given: JSON) -> JSON:
     charge_id = given["charge"]
     if charge_id.startswith("pi_"):
         charge_id = world.get("payment_intent", charge_id)["latest_charge"]
-    charge = world.get("charge", charge_id)
+    return world.get("charge", charge_id)
+
+
+def dispute(world: World, courier: Courier, given: JSON) -> JSON:
+    """Open a dispute or an inquiry."""
     return disputes.open_dispute(
-        world, charge, given.get("amount"), given.get("reason", "fraudulent"), given.get("inquiry", False)
-    )
+        world, _charge(world, given), given.get("amount"), given.get("reason", "fraudulent"),
+        given.get("inquiry", False),
+    )  # fmt: skip
+
+
+def warn_of_fraud(world: World, courier: Courier, given: JSON) -> JSON:
+    """An early fraud warning."""
+    return fraud_warnings.warn(world, _charge(world, given), given.get("fraud_type", "made_with_stolen_card"))
 
 
 def move_dispute(world: World, courier: Courier, given: JSON) -> JSON:
-    """Win, lose, close or escalate."""
+    """Win, lose, close, prevent or escalate."""
     found = world.get("dispute", given["dispute"])
+    if given["to"] in ("block", "resolve"):
+        return disputes.prevent(world, found, refunded=given["to"] == "resolve")
     if given["to"] == "escalate":
         return disputes.escalate(world, found)
     return disputes.close_dispute(world, found, won=given["to"] == "win")
@@ -249,8 +260,8 @@ async def _send_all(courier: Courier, ids: list[int], connections: int) -> list[
 CONTROLS: dict[str, Control] = {
     control.__name__: control
     for control in (
-        complete, decline, expire, finish_delayed, dispute, move_dispute, settle_refund, fail_payments,
-        advance,
+        complete, decline, expire, finish_delayed, dispute, move_dispute, warn_of_fraud, settle_refund,
+        fail_payments, advance,
         now, delivery, settings, reset, redeliver, deliveries, pending, forget_deliveries, requests,
         all_events,
         last_event,

@@ -2,6 +2,7 @@
 
 inquiry:  warning_needs_response -> warning_under_review -> warning_closed, or it becomes a dispute
 dispute:  needs_response (the money is withdrawn) -> under_review -> won (it comes back) or lost
+either:   prevented, before it becomes a chargeback: the money is withdrawn or not
 """
 
 from .errors import JSON
@@ -118,14 +119,39 @@ def close_dispute(world: World, dispute: JSON, won: bool) -> JSON:
         return world.change(dispute, "charge.dispute.closed", status="warning_closed")
     if not won:
         return world.change(dispute, "charge.dispute.closed", status="lost")
-    transaction = create_balance_transaction(
-        world, dispute["id"], "adjustment", dispute["amount"], dispute["currency"], -FEE
-    )
     world.change(
         dispute, "charge.dispute.closed",
-        status="won", balance_transactions=[*dispute["balance_transactions"], transaction],
+        status="won", balance_transactions=[*dispute["balance_transactions"], _reinstatement(world, dispute)],
     )  # fmt: skip
     world.emit("charge.dispute.funds_reinstated", dispute)
+    return dispute
+
+
+def _reinstatement(world: World, dispute: JSON) -> JSON:
+    return create_balance_transaction(
+        world, dispute["id"], "adjustment", dispute["amount"], dispute["currency"], -FEE
+    )
+
+
+def prevent(world: World, dispute: JSON, refunded: bool) -> JSON:
+    """No chargeback comes of it: resolved, with the money left to the cardholder, or blocked."""
+    if dispute["status"] in ("won", "lost", "warning_closed", "prevented"):
+        raise refuse(f"This dispute is already closed: {dispute['status']}.")
+    is_withdrawn = bool(dispute["balance_transactions"])
+    if refunded and not is_withdrawn:
+        _withdraw(world, dispute)
+    card = {**dispute["payment_method_details"]["card"], "case_type": "resolution" if refunded else "block"}
+    moved = dispute["balance_transactions"]
+    if is_withdrawn and not refunded:
+        moved = [*moved, _reinstatement(world, dispute)]
+    world.change(
+        dispute, "charge.dispute.updated",
+        status="prevented", balance_transactions=moved, payment_method_details={"type": "card", "card": card},
+    )  # fmt: skip
+    if refunded and not is_withdrawn:
+        world.emit("charge.dispute.funds_withdrawn", dispute)
+    elif is_withdrawn and not refunded:
+        world.emit("charge.dispute.funds_reinstated", dispute)
     return dispute
 
 

@@ -90,6 +90,13 @@ begin
       perform credits.note_failure('holds', sqlstate, sqlerrm);
   end;
   begin
+    perform credits.sweep_allotments(batch);
+    delete from credits.maintenance_failures as f where f.task = 'allotments' and f.account_id is null;
+  exception
+    when others then
+      perform credits.note_failure('allotments', sqlstate, sqlerrm);
+  end;
+  begin
     perform credits.forget_stripe_payloads(batch);
     delete from credits.maintenance_failures as f where f.task = 'stripe_payloads';
   exception

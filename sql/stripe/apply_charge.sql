@@ -6,7 +6,7 @@ declare
   payment text := credits.stripe_id(charge -> 'payment_intent');
 begin
   if payment is null or charge ->> 'amount_refunded' = '0' then
-    return 'ignored';
+    return 'ignored: Nothing of the charge was refunded, or it has no payment intent.';
   end if;
   perform credits.lock_stripe_object(payment);
   insert into credits.stripe_payments as p (payment_intent_id, refunded)

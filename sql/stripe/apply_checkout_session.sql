@@ -12,12 +12,12 @@ declare
   purchase public.purchases;
 begin
   if session #>> '{metadata,account_id}' is null or session ->> 'mode' not in ('payment', 'subscription') then
-    return 'ignored';
+    return 'ignored: The session was not made by the function checkout.';
   end if;
   account := credits.stripe_account(null, session #>> '{metadata,account_id}');
   if session ->> 'mode' = 'subscription' then
     if session ->> 'status' <> 'complete' then
-      return 'ignored';
+      return 'ignored: Nobody has subscribed yet.';
     end if;
     perform credits.lock_account(account);
     perform credits.link_customer(account, credits.stripe_id(session -> 'customer'));
@@ -28,7 +28,7 @@ begin
   end if;
 
   if session #>> '{metadata,package}' is null then
-    return 'ignored';
+    return 'ignored: The session sells no package.';
   elsif pinned is null or pinned !~ '^[1-9][0-9]{0,12}$' then
     perform credits.fail(
       'PT422', 'metadata.credits is not a whole number of credits.', jsonb_build_object('session', session_id),
@@ -42,7 +42,7 @@ begin
     when session ->> 'status' = 'complete' then 'pending'
   end)::public.purchase_status;
   if told is null then
-    return 'ignored'; -- still open
+    return 'ignored: The session is still open.';
   end if;
 
   perform credits.lock_stripe_object(payment);

@@ -4,7 +4,7 @@ set search_path = ''
 as $$
 begin
   if event_type is distinct from 'customer.deleted' and customer -> 'deleted' is distinct from 'true' then
-    return 'ignored';
+    return 'ignored: The customer exists; only its deletion counts.';
   end if;
   insert into credits.stripe_customers as c (customer_id, deleted_at) values (customer ->> 'id', credits.now())
   on conflict (customer_id) do update set account_id = null, deleted_at = excluded.deleted_at

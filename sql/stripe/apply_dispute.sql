@@ -5,17 +5,21 @@ as $$
 declare
   payment text := credits.stripe_id(dispute -> 'payment_intent');
   stages constant text [] := array[
-    'warning_needs_response', 'warning_under_review', 'warning_closed', 'prevented', 'needs_response', 'under_review',
+    'warning_needs_response', 'warning_under_review', 'warning_closed', 'needs_response', 'under_review', 'prevented',
     'lost', 'won'
   ];
 begin
   if payment is null then
-    return 'ignored';
+    return 'ignored: The dispute names no payment intent.';
   end if;
   perform credits.lock_stripe_object(payment);
-  insert into credits.stripe_disputes as d (id, payment_intent_id, amount, currency, status, reinstated)
+  insert into credits.stripe_disputes as d (id, payment_intent_id, amount, currency, status, withdrawn, reinstated)
   values (
     dispute ->> 'id', payment, (dispute ->> 'amount')::bigint, dispute ->> 'currency', dispute ->> 'status',
+    event_type is not distinct from 'charge.dispute.funds_withdrawn'
+    or exists (
+      select from jsonb_array_elements(dispute -> 'balance_transactions') as b where (b.value ->> 'amount')::bigint < 0
+    ),
     event_type is not distinct from 'charge.dispute.funds_reinstated'
     -- Of its movements of money, one may bring it back.
     or exists (
@@ -32,9 +36,11 @@ begin
       when array_position(stages, excluded.status) > array_position(stages, d.status) then excluded.amount
       else d.amount
     end,
+    withdrawn = d.withdrawn or excluded.withdrawn,
     reinstated = d.reinstated or excluded.reinstated
   where
     array_position(stages, excluded.status) > array_position(stages, d.status)
+    or excluded.withdrawn and not d.withdrawn
     or excluded.reinstated and not d.reinstated;
   if not found then
     return 'unchanged';
@@ -45,6 +51,7 @@ end
 $$;
 
 comment on function credits.apply_dispute(jsonb, text) is
-'Notes how far a dispute has come; takes its share of the credits and freezes the account while it stands, gives back '
-'exactly what was taken once it is won or the money is reinstated. Inquiries (warning_…) are noted only. Returns '
-'changed, unchanged or ignored.';
+'Notes how far a dispute has come; takes its share of the credits and freezes the account while it stands, gives '
+'back exactly what was taken once it is won or the money is reinstated. One that was prevented freezes nothing; it '
+'takes its share if Stripe took the money for it. Inquiries (warning_…) are noted only. Returns changed, unchanged '
+'or ignored.';

@@ -18,10 +18,14 @@ begin
     when invoice ->> 'status' in ('void', 'uncollectible') then 'expired'
   end)::public.purchase_status;
   if
-    subscription is null or told is null
-    or invoice ->> 'billing_reason' not in ('subscription_create', 'subscription_cycle', 'subscription_update')
+    subscription is null
+    or coalesce(
+      invoice ->> 'billing_reason' not in ('subscription_create', 'subscription_cycle', 'subscription_update'), true
+    )
   then
-    return 'ignored';
+    return 'ignored: The invoice is for no period and no change of a subscription.';
+  elsif told is null then
+    return 'ignored: The invoice is neither paid nor failed nor given up.';
   end if;
   -- Paid is final; a message that could not be granted as it was has nothing to add to one that could.
   if exists (select from public.purchases as p where p.invoice_id = the_invoice and p.status = 'paid') then
@@ -29,7 +33,7 @@ begin
   end if;
   account := credits.subscriber(subscription, invoice -> 'customer', details -> 'metadata');
   if not credits.is_ours(invoice, account) then
-    return 'ignored'; -- a subscription to something else
+    return 'ignored: The subscription is to no plan of ours.';
   end if;
 
   perform credits.lock_stripe_object(the_invoice);
@@ -68,6 +72,7 @@ begin
   perform credits.set_subscription_status(subscription);
   perform credits.net_purchase(purchase.id);
   perform credits.collect_subscription_debts(account);
+  perform credits.end_late_grants(account);
   perform credits.freeze_for_disputes(purchase.id);
   return 'changed';
 end

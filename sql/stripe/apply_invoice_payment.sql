@@ -7,7 +7,7 @@ declare
   payment text := credits.stripe_id(invoice_payment #> '{payment,payment_intent}');
 begin
   if the_invoice is null or payment is null then
-    return 'ignored'; -- paid outside Stripe
+    return 'ignored: The invoice was paid without a payment intent.';
   end if;
   perform credits.lock_stripe_object(the_invoice);
   perform credits.lock_stripe_object(payment);

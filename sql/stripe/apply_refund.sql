@@ -7,7 +7,7 @@ declare
   stages constant text [] := array['pending', 'requires_action', 'succeeded', 'failed', 'canceled'];
 begin
   if payment is null then
-    return 'ignored'; -- a charge that was made without a payment intent is none that we made
+    return 'ignored: The refund is of a charge without a payment intent, and we make none.';
   end if;
   perform credits.lock_stripe_object(payment);
   insert into credits.stripe_refunds as r (id, payment_intent_id, amount, status)

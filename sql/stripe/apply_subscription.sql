@@ -20,7 +20,7 @@ begin
     and subscription #>> '{metadata,account_id}' is null
     and not exists (select from public.subscriptions as s where s.id = new.id)
   then
-    return 'ignored'; -- to something else
+    return 'ignored: The subscription is to no plan of ours.';
   end if;
   account := credits.subscriber(new.id, subscription -> 'customer', subscription -> 'metadata');
   if account is null then

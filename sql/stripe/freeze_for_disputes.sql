@@ -4,12 +4,15 @@ set search_path = ''
 as $$
 declare
   reason constant text := 'A payment of this account is disputed.';
+  warned constant text := 'The issuer of a card that paid for this account warned of fraud.';
   purchase public.purchases;
+  payments text [];
   is_new boolean;
 begin
   select * into purchase from public.purchases as p where p.id = purchase_id;
+  payments := credits.purchase_payments(purchase);
   update credits.stripe_disputes as d set account_id = purchase.account_id
-  where d.payment_intent_id = any(credits.purchase_payments(purchase)) and d.account_id is null;
+  where d.payment_intent_id = any(payments) and d.account_id is null;
 
   with new_disputes as (
     update credits.stripe_disputes as d set froze_at = credits.now()
@@ -35,9 +38,22 @@ begin
     where a.id = purchase.account_id and a.frozen_reason = reason;
     perform credits.pass_thaw(purchase.account_id, reason);
   end if;
+
+  with new_warnings as (
+    update credits.stripe_fraud_warnings as w
+    set account_id = purchase.account_id, froze_at = case when w.freezes then credits.now() end
+    where w.payment_intent_id = any(payments) and w.account_id is null
+    returning w.freezes
+  )
+
+  update public.credit_accounts as a
+  set frozen_at = credits.now(), frozen_reason = warned, updated_at = credits.now()
+  where
+    a.id = purchase.account_id and a.frozen_at is null and exists (select from new_warnings as w where w.freezes);
 end
 $$;
 
 comment on function credits.freeze_for_disputes(bigint) is
 'Freezes the account of a purchase at each new dispute, and unfreezes it once none stands, unless an operator froze '
-'it; so for the successor of a deleted user''s account. The caller holds the account''s lock.';
+'it; so for the successor of a deleted user''s account. Freezes it at each new warning of fraud that says so, until an '
+'operator unfreezes it. The caller holds the account''s lock.';

@@ -1,4 +1,4 @@
-create function credits.give_back_clawbacks(purchase public.purchases, amount bigint, metadata jsonb) returns void
+create function credits.give_back_clawbacks(grant_ids bigint[], cause jsonb, amount bigint, metadata jsonb) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -9,10 +9,7 @@ begin
   for taken in
     select t.id, credits.left_to_refund(t) as left_to_give
     from public.credit_transactions as t
-    where
-      t.related_id = any(purchase.grant_ids)
-      and t.kind = 'clawback'
-      and (t.metadata ->> 'purchase')::bigint = purchase.id
+    where t.related_id = any(grant_ids) and t.kind = 'clawback' and t.metadata @> cause
     order by t.id desc
   loop
     exit when still_to_give = 0;
@@ -21,11 +18,12 @@ begin
     still_to_give := still_to_give - least(still_to_give, taken.left_to_give);
   end loop;
   if still_to_give > 0 then
-    raise 'purchase % has % credits fewer to give back than it says', purchase.id, still_to_give;
+    raise '% has % credits fewer to give back than it says', cause, still_to_give;
   end if;
 end
 $$;
 
-comment on function credits.give_back_clawbacks(public.purchases, bigint, jsonb) is
-'Gives back amount credits of what refunds and disputes of this purchase took, the latest first. The caller holds the '
-'account''s lock.';
+comment on function credits.give_back_clawbacks(bigint[], jsonb, bigint, jsonb) is
+'Gives back amount credits of what was taken of these grants, the latest first. cause: what the clawback''s metadata '
+'has, {"purchase": id} for the refunds and disputes of a purchase, {"downgrade": id} for a downgrade. The caller holds '
+'the account''s lock.';

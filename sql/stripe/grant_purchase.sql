@@ -11,19 +11,21 @@ set search_path = ''
 as $$
 declare
   purchase public.purchases;
+  is_late boolean := coalesce(expires_at <= credits.now(), false);
   grace interval;
   entry public.credit_transactions;
 begin
   select * into purchase from public.purchases as p where p.id = purchase_id;
-  select s.refund_grace into grace from credits.billing_settings as s;
+  -- Its time is over: credits.end_late_grants may end it at once.
+  select greatest(s.late_grant_grace, '1 minute') into grace from credits.billing_settings as s;
   entry := credits.grant_to_account(
     purchase.account_id, amount, source,
-    -- Paid for, but heard of after its time: it lives as long as a refund of credits whose lot has expired.
-    case when expires_at <= credits.now() then credits.now() + grace else expires_at end,
+    case when is_late then credits.now() + grace else expires_at end,
     priority, 'sys:stripe:' || key, null,
     jsonb_strip_nulls(
       jsonb_build_object(
-        'purchase', purchase.id, 'package', purchase.package, 'plan', purchase.plan, 'subscription', purchase.subscription_id
+        'purchase', purchase.id, 'package', purchase.package, 'plan', purchase.plan, 'subscription', purchase.subscription_id,
+        'late', case when is_late then true end
       )
     )
   );
@@ -34,5 +36,6 @@ end
 $$;
 
 comment on function credits.grant_purchase(bigint, bigint, text, timestamptz, integer, text) is
-'Grants credits for a paid purchase. key: Stripe''s id of what is granted for; the ledger takes each once. The caller '
-'holds the account''s lock.';
+'Grants credits for a paid purchase. key: Stripe''s id of what is granted for; the ledger takes each once. Those whose '
+'expires_at is past live for billing_settings.late_grant_grace and say late in their metadata. The caller holds the '
+'account''s lock; credits.end_late_grants follows.';

@@ -25,7 +25,7 @@ begin
 
   perform credits.lock_stripe_object(event_id);
   select e.status into known from credits.stripe_events as e where e.id = event_id;
-  if known in ('applied', 'ignored') then
+  if known in ('applied', 'ignored', 'dismissed') then
     return jsonb_build_object('status', 'duplicate', 'reason', null, 'refresh', null);
   end if;
 

@@ -6,6 +6,7 @@ as $$
 declare
   settings credits.billing_settings;
   outcome record;
+  known text;
 begin
   select * into settings from credits.billing_settings;
   if jsonb_typeof(object) is distinct from 'object' or jsonb_typeof(object -> 'id') is distinct from 'string' then
@@ -16,13 +17,22 @@ begin
     );
   end if;
   select t.status, t.reason into outcome from credits.try_stripe_object(object, null) as t;
+  if outcome.status in ('quarantined', 'failed') then
+    select e.dismissed_why into known from credits.stripe_events as e
+    where e.dismissed_object_id = object ->> 'id'
+    limit 1;
+    if found then
+      return jsonb_build_object('status', 'ignored', 'reason', 'An event about it was dismissed: ' || known);
+    end if;
+  end if;
   return jsonb_build_object('status', outcome.status, 'reason', outcome.reason);
 end
 $$;
 
 comment on function public.ingest_stripe_object(jsonb) is
 'For reconciliation: the effects of an object as Stripe''s API returns it now (checkout.session, invoice, '
-'invoice_payment, subscription, refund, charge, dispute, customer). Returns {status, reason}: changed when a message '
-'had been missed, unchanged, ignored, quarantined or failed. PT400 for what is no object.';
+'invoice_payment, subscription, refund, charge, dispute, radar.early_fraud_warning, customer). Returns {status, '
+'reason}: changed when a message had been missed, unchanged, ignored, quarantined or failed; ignored also for what '
+'could not be applied and whose event was dismissed. PT400 for what is no object.';
 
 grant execute on function public.ingest_stripe_object(jsonb) to service_role;

@@ -3,6 +3,10 @@ create function credits.invoice_grants(invoice jsonb) returns table (
   plan text,
   credits bigint,
   is_trial boolean,
+  is_proration boolean,
+  is_monthly boolean,
+  rollover interval,
+  rollover_cap bigint,
   period_start timestamptz,
   period_end timestamptz,
   expires_at timestamptz,
@@ -25,8 +29,9 @@ as $$
       coalesce((l.value ->> 'quantity')::integer, 1) as quantity,
       to_timestamp((l.value #>> '{period,start}')::bigint) as period_start,
       to_timestamp((l.value #>> '{period,end}')::bigint) as period_end,
+      l.ordinality as number,
       p.*
-    from jsonb_array_elements(invoice #> '{lines,data}') as l
+    from jsonb_array_elements(invoice #> '{lines,data}') with ordinality as l
     inner join public.subscription_plans as p
       on credits.stripe_id(l.value #> '{pricing,price_details,price}') = p.stripe_price_id
   ),
@@ -36,8 +41,18 @@ as $$
       -- Nothing to pay for a plan that costs something: the trial.
       case when l.amount = 0 then 'trial' else l.line_id end as key,
       l.slug as plan,
-      case when l.amount = 0 then coalesce(l.trial_credits, l.credits) else l.credits end * l.quantity as credits,
+      case
+        -- Whatever the quantity: whoever asks chooses it, and pays nothing.
+        when l.amount = 0 then coalesce(l.trial_credits, l.credits / case
+          when l.monthly_allotment then l.interval_count * case l.interval when 'year' then 12 else 1 end
+          else 1
+        end)
+        when l.is_proration then round(l.credits * l.amount::numeric / l.unit_amount)::bigint
+        else l.credits * l.quantity
+      end as credits,
       l.amount = 0 as is_trial,
+      coalesce(l.is_proration, false) as is_proration,
+      l.monthly_allotment and l.amount > 0 and not coalesce(l.is_proration, false) as is_monthly,
       l.period_start,
       l.period_end,
       l.rollover,
@@ -45,9 +60,18 @@ as $$
       l.priority
     from lines as l
     where
-      l.is_period
+      -- A subscription that begins in the middle of its first period (billing_cycle_anchor) pays a share of it.
+      l.is_proration and l.amount > 0 and invoice ->> 'billing_reason' = 'subscription_create'
+      or l.is_period
       and not l.is_proration
-      and (l.amount > 0 or invoice ->> 'billing_reason' = 'subscription_create')
+      and (
+        l.amount > 0
+        -- One trial, however many items the subscription has.
+        or invoice ->> 'billing_reason' = 'subscription_create'
+        and l.number = (
+          select min(f.number) from lines as f where f.amount = 0 and f.is_period and not f.is_proration
+        )
+      )
       and (
         invoice ->> 'billing_reason' in ('subscription_create', 'subscription_cycle')
         -- A change in mid-period bills differences only; one that starts a new period (month to year) bills that in
@@ -62,24 +86,27 @@ as $$
       round(sum(l.credits * l.amount::numeric / l.unit_amount))::bigint as credits,
       min(l.period_start) as period_start,
       max(l.period_end) as period_end,
+      bool_or(l.monthly_allotment and l.amount < 0) as is_monthly,
       (array_agg(l.priority order by l.amount desc))[1] as priority
     from lines as l
     where l.is_proration and invoice ->> 'billing_reason' = 'subscription_update'
   )
 
-  select a.key, a.plan, a.credits - r.rolling, a.is_trial, a.period_start, a.period_end, a.period_end, a.priority
+  select a.key, a.plan, a.credits - r.rolling, a.is_trial, a.is_proration, a.is_monthly, a.rollover,
+    nullif(a.cap, 9223372036854775807), a.period_start, a.period_end, a.period_end, a.priority
   from allotments as a
-  cross join lateral (select case when a.rollover > '0' then least(a.credits, a.cap) else 0 end as rolling) as r
+  cross join lateral (select case when a.rollover > '0' and not a.is_monthly then least(a.credits, a.cap) else 0 end as rolling) as r
   where a.credits > r.rolling
   union all
   select
-    a.key || ':rollover', a.plan, least(a.credits, a.cap), a.is_trial, a.period_start, a.period_end,
-    a.period_end + a.rollover, a.priority
+    a.key || ':rollover', a.plan, least(a.credits, a.cap), a.is_trial, a.is_proration, false, a.rollover, a.cap,
+    a.period_start, a.period_end, a.period_end + a.rollover, a.priority
   from allotments as a
-  where a.rollover > '0' and least(a.credits, a.cap) > 0
+  where a.rollover > '0' and not a.is_monthly and least(a.credits, a.cap) > 0
   union all
   select
-    (invoice ->> 'id') || ':proration', d.plan, d.credits, false, d.period_start, d.period_end, d.period_end, d.priority
+    (invoice ->> 'id') || ':proration', d.plan, d.credits, false, true, d.is_monthly, null, null,
+    d.period_start, d.period_end, d.period_end, d.priority
   from differences as d
   where d.credits <> 0;
 $$;
@@ -87,6 +114,7 @@ $$;
 comment on function credits.invoice_grants(jsonb) is
 'What a paid invoice of a subscription grants: one row a lot, with the key that makes it once, the credits and when '
 'they expire. A full line brings the plan''s credits; what of them may roll over is a lot of its own that lives '
-'longer. The proration lines of an update bring their difference in the measure of the money, '
-'round(sum(credits * amount / unit_amount)); below 0 for a downgrade. Lines of prices that are no plan''s bring '
-'nothing.';
+'longer. A trial brings its credits once, whatever the quantity. A proration line of a first invoice brings its share, '
+'round(credits * amount / unit_amount); those of an update bring their difference in the measure of the money, '
+'round(sum(credits * amount / unit_amount)), below 0 for a downgrade. What is_monthly comes month by month: one '
+'row for all of it. Lines of prices that are no plan''s bring nothing.';

@@ -18,7 +18,9 @@ begin
   limit 1;
   if plan.id is null then
     if
-      details #>> '{metadata,plan}' is null
+      -- Paid by a customer of ours: for a plan whose row is yet to come, or for something else. A person has to say.
+      (account_id is null or invoice ->> 'status' <> 'paid')
+      and details #>> '{metadata,plan}' is null
       and not exists (
         select from public.subscriptions as s
         where s.id = credits.stripe_id(details -> 'subscription') and s.plan is not null
@@ -29,7 +31,8 @@ begin
       perform credits.fail(
         'PT422', 'No line of the invoice has a Price that is in subscription_plans.',
         jsonb_build_object('plan', details #> '{metadata,plan}'),
-        'Insert a row with its Price, inactive if it is no longer sold; then retry_stripe_events applies it.'
+        'Insert a row with its Price, inactive if it is no longer sold; then retry_stripe_events applies it. If it is for '
+        'something else, dismiss_stripe_event.'
       );
     end if;
   end if;
@@ -55,5 +58,5 @@ end
 $$;
 
 comment on function credits.is_ours(jsonb, uuid) is
-'Whether a subscription''s invoice is for a plan of ours. PT422 for one that is and cannot be granted as it is: '
-'nobody''s, of a Price that no plan has, in another currency, or not shown whole.';
+'Whether a subscription''s invoice is for a plan of ours. PT422 for one that is, or may be, and cannot be granted as '
+'it is: nobody''s, of a Price that no plan has, in another currency, or not shown whole.';

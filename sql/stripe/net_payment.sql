@@ -18,7 +18,17 @@ begin
   end if;
   perform credits.lock_account(purchase.account_id);
   changed := credits.net_purchase(purchase.id);
+  -- Money that came back lets the months go on.
+  if exists (
+    select from credits.allotments as a where a.purchase_id = purchase.id and a.months is not null
+  ) then
+    update credits.allotments as a set next_at = a.period_start
+    where a.purchase_id = purchase.id and a.months is not null;
+    perform credits.grant_allotments(purchase.id);
+    changed := credits.net_purchase(purchase.id) or changed;
+  end if;
   perform credits.collect_subscription_debts(purchase.account_id);
+  perform credits.end_late_grants(purchase.account_id);
   perform credits.freeze_for_disputes(purchase.id);
   return changed;
 end

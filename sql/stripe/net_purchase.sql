@@ -31,12 +31,16 @@ begin
   -- In another currency than the payment's the bank's figure says nothing of the share: the whole is disputed.
   select coalesce(sum(case when d.currency = purchase.currency then d.amount else purchase.amount end), 0) into disputed
   from credits.stripe_disputes as d
-  where d.payment_intent_id = any(payments) and d.standing;
+  where d.payment_intent_id = any(payments) and d.takes;
 
-  -- What expired unused or was taken by a downgrade is not there to be taken a second time.
-  select coalesce(-sum(t.amount), 0) into gone
+  -- What expired unused is not there to be taken a second time. Nor is what a downgrade took of a lot that has expired
+  -- since: of one that is alive it is given back first.
+  select coalesce(sum(case t.kind when 'expiry' then -t.amount else credits.left_to_refund(t) end), 0) into gone
   from public.credit_transactions as t
-  where t.related_id = any(purchase.grant_ids) and (t.kind = 'expiry' or t.kind = 'clawback' and t.metadata ? 'downgrade');
+  inner join credits.credit_grants as l on t.related_id = l.transaction_id
+  where
+    t.related_id = any(purchase.grant_ids)
+    and (t.kind = 'expiry' or t.kind = 'clawback' and t.metadata ? 'downgrade' and l.expires_at <= credits.now());
 
   target := case
     when purchase.amount = 0 then 0
@@ -45,16 +49,39 @@ begin
       greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
     )
   end;
+  -- Month by month where it came so: what expired unused of one month stands for nothing in another.
+  if purchase.amount > 0 and exists (
+    select from credits.allotments as a where a.purchase_id = purchase.id and a.months is not null
+  ) then
+    select coalesce(sum(least(
+      round(l.amount::numeric * least(refunded + disputed, purchase.amount) / purchase.amount)::bigint,
+      greatest(l.amount - t.gone, t.taken)
+    )), 0) into target
+    from credits.credit_grants as l
+    cross join lateral (
+      select
+        coalesce(sum(case r.kind when 'expiry' then -r.amount else credits.left_to_refund(r) end) filter (
+          where r.kind = 'expiry' or r.metadata ? 'downgrade' and l.expires_at <= credits.now()
+        ), 0) as gone,
+        coalesce(sum(credits.left_to_refund(r)) filter (where r.kind = 'clawback' and r.metadata ? 'purchase'), 0) as taken
+      from public.credit_transactions as r
+      where r.related_id = l.transaction_id and r.kind in ('expiry', 'clawback')
+    ) as t
+    where l.transaction_id = any(purchase.grant_ids);
+  end if;
   figures := jsonb_build_object(
     'purchase', purchase.id, 'paid', purchase.amount, 'refunded', refunded, 'disputed', disputed,
     'currency', purchase.currency
   );
   if target > purchase.credits_clawed_back then
+    perform credits.release_subscription_debts(purchase.account_id);
     perform credits.take_from_grants(
       purchase.account_id, target - purchase.credits_clawed_back, purchase.grant_ids, figures, beyond => true
     );
   elsif target < purchase.credits_clawed_back then
-    perform credits.give_back_clawbacks(purchase, purchase.credits_clawed_back - target, figures);
+    perform credits.give_back_clawbacks(
+      purchase.grant_ids, jsonb_build_object('purchase', purchase.id), purchase.credits_clawed_back - target, figures
+    );
   end if;
 
   update public.purchases as p
@@ -69,5 +96,6 @@ $$;
 comment on function credits.net_purchase(bigint) is
 'Holds a purchase against its refunds and disputes: takes back credits in proportion to the money, round(granted * '
 'least(refunded + disputed, paid) / paid), or gives back what is too much; by the difference to what was taken so '
-'far, so that it may be called at any time and any number of times. Never takes what has expired or went with a '
-'downgrade. Returns whether anything changed. The caller holds the locks of its payments and of the account.';
+'far, so that it may be called at any time and any number of times. Never takes what has expired. It comes before what '
+'downgrades take: credits.collect_subscription_debts has to follow. Returns whether anything changed. The caller holds '
+'the locks of its payments and of the account.';

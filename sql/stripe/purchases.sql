@@ -23,6 +23,8 @@ create table public.purchases (
   constraint purchases_checkout_session_id_key unique (checkout_session_id),
   constraint purchases_invoice_id_key unique (invoice_id),
   constraint a_purchase_must_be_a_session_or_an_invoice check (num_nonnulls(checkout_session_id, invoice_id) = 1),
+  constraint checkout_session_id_must_start_with_cs check (checkout_session_id ~ '^cs_[A-Za-z0-9_]+$'),
+  constraint invoice_id_must_start_with_in check (invoice_id ~ '^in_[A-Za-z0-9_]+$'),
   constraint quantity_must_be_positive check (quantity > 0),
   constraint amount_must_be_0_or_more check (amount >= 0),
   constraint currency_must_be_an_iso_4217_code_in_lower_case check (currency ~ '^[a-z]{3}$'),
@@ -60,5 +62,5 @@ comment on column public.purchases.credits_clawed_back is
 'Of those, what refunds and disputes have taken back, less what was given back.';
 comment on column public.purchases.refunded_amount is 'Refunded, in minor units; never more than amount counts.';
 comment on column public.purchases.disputed_amount is
-'Under dispute or lost to one, in minor units; inquiries and won disputes do not count.';
+'Under dispute or lost to one, in minor units; inquiries and won disputes do not count, prevented ones if money went.';
 comment on column public.purchases.grant_ids is 'credit_transactions.id of its grants.';

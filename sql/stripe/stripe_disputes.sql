@@ -5,10 +5,14 @@ create table credits.stripe_disputes (
   amount bigint not null,
   currency text not null,
   status text not null,
+  withdrawn boolean not null default false,
   reinstated boolean not null default false,
   froze_at timestamptz,
   standing boolean not null generated always as (
     status in ('needs_response', 'under_review', 'lost') and not reinstated
+  ) stored,
+  takes boolean not null generated always as (
+    (status in ('needs_response', 'under_review', 'lost') or status = 'prevented' and withdrawn) and not reinstated
   ) stored,
   constraint amount_must_be_0_or_more check (amount >= 0),
   constraint status_must_be_known check (
@@ -32,8 +36,11 @@ comment on column credits.stripe_disputes.id is 'Stripe''s dp_… or du_… id.'
 comment on column credits.stripe_disputes.account_id is 'Whose purchase is disputed, once known.';
 comment on column credits.stripe_disputes.amount is 'In minor units of the currency.';
 comment on column credits.stripe_disputes.status is 'The furthest that it is known to have come.';
+comment on column credits.stripe_disputes.withdrawn is 'Whether Stripe has told that it took the money.';
 comment on column credits.stripe_disputes.reinstated is 'Whether Stripe has put the money back.';
 comment on column credits.stripe_disputes.froze_at is
 'When it froze the account: once, so that an operator can unfreeze one whose dispute goes on.';
 comment on column credits.stripe_disputes.standing is
-'Whether it keeps the money from us: not an inquiry (warning_…), not won, not reinstated.';
+'Whether it freezes the account: not an inquiry (warning_…), not prevented, not won, not reinstated.';
+comment on column credits.stripe_disputes.takes is
+'Whether it keeps the money from us: it stands, or was prevented from becoming a chargeback by giving the money back.';

@@ -4,11 +4,12 @@ create table credits.subscription_debts (
   subscription_id text not null,
   period_start timestamptz not null,
   period_end timestamptz not null,
+  amount bigint not null,
   owed bigint not null,
-  constraint owed_must_be_0_or_more check (owed >= 0)
+  constraint owed_must_be_0_to_amount check (owed between 0 and amount)
 );
 
-create index subscription_debts_open on credits.subscription_debts (account_id) where owed > 0;
+create index subscription_debts_account_id on credits.subscription_debts (account_id);
 
 alter table credits.subscription_debts enable row level security;
 alter table credits.subscription_debts force row level security;
@@ -20,5 +21,7 @@ comment on column credits.subscription_debts.purchase_id is 'purchases.id of the
 comment on column credits.subscription_debts.subscription_id is 'subscriptions.id.';
 comment on column credits.subscription_debts.period_start is 'When the change took effect.';
 comment on column credits.subscription_debts.period_end is 'The end of the period whose credits are too many.';
+comment on column credits.subscription_debts.amount is 'Credits that the invoice takes back.';
 comment on column credits.subscription_debts.owed is
-'Credits still to be taken: they were spent, or refunded, or the messages that granted them are yet to come.';
+'Credits still to be taken, because they were spent. Not those that refunds have taken, that have expired unused, or '
+'whose grant is yet to come.';

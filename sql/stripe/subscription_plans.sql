@@ -11,6 +11,7 @@ create table public.subscription_plans (
   trial_credits bigint,
   rollover interval not null default '0',
   rollover_cap bigint,
+  monthly_allotment boolean not null default false,
   priority smallint not null default 40,
   active boolean not null default true,
   stripe_price_id text not null,
@@ -28,6 +29,11 @@ create table public.subscription_plans (
   constraint trial_credits_must_be_0_to_1000000000 check (trial_credits between 0 and 1000000000),
   constraint rollover_must_be_0_to_10_years check (credits.lasts(rollover, '0', '10 years')),
   constraint rollover_cap_must_be_0_or_more check (rollover_cap >= 0),
+  constraint monthly_allotment_needs_a_period_of_months check (
+    not monthly_allotment
+    or subscription_plans.interval = 'year'
+    or subscription_plans.interval = 'month' and interval_count > 1
+  ),
   constraint priority_must_be_0_to_100 check (priority between 0 and 100),
   constraint stripe_price_id_must_start_with_price check (stripe_price_id ~ '^price_[A-Za-z0-9_]+$')
 );
@@ -42,11 +48,11 @@ revoke all on sequence public.subscription_plans_id_seq from anon, authenticated
 grant select on table public.subscription_plans to anon, authenticated, service_role, pricing_admin;
 grant insert (
   slug, name, credits, unit_amount, currency, interval, interval_count, trial_days, trial_credits, rollover,
-  rollover_cap, priority, active, stripe_price_id
+  rollover_cap, monthly_allotment, priority, active, stripe_price_id
 )
 on table public.subscription_plans to pricing_admin;
 -- Not what the Stripe Price says, nor which it is: Stripe cannot change a Price either.
-grant update (name, credits, trial_days, trial_credits, rollover, rollover_cap, priority, active)
+grant update (name, credits, trial_days, trial_credits, rollover, rollover_cap, monthly_allotment, priority, active)
 on table public.subscription_plans to pricing_admin;
 
 create policy active_plans on public.subscription_plans for select to anon, authenticated using (active);
@@ -67,11 +73,15 @@ comment on column public.subscription_plans.interval is 'day, week, month or yea
 comment on column public.subscription_plans.interval_count is 'How many of them are a period.';
 comment on column public.subscription_plans.trial_days is 'Days that a new subscription is free; null for no trial.';
 comment on column public.subscription_plans.trial_credits is
-'Credits for the trial; null for as many as a paid period brings.';
+'Credits for the trial, whatever the quantity; null for as many as a paid period brings, or a month of it where '
+'monthly_allotment is true.';
 comment on column public.subscription_plans.rollover is
 'How long unused credits live past the end of their period; 0 for not at all.';
 comment on column public.subscription_plans.rollover_cap is
 'At most so many credits of a period live on as rollover says; null for all of them.';
+comment on column public.subscription_plans.monthly_allotment is
+'Whether a period of several months brings its credits month by month, in equal parts that sum to credits, each '
+'expiring with its month or as rollover says, with rollover_cap for each month; else all at its start.';
 comment on column public.subscription_plans.priority is
 'Of the lots that it grants: 0 burns first, 100 last. Purchases have 50, so by default a plan''s credits go before.';
 comment on column public.subscription_plans.active is 'False takes it out of the shop; who has it keeps it.';

@@ -12,6 +12,10 @@ declare
   its_constraint text;
 begin
   status := credits.apply_stripe_object(object, event_type);
+  if status like 'ignored: %' then
+    reason := substr(status, 10);
+    status := 'ignored';
+  end if;
 exception
   when others then
     if sqlstate = 'PT422' then
@@ -33,5 +37,6 @@ end
 $$;
 
 comment on function credits.try_stripe_object(jsonb, text) is
-'credits.apply_stripe_object, with a refusal as an answer: quarantined when the object cannot be read, failed when a '
-'rule of the ledger refuses what it asks for; then nothing of it was done, and reason says why.';
+'credits.apply_stripe_object, with its reason apart, and with a refusal as an answer: quarantined when the object '
+'cannot be read, failed when a rule of the ledger refuses what it asks for; then nothing of it was done, and reason '
+'says why.';

@@ -129,6 +129,7 @@ create table credits.billing_settings (
   hold_ttl interval not null default '15 minutes',
   hold_ttl_max interval not null default '24 hours',
   refund_grace interval not null default '30 days',
+  late_grant_grace interval not null default '30 days',
   max_quantity integer not null default 10000,
   max_grant bigint not null default 1000000000,
   max_holds_per_minute integer not null default 60,
@@ -141,6 +142,7 @@ create table credits.billing_settings (
   stripe_livemode boolean not null default false,
   stripe_account text,
   stripe_payload_retention interval not null default '90 days',
+  freeze_on_fraud_warning boolean not null default false,
   constraint only_one_row check (id),
   constraint signup_bonus_must_be_0_to_1000000 check (signup_bonus between 0 and 1000000),
   constraint signup_bonus_lifetime_must_be_1_second_to_100_years check (
@@ -149,6 +151,7 @@ create table credits.billing_settings (
   constraint hold_ttl_must_be_1_second_to_hold_ttl_max check (credits.lasts(hold_ttl, '1 second', hold_ttl_max)),
   constraint hold_ttl_max_must_be_2_minutes_to_30_days check (credits.lasts(hold_ttl_max, '2 minutes', '30 days')),
   constraint refund_grace_must_be_1_second_to_100_years check (credits.lasts(refund_grace, '1 second', '100 years')),
+  constraint late_grant_grace_must_be_0_to_10_years check (credits.lasts(late_grant_grace, '0', '10 years')),
   constraint max_quantity_must_be_1_to_1000000 check (max_quantity between 1 and 1000000),
   constraint max_grant_must_be_1_to_1000000000000 check (max_grant between 1 and 1000000000000),
   constraint max_holds_per_minute_must_be_0_to_10000 check (max_holds_per_minute between 0 and 10000),
@@ -185,6 +188,9 @@ comment on column credits.billing_settings.hold_ttl_max is 'The longest hold tha
 'that a generation may take. At least two minutes: a generation needs one and 45 seconds to begin with.';
 comment on column credits.billing_settings.refund_grace is
 'How long refunded credits live when the lot they came from has expired.';
+comment on column credits.billing_settings.late_grant_grace is
+'How long the credits of a subscription''s newest period live when its payment is heard of after the period is over; 0 '
+'for not at all. Those of periods before it expire at once, as they would have in time.';
 comment on column credits.billing_settings.max_quantity is 'The largest quantity of one quote, spend or hold.';
 comment on column credits.billing_settings.max_grant is 'The largest single grant, in credits.';
 comment on column credits.billing_settings.max_holds_per_minute is
@@ -206,6 +212,9 @@ comment on column credits.billing_settings.stripe_account is
 'The connected account (acct_…) whose events count; null for the platform''s own.';
 comment on column credits.billing_settings.stripe_payload_retention is
 'How long the payloads of Stripe''s events are kept once they are done.';
+comment on column credits.billing_settings.freeze_on_fraud_warning is
+'Whether a card issuer''s early fraud warning freezes the account that paid, until an operator unfreezes it. False '
+'notes it only. It counts when the warning comes: what was noted before freezes nothing later.';
 
 -- sql/base/secrets.sql
 create table credits.secrets (
@@ -1032,7 +1041,7 @@ create table credits.maintenance_failures (
   last_at timestamptz not null,
   retry_at timestamptz not null,
   constraint maintenance_failures_task_account_id_job_id_key unique nulls not distinct (task, account_id, job_id),
-  constraint task_must_be_known check (task in ('settlement', 'generations', 'holds', 'stripe_payloads')),
+  constraint task_must_be_known check (task in ('settlement', 'generations', 'holds', 'allotments', 'stripe_payloads')),
   constraint failures_must_be_positive check (failures > 0)
 );
 
@@ -1045,7 +1054,7 @@ revoke all on table credits.maintenance_failures from anon, authenticated, servi
 comment on table credits.maintenance_failures is
 'What maintenance could not do, until it can: an account that cannot be settled, a job that cannot be ended, or a '
 'sweep as a whole. Operators read it with maintenance_report(). Delete a row to have it tried at once.';
-comment on column credits.maintenance_failures.task is 'settlement, generations, holds or stripe_payloads.';
+comment on column credits.maintenance_failures.task is 'settlement, generations, holds, allotments or stripe_payloads.';
 comment on column credits.maintenance_failures.account_id is 'Whose; null for a sweep as a whole.';
 comment on column credits.maintenance_failures.job_id is 'Of generations: the job, generation_jobs.id.';
 comment on column credits.maintenance_failures.sqlstate is 'Postgres''s code of the last failure.';
@@ -1110,7 +1119,8 @@ create type credits.stripe_event_status as enum (
   'applied', -- its effects are in the same transaction as its row
   'ignored', -- none of our business
   'quarantined', -- not what this project may read: wrong mode, account or version, or unreadable; kept for a person
-  'failed' -- read, but a rule refused its effects; tried again by Stripe's retries and by retry_stripe_events
+  'failed', -- read, but a rule refused its effects; tried again by Stripe's retries and by retry_stripe_events
+  'dismissed' -- was quarantined or failed; a person decided that it shall have no effect. Final
 );
 
 comment on type credits.stripe_event_status is 'What became of a Stripe event.';
@@ -1160,14 +1170,23 @@ create table credits.stripe_events (
   attempts integer not null default 1,
   received_at timestamptz not null default clock_timestamp(),
   processed_at timestamptz not null default clock_timestamp(),
-  constraint unapplied_events_must_give_a_reason check (
-    (status in ('quarantined', 'failed')) = (reason is not null)
-  )
+  dismissed_why text,
+  dismissed_at timestamptz,
+  dismissed_object_id text,
+  constraint unapplied_events_must_give_a_reason check ((status = 'applied') = (reason is null)),
+  constraint dismissed_events_must_say_why_and_when check (
+    (status = 'dismissed') = (dismissed_why is not null) and (dismissed_why is null) = (dismissed_at is null)
+  ),
+  constraint dismissed_why_must_have_1_to_1000_characters check (char_length(btrim(dismissed_why)) between 1 and 1000)
 );
 
 -- What is to be tried again, the longest waiting first.
 create index stripe_events_unapplied on credits.stripe_events (processed_at)
 where status in ('quarantined', 'failed') and payload is not null;
+create index stripe_events_problems on credits.stripe_events (received_at, id)
+where status in ('quarantined', 'failed');
+create index stripe_events_dismissed on credits.stripe_events (dismissed_object_id)
+where dismissed_object_id is not null;
 create index stripe_events_with_payload on credits.stripe_events (received_at) where payload is not null;
 
 alter table credits.stripe_events enable row level security;
@@ -1180,10 +1199,15 @@ comment on table credits.stripe_events is
 comment on column credits.stripe_events.id is 'Stripe''s evt_… id.';
 comment on column credits.stripe_events.type is 'Such as checkout.session.completed.';
 comment on column credits.stripe_events.api_version is 'The version that the payload is written in.';
-comment on column credits.stripe_events.reason is 'Why it is quarantined or failed.';
+comment on column credits.stripe_events.reason is
+'Why it is ignored, quarantined or failed, or was when it was dismissed.';
 comment on column credits.stripe_events.payload is
 'The event as Stripe sent it; null once billing_settings.stripe_payload_retention has passed.';
 comment on column credits.stripe_events.attempts is 'How often its effects were tried.';
+comment on column credits.stripe_events.dismissed_why is 'Why a person decided that it shall have no effect.';
+comment on column credits.stripe_events.dismissed_at is 'When they did.';
+comment on column credits.stripe_events.dismissed_object_id is
+'The object that the event was about: reconciliation, which reads objects, does not report it again.';
 
 -- sql/stripe/stripe_payments.sql
 create table credits.stripe_payments (
@@ -1237,10 +1261,14 @@ create table credits.stripe_disputes (
   amount bigint not null,
   currency text not null,
   status text not null,
+  withdrawn boolean not null default false,
   reinstated boolean not null default false,
   froze_at timestamptz,
   standing boolean not null generated always as (
     status in ('needs_response', 'under_review', 'lost') and not reinstated
+  ) stored,
+  takes boolean not null generated always as (
+    (status in ('needs_response', 'under_review', 'lost') or status = 'prevented' and withdrawn) and not reinstated
   ) stored,
   constraint amount_must_be_0_or_more check (amount >= 0),
   constraint status_must_be_known check (
@@ -1264,11 +1292,45 @@ comment on column credits.stripe_disputes.id is 'Stripe''s dp_… or du_… id.'
 comment on column credits.stripe_disputes.account_id is 'Whose purchase is disputed, once known.';
 comment on column credits.stripe_disputes.amount is 'In minor units of the currency.';
 comment on column credits.stripe_disputes.status is 'The furthest that it is known to have come.';
+comment on column credits.stripe_disputes.withdrawn is 'Whether Stripe has told that it took the money.';
 comment on column credits.stripe_disputes.reinstated is 'Whether Stripe has put the money back.';
 comment on column credits.stripe_disputes.froze_at is
 'When it froze the account: once, so that an operator can unfreeze one whose dispute goes on.';
 comment on column credits.stripe_disputes.standing is
-'Whether it keeps the money from us: not an inquiry (warning_…), not won, not reinstated.';
+'Whether it freezes the account: not an inquiry (warning_…), not prevented, not won, not reinstated.';
+comment on column credits.stripe_disputes.takes is
+'Whether it keeps the money from us: it stands, or was prevented from becoming a chargeback by giving the money back.';
+
+-- sql/stripe/stripe_fraud_warnings.sql
+create table credits.stripe_fraud_warnings (
+  id text primary key,
+  payment_intent_id text not null,
+  account_id uuid references public.credit_accounts (id),
+  fraud_type text,
+  freezes boolean not null,
+  froze_at timestamptz,
+  received_at timestamptz not null default clock_timestamp(),
+  constraint id_must_start_with_issfr check (id ~ '^issfr_[A-Za-z0-9_]+$')
+);
+
+create index stripe_fraud_warnings_payment_intent_id on credits.stripe_fraud_warnings (payment_intent_id);
+create index stripe_fraud_warnings_account_id on credits.stripe_fraud_warnings (account_id);
+
+alter table credits.stripe_fraud_warnings enable row level security;
+alter table credits.stripe_fraud_warnings force row level security;
+revoke all on table credits.stripe_fraud_warnings from anon, authenticated, service_role;
+
+comment on table credits.stripe_fraud_warnings is
+'Early fraud warnings of card issuers, kept whether or not their purchase is known yet.';
+comment on column credits.stripe_fraud_warnings.id is 'Stripe''s issfr_… id.';
+comment on column credits.stripe_fraud_warnings.payment_intent_id is 'Stripe''s pi_… id of the payment.';
+comment on column credits.stripe_fraud_warnings.account_id is 'Whose purchase it is about, once known.';
+comment on column credits.stripe_fraud_warnings.fraud_type is
+'What the issuer calls it, such as made_with_stolen_card.';
+comment on column credits.stripe_fraud_warnings.freezes is
+'billing_settings.freeze_on_fraud_warning, as it was when the warning came.';
+comment on column credits.stripe_fraud_warnings.froze_at is
+'When it froze the account: once, so that an operator can unfreeze it.';
 
 -- sql/stripe/stripe_progress.sql
 create table credits.stripe_progress (
@@ -1303,6 +1365,7 @@ create table public.subscription_plans (
   trial_credits bigint,
   rollover interval not null default '0',
   rollover_cap bigint,
+  monthly_allotment boolean not null default false,
   priority smallint not null default 40,
   active boolean not null default true,
   stripe_price_id text not null,
@@ -1320,6 +1383,11 @@ create table public.subscription_plans (
   constraint trial_credits_must_be_0_to_1000000000 check (trial_credits between 0 and 1000000000),
   constraint rollover_must_be_0_to_10_years check (credits.lasts(rollover, '0', '10 years')),
   constraint rollover_cap_must_be_0_or_more check (rollover_cap >= 0),
+  constraint monthly_allotment_needs_a_period_of_months check (
+    not monthly_allotment
+    or subscription_plans.interval = 'year'
+    or subscription_plans.interval = 'month' and interval_count > 1
+  ),
   constraint priority_must_be_0_to_100 check (priority between 0 and 100),
   constraint stripe_price_id_must_start_with_price check (stripe_price_id ~ '^price_[A-Za-z0-9_]+$')
 );
@@ -1334,11 +1402,11 @@ revoke all on sequence public.subscription_plans_id_seq from anon, authenticated
 grant select on table public.subscription_plans to anon, authenticated, service_role, pricing_admin;
 grant insert (
   slug, name, credits, unit_amount, currency, interval, interval_count, trial_days, trial_credits, rollover,
-  rollover_cap, priority, active, stripe_price_id
+  rollover_cap, monthly_allotment, priority, active, stripe_price_id
 )
 on table public.subscription_plans to pricing_admin;
 -- Not what the Stripe Price says, nor which it is: Stripe cannot change a Price either.
-grant update (name, credits, trial_days, trial_credits, rollover, rollover_cap, priority, active)
+grant update (name, credits, trial_days, trial_credits, rollover, rollover_cap, monthly_allotment, priority, active)
 on table public.subscription_plans to pricing_admin;
 
 create policy active_plans on public.subscription_plans for select to anon, authenticated using (active);
@@ -1359,11 +1427,15 @@ comment on column public.subscription_plans.interval is 'day, week, month or yea
 comment on column public.subscription_plans.interval_count is 'How many of them are a period.';
 comment on column public.subscription_plans.trial_days is 'Days that a new subscription is free; null for no trial.';
 comment on column public.subscription_plans.trial_credits is
-'Credits for the trial; null for as many as a paid period brings.';
+'Credits for the trial, whatever the quantity; null for as many as a paid period brings, or a month of it where '
+'monthly_allotment is true.';
 comment on column public.subscription_plans.rollover is
 'How long unused credits live past the end of their period; 0 for not at all.';
 comment on column public.subscription_plans.rollover_cap is
 'At most so many credits of a period live on as rollover says; null for all of them.';
+comment on column public.subscription_plans.monthly_allotment is
+'Whether a period of several months brings its credits month by month, in equal parts that sum to credits, each '
+'expiring with its month or as rollover says, with rollover_cap for each month; else all at its start.';
 comment on column public.subscription_plans.priority is
 'Of the lots that it grants: 0 burns first, 100 last. Purchases have 50, so by default a plan''s credits go before.';
 comment on column public.subscription_plans.active is 'False takes it out of the shop; who has it keeps it.';
@@ -1441,6 +1513,8 @@ create table public.purchases (
   constraint purchases_checkout_session_id_key unique (checkout_session_id),
   constraint purchases_invoice_id_key unique (invoice_id),
   constraint a_purchase_must_be_a_session_or_an_invoice check (num_nonnulls(checkout_session_id, invoice_id) = 1),
+  constraint checkout_session_id_must_start_with_cs check (checkout_session_id ~ '^cs_[A-Za-z0-9_]+$'),
+  constraint invoice_id_must_start_with_in check (invoice_id ~ '^in_[A-Za-z0-9_]+$'),
   constraint quantity_must_be_positive check (quantity > 0),
   constraint amount_must_be_0_or_more check (amount >= 0),
   constraint currency_must_be_an_iso_4217_code_in_lower_case check (currency ~ '^[a-z]{3}$'),
@@ -1478,7 +1552,7 @@ comment on column public.purchases.credits_clawed_back is
 'Of those, what refunds and disputes have taken back, less what was given back.';
 comment on column public.purchases.refunded_amount is 'Refunded, in minor units; never more than amount counts.';
 comment on column public.purchases.disputed_amount is
-'Under dispute or lost to one, in minor units; inquiries and won disputes do not count.';
+'Under dispute or lost to one, in minor units; inquiries and won disputes do not count, prevented ones if money went.';
 comment on column public.purchases.grant_ids is 'credit_transactions.id of its grants.';
 
 -- sql/stripe/subscription_debts.sql
@@ -1488,11 +1562,12 @@ create table credits.subscription_debts (
   subscription_id text not null,
   period_start timestamptz not null,
   period_end timestamptz not null,
+  amount bigint not null,
   owed bigint not null,
-  constraint owed_must_be_0_or_more check (owed >= 0)
+  constraint owed_must_be_0_to_amount check (owed between 0 and amount)
 );
 
-create index subscription_debts_open on credits.subscription_debts (account_id) where owed > 0;
+create index subscription_debts_account_id on credits.subscription_debts (account_id);
 
 alter table credits.subscription_debts enable row level security;
 alter table credits.subscription_debts force row level security;
@@ -1504,8 +1579,57 @@ comment on column credits.subscription_debts.purchase_id is 'purchases.id of the
 comment on column credits.subscription_debts.subscription_id is 'subscriptions.id.';
 comment on column credits.subscription_debts.period_start is 'When the change took effect.';
 comment on column credits.subscription_debts.period_end is 'The end of the period whose credits are too many.';
+comment on column credits.subscription_debts.amount is 'Credits that the invoice takes back.';
 comment on column credits.subscription_debts.owed is
-'Credits still to be taken: they were spent, or refunded, or the messages that granted them are yet to come.';
+'Credits still to be taken, because they were spent. Not those that refunds have taken, that have expired unused, or '
+'whose grant is yet to come.';
+
+-- sql/stripe/allotments.sql
+create table credits.allotments (
+  purchase_id bigint references public.purchases (id),
+  account_id uuid not null references public.credit_accounts (id),
+  subscription_id text not null,
+  period_start timestamptz not null,
+  period_end timestamptz not null,
+  credits bigint not null,
+  months integer,
+  key text not null,
+  rollover interval,
+  rollover_cap bigint,
+  priority integer,
+  next_at timestamptz,
+  constraint allotments_pkey primary key (purchase_id, key),
+  constraint a_period_has_months_and_a_change_has_none check (num_nulls(months, rollover, priority) in (0, 3)),
+  constraint months_must_be_positive check (months > 0),
+  constraint the_next_month_must_be_a_periods check (next_at is null or months is not null)
+);
+
+create unique index allotments_period on credits.allotments (account_id, subscription_id, period_end)
+where months is not null;
+create index allotments_changes on credits.allotments (account_id, subscription_id, period_end) where months is null;
+create index allotments_due on credits.allotments (next_at) where next_at is not null;
+
+alter table credits.allotments enable row level security;
+alter table credits.allotments force row level security;
+revoke all on table credits.allotments from anon, authenticated, service_role;
+
+comment on table credits.allotments is
+'Paid periods whose credits come month by month (subscription_plans.monthly_allotment), one row an invoice: a period, '
+'or a change of plan within one, with months null.';
+comment on column credits.allotments.purchase_id is 'purchases.id of the invoice.';
+comment on column credits.allotments.subscription_id is 'subscriptions.id.';
+comment on column credits.allotments.period_start is
+'The start of the period; of a change, the month that it counts from.';
+comment on column credits.allotments.credits is
+'Credits of the whole period; of a change, what it adds to the months that follow, below 0 for less.';
+comment on column credits.allotments.months is 'In how many parts they come.';
+comment on column credits.allotments.key is
+'Stripe''s id of the line, the ledger takes each month of it once; of a change, invoice_grants.key.';
+comment on column credits.allotments.rollover is 'As the plan said when the period was paid.';
+comment on column credits.allotments.rollover_cap is 'As the plan said, for each month; null for all.';
+comment on column credits.allotments.priority is 'Of the lots, as the plan said.';
+comment on column credits.allotments.next_at is
+'When the next month begins that has not been looked at; null for none.';
 
 -- sql/pricing/version_price.sql
 create function credits.version_price() returns trigger
@@ -2391,6 +2515,46 @@ comment on function credits.settle_account(uuid, timestamptz, bigint, integer) i
 'at once. In batches of credits.settlement_batch rows: however much is pending, it takes little memory. batches: after '
 'so many it stops, with what came first settled and what is due still to expire; null for all. The caller holds the '
 'account''s lock. usable_from and preferred_lot: see credits.allocate_pending.';
+
+-- sql/ledger/end_lot.sql
+create function credits.end_lot(lot_id bigint) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  lot credits.credit_grants;
+  account public.credit_accounts;
+  entry public.credit_transactions;
+  gone bigint;
+begin
+  select * into lot from credits.credit_grants as g where g.id = lot_id;
+  perform credits.settle_account(lot.account_id);
+  select * into lot from credits.credit_grants as g where g.id = lot_id;
+  select * into account from public.credit_accounts as a where a.id = lot.account_id;
+  gone := greatest(0, lot.remaining - account.held);
+  if gone > 0 then
+    entry := credits.post_entry(
+      lot.account_id, 'expiry', -gone, related_id => lot.transaction_id, actor => 'system', moment => credits.now()
+    );
+    insert into credits.credit_allocations (transaction_id, grant_id, amount) values (entry.id, lot.id, gone);
+  end if;
+  update credits.credit_grants as g
+  set
+    remaining = g.remaining - gone,
+    expires_at = case
+      when g.remaining > gone then g.expires_at
+      else least(g.expires_at, greatest(credits.now(), g.created_at + interval '1 microsecond'))
+    end
+  where g.id = lot.id;
+  update public.credit_accounts as a set next_expiry = credits.next_expiry(a.id, credits.now())
+  where a.id = lot.account_id;
+  perform credits.seal_pending(lot.account_id);
+end
+$$;
+
+comment on function credits.end_lot(bigint) is
+'Lets a lot expire now, before its time. As much as open holds have set aside stays until the lot''s own expiry. The '
+'caller holds the account''s lock.';
 
 -- sql/ledger/lock_account.sql
 create function credits.lock_account(account_id uuid) returns public.credit_accounts
@@ -4395,8 +4559,8 @@ $$;
 
 comment on function public.maintenance_report() is
 'Operator: what maintenance could not do and still cannot, oldest first; no row when all is well. task: settlement (of '
-'an account), generations (the end of a job), holds, stripe_payloads (a sweep as a whole). retry_at: when it is tried '
-'next.';
+'an account), generations (the end of a job), allotments (the month of a plan), holds, stripe_payloads (a sweep as a '
+'whole). retry_at: when it is tried next.';
 
 grant execute on function public.maintenance_report() to service_role;
 
@@ -5283,19 +5447,21 @@ set search_path = ''
 as $$
 declare
   purchase public.purchases;
+  is_late boolean := coalesce(expires_at <= credits.now(), false);
   grace interval;
   entry public.credit_transactions;
 begin
   select * into purchase from public.purchases as p where p.id = purchase_id;
-  select s.refund_grace into grace from credits.billing_settings as s;
+  -- Its time is over: credits.end_late_grants may end it at once.
+  select greatest(s.late_grant_grace, '1 minute') into grace from credits.billing_settings as s;
   entry := credits.grant_to_account(
     purchase.account_id, amount, source,
-    -- Paid for, but heard of after its time: it lives as long as a refund of credits whose lot has expired.
-    case when expires_at <= credits.now() then credits.now() + grace else expires_at end,
+    case when is_late then credits.now() + grace else expires_at end,
     priority, 'sys:stripe:' || key, null,
     jsonb_strip_nulls(
       jsonb_build_object(
-        'purchase', purchase.id, 'package', purchase.package, 'plan', purchase.plan, 'subscription', purchase.subscription_id
+        'purchase', purchase.id, 'package', purchase.package, 'plan', purchase.plan, 'subscription', purchase.subscription_id,
+        'late', case when is_late then true end
       )
     )
   );
@@ -5306,8 +5472,9 @@ end
 $$;
 
 comment on function credits.grant_purchase(bigint, bigint, text, timestamptz, integer, text) is
-'Grants credits for a paid purchase. key: Stripe''s id of what is granted for; the ledger takes each once. The caller '
-'holds the account''s lock.';
+'Grants credits for a paid purchase. key: Stripe''s id of what is granted for; the ledger takes each once. Those whose '
+'expires_at is past live for billing_settings.late_grant_grace and say late in their metadata. The caller holds the '
+'account''s lock; credits.end_late_grants follows.';
 
 -- sql/stripe/take_from_grants.sql
 create function credits.take_from_grants(
@@ -5349,22 +5516,8 @@ comment on function credits.take_from_grants(uuid, bigint, bigint[], jsonb, bool
 'Claws back up to amount credits, from what expires first of these grants; returns how many. beyond: also what is '
 'no longer in their lots, from the account''s other credits and below zero. The caller holds the account''s lock.';
 
--- sql/stripe/taken_from.sql
-create function credits.taken_from(grant_ids bigint[]) returns bigint
-language sql
-stable
-set search_path = ''
-as $$
-  select coalesce(sum(credits.left_to_refund(t)), 0)::bigint
-  from public.credit_transactions as t
-  where t.related_id = any(grant_ids) and t.kind = 'clawback';
-$$;
-
-comment on function credits.taken_from(bigint[]) is
-'Credits of these grants that were clawed back, by refunds, disputes and downgrades, less what was given back.';
-
 -- sql/stripe/give_back_clawbacks.sql
-create function credits.give_back_clawbacks(purchase public.purchases, amount bigint, metadata jsonb) returns void
+create function credits.give_back_clawbacks(grant_ids bigint[], cause jsonb, amount bigint, metadata jsonb) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -5375,10 +5528,7 @@ begin
   for taken in
     select t.id, credits.left_to_refund(t) as left_to_give
     from public.credit_transactions as t
-    where
-      t.related_id = any(purchase.grant_ids)
-      and t.kind = 'clawback'
-      and (t.metadata ->> 'purchase')::bigint = purchase.id
+    where t.related_id = any(grant_ids) and t.kind = 'clawback' and t.metadata @> cause
     order by t.id desc
   loop
     exit when still_to_give = 0;
@@ -5387,14 +5537,72 @@ begin
     still_to_give := still_to_give - least(still_to_give, taken.left_to_give);
   end loop;
   if still_to_give > 0 then
-    raise 'purchase % has % credits fewer to give back than it says', purchase.id, still_to_give;
+    raise '% has % credits fewer to give back than it says', cause, still_to_give;
   end if;
 end
 $$;
 
-comment on function credits.give_back_clawbacks(public.purchases, bigint, jsonb) is
-'Gives back amount credits of what refunds and disputes of this purchase took, the latest first. The caller holds the '
-'account''s lock.';
+comment on function credits.give_back_clawbacks(bigint[], jsonb, bigint, jsonb) is
+'Gives back amount credits of what was taken of these grants, the latest first. cause: what the clawback''s metadata '
+'has, {"purchase": id} for the refunds and disputes of a purchase, {"downgrade": id} for a downgrade. The caller holds '
+'the account''s lock.';
+
+-- sql/stripe/debt_takings.sql
+create function credits.debt_takings(account_id uuid) returns table (
+  debt_id bigint,
+  grant_id bigint,
+  taken bigint,
+  is_final boolean
+)
+language sql
+stable
+set search_path = ''
+as $$
+  select
+    (t.metadata ->> 'downgrade')::bigint,
+    t.related_id,
+    sum(credits.left_to_refund(t))::bigint,
+    coalesce(max(l.expires_at) <= credits.now(), false)
+  from public.purchases as p
+  cross join unnest(p.grant_ids) as g (id)
+  inner join public.credit_transactions as t on g.id = t.related_id and t.kind = 'clawback' and t.metadata ? 'downgrade'
+  inner join credits.credit_grants as l on g.id = l.transaction_id
+  where p.account_id = debt_takings.account_id and p.subscription_id is not null
+  group by 1, 2
+  having sum(credits.left_to_refund(t)) > 0;
+$$;
+
+comment on function credits.debt_takings(uuid) is
+'Credits that downgrades (debt_id: subscription_debts.purchase_id) have taken of an account''s grants and not given '
+'back. is_final: the lot has expired since, so that they can no longer go back to it.';
+
+-- sql/stripe/release_subscription_debts.sql
+create function credits.release_subscription_debts(account_id uuid) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  part record;
+begin
+  if exists (
+    select from credits.subscription_debts as d where d.account_id = release_subscription_debts.account_id
+  ) then
+    for part in
+      select t.* from credits.debt_takings(account_id) as t where not t.is_final order by t.debt_id desc, t.grant_id desc
+    loop
+      perform credits.give_back_clawbacks(
+        array[part.grant_id], jsonb_build_object('downgrade', part.debt_id), part.taken,
+        jsonb_build_object('downgrade', part.debt_id)
+      );
+    end loop;
+  end if;
+end
+$$;
+
+comment on function credits.release_subscription_debts(uuid) is
+'Gives back to lots that are still alive what downgrades took of them, so that a refund or a dispute comes first: it '
+'takes for certain, a downgrade only what is unspent. credits.collect_subscription_debts follows. The caller holds '
+'the account''s lock.';
 
 -- sql/stripe/net_purchase.sql
 create function credits.net_purchase(purchase_id bigint) returns boolean
@@ -5430,12 +5638,16 @@ begin
   -- In another currency than the payment's the bank's figure says nothing of the share: the whole is disputed.
   select coalesce(sum(case when d.currency = purchase.currency then d.amount else purchase.amount end), 0) into disputed
   from credits.stripe_disputes as d
-  where d.payment_intent_id = any(payments) and d.standing;
+  where d.payment_intent_id = any(payments) and d.takes;
 
-  -- What expired unused or was taken by a downgrade is not there to be taken a second time.
-  select coalesce(-sum(t.amount), 0) into gone
+  -- What expired unused is not there to be taken a second time. Nor is what a downgrade took of a lot that has expired
+  -- since: of one that is alive it is given back first.
+  select coalesce(sum(case t.kind when 'expiry' then -t.amount else credits.left_to_refund(t) end), 0) into gone
   from public.credit_transactions as t
-  where t.related_id = any(purchase.grant_ids) and (t.kind = 'expiry' or t.kind = 'clawback' and t.metadata ? 'downgrade');
+  inner join credits.credit_grants as l on t.related_id = l.transaction_id
+  where
+    t.related_id = any(purchase.grant_ids)
+    and (t.kind = 'expiry' or t.kind = 'clawback' and t.metadata ? 'downgrade' and l.expires_at <= credits.now());
 
   target := case
     when purchase.amount = 0 then 0
@@ -5444,16 +5656,39 @@ begin
       greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
     )
   end;
+  -- Month by month where it came so: what expired unused of one month stands for nothing in another.
+  if purchase.amount > 0 and exists (
+    select from credits.allotments as a where a.purchase_id = purchase.id and a.months is not null
+  ) then
+    select coalesce(sum(least(
+      round(l.amount::numeric * least(refunded + disputed, purchase.amount) / purchase.amount)::bigint,
+      greatest(l.amount - t.gone, t.taken)
+    )), 0) into target
+    from credits.credit_grants as l
+    cross join lateral (
+      select
+        coalesce(sum(case r.kind when 'expiry' then -r.amount else credits.left_to_refund(r) end) filter (
+          where r.kind = 'expiry' or r.metadata ? 'downgrade' and l.expires_at <= credits.now()
+        ), 0) as gone,
+        coalesce(sum(credits.left_to_refund(r)) filter (where r.kind = 'clawback' and r.metadata ? 'purchase'), 0) as taken
+      from public.credit_transactions as r
+      where r.related_id = l.transaction_id and r.kind in ('expiry', 'clawback')
+    ) as t
+    where l.transaction_id = any(purchase.grant_ids);
+  end if;
   figures := jsonb_build_object(
     'purchase', purchase.id, 'paid', purchase.amount, 'refunded', refunded, 'disputed', disputed,
     'currency', purchase.currency
   );
   if target > purchase.credits_clawed_back then
+    perform credits.release_subscription_debts(purchase.account_id);
     perform credits.take_from_grants(
       purchase.account_id, target - purchase.credits_clawed_back, purchase.grant_ids, figures, beyond => true
     );
   elsif target < purchase.credits_clawed_back then
-    perform credits.give_back_clawbacks(purchase, purchase.credits_clawed_back - target, figures);
+    perform credits.give_back_clawbacks(
+      purchase.grant_ids, jsonb_build_object('purchase', purchase.id), purchase.credits_clawed_back - target, figures
+    );
   end if;
 
   update public.purchases as p
@@ -5468,8 +5703,9 @@ $$;
 comment on function credits.net_purchase(bigint) is
 'Holds a purchase against its refunds and disputes: takes back credits in proportion to the money, round(granted * '
 'least(refunded + disputed, paid) / paid), or gives back what is too much; by the difference to what was taken so '
-'far, so that it may be called at any time and any number of times. Never takes what has expired or went with a '
-'downgrade. Returns whether anything changed. The caller holds the locks of its payments and of the account.';
+'far, so that it may be called at any time and any number of times. Never takes what has expired. It comes before what '
+'downgrades take: credits.collect_subscription_debts has to follow. Returns whether anything changed. The caller holds '
+'the locks of its payments and of the account.';
 
 -- sql/stripe/freeze_for_disputes.sql
 create function credits.freeze_for_disputes(purchase_id bigint) returns void
@@ -5478,12 +5714,15 @@ set search_path = ''
 as $$
 declare
   reason constant text := 'A payment of this account is disputed.';
+  warned constant text := 'The issuer of a card that paid for this account warned of fraud.';
   purchase public.purchases;
+  payments text [];
   is_new boolean;
 begin
   select * into purchase from public.purchases as p where p.id = purchase_id;
+  payments := credits.purchase_payments(purchase);
   update credits.stripe_disputes as d set account_id = purchase.account_id
-  where d.payment_intent_id = any(credits.purchase_payments(purchase)) and d.account_id is null;
+  where d.payment_intent_id = any(payments) and d.account_id is null;
 
   with new_disputes as (
     update credits.stripe_disputes as d set froze_at = credits.now()
@@ -5509,12 +5748,25 @@ begin
     where a.id = purchase.account_id and a.frozen_reason = reason;
     perform credits.pass_thaw(purchase.account_id, reason);
   end if;
+
+  with new_warnings as (
+    update credits.stripe_fraud_warnings as w
+    set account_id = purchase.account_id, froze_at = case when w.freezes then credits.now() end
+    where w.payment_intent_id = any(payments) and w.account_id is null
+    returning w.freezes
+  )
+
+  update public.credit_accounts as a
+  set frozen_at = credits.now(), frozen_reason = warned, updated_at = credits.now()
+  where
+    a.id = purchase.account_id and a.frozen_at is null and exists (select from new_warnings as w where w.freezes);
 end
 $$;
 
 comment on function credits.freeze_for_disputes(bigint) is
 'Freezes the account of a purchase at each new dispute, and unfreezes it once none stands, unless an operator froze '
-'it; so for the successor of a deleted user''s account. The caller holds the account''s lock.';
+'it; so for the successor of a deleted user''s account. Freezes it at each new warning of fraud that says so, until an '
+'operator unfreezes it. The caller holds the account''s lock.';
 
 -- sql/stripe/collect_subscription_debts.sql
 create function credits.collect_subscription_debts(account_id uuid) returns void
@@ -5523,50 +5775,447 @@ set search_path = ''
 as $$
 declare
   debt record;
+  lot record;
+  part record;
   own bigint[];
-  later bigint[];
-  left_over bigint;
-  taken bigint;
+  period text;
+  claimed numeric := 0; -- by earlier debts of this period
+  excused bigint := 0; -- what expired of this period and stands for what earlier debts wanted
+  claim bigint;
+  final bigint;
+  unused bigint;
+  wanted bigint;
+  planned jsonb := '{}'; -- credits by grant
+  debts bigint[] := '{}';
+  grants bigint[] := '{}';
+  amounts bigint[] := '{}';
 begin
-  for debt in
-    select d.* from credits.subscription_debts as d
-    where d.account_id = collect_subscription_debts.account_id and d.owed > 0
-    order by d.period_end, d.purchase_id
-  loop
-    select
-      array_agg(g.id) filter (where p.subscription_id = debt.subscription_id and p.period_end = debt.period_end),
-      array_agg(g.id) filter (
-        where (p.subscription_id, p.period_end) is distinct from (debt.subscription_id, debt.period_end)
-        and p.period_end > debt.period_start
-      )
-    into own, later
-    from public.purchases as p
-    cross join unnest(p.grant_ids) as g (id)
-    where p.account_id = debt.account_id and p.subscription_id is not null;
+  if not exists (
+    select from credits.subscription_debts as d where d.account_id = collect_subscription_debts.account_id
+  ) then
+    return;
+  end if;
 
-    -- Too much is what the period brought and neither refunds nor another downgrade took; nothing, while its own credits
-    -- are yet to come: a later period's are not to blame for that.
-    select coalesce(sum(g.amount), 0) - credits.taken_from(own) into left_over
-    from credits.credit_grants as g
-    where g.transaction_id = any(own);
-    taken := 0;
-    for attempt in 1..2 loop
-      taken := taken + credits.take_from_grants(
-        debt.account_id, least(debt.owed, left_over) - taken, case attempt when 1 then own else later end,
-        jsonb_build_object('downgrade', debt.purchase_id, 'subscription', debt.subscription_id),
-        beyond => false
-      );
+  -- The plan: made anew each time from what there is, so that it does not depend on what came first.
+  for debt in
+    select d.*, i.invoice_id
+    from credits.subscription_debts as d
+    inner join public.purchases as i on d.purchase_id = i.id
+    where d.account_id = collect_subscription_debts.account_id
+    order by d.period_end, d.subscription_id, d.period_start, i.invoice_id
+  loop
+    if period is distinct from concat_ws(' ', debt.period_end, debt.subscription_id) then
+      period := concat_ws(' ', debt.period_end, debt.subscription_id);
+      claimed := 0;
+      excused := 0;
+    end if;
+
+    -- Too much is at most what the period brought and neither refunds nor another downgrade took; nothing, while its
+    -- own credits are yet to come: a later period's are not to blame for that.
+    select
+      least(debt.amount, greatest(0, coalesce(sum(p.credits_granted - p.credits_clawed_back), 0) - claimed)),
+      array(
+        select g.id from public.purchases as o
+        cross join unnest(o.grant_ids) as g (id)
+        where
+          o.account_id = debt.account_id and o.subscription_id = debt.subscription_id and o.period_end = debt.period_end
+      )
+    into claim, own
+    from public.purchases as p
+    where
+      p.account_id = debt.account_id and p.subscription_id = debt.subscription_id and p.period_end = debt.period_end;
+    claimed := claimed + claim;
+
+    -- What expired unused was there to be taken, had the message come in time.
+    select coalesce(sum(t.taken), 0) into final
+    from credits.debt_takings(debt.account_id) as t
+    where t.debt_id = debt.purchase_id and t.is_final;
+    select least(coalesce(-sum(t.amount), 0) - excused, greatest(0, claim - final)) into unused
+    from public.credit_transactions as t
+    inner join credits.credit_grants as l on t.related_id = l.transaction_id
+    where t.related_id = any(own) and t.kind = 'expiry' and l.expires_at > debt.period_start;
+    excused := excused + unused;
+
+    wanted := greatest(0, claim - final - unused);
+    for lot in
+      select
+        g.id,
+        l.remaining + coalesce((
+          select sum(t.taken) from credits.debt_takings(debt.account_id) as t where t.grant_id = g.id
+        ), 0) - coalesce((planned ->> g.id::text)::bigint, 0) as available
+      from public.purchases as p
+      cross join unnest(p.grant_ids) as g (id)
+      inner join credits.credit_grants as l on g.id = l.transaction_id
+      where
+        wanted > 0
+        and p.account_id = debt.account_id
+        and p.subscription_id is not null
+        and p.period_end > debt.period_start
+        and l.expires_at > credits.now()
+      order by g.id = any(own) desc, p.period_end, l.expires_at, g.id
+    loop
+      claim := least(wanted, lot.available);
+      continue when claim <= 0;
+      wanted := wanted - claim;
+      planned := planned || jsonb_build_object(lot.id, coalesce((planned ->> lot.id::text)::bigint, 0) + claim);
+      debts := debts || debt.purchase_id;
+      grants := grants || lot.id;
+      amounts := amounts || claim;
     end loop;
-    update credits.subscription_debts as d set owed = d.owed - taken where d.purchase_id = debt.purchase_id;
+    update credits.subscription_debts as d set owed = wanted
+    where d.purchase_id = debt.purchase_id and d.owed <> wanted;
+  end loop;
+
+  -- What differs from it: first back, then anew.
+  for part in
+    with plan as (
+      select * from unnest(debts, grants, amounts) as x (debt_id, grant_id, credits)
+    ),
+
+    taken as (
+      select t.* from credits.debt_takings(collect_subscription_debts.account_id) as t where not t.is_final
+    )
+
+    select
+      debt_id,
+      grant_id,
+      coalesce(plan.credits, 0) - coalesce(taken.taken, 0) as more
+    from plan
+    full join taken using (debt_id, grant_id)
+    order by more, grant_id, debt_id
+  loop
+    if part.more < 0 then
+      perform credits.give_back_clawbacks(
+        array[part.grant_id], jsonb_build_object('downgrade', part.debt_id), -part.more,
+        jsonb_build_object('downgrade', part.debt_id)
+      );
+    elsif part.more > 0 then
+      perform credits.claw_back(
+        collect_subscription_debts.account_id, part.more, part.grant_id,
+        metadata => jsonb_build_object('downgrade', part.debt_id)
+      );
+    end if;
   end loop;
 end
 $$;
 
 comment on function credits.collect_subscription_debts(uuid) is
 'Takes back what downgrades of the account''s subscriptions left too much: from the unspent credits of the same '
-'period, then from those of later ones, of whichever subscription; never from what was purchased. What is spent '
-'stays owed, so that going up and down again, or leaving and coming back, wins nothing. The caller holds the '
+'period, then from those of later ones, of whichever subscription; never from what was purchased, nor what refunds '
+'took or what expired unused. What is spent stays owed, so that going up and down again, or leaving and coming back, '
+'wins nothing. The result depends on what is known, not on the order in which it came. The caller holds the account''s '
+'lock.';
+
+-- sql/stripe/end_late_grants.sql
+create function credits.end_late_grants(account_id uuid) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  lot record;
+begin
+  for lot in
+    select l.id
+    from credits.credit_grants as l
+    inner join public.credit_transactions as t on l.transaction_id = t.id
+    inner join public.purchases as p on (t.metadata ->> 'purchase')::bigint = p.id
+    cross join credits.billing_settings as s
+    where
+      l.account_id = end_late_grants.account_id
+      and l.remaining > 0
+      and t.metadata ? 'late'
+      and (
+        s.late_grant_grace = '0'
+        or exists (
+          select from public.purchases as n
+          where n.account_id = p.account_id and n.subscription_id = p.subscription_id and n.period_end > p.period_end
+        )
+      )
+    order by l.id
+  loop
+    perform credits.end_lot(lot.id);
+  end loop;
+end
+$$;
+
+comment on function credits.end_late_grants(uuid) is
+'Lets the credits expire that were granted after their period was over, unless it is the newest of its subscription: '
+'so late messages leave what they would have left in time. Called after refunds and downgrades have taken their share. '
+'The caller holds the account''s lock.';
+
+-- sql/stripe/allotment_months.sql
+create function credits.allotment_months(period credits.allotments) returns table (
+  number integer,
+  starts_at timestamptz,
+  ends_at timestamptz,
+  credits bigint,
+  granted bigint
+)
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  -- Months of the calendar in UTC, each counted from the first: the 31st stays the last day.
+  origin timestamp := period.period_start at time zone 'UTC';
+  entitled numeric;
+  counted numeric := 0;
+begin
+  for month in 1..period.months loop
+    number := month;
+    starts_at := (origin + make_interval(months => month - 1)) at time zone 'UTC';
+    ends_at := case
+      when month = period.months then period.period_end
+      else (origin + make_interval(months => month)) at time zone 'UTC'
+    end;
+    select period.credits + coalesce(sum(c.credits), 0) into entitled
+    from credits.allotments as c
+    where
+      c.account_id = period.account_id
+      and c.subscription_id = period.subscription_id
+      and c.period_end = period.period_end
+      and c.months is null
+      and c.period_start <= starts_at;
+    credits := greatest(0, floor((entitled - counted) / (period.months - month + 1)));
+    select sum(t.amount) into granted
+    from public.credit_transactions as t
+    where
+      t.account_id = period.account_id
+      and t.idempotency_key in (
+        format('sys:stripe:%s:%s', period.key, month), format('sys:stripe:%s:%s:rollover', period.key, month)
+      );
+    counted := counted + coalesce(granted, credits);
+    return next;
+  end loop;
+end
+$$;
+
+comment on function credits.allotment_months(credits.allotments) is
+'The months of a period that is granted month by month: when each begins and ends, the credits that it brings, and '
+'those that it has brought (null for none yet). What is left is spread evenly over the months that are left, so that '
+'all of them sum to the period''s credits and what changes of plan added.';
+
+-- sql/stripe/grant_allotments.sql
+create function credits.grant_allotments(purchase_id bigint) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  period credits.allotments;
+  month record;
+  rolling bigint;
+  is_void boolean;
+begin
+  select * into period from credits.allotments as a
+  where a.purchase_id = grant_allotments.purchase_id and a.months is not null and a.next_at <= credits.now();
+  if not found then
+    return;
+  end if;
+  -- The money went back, all of it. Should it return, a month that goes on then is granted then.
+  select p.amount > 0 and p.refunded_amount + p.disputed_amount >= p.amount into is_void
+  from public.purchases as p
+  where p.id = period.purchase_id;
+
+  for month in
+    select m.* from credits.allotment_months(period) as m
+    where
+      m.starts_at <= credits.now()
+      and m.granted is null
+      and m.credits > 0
+      and not is_void
+      -- What would have expired by now need not come; the last one of all is the newest, and may be late.
+      and (m.ends_at > credits.now() or m.number = period.months)
+    order by m.number
+  loop
+    rolling := case when period.rollover > '0' then least(month.credits, coalesce(period.rollover_cap, month.credits)) else 0 end;
+    if month.credits > rolling then
+      perform credits.grant_purchase(
+        period.purchase_id, month.credits - rolling, 'subscription', month.ends_at, period.priority,
+        format('%s:%s', period.key, month.number)
+      );
+    end if;
+    if rolling > 0 then
+      perform credits.grant_purchase(
+        period.purchase_id, rolling, 'subscription', month.ends_at + period.rollover, period.priority,
+        format('%s:%s:rollover', period.key, month.number)
+      );
+    end if;
+  end loop;
+
+  update credits.allotments as a
+  set next_at = (
+    select min(m.starts_at) from credits.allotment_months(period) as m where m.starts_at > credits.now()
+  )
+  where a.purchase_id = period.purchase_id and a.key = period.key;
+end
+$$;
+
+comment on function credits.grant_allotments(bigint) is
+'Grants the months of a purchase''s period that have begun, once each; none while all of its money is refunded or '
+'disputed. credits.net_purchase, which takes the share of a part that was refunded, and '
+'credits.collect_subscription_debts have to follow. The caller holds the account''s lock.';
+
+-- sql/stripe/open_allotment.sql
+create function credits.open_allotment(
+  purchase_id bigint,
+  key text,
+  amount bigint,
+  period_start timestamptz,
+  period_end timestamptz,
+  rollover interval,
+  rollover_cap bigint,
+  priority integer
+) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  span interval := age(period_end at time zone 'UTC', period_start at time zone 'UTC');
+begin
+  insert into credits.allotments (
+    purchase_id, account_id, subscription_id, period_start, period_end, credits, months, key, rollover, rollover_cap,
+    priority, next_at
+  )
+  select
+    p.id, p.account_id, p.subscription_id, open_allotment.period_start, open_allotment.period_end, open_allotment.amount,
+    greatest(1, extract(year from span) * 12 + extract(month from span)), open_allotment.key, open_allotment.rollover,
+    open_allotment.rollover_cap, open_allotment.priority, open_allotment.period_start
+  from public.purchases as p
+  where p.id = open_allotment.purchase_id;
+  perform credits.grant_allotments(purchase_id);
+end
+$$;
+
+comment on function credits.open_allotment is
+'Begins a paid period whose credits come month by month, and grants what has begun of it. The caller holds the '
 'account''s lock.';
+
+-- sql/stripe/change_allotments.sql
+create function credits.change_allotments(
+  purchase_id bigint,
+  key text,
+  at timestamptz,
+  until timestamptz,
+  change bigint
+)
+returns table (
+  credits bigint,
+  expires_at timestamptz
+)
+language plpgsql
+set search_path = ''
+as $$
+declare
+  period credits.allotments;
+  later bigint;
+  spread bigint;
+begin
+  select a.* into period
+  from credits.allotments as a
+  inner join public.purchases as p on a.account_id = p.account_id and a.subscription_id = p.subscription_id
+  where p.id = change_allotments.purchase_id and a.period_end = until and a.months is not null;
+  if not found then
+    if not exists (
+      select from public.purchases as p
+      inner join public.purchases as o on p.account_id = o.account_id and p.subscription_id = o.subscription_id
+      where p.id = change_allotments.purchase_id and o.id <> p.id and o.period_end = until
+    ) then
+      perform credits.fail(
+        'PT422', 'The invoice changes a period whose own invoice has not come yet.', '{}',
+        'Once that has come, retry_stripe_events applies it.'
+      );
+    end if;
+    credits := change;
+    expires_at := until;
+    return next;
+    return;
+  end if;
+
+  -- Of the month that goes on at once, in the measure of its time; the rest with the months that follow.
+  select min(m.ends_at) into expires_at from credits.allotment_months(period) as m where m.ends_at > at;
+  expires_at := coalesce(expires_at, until);
+  credits := round(
+    change * extract(epoch from expires_at - at) / greatest(1, extract(epoch from until - at))
+  );
+  insert into credits.allotments (purchase_id, account_id, subscription_id, period_start, period_end, credits, key)
+  values (
+    change_allotments.purchase_id, period.account_id, period.subscription_id, expires_at, period.period_end, change - credits,
+    change_allotments.key
+  );
+
+  -- What no month can bring, or has brought too much: when this comes late.
+  select period.credits + coalesce(sum(c.credits), 0) into spread
+  from credits.allotments as c
+  where
+    c.account_id = period.account_id
+    and c.subscription_id = period.subscription_id
+    and c.period_end = period.period_end
+    and c.months is null;
+  select spread - sum(coalesce(m.granted, m.credits)) into later from credits.allotment_months(period) as m;
+  if later <> 0 then
+    update credits.allotments as a set credits = a.credits - later
+    where a.purchase_id = change_allotments.purchase_id and a.key = change_allotments.key;
+    credits := credits + later;
+  end if;
+  return next;
+end
+$$;
+
+comment on function credits.change_allotments(bigint, text, timestamptz, timestamptz, bigint) is
+'What a change of plan at a moment, within the period that ends then, brings (or takes, below 0) at once, and when '
+'that expires: all of it, or where the period is granted month by month the share of the month that goes on; the '
+'rest changes the months that follow. PT422 while the period is not known. The caller holds the account''s lock.';
+
+-- sql/stripe/sweep_allotments.sql
+create function credits.sweep_allotments(batch integer default 200) returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  due record;
+  done integer := 0;
+begin
+  for due in
+    select a.purchase_id, a.account_id, p as purchase
+    from credits.allotments as a
+    inner join public.purchases as p on a.purchase_id = p.id
+    where
+      a.next_at <= credits.now()
+      and not exists (
+        select from credits.maintenance_failures as f
+        where f.task = 'allotments' and f.account_id = a.account_id and f.retry_at > credits.now()
+      )
+    order by a.next_at
+    limit batch
+  loop
+    -- Whoever deals with this invoice or account now is not waited for: the caller may hold other accounts' locks.
+    continue when not pg_try_advisory_xact_lock(hashtextextended((due.purchase).invoice_id, 0));
+    continue when exists (
+      select from unnest(credits.purchase_payments(due.purchase)) as s (id)
+      where not pg_try_advisory_xact_lock(hashtextextended(s.id, 0))
+    );
+    perform from public.credit_accounts as a where a.id = due.account_id for no key update skip locked;
+    continue when not found;
+    begin
+      perform credits.lock_account(due.account_id);
+      perform credits.grant_allotments(due.purchase_id);
+      perform credits.net_purchase(due.purchase_id);
+      perform credits.collect_subscription_debts(due.account_id);
+      perform credits.end_late_grants(due.account_id);
+      delete from credits.maintenance_failures as f where f.task = 'allotments' and f.account_id = due.account_id;
+      done := done + 1;
+    exception
+      when others then
+        perform credits.note_failure('allotments', sqlstate, sqlerrm, due.account_id);
+    end;
+  end loop;
+  return done;
+end
+$$;
+
+comment on function credits.sweep_allotments(integer) is
+'Grants the months that have begun of up to batch periods that are granted month by month; returns of how many. Skips '
+'what others have locked, and notes what fails.';
 
 -- sql/stripe/net_payment.sql
 create function credits.net_payment(payment_intent_id text) returns boolean
@@ -5589,7 +6238,17 @@ begin
   end if;
   perform credits.lock_account(purchase.account_id);
   changed := credits.net_purchase(purchase.id);
+  -- Money that came back lets the months go on.
+  if exists (
+    select from credits.allotments as a where a.purchase_id = purchase.id and a.months is not null
+  ) then
+    update credits.allotments as a set next_at = a.period_start
+    where a.purchase_id = purchase.id and a.months is not null;
+    perform credits.grant_allotments(purchase.id);
+    changed := credits.net_purchase(purchase.id) or changed;
+  end if;
   perform credits.collect_subscription_debts(purchase.account_id);
+  perform credits.end_late_grants(purchase.account_id);
   perform credits.freeze_for_disputes(purchase.id);
   return changed;
 end
@@ -5614,12 +6273,12 @@ declare
   purchase public.purchases;
 begin
   if session #>> '{metadata,account_id}' is null or session ->> 'mode' not in ('payment', 'subscription') then
-    return 'ignored';
+    return 'ignored: The session was not made by the function checkout.';
   end if;
   account := credits.stripe_account(null, session #>> '{metadata,account_id}');
   if session ->> 'mode' = 'subscription' then
     if session ->> 'status' <> 'complete' then
-      return 'ignored';
+      return 'ignored: Nobody has subscribed yet.';
     end if;
     perform credits.lock_account(account);
     perform credits.link_customer(account, credits.stripe_id(session -> 'customer'));
@@ -5630,7 +6289,7 @@ begin
   end if;
 
   if session #>> '{metadata,package}' is null then
-    return 'ignored';
+    return 'ignored: The session sells no package.';
   elsif pinned is null or pinned !~ '^[1-9][0-9]{0,12}$' then
     perform credits.fail(
       'PT422', 'metadata.credits is not a whole number of credits.', jsonb_build_object('session', session_id),
@@ -5644,7 +6303,7 @@ begin
     when session ->> 'status' = 'complete' then 'pending'
   end)::public.purchase_status;
   if told is null then
-    return 'ignored'; -- still open
+    return 'ignored: The session is still open.';
   end if;
 
   perform credits.lock_stripe_object(payment);
@@ -5693,7 +6352,7 @@ declare
   stages constant text [] := array['pending', 'requires_action', 'succeeded', 'failed', 'canceled'];
 begin
   if payment is null then
-    return 'ignored'; -- a charge that was made without a payment intent is none that we made
+    return 'ignored: The refund is of a charge without a payment intent, and we make none.';
   end if;
   perform credits.lock_stripe_object(payment);
   insert into credits.stripe_refunds as r (id, payment_intent_id, amount, status)
@@ -5721,7 +6380,7 @@ declare
   payment text := credits.stripe_id(charge -> 'payment_intent');
 begin
   if payment is null or charge ->> 'amount_refunded' = '0' then
-    return 'ignored';
+    return 'ignored: Nothing of the charge was refunded, or it has no payment intent.';
   end if;
   perform credits.lock_stripe_object(payment);
   insert into credits.stripe_payments as p (payment_intent_id, refunded)
@@ -5748,17 +6407,21 @@ as $$
 declare
   payment text := credits.stripe_id(dispute -> 'payment_intent');
   stages constant text [] := array[
-    'warning_needs_response', 'warning_under_review', 'warning_closed', 'prevented', 'needs_response', 'under_review',
+    'warning_needs_response', 'warning_under_review', 'warning_closed', 'needs_response', 'under_review', 'prevented',
     'lost', 'won'
   ];
 begin
   if payment is null then
-    return 'ignored';
+    return 'ignored: The dispute names no payment intent.';
   end if;
   perform credits.lock_stripe_object(payment);
-  insert into credits.stripe_disputes as d (id, payment_intent_id, amount, currency, status, reinstated)
+  insert into credits.stripe_disputes as d (id, payment_intent_id, amount, currency, status, withdrawn, reinstated)
   values (
     dispute ->> 'id', payment, (dispute ->> 'amount')::bigint, dispute ->> 'currency', dispute ->> 'status',
+    event_type is not distinct from 'charge.dispute.funds_withdrawn'
+    or exists (
+      select from jsonb_array_elements(dispute -> 'balance_transactions') as b where (b.value ->> 'amount')::bigint < 0
+    ),
     event_type is not distinct from 'charge.dispute.funds_reinstated'
     -- Of its movements of money, one may bring it back.
     or exists (
@@ -5775,9 +6438,11 @@ begin
       when array_position(stages, excluded.status) > array_position(stages, d.status) then excluded.amount
       else d.amount
     end,
+    withdrawn = d.withdrawn or excluded.withdrawn,
     reinstated = d.reinstated or excluded.reinstated
   where
     array_position(stages, excluded.status) > array_position(stages, d.status)
+    or excluded.withdrawn and not d.withdrawn
     or excluded.reinstated and not d.reinstated;
   if not found then
     return 'unchanged';
@@ -5788,9 +6453,38 @@ end
 $$;
 
 comment on function credits.apply_dispute(jsonb, text) is
-'Notes how far a dispute has come; takes its share of the credits and freezes the account while it stands, gives back '
-'exactly what was taken once it is won or the money is reinstated. Inquiries (warning_…) are noted only. Returns '
-'changed, unchanged or ignored.';
+'Notes how far a dispute has come; takes its share of the credits and freezes the account while it stands, gives '
+'back exactly what was taken once it is won or the money is reinstated. One that was prevented freezes nothing; it '
+'takes its share if Stripe took the money for it. Inquiries (warning_…) are noted only. Returns changed, unchanged '
+'or ignored.';
+
+-- sql/stripe/apply_fraud_warning.sql
+create function credits.apply_fraud_warning(warning jsonb) returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+  payment text := credits.stripe_id(warning -> 'payment_intent');
+begin
+  if payment is null then
+    return 'ignored: The warning names no payment intent.';
+  end if;
+  perform credits.lock_stripe_object(payment);
+  insert into credits.stripe_fraud_warnings (id, payment_intent_id, fraud_type, freezes)
+  select warning ->> 'id', payment, warning ->> 'fraud_type', s.freeze_on_fraud_warning
+  from credits.billing_settings as s
+  on conflict (id) do nothing;
+  if not found then
+    return 'unchanged';
+  end if;
+  perform credits.net_payment(payment);
+  return 'changed';
+end
+$$;
+
+comment on function credits.apply_fraud_warning(jsonb) is
+'Notes that a card issuer warned of fraud; freezes the account if billing_settings.freeze_on_fraud_warning says so. '
+'Takes no credits: a refund or a dispute does. Returns changed, unchanged or ignored.';
 
 -- sql/stripe/apply_customer.sql
 create function credits.apply_customer(customer jsonb, event_type text) returns text
@@ -5799,7 +6493,7 @@ set search_path = ''
 as $$
 begin
   if event_type is distinct from 'customer.deleted' and customer -> 'deleted' is distinct from 'true' then
-    return 'ignored';
+    return 'ignored: The customer exists; only its deletion counts.';
   end if;
   insert into credits.stripe_customers as c (customer_id, deleted_at) values (customer ->> 'id', credits.now())
   on conflict (customer_id) do update set account_id = null, deleted_at = excluded.deleted_at
@@ -5817,6 +6511,10 @@ create function credits.invoice_grants(invoice jsonb) returns table (
   plan text,
   credits bigint,
   is_trial boolean,
+  is_proration boolean,
+  is_monthly boolean,
+  rollover interval,
+  rollover_cap bigint,
   period_start timestamptz,
   period_end timestamptz,
   expires_at timestamptz,
@@ -5839,8 +6537,9 @@ as $$
       coalesce((l.value ->> 'quantity')::integer, 1) as quantity,
       to_timestamp((l.value #>> '{period,start}')::bigint) as period_start,
       to_timestamp((l.value #>> '{period,end}')::bigint) as period_end,
+      l.ordinality as number,
       p.*
-    from jsonb_array_elements(invoice #> '{lines,data}') as l
+    from jsonb_array_elements(invoice #> '{lines,data}') with ordinality as l
     inner join public.subscription_plans as p
       on credits.stripe_id(l.value #> '{pricing,price_details,price}') = p.stripe_price_id
   ),
@@ -5850,8 +6549,18 @@ as $$
       -- Nothing to pay for a plan that costs something: the trial.
       case when l.amount = 0 then 'trial' else l.line_id end as key,
       l.slug as plan,
-      case when l.amount = 0 then coalesce(l.trial_credits, l.credits) else l.credits end * l.quantity as credits,
+      case
+        -- Whatever the quantity: whoever asks chooses it, and pays nothing.
+        when l.amount = 0 then coalesce(l.trial_credits, l.credits / case
+          when l.monthly_allotment then l.interval_count * case l.interval when 'year' then 12 else 1 end
+          else 1
+        end)
+        when l.is_proration then round(l.credits * l.amount::numeric / l.unit_amount)::bigint
+        else l.credits * l.quantity
+      end as credits,
       l.amount = 0 as is_trial,
+      coalesce(l.is_proration, false) as is_proration,
+      l.monthly_allotment and l.amount > 0 and not coalesce(l.is_proration, false) as is_monthly,
       l.period_start,
       l.period_end,
       l.rollover,
@@ -5859,9 +6568,18 @@ as $$
       l.priority
     from lines as l
     where
-      l.is_period
+      -- A subscription that begins in the middle of its first period (billing_cycle_anchor) pays a share of it.
+      l.is_proration and l.amount > 0 and invoice ->> 'billing_reason' = 'subscription_create'
+      or l.is_period
       and not l.is_proration
-      and (l.amount > 0 or invoice ->> 'billing_reason' = 'subscription_create')
+      and (
+        l.amount > 0
+        -- One trial, however many items the subscription has.
+        or invoice ->> 'billing_reason' = 'subscription_create'
+        and l.number = (
+          select min(f.number) from lines as f where f.amount = 0 and f.is_period and not f.is_proration
+        )
+      )
       and (
         invoice ->> 'billing_reason' in ('subscription_create', 'subscription_cycle')
         -- A change in mid-period bills differences only; one that starts a new period (month to year) bills that in
@@ -5876,24 +6594,27 @@ as $$
       round(sum(l.credits * l.amount::numeric / l.unit_amount))::bigint as credits,
       min(l.period_start) as period_start,
       max(l.period_end) as period_end,
+      bool_or(l.monthly_allotment and l.amount < 0) as is_monthly,
       (array_agg(l.priority order by l.amount desc))[1] as priority
     from lines as l
     where l.is_proration and invoice ->> 'billing_reason' = 'subscription_update'
   )
 
-  select a.key, a.plan, a.credits - r.rolling, a.is_trial, a.period_start, a.period_end, a.period_end, a.priority
+  select a.key, a.plan, a.credits - r.rolling, a.is_trial, a.is_proration, a.is_monthly, a.rollover,
+    nullif(a.cap, 9223372036854775807), a.period_start, a.period_end, a.period_end, a.priority
   from allotments as a
-  cross join lateral (select case when a.rollover > '0' then least(a.credits, a.cap) else 0 end as rolling) as r
+  cross join lateral (select case when a.rollover > '0' and not a.is_monthly then least(a.credits, a.cap) else 0 end as rolling) as r
   where a.credits > r.rolling
   union all
   select
-    a.key || ':rollover', a.plan, least(a.credits, a.cap), a.is_trial, a.period_start, a.period_end,
-    a.period_end + a.rollover, a.priority
+    a.key || ':rollover', a.plan, least(a.credits, a.cap), a.is_trial, a.is_proration, false, a.rollover, a.cap,
+    a.period_start, a.period_end, a.period_end + a.rollover, a.priority
   from allotments as a
-  where a.rollover > '0' and least(a.credits, a.cap) > 0
+  where a.rollover > '0' and not a.is_monthly and least(a.credits, a.cap) > 0
   union all
   select
-    (invoice ->> 'id') || ':proration', d.plan, d.credits, false, d.period_start, d.period_end, d.period_end, d.priority
+    (invoice ->> 'id') || ':proration', d.plan, d.credits, false, true, d.is_monthly, null, null,
+    d.period_start, d.period_end, d.period_end, d.priority
   from differences as d
   where d.credits <> 0;
 $$;
@@ -5901,9 +6622,10 @@ $$;
 comment on function credits.invoice_grants(jsonb) is
 'What a paid invoice of a subscription grants: one row a lot, with the key that makes it once, the credits and when '
 'they expire. A full line brings the plan''s credits; what of them may roll over is a lot of its own that lives '
-'longer. The proration lines of an update bring their difference in the measure of the money, '
-'round(sum(credits * amount / unit_amount)); below 0 for a downgrade. Lines of prices that are no plan''s bring '
-'nothing.';
+'longer. A trial brings its credits once, whatever the quantity. A proration line of a first invoice brings its share, '
+'round(credits * amount / unit_amount); those of an update bring their difference in the measure of the money, '
+'round(sum(credits * amount / unit_amount)), below 0 for a downgrade. What is_monthly comes month by month: one '
+'row for all of it. Lines of prices that are no plan''s bring nothing.';
 
 -- sql/stripe/subscriber.sql
 create function credits.subscriber(subscription_id text, customer jsonb, metadata jsonb) returns uuid
@@ -5945,7 +6667,9 @@ begin
   limit 1;
   if plan.id is null then
     if
-      details #>> '{metadata,plan}' is null
+      -- Paid by a customer of ours: for a plan whose row is yet to come, or for something else. A person has to say.
+      (account_id is null or invoice ->> 'status' <> 'paid')
+      and details #>> '{metadata,plan}' is null
       and not exists (
         select from public.subscriptions as s
         where s.id = credits.stripe_id(details -> 'subscription') and s.plan is not null
@@ -5956,7 +6680,8 @@ begin
       perform credits.fail(
         'PT422', 'No line of the invoice has a Price that is in subscription_plans.',
         jsonb_build_object('plan', details #> '{metadata,plan}'),
-        'Insert a row with its Price, inactive if it is no longer sold; then retry_stripe_events applies it.'
+        'Insert a row with its Price, inactive if it is no longer sold; then retry_stripe_events applies it. If it is for '
+        'something else, dismiss_stripe_event.'
       );
     end if;
   end if;
@@ -5982,8 +6707,8 @@ end
 $$;
 
 comment on function credits.is_ours(jsonb, uuid) is
-'Whether a subscription''s invoice is for a plan of ours. PT422 for one that is and cannot be granted as it is: '
-'nobody''s, of a Price that no plan has, in another currency, or not shown whole.';
+'Whether a subscription''s invoice is for a plan of ours. PT422 for one that is, or may be, and cannot be granted as '
+'it is: nobody''s, of a Price that no plan has, in another currency, or not shown whole.';
 
 -- sql/stripe/grant_invoice.sql
 create function credits.grant_invoice(purchase_id bigint, invoice jsonb) returns void
@@ -5992,6 +6717,7 @@ set search_path = ''
 as $$
 declare
   part record;
+  most bigint;
   had_trial boolean;
 begin
   -- Decided here, under the account's lock: several checkouts with a trial may have been open at once.
@@ -6000,21 +6726,40 @@ begin
     inner join public.purchases as p on t.account_id = p.account_id
     where p.id = purchase_id and t.idempotency_key in ('sys:stripe:trial', 'sys:stripe:trial:rollover')
   ) into had_trial;
+  select s.max_grant into most from credits.billing_settings as s;
   for part in
     select g.* from credits.invoice_grants(invoice) as g order by g.expires_at, g.key
   loop
     if part.is_trial and had_trial then
       continue;
-    elsif part.credits > 0 then
+    elsif part.is_proration and abs(part.credits) > most then
+      perform credits.fail(
+        'PT422', 'A proration of the invoice is out of range.',
+        jsonb_build_object('plan', part.plan, 'credits', part.credits, 'limit', most),
+        'The limit is billing_settings.max_grant.'
+      );
+    end if;
+    update public.purchases as p set period_end = greatest(p.period_end, part.period_end)
+    where p.id = purchase_id and part.credits > 0;
+    if part.is_monthly and not part.is_proration then
+      perform credits.open_allotment(purchase_id, part.key, part.credits, part.period_start, part.period_end,
+        part.rollover, part.rollover_cap, part.priority);
+      continue;
+    elsif part.is_monthly then
+      select c.credits, c.expires_at into part.credits, part.expires_at
+      from credits.change_allotments(purchase_id, part.key, part.period_start, part.period_end, part.credits) as c;
+      update public.purchases as p set period_end = greatest(p.period_end, part.period_end)
+      where p.id = purchase_id and part.credits > 0;
+    end if;
+    if part.credits > 0 then
       perform credits.grant_purchase(
         purchase_id, part.credits, 'subscription', part.expires_at, part.priority, part.key
       );
-      update public.purchases as p set period_end = greatest(p.period_end, part.period_end) where p.id = purchase_id;
-    else
+    elsif part.credits < 0 then
       insert into credits.subscription_debts (
-        purchase_id, account_id, subscription_id, period_start, period_end, owed
+        purchase_id, account_id, subscription_id, period_start, period_end, amount, owed
       )
-      select p.id, p.account_id, p.subscription_id, part.period_start, part.period_end, -part.credits
+      select p.id, p.account_id, p.subscription_id, part.period_start, part.period_end, -part.credits, 0
       from public.purchases as p
       where p.id = grant_invoice.purchase_id;
     end if;
@@ -6024,7 +6769,7 @@ $$;
 
 comment on function credits.grant_invoice(bigint, jsonb) is
 'Grants what a paid invoice brings, a trial once an account, and notes what a downgrade takes. The caller holds the '
-'account''s lock.';
+'account''s lock. PT422 for a proration beyond billing_settings.max_grant.';
 
 -- sql/stripe/set_subscription_status.sql
 create function credits.set_subscription_status(subscription_id text) returns void
@@ -6069,10 +6814,14 @@ begin
     when invoice ->> 'status' in ('void', 'uncollectible') then 'expired'
   end)::public.purchase_status;
   if
-    subscription is null or told is null
-    or invoice ->> 'billing_reason' not in ('subscription_create', 'subscription_cycle', 'subscription_update')
+    subscription is null
+    or coalesce(
+      invoice ->> 'billing_reason' not in ('subscription_create', 'subscription_cycle', 'subscription_update'), true
+    )
   then
-    return 'ignored';
+    return 'ignored: The invoice is for no period and no change of a subscription.';
+  elsif told is null then
+    return 'ignored: The invoice is neither paid nor failed nor given up.';
   end if;
   -- Paid is final; a message that could not be granted as it was has nothing to add to one that could.
   if exists (select from public.purchases as p where p.invoice_id = the_invoice and p.status = 'paid') then
@@ -6080,7 +6829,7 @@ begin
   end if;
   account := credits.subscriber(subscription, invoice -> 'customer', details -> 'metadata');
   if not credits.is_ours(invoice, account) then
-    return 'ignored'; -- a subscription to something else
+    return 'ignored: The subscription is to no plan of ours.';
   end if;
 
   perform credits.lock_stripe_object(the_invoice);
@@ -6119,6 +6868,7 @@ begin
   perform credits.set_subscription_status(subscription);
   perform credits.net_purchase(purchase.id);
   perform credits.collect_subscription_debts(account);
+  perform credits.end_late_grants(account);
   perform credits.freeze_for_disputes(purchase.id);
   return 'changed';
 end
@@ -6139,7 +6889,7 @@ declare
   payment text := credits.stripe_id(invoice_payment #> '{payment,payment_intent}');
 begin
   if the_invoice is null or payment is null then
-    return 'ignored'; -- paid outside Stripe
+    return 'ignored: The invoice was paid without a payment intent.';
   end if;
   perform credits.lock_stripe_object(the_invoice);
   perform credits.lock_stripe_object(payment);
@@ -6203,7 +6953,7 @@ begin
     and subscription #>> '{metadata,account_id}' is null
     and not exists (select from public.subscriptions as s where s.id = new.id)
   then
-    return 'ignored'; -- to something else
+    return 'ignored: The subscription is to no plan of ours.';
   end if;
   account := credits.subscriber(new.id, subscription -> 'customer', subscription -> 'metadata');
   if account is null then
@@ -6285,15 +7035,17 @@ begin
     when 'refund' then credits.apply_refund(object)
     when 'charge' then credits.apply_charge(object)
     when 'dispute' then credits.apply_dispute(object, event_type)
+    when 'radar.early_fraud_warning' then credits.apply_fraud_warning(object)
     when 'customer' then credits.apply_customer(object, event_type)
-    else 'ignored'
+    else 'ignored: Such objects have no effect here.'
   end;
 end
 $$;
 
 comment on function credits.apply_stripe_object(jsonb, text) is
-'The effects of one Stripe object, from an event of event_type or as retrieved (null). What an object means is in the '
-'object, not in when it came: so it may come late, twice and in any order. Returns changed, unchanged or ignored.';
+'The effects of one Stripe object, from an event of event_type or as retrieved (null). What an object means is in '
+'the object, not in when it came: so it may come late, twice and in any order. Returns changed, unchanged, or '
+'ignored: and why, as each apply function does.';
 
 -- sql/stripe/try_stripe_object.sql
 create function credits.try_stripe_object(
@@ -6310,6 +7062,10 @@ declare
   its_constraint text;
 begin
   status := credits.apply_stripe_object(object, event_type);
+  if status like 'ignored: %' then
+    reason := substr(status, 10);
+    status := 'ignored';
+  end if;
 exception
   when others then
     if sqlstate = 'PT422' then
@@ -6331,8 +7087,9 @@ end
 $$;
 
 comment on function credits.try_stripe_object(jsonb, text) is
-'credits.apply_stripe_object, with a refusal as an answer: quarantined when the object cannot be read, failed when a '
-'rule of the ledger refuses what it asks for; then nothing of it was done, and reason says why.';
+'credits.apply_stripe_object, with its reason apart, and with a refusal as an answer: quarantined when the object '
+'cannot be read, failed when a rule of the ledger refuses what it asks for; then nothing of it was done, and reason '
+'says why.';
 
 -- sql/stripe/ingest_stripe_event.sql
 create function credits.ingest_stripe_event(event jsonb) returns jsonb
@@ -6362,7 +7119,7 @@ begin
 
   perform credits.lock_stripe_object(event_id);
   select e.status into known from credits.stripe_events as e where e.id = event_id;
-  if known in ('applied', 'ignored') then
+  if known in ('applied', 'ignored', 'dismissed') then
     return jsonb_build_object('status', 'duplicate', 'reason', null, 'refresh', null);
   end if;
 
@@ -6636,6 +7393,7 @@ as $$
 declare
   settings credits.billing_settings;
   outcome record;
+  known text;
 begin
   select * into settings from credits.billing_settings;
   if jsonb_typeof(object) is distinct from 'object' or jsonb_typeof(object -> 'id') is distinct from 'string' then
@@ -6646,14 +7404,23 @@ begin
     );
   end if;
   select t.status, t.reason into outcome from credits.try_stripe_object(object, null) as t;
+  if outcome.status in ('quarantined', 'failed') then
+    select e.dismissed_why into known from credits.stripe_events as e
+    where e.dismissed_object_id = object ->> 'id'
+    limit 1;
+    if found then
+      return jsonb_build_object('status', 'ignored', 'reason', 'An event about it was dismissed: ' || known);
+    end if;
+  end if;
   return jsonb_build_object('status', outcome.status, 'reason', outcome.reason);
 end
 $$;
 
 comment on function public.ingest_stripe_object(jsonb) is
 'For reconciliation: the effects of an object as Stripe''s API returns it now (checkout.session, invoice, '
-'invoice_payment, subscription, refund, charge, dispute, customer). Returns {status, reason}: changed when a message '
-'had been missed, unchanged, ignored, quarantined or failed. PT400 for what is no object.';
+'invoice_payment, subscription, refund, charge, dispute, radar.early_fraud_warning, customer). Returns {status, '
+'reason}: changed when a message had been missed, unchanged, ignored, quarantined or failed; ignored also for what '
+'could not be applied and whose event was dismissed. PT400 for what is no object.';
 
 grant execute on function public.ingest_stripe_object(jsonb) to service_role;
 
@@ -6696,7 +7463,7 @@ begin
         reason = 'It broke off: ' || sqlstate,
         attempts = e.attempts + 1,
         processed_at = credits.now()
-      where e.id = event.id;
+      where e.id = event.id and e.status in ('quarantined', 'failed'); -- not dismissed meanwhile
   end;
   return jsonb_build_object(
     'retried', 1,
@@ -6713,6 +7480,86 @@ comment on function public.retry_stripe_events(timestamptz) is
 'quarantined}, each 0 or 1: call it with the moment you began until retried is 0.';
 
 grant execute on function public.retry_stripe_events(timestamptz) to service_role;
+
+-- sql/stripe/stripe_problems.sql
+create function public.stripe_problems() returns table (
+  id text,
+  type text,
+  status text,
+  reason text,
+  received_at timestamptz,
+  attempts integer
+)
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select e.id, e.type, e.status::text, e.reason, e.received_at, e.attempts
+  from credits.stripe_events as e
+  where e.status in ('quarantined', 'failed')
+  order by e.received_at, e.id;
+$$;
+
+comment on function public.stripe_problems() is
+'Operator: Stripe''s events that are quarantined or failed, the oldest first, with the reason and how often they were '
+'tried. Mend the cause, and retry_stripe_events applies them; or let them go with dismiss_stripe_event.';
+
+grant execute on function public.stripe_problems() to service_role;
+
+-- sql/stripe/dismiss_stripe_event.sql
+create function public.dismiss_stripe_event(event_id text, why text) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  event credits.stripe_events;
+begin
+  if not coalesce(char_length(btrim(why)) between 1 and 1000, false) then
+    perform credits.fail(
+      'PT400', 'why must have 1 to 1000 characters.', '{}', 'Say why the event shall have no effect.'
+    );
+  end if;
+  perform credits.lock_stripe_object(event_id);
+  select * into event from credits.stripe_events as e where e.id = event_id;
+  if event.id is null then
+    perform credits.fail(
+      'PT404', 'There is no such event.', jsonb_build_object('event_id', left(event_id, 300)),
+      'stripe_problems lists what can be dismissed.'
+    );
+  elsif event.status in ('applied', 'ignored') then
+    perform credits.fail(
+      'PT409', format('The event is %s: there is nothing to dismiss.', event.status),
+      jsonb_build_object('event_id', event_id, 'status', event.status), 'stripe_problems lists what can be dismissed.'
+    );
+  elsif event.status <> 'dismissed' then
+    update credits.stripe_events as e
+    set
+      status = 'dismissed',
+      dismissed_why = btrim(why),
+      dismissed_at = credits.now(),
+      dismissed_object_id = e.payload #>> '{data,object,id}'
+    where e.id = event_id
+    returning * into event;
+  end if;
+  return jsonb_build_object(
+    'id', event.id,
+    'type', event.type,
+    'status', event.status,
+    'reason', event.reason,
+    'why', event.dismissed_why,
+    'dismissed_at', event.dismissed_at
+  );
+end
+$$;
+
+comment on function public.dismiss_stripe_event(text, text) is
+'Operator: decides that an event that is quarantined or failed shall have no effect: it is not tried again, and not '
+'taken when it comes again. Returns {id, type, status, reason, why, dismissed_at}; for one that is dismissed already '
+'what was said first. Errors: PT400 why, PT404 no such event, PT409 it is applied or ignored.';
+
+grant execute on function public.dismiss_stripe_event(text, text) to service_role;
 
 -- sql/stripe/stripe_sync.sql
 create function public.stripe_sync(
@@ -6889,6 +7736,13 @@ begin
   exception
     when others then
       perform credits.note_failure('holds', sqlstate, sqlerrm);
+  end;
+  begin
+    perform credits.sweep_allotments(batch);
+    delete from credits.maintenance_failures as f where f.task = 'allotments' and f.account_id is null;
+  exception
+    when others then
+      perform credits.note_failure('allotments', sqlstate, sqlerrm);
   end;
   begin
     perform credits.forget_stripe_payloads(batch);

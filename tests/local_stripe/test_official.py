@@ -58,6 +58,7 @@ WANTED = [
     "price.created",
     "product.created",
     "promotion_code.created",
+    "radar.early_fraud_warning.created",
     "refund.created",
     "refund.failed",
     "refund.updated",
@@ -91,6 +92,11 @@ def payments(client: stripe.StripeClient, control: Control) -> None:
             control.move_dispute(dispute["id"], "escalate")
             client.v1.disputes.update(dispute["id"], {"evidence": {"product_description": "Credits"}})
         control.move_dispute(dispute["id"], ending)
+    for prevented in ("block", "resolve"):
+        for inquiry in (False, True):
+            payment = control.complete(checkout(client).id)["payment_intent"]
+            control.warn_of_fraud(payment)
+            control.move_dispute(control.dispute(payment, inquiry=inquiry)["id"], prevented)
 
 
 def subscriptions(client: stripe.StripeClient, control: Control) -> None:
@@ -152,7 +158,8 @@ def test_everything_that_is_told_is_as_stripe_describes_it(
         for kind in (
             "customers", "products", "prices", "promotion_codes", "checkout/sessions", "payment_intents",
             "charges",
-            "refunds", "disputes", "invoices", "invoice_payments", "subscriptions", "events",
+            "refunds", "disputes", "radar/early_fraud_warnings", "invoices", "invoice_payments",
+            "subscriptions", "events",
         ):  # fmt: skip
             listed = plain.get(f"/v1/{kind}", params={"limit": 100, "expand[]": expands.get(kind, [])}).json()
             assert listed["data"], kind

@@ -111,9 +111,16 @@ class Sale:
         return event("charge.refunded", charge)
 
     def dispute(
-        self, *statuses: str, amount: int | None = None, currency: str | None = None
+        self,
+        *statuses: str,
+        amount: int | None = None,
+        currency: str | None = None,
+        takes_money: bool = True,
     ) -> list[Message]:
-        """A dispute that goes through the statuses; Stripe takes the money and returns it if it is won."""
+        """A dispute that goes through the statuses; Stripe takes the money and returns it if it is won.
+
+        One that is prevented may have taken none.
+        """
         dispute: Message = {
             "id": new_id("du"), "object": "dispute", "payment_intent": self.payment,
             "amount": self.amount if amount is None else amount, "currency": currency or self.currency,
@@ -124,7 +131,7 @@ class Sale:
         for number, status in enumerate(statuses):
             closed = status in ("won", "lost", "warning_closed")
             kind = "closed" if closed else "updated" if number else "created"
-            if not taken and not status.startswith("warning"):
+            if takes_money and not taken and not status.startswith("warning"):
                 taken = True
                 dispute["balance_transactions"] = [{"amount": -1}]
                 told.append(event("charge.dispute.funds_withdrawn", dispute | {"status": status}))

@@ -32,6 +32,8 @@ STEPS: list[Callable[[Sale], list[Message]]] = [
     lambda sale: sale.dispute("needs_response", "lost", amount=400),
     lambda sale: sale.dispute("warning_needs_response", "warning_closed"),
     lambda sale: sale.dispute("warning_needs_response", "needs_response", "won", amount=600),
+    lambda sale: sale.dispute("needs_response", "prevented", amount=500),
+    lambda sale: sale.dispute("warning_needs_response", "prevented", amount=500, takes_money=False),
     lambda sale: sale.expired(),
 ]
 

@@ -97,7 +97,7 @@ def test_one_event_that_breaks_does_not_hold_up_the_next(own_ledger: Ledger) -> 
     "change",
     [
         {"amount_total": "much"}, {"amount_total": None}, {"amount_total": 10**30}, {"amount_total": -5},
-        {"amount_total": 1.5}, {"currency": None}, {"currency": "dollars"}, {"id": None},
+        {"amount_total": 1.5}, {"currency": None}, {"currency": "dollars"}, {"id": None}, {"id": "in_1"},
         {"customer": "someone"},
         {"metadata": {"account_id": "x", "package": "a", "credits": "5"}},
         {"metadata": {"account_id": "00000000-0000-0000-0000-000000000000", "package": "a", "credits": "5"}},
@@ -153,6 +153,8 @@ def test_what_a_rule_refuses_has_failed_and_is_tried_again(own_ledger: Ledger) -
 def test_what_is_none_of_our_business_is_ignored(till: Till, content: dict[str, Any]) -> None:
     message = event("something.happened", content)
     assert till.tell([message, message]) == ["ignored", "duplicate"]
+    reason = till.ledger.value("select reason from credits.stripe_events where id = %s", message["id"])
+    assert reason.endswith(".")
 
 
 def test_expanded_references_are_read_too(till: Till) -> None:
@@ -165,11 +167,20 @@ def test_expanded_references_are_read_too(till: Till) -> None:
 
 
 @pytest.mark.parametrize(
-    "function", ["ingest_stripe_object", "retry_stripe_events", "stripe_sync", "link_stripe_customer"]
+    "function",
+    [
+        "dismiss_stripe_event",
+        "ingest_stripe_object",
+        "retry_stripe_events",
+        "stripe_problems",
+        "stripe_sync",
+        "link_stripe_customer",
+    ],
 )
 @pytest.mark.parametrize("role", ["anon", "authenticated"])
 def test_no_client_may_call_what_grants(till: Till, function: str, role: str) -> None:
     arguments: dict[str, dict[str, Any]] = {
+        "dismiss_stripe_event": {"event_id": "evt_1", "why": "mine"},
         "ingest_stripe_object": {"object": {"id": "x"}},
         "link_stripe_customer": {
             "account_id": "00000000-0000-0000-0000-000000000000",

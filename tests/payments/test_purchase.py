@@ -264,3 +264,56 @@ def test_a_refund_takes_back_more_than_may_be_granted_by_now(own_ledger: Ledger)
     own_ledger.rows("update credits.billing_settings set max_grant = 10")
     assert set(till.tell(sale.refund(1000))) == {"applied"}
     assert till.balance(user) == 0
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_prevented_dispute_freezes_nothing_and_takes_what_its_money_took(
+    till: Till, backwards: bool
+) -> None:
+    """Resolved before it became a chargeback: the money went back to the buyer, for good."""
+    user, account = till.buyer()
+    sale = Sale(account)
+    till.tell(sale.completed())
+    told = sale.dispute("needs_response", "prevented", amount=400)
+    till.tell(told[:2])
+    frozen = till.ledger.account(user)
+    assert (frozen["balance"], frozen["frozen_reason"]) == (60, "A payment of this account is disputed.")
+    till.tell(message | {"id": message["id"] + "x"} for message in (told[::-1] if backwards else told))
+    released = till.ledger.account(user)
+    assert (released["balance"], released["frozen_at"]) == (60, None)
+    assert till.ledger.broken(user) == []
+
+
+def test_a_dispute_that_was_blocked_takes_nothing_until_money_goes(till: Till) -> None:
+    user, account = till.buyer()
+    sale = Sale(account)
+    till.tell(sale.completed())
+    opened, blocked = sale.dispute("needs_response", "prevented", takes_money=False)
+    till.tell([opened])
+    assert till.balance(user) == 0
+    assert till.ledger.account(user)["frozen_at"]
+    till.tell([blocked])
+    assert (till.balance(user), till.ledger.account(user)["frozen_at"]) == (100, None)
+    dispute = blocked["data"]["object"]
+    till.tell([event("charge.dispute.funds_withdrawn", dispute)])
+    assert (till.balance(user), till.ledger.account(user)["frozen_at"]) == (0, None)
+    till.tell([event("charge.dispute.funds_reinstated", dispute)])
+    assert till.balance(user) == 100
+    # The same from the object alone, as reconciliation reads it.
+    other = Sale(account)
+    till.tell(other.completed())
+    for moved, balance in (([{"amount": -1000}], 100), ([{"amount": -1000}, {"amount": 1000}], 200)):
+        seen = dispute | {
+            "id": dispute["id"] + "2", "payment_intent": other.payment, "balance_transactions": moved,
+        }  # fmt: skip
+        assert till.ledger.as_service("ingest_stripe_object", object=seen)["status"] == "changed"
+        assert till.balance(user) == balance
+    assert till.ledger.broken(user) == []
+
+
+def test_a_prevented_dispute_leaves_an_operators_freeze(till: Till) -> None:
+    user, account = till.buyer()
+    sale = Sale(account)
+    till.ledger.as_service("freeze_account", user_id=user, reason="looked at")
+    till.tell([*sale.completed(), *sale.dispute("needs_response", "prevented")])
+    assert till.ledger.account(user)["frozen_reason"] == "looked at"

@@ -1,5 +1,7 @@
 """Disputes of a purchase whose credits are spent already."""
 
+from typing import Literal
+
 import pytest
 from postgrest.exceptions import APIError
 
@@ -55,6 +57,33 @@ def test_lost(shop: Shop, spent: tuple[Buyer, str]) -> None:
     shop.buy(buyer)
     buyer.spend(2)
     assert buyer.balance() == 0
+
+
+@pytest.mark.parametrize(("how", "kept"), [("block", CREDITS), ("resolve", 0)])
+def test_prevented(shop: Shop, spent: tuple[Buyer, str], how: Literal["block", "resolve"], kept: int) -> None:
+    """No chargeback comes of it: the account is free, and the credits go as the money went."""
+    buyer, payment = spent
+    dispute = shop.control.dispute(payment)["id"]
+    shop.control.settled()
+    assert refused(buyer) == "PT403"
+    shop.control.move_dispute(dispute, how)
+    shop.control.settled()
+    assert buyer.balance() == BONUS + kept - SPENT
+    if kept:
+        buyer.spend(1)
+    else:
+        assert refused(buyer) == "PT402"
+
+
+def test_a_warning_of_fraud_that_was_never_told(shop: Shop, spent: tuple[Buyer, str]) -> None:
+    buyer, payment = spent
+    shop.control.delivery("drop")
+    warning = shop.control.warn_of_fraud(payment)["id"]
+    shop.control.delivery("normal")
+    shop.reconcile(sweep=True)
+    found = "select account_id is not null, froze_at from credits.stripe_fraud_warnings where id = %s"
+    assert shop.sql(found, warning) == [(True, None)]
+    buyer.spend(1)
 
 
 def test_an_inquiry_then_a_dispute(shop: Shop, spent: tuple[Buyer, str]) -> None:

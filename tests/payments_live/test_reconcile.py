@@ -20,6 +20,7 @@ def hour(shop: Shop, buyer: Buyer, plan: Plan) -> list[Callable[[], object]]:
         lambda: shop.refund(payments[0], 600),
         lambda: payments.append(shop.pay(buyer.checkout(package="pro"))),
         lambda: shop.control.expire(buyer.checkout(package="starter")),
+        lambda: shop.control.warn_of_fraud(payments[1]),
         lambda: disputes.append(shop.control.dispute(payments[1])["id"]),
         lambda: shop.control.move_dispute(disputes[0], "win"),
         lambda: payments.append(shop.pay(buyer.checkout(package="starter"))),

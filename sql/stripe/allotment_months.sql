@@ -1,0 +1,50 @@
+create function credits.allotment_months(period credits.allotments) returns table (
+  number integer,
+  starts_at timestamptz,
+  ends_at timestamptz,
+  credits bigint,
+  granted bigint
+)
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  -- Months of the calendar in UTC, each counted from the first: the 31st stays the last day.
+  origin timestamp := period.period_start at time zone 'UTC';
+  entitled numeric;
+  counted numeric := 0;
+begin
+  for month in 1..period.months loop
+    number := month;
+    starts_at := (origin + make_interval(months => month - 1)) at time zone 'UTC';
+    ends_at := case
+      when month = period.months then period.period_end
+      else (origin + make_interval(months => month)) at time zone 'UTC'
+    end;
+    select period.credits + coalesce(sum(c.credits), 0) into entitled
+    from credits.allotments as c
+    where
+      c.account_id = period.account_id
+      and c.subscription_id = period.subscription_id
+      and c.period_end = period.period_end
+      and c.months is null
+      and c.period_start <= starts_at;
+    credits := greatest(0, floor((entitled - counted) / (period.months - month + 1)));
+    select sum(t.amount) into granted
+    from public.credit_transactions as t
+    where
+      t.account_id = period.account_id
+      and t.idempotency_key in (
+        format('sys:stripe:%s:%s', period.key, month), format('sys:stripe:%s:%s:rollover', period.key, month)
+      );
+    counted := counted + coalesce(granted, credits);
+    return next;
+  end loop;
+end
+$$;
+
+comment on function credits.allotment_months(credits.allotments) is
+'The months of a period that is granted month by month: when each begins and ends, the credits that it brings, and '
+'those that it has brought (null for none yet). What is left is spread evenly over the months that are left, so that '
+'all of them sum to the period''s credits and what changes of plan added.';

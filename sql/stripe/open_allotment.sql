@@ -1,0 +1,33 @@
+create function credits.open_allotment(
+  purchase_id bigint,
+  key text,
+  amount bigint,
+  period_start timestamptz,
+  period_end timestamptz,
+  rollover interval,
+  rollover_cap bigint,
+  priority integer
+) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  span interval := age(period_end at time zone 'UTC', period_start at time zone 'UTC');
+begin
+  insert into credits.allotments (
+    purchase_id, account_id, subscription_id, period_start, period_end, credits, months, key, rollover, rollover_cap,
+    priority, next_at
+  )
+  select
+    p.id, p.account_id, p.subscription_id, open_allotment.period_start, open_allotment.period_end, open_allotment.amount,
+    greatest(1, extract(year from span) * 12 + extract(month from span)), open_allotment.key, open_allotment.rollover,
+    open_allotment.rollover_cap, open_allotment.priority, open_allotment.period_start
+  from public.purchases as p
+  where p.id = open_allotment.purchase_id;
+  perform credits.grant_allotments(purchase_id);
+end
+$$;
+
+comment on function credits.open_allotment is
+'Begins a paid period whose credits come month by month, and grants what has begun of it. The caller holds the '
+'account''s lock.';

@@ -1,0 +1,49 @@
+create function credits.sweep_allotments(batch integer default 200) returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  due record;
+  done integer := 0;
+begin
+  for due in
+    select a.purchase_id, a.account_id, p as purchase
+    from credits.allotments as a
+    inner join public.purchases as p on a.purchase_id = p.id
+    where
+      a.next_at <= credits.now()
+      and not exists (
+        select from credits.maintenance_failures as f
+        where f.task = 'allotments' and f.account_id = a.account_id and f.retry_at > credits.now()
+      )
+    order by a.next_at
+    limit batch
+  loop
+    -- Whoever deals with this invoice or account now is not waited for: the caller may hold other accounts' locks.
+    continue when not pg_try_advisory_xact_lock(hashtextextended((due.purchase).invoice_id, 0));
+    continue when exists (
+      select from unnest(credits.purchase_payments(due.purchase)) as s (id)
+      where not pg_try_advisory_xact_lock(hashtextextended(s.id, 0))
+    );
+    perform from public.credit_accounts as a where a.id = due.account_id for no key update skip locked;
+    continue when not found;
+    begin
+      perform credits.lock_account(due.account_id);
+      perform credits.grant_allotments(due.purchase_id);
+      perform credits.net_purchase(due.purchase_id);
+      perform credits.collect_subscription_debts(due.account_id);
+      perform credits.end_late_grants(due.account_id);
+      delete from credits.maintenance_failures as f where f.task = 'allotments' and f.account_id = due.account_id;
+      done := done + 1;
+    exception
+      when others then
+        perform credits.note_failure('allotments', sqlstate, sqlerrm, due.account_id);
+    end;
+  end loop;
+  return done;
+end
+$$;
+
+comment on function credits.sweep_allotments(integer) is
+'Grants the months that have begun of up to batch periods that are granted month by month; returns of how many. Skips '
+'what others have locked, and notes what fails.';
