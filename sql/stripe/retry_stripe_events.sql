@@ -36,7 +36,7 @@ begin
         reason = 'It broke off: ' || sqlstate,
         attempts = e.attempts + 1,
         processed_at = credits.now()
-      where e.id = event.id;
+      where e.id = event.id and e.status in ('quarantined', 'failed'); -- not dismissed meanwhile
   end;
   return jsonb_build_object(
     'retried', 1,

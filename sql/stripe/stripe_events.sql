@@ -8,14 +8,21 @@ create table credits.stripe_events (
   attempts integer not null default 1,
   received_at timestamptz not null default clock_timestamp(),
   processed_at timestamptz not null default clock_timestamp(),
+  dismissed_why text,
+  dismissed_at timestamptz,
   constraint unapplied_events_must_give_a_reason check (
-    (status in ('quarantined', 'failed')) = (reason is not null)
-  )
+    (status in ('quarantined', 'failed', 'dismissed')) = (reason is not null)
+  ),
+  constraint dismissed_events_must_say_why_and_when check (
+    (status = 'dismissed') = (dismissed_why is not null) and (dismissed_why is null) = (dismissed_at is null)
+  ),
+  constraint dismissed_why_must_have_1_to_1000_characters check (char_length(btrim(dismissed_why)) between 1 and 1000)
 );
 
 -- What is to be tried again, the longest waiting first.
 create index stripe_events_unapplied on credits.stripe_events (processed_at)
 where status in ('quarantined', 'failed') and payload is not null;
+create index stripe_events_problems on credits.stripe_events (received_at, id) where status in ('quarantined', 'failed');
 create index stripe_events_with_payload on credits.stripe_events (received_at) where payload is not null;
 
 alter table credits.stripe_events enable row level security;
@@ -28,7 +35,9 @@ comment on table credits.stripe_events is
 comment on column credits.stripe_events.id is 'Stripe''s evt_… id.';
 comment on column credits.stripe_events.type is 'Such as checkout.session.completed.';
 comment on column credits.stripe_events.api_version is 'The version that the payload is written in.';
-comment on column credits.stripe_events.reason is 'Why it is quarantined or failed.';
+comment on column credits.stripe_events.reason is 'Why it is quarantined or failed, or was when it was dismissed.';
 comment on column credits.stripe_events.payload is
 'The event as Stripe sent it; null once billing_settings.stripe_payload_retention has passed.';
 comment on column credits.stripe_events.attempts is 'How often its effects were tried.';
+comment on column credits.stripe_events.dismissed_why is 'Why a person decided that it shall have no effect.';
+comment on column credits.stripe_events.dismissed_at is 'When they did.';
