@@ -90,6 +90,8 @@ def test_what_events_no_longer_tell(
     assert report["objects"]["checkout.session"]["changed"] >= 1
     assert report["objects_repaired"] >= 1
     assert balance(ann) == before + 50
+    (purchase,) = ann.client.table("purchases").select("receipt_url").execute().data
+    assert purchase["receipt_url"]  # type: ignore[index, call-overload]
     report = reconcile(sweep=True)
     assert report["objects_repaired"] == 0
     assert balance(ann) == before + 50

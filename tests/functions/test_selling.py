@@ -175,7 +175,7 @@ def test_a_customer_that_was_deleted(
     seen = []
     for wish in ({"package": "starter"}, {"package": "pro"}, {"plan": plan}):
         with ThreadPoolExecutor(3) as pool:
-            answers = list(pool.map(lambda _, wish=wish: buy(ann, **wish), range(3)))  # type: ignore[misc]
+            answers = list(pool.map(lambda _, wish=wish: buy(ann, **wish), range(3)))
         assert {answer.status_code for answer in answers} == {200}, [a.text for a in answers]
         (customer,) = customers(env, ann)
         assert customer not in seen
@@ -214,7 +214,8 @@ def test_stripe_follows_the_email_address(
     ann = user()
     assert buy(ann, package="starter").status_code == 200
     (customer,) = customers(env, ann)
-    for ask in (lambda: buy(ann, package="starter"), lambda: portal(ann)):
+    asks: list[Callable[[], httpx.Response]] = [lambda: buy(ann, package="starter"), lambda: portal(ann)]
+    for ask in asks:
         address = f"new-{uuid.uuid4().hex}@example.com"
         service.auth.admin.update_user_by_id(ann.id, {"email": address})
         assert ask().status_code == 200
