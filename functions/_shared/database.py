@@ -36,11 +36,21 @@ def _refusal(status: int, content: bytes) -> FunctionError:
             code=body.get("code"),
             details=body.get("details"),
             hint=body.get("hint"),
-            headers={"Retry-After": "5"} if status == 503 else None,
+            headers=_retry_after(status, body.get("details")),
         )
     if status >= 500:
         return unavailable(AWAY)
     return FunctionError(500, f"Supabase answered with status {status} and no reason; check SUPABASE_URL.")
+
+
+def _retry_after(status: int, details: Any) -> dict[str, str] | None:
+    """The header that says when to try again, where it makes sense: what `details` tell, or some seconds."""
+    if status not in (429, 503):
+        return None
+    try:
+        return {"Retry-After": str(int(json.loads(details)["retry_after"]))}
+    except (TypeError, ValueError, KeyError):
+        return {"Retry-After": "5"}
 
 
 @lru_cache(maxsize=1)

@@ -10,6 +10,7 @@ import stripe
 from . import stripe_api
 from .database import service_rpc, service_rpc_raw
 from .errors import FunctionError
+from .second_subscriptions import settle_soon
 
 log = logging.getLogger("functions")
 
@@ -37,6 +38,8 @@ async def ingest_event(body: bytes) -> Outcome:
     outcome: Outcome = await service_rpc_raw("ingest_stripe_event", body)
     if outcome.get("refresh"):
         await _refresh(outcome["refresh"])
+    if outcome.get("second"):
+        await settle_soon(outcome["second"])
     return outcome
 
 

@@ -1,10 +1,14 @@
 """Makes up for whatever webhooks have missed: reads Stripe, and hands the database what it does not know yet.
 
-Three steps, each harmless to repeat and to run twice at once:
+Steps, each harmless to repeat and to run twice at once:
 
 1. Events since the last run (less an overlap), oldest first, through ingest_stripe_event().
 2. Once a day, objects as they are now, through ingest_stripe_object(): Stripe keeps events for 30 days only.
-3. Events that are stored and were not applied, once more: what they waited for may have come.
+   With them, whether Stripe's Prices say what our rows say, and e-mail addresses that Stripe has to be told.
+3. Second subscriptions that are still to be cancelled and refunded.
+4. Events that are stored and were not applied, once more: what they waited for may have come.
+
+What is left then is a problem, for a person: to mend, or to dismiss.
 
 How far the events were read is remembered only after all of them were stored: a run that breaks off, or in
 which the database stumbled over one, is repeated.
@@ -17,11 +21,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import stripe
+
 from . import stripe_api
+from .customers import is_gone, tell_email
 from .database import service_rpc
 from .errors import FunctionError
 from .ingest import Outcome, as_body, ingest_event, ingest_object, is_unreadable
-from .stripe_api import Listing, Object, pages
+from .prices import as_problems, check_prices
+from .second_subscriptions import settle_all
+from .stripe_api import Listing, Object, moment, pages
 
 # What the database acts on; all else it would ignore.
 EVENT_TYPES = (
@@ -42,6 +51,7 @@ EVENT_TYPES = (
     "refund.created",
     "refund.updated",
     "refund.failed",
+    "charge.succeeded",
     "charge.refunded",
     "charge.dispute.created",
     "charge.dispute.updated",
@@ -61,7 +71,7 @@ DISPUTE_DAYS = 180  # disputes are decided months after they were opened
 SWEEP_EVERY = 23 * HOUR  # less than a day, so that a daily run sweeps each time
 
 BATCH = 100
-PROBLEMS = 100  # how many the report names
+PROBLEMS = 1000  # how many the report names
 REFUSED = "refused"  # not even stored
 PROBLEMATIC = ("failed", "quarantined", REFUSED)
 
@@ -86,55 +96,60 @@ class Report:
     objects: dict[str, Counter[str]] | None = None
     retried: Counter[str] = field(default_factory=Counter)
     problems: list[dict[str, Any]] = field(default_factory=list)
-    stored: list[dict[str, Any]] = field(default_factory=list)
+    seconds: Counter[str] = field(default_factory=Counter)
+    emails: int = 0
     refused: int = 0  # events that the database stumbled over, and that have to be read again
 
     def count_event(self, event: Object, outcome: Outcome) -> None:
         """Note what became of an event. One that is stored may yet be applied, in the last step."""
         self.events.setdefault(event["type"], Counter())[outcome["status"]] += 1
         self.refused += outcome.get("again", False)
-        self._problem(
-            self.problems if outcome["status"] == REFUSED else self.stored, event["type"], event, outcome
-        )
+        if outcome["status"] == REFUSED:
+            self._problem(event["type"], event["id"], outcome)
 
     def count_object(self, kind: str, item: Object, outcome: Outcome) -> None:
         """Note what became of an object."""
         assert self.objects is not None
         self.objects[kind][outcome["status"]] += 1
-        self._problem(self.problems, kind, item, outcome)
+        if outcome["status"] in PROBLEMATIC:
+            self._problem(kind, item["id"], outcome)
 
-    @staticmethod
-    def _problem(problems: list[dict[str, Any]], kind: str, item: Object, outcome: Outcome) -> None:
-        if outcome["status"] in PROBLEMATIC and len(problems) < PROBLEMS:
-            problems.append({"id": item["id"], "kind": kind, **outcome})
+    def count_stored(self, event: Object) -> None:
+        """Note an event that could not be applied, in this run or an earlier one."""
+        self._problem(event["type"], event["id"], {"status": event["status"], "reason": event["reason"]})
+
+    def count_second(self, row: Object, reason: str | None) -> None:
+        """Note a second subscription, and why it is not settled."""
+        self.seconds["open" if reason else "settled"] += 1
+        if reason:
+            self._problem("second subscription", row["subscription_id"], {"status": "open", "reason": reason})
+
+    def _problem(self, kind: str, item_id: str, outcome: Outcome) -> None:
+        if len(self.problems) < PROBLEMS:
+            self.problems.append({"id": item_id, "kind": kind, **outcome})
 
     def as_json(self) -> Step:
         """The report: `missing` and `repaired` sum up what the rest counts."""
         objects = self.objects or {}
         found = sum(counts["applied"] for counts in self.events.values())
         changed = sum(counts["changed"] for counts in objects.values())
-        unapplied = self.retried["failed"] + self.retried["quarantined"]
-        problems = self.problems + (self.stored if unapplied else [])
         return {
-            "ok": not problems and not unapplied,
+            "ok": not self.problems,
             "events_missing": found,
             "objects_repaired": changed,
             "events_retried_with_success": self.retried["applied"],
             "events_still_failed": self.retried["failed"],
             "events_still_quarantined": self.retried["quarantined"],
+            "second_subscriptions": dict(self.seconds),
+            "emails_told": self.emails,
             "since": moment(self.since),
             "through": moment(self.through),
             "events": {kind: dict(counts) for kind, counts in sorted(self.events.items())},
             "objects": None
             if self.objects is None
             else {kind: dict(counts) for kind, counts in objects.items()},
-            "problems": problems[:PROBLEMS],
+            "problems": self.problems,
         }
-
-
-def moment(seconds: int) -> str:
-    """Unix seconds as ISO 8601."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def unix(text: str | None) -> int | None:
@@ -166,10 +181,17 @@ async def reconcile(options: Options) -> AsyncIterator[Step]:
         report.objects = {}
         async for step in _sweep(report, report.through, options.days):
             yield step
+        async for step in _compare_prices(report):
+            yield step
+        await _tell_emails(report)
         await service_rpc("stripe_sync", swept_at=moment(began))
 
+    async for row, reason in settle_all():
+        report.count_second(row, reason)
     async for step in _retry(report):
         yield step
+    for event in await service_rpc("stripe_problems"):
+        report.count_stored(event)
     yield {"report": report.as_json()}
 
 
@@ -228,18 +250,19 @@ async def _readable(ingestion: Awaitable[Outcome]) -> Outcome:
 
 async def _sweep(report: Report, through: int, days: int) -> AsyncIterator[Step]:
     """Compare objects. Sessions and subscriptions first: the others refer to them."""
-    stripe = stripe_api.client().v1
+    v1 = stripe_api.client().v1
     recent = {"created": {"gte": through - days * DAY}}
     old_disputes = {"created": {"gte": through - max(days, DISPUTE_DAYS) * DAY}}
     lists: tuple[tuple[str, Listing, Object], ...] = (
-        ("checkout.session", stripe.checkout.sessions.list_async, recent),
+        ("checkout.session", v1.checkout.sessions.list_async, recent),
         # All of them: one from years ago may have been cancelled yesterday.
-        ("subscription", stripe.subscriptions.list_async, {"status": "all"}),
-        ("invoice", stripe.invoices.list_async, {"status": "paid", **recent}),
-        ("invoice_payment", stripe.invoice_payments.list_async, {"status": "paid", **recent}),
-        ("refund", stripe.refunds.list_async, recent),
-        ("dispute", stripe.disputes.list_async, old_disputes),
-        ("radar.early_fraud_warning", stripe.radar.early_fraud_warnings.list_async, recent),
+        ("subscription", v1.subscriptions.list_async, {"status": "all"}),
+        ("invoice", v1.invoices.list_async, {"status": "paid", **recent}),
+        ("invoice_payment", v1.invoice_payments.list_async, {"status": "paid", **recent}),
+        ("charge", v1.charges.list_async, recent),
+        ("refund", v1.refunds.list_async, recent),
+        ("dispute", v1.disputes.list_async, old_disputes),
+        ("radar.early_fraud_warning", v1.radar.early_fraud_warnings.list_async, recent),
     )
     assert report.objects is not None
     for kind, listing, params in lists:
@@ -251,6 +274,35 @@ async def _sweep(report: Report, through: int, days: int) -> AsyncIterator[Step]
                 report.count_object(kind, item, await _readable(ingest_object(whole)))
             if report.objects[kind].total() > stripe_api.PAGE:
                 yield {"progress": f"{report.objects[kind].total()} compared."}
+
+
+# -- prices and addresses ----------------------------------------------------------------------------
+
+
+async def prices_only() -> AsyncIterator[Step]:
+    """Compare Stripe's Prices with our rows, and nothing else. Yields as reconcile()."""
+    report = Report()
+    async for step in _compare_prices(report):
+        yield step
+    yield {"report": {"ok": not report.problems, "problems": report.problems}}
+
+
+async def _compare_prices(report: Report) -> AsyncIterator[Step]:
+    yield {"progress": "Comparing each price ..."}
+    async for price_id, differences in check_prices():
+        report.problems += as_problems(price_id, differences)
+
+
+async def _tell_emails(report: Report) -> None:
+    for row in await service_rpc("stripe_emails_to_tell"):
+        try:
+            await tell_email(row["account_id"], row["customer_id"], row["email"])
+        except stripe.InvalidRequestError as error:
+            if not is_gone(error):
+                raise
+            # The next checkout makes a new customer.
+            await ingest_object({"id": row["customer_id"], "object": "customer", "deleted": True})
+        report.emails += 1
 
 
 # -- what is stored and was not applied --------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -43,6 +44,11 @@ def raw(answer: Any) -> Object:
     """What Stripe sent, as plain JSON values."""
     data: Object = answer.last_response.data
     return data
+
+
+def moment(seconds: int) -> str:
+    """Unix seconds as ISO 8601."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def failure(error: stripe.StripeError) -> FunctionError:

@@ -5,7 +5,6 @@ signed-in user; what it costs and which provider does it is a row of pricing_tie
 request, as multipart: the JSON in the field `request`, the files as `image`.
 """
 
-import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -41,13 +40,10 @@ async def _post(request: Request, user: User) -> JSONResponse:
     order = await read_order(request)
     if order.dry_run:
         return await _quote(user, order)
-    try:
-        job = await user_rpc(
-            user, "begin_generation",
-            operation=order.operation, quantity=order.n, request=order.digest(), idempotency_key=key,
-        )  # fmt: skip
-    except FunctionError as error:
-        raise _with_retry_after(error) from None
+    job = await user_rpc(
+        user, "begin_generation",
+        operation=order.operation, quantity=order.n, request=order.digest(), idempotency_key=key,
+    )  # fmt: skip
     return await _answer(await generation.result(job, order, user))
 
 
@@ -129,16 +125,6 @@ def _under_way(job: dict[str, Any]) -> JSONResponse:
 def _poll(job: dict[str, Any]) -> str:
     """Where to ask for the job: a path below the project's URL, as the other functions are."""
     return f"/functions/v1/generate/{job['id']}"
-
-
-def _with_retry_after(error: FunctionError) -> FunctionError:
-    """Tell in the header what the database tells in `details`."""
-    if error.status == 429:
-        try:
-            error.headers = {"Retry-After": str(json.loads(error.details)["retry_after"])}
-        except (TypeError, ValueError, KeyError):
-            error.headers = {"Retry-After": "5"}
-    return error
 
 
 @asynccontextmanager

@@ -67,6 +67,9 @@ SUBSCRIPTION_DATA = {
     "billing_address_collection": one_of("auto", "required"),
     "submit_type": one_of("auto", "book", "donate", "pay", "subscribe"),
     "ui_mode": one_of("hosted_page"),
+    "automatic_tax": record({"enabled": Required(boolean)}),
+    "tax_id_collection": record({"enabled": Required(boolean)}),
+    "customer_update": record({"address": one_of("auto", "never"), "name": one_of("auto", "never")}),
 })  # fmt: skip
 def create(world: World, p: JSON) -> JSON:
     """Create a session in mode payment or subscription."""
@@ -76,6 +79,7 @@ def create(world: World, p: JSON) -> JSON:
     _exclusive(p, "allow_promotion_codes", "discounts")
     _only_in(p, mode, "payment", "payment_intent_data", "customer_creation", "submit_type")
     _only_in(p, mode, "subscription", "subscription_data", "payment_method_collection")
+    tax, tax_id = _taxes(p, customer)
     if not p["line_items"]:
         raise ApiError("Missing required param: line_items.", code="parameter_missing", param="line_items")
     expires_at = p.get("expires_at", world.now() + DAY)
@@ -107,7 +111,9 @@ def create(world: World, p: JSON) -> JSON:
         "allow_promotion_codes": p.get("allow_promotion_codes"),
         "amount_subtotal": 0,
         "amount_total": 0,
-        "automatic_tax": {"enabled": False, "liability": None, "provider": None, "status": None},
+        "automatic_tax": {
+            "enabled": tax, "liability": {"type": "self"} if tax else None,
+            "provider": "stripe" if tax else None, "status": "requires_location_inputs" if tax else None},
         "billing_address_collection": p.get("billing_address_collection"),
         "cancel_url": p.get("cancel_url"),
         "client_reference_id": p.get("client_reference_id"),
@@ -161,6 +167,7 @@ def create(world: World, p: JSON) -> JSON:
         "submit_type": p.get("submit_type"),
         "subscription": None,
         "success_url": p["success_url"],
+        "tax_id_collection": {"enabled": tax_id, "required": "never"},
         "total_details": {"amount_discount": 0, "amount_shipping": 0, "amount_tax": 0},
         "ui_mode": "hosted_page",
         "url": f"{world.base_url}/c/pay/{session_id}",
@@ -180,6 +187,28 @@ def create(world: World, p: JSON) -> JSON:
             f"{MINIMUM.get(money, 50)} in the minor unit of {money}.", code="amount_too_small",
         )  # fmt: skip
     return world.save(session)
+
+
+def _taxes(p: JSON, customer: JSON | None) -> tuple[bool, bool]:
+    """Whether the page calculates taxes, and collects tax ids. No tax is added: that is not simulated."""
+    update = p.get("customer_update", {})
+    if update and not customer:
+        raise ApiError("`customer_update` can only be used with `customer`.", param="customer_update")
+    tax, tax_id = (p.get(name, {}).get("enabled", False) for name in ("automatic_tax", "tax_id_collection"))
+    if tax and customer and not customer["address"] and update.get("address") != "auto":
+        raise ApiError(
+            "Automatic tax calculation in Checkout requires a valid address on the Customer. Add a valid "
+            "address to the Customer or set either `customer_update[address]` to 'auto' or "
+            "`customer_update[shipping]` to 'auto' to save the address entered in Checkout to the Customer.",
+            code="customer_tax_location_invalid",
+        )
+    if tax_id and customer and update.get("name") != "auto":
+        raise ApiError(
+            "Tax ID collection requires updating business name on the customer. To enable tax ID collection "
+            "for an existing customer, please set `customer_update[name]` to `auto`.",
+            param="tax_id_collection",
+        )
+    return tax, tax_id
 
 
 def _exclusive(p: JSON, one: str, other: str) -> None:

@@ -16,6 +16,14 @@ create table credits.billing_settings (
   max_generations_per_minute integer not null default 60,
   max_generations_in_flight integer not null default 10,
   default_currency text not null default 'usd',
+  max_packages integer not null default 10,
+  max_free_packages integer not null default 1,
+  allow_promotion_codes boolean not null default false,
+  max_checkouts_per_minute integer not null default 20,
+  refund_second_subscriptions boolean not null default true,
+  automatic_tax boolean not null default false,
+  tax_id_collection boolean not null default false,
+  billing_address_collection text not null default 'auto',
   stripe_livemode boolean not null default false,
   stripe_account text,
   stripe_payload_retention interval not null default '90 days',
@@ -38,6 +46,12 @@ create table credits.billing_settings (
   constraint max_generations_per_minute_must_be_0_or_more check (max_generations_per_minute >= 0),
   constraint max_generations_in_flight_must_be_0_or_more check (max_generations_in_flight >= 0),
   constraint default_currency_must_be_an_iso_4217_code_in_lower_case check (default_currency ~ '^[a-z]{3}$'),
+  constraint max_packages_must_be_1_to_1000 check (max_packages between 1 and 1000),
+  constraint max_free_packages_must_be_1_to_1000 check (max_free_packages between 1 and 1000),
+  constraint max_checkouts_per_minute_must_be_0_or_more check (max_checkouts_per_minute >= 0),
+  constraint billing_address_collection_must_be_auto_or_required check (
+    billing_address_collection in ('auto', 'required')
+  ),
   constraint stripe_account_must_start_with_acct check (stripe_account ~ '^acct_[A-Za-z0-9_]+$'),
   constraint stripe_payload_retention_must_be_1_second_to_100_years check (
     credits.lasts(stripe_payload_retention, '1 second', '100 years')
@@ -83,6 +97,22 @@ comment on column credits.billing_settings.max_generations_per_minute is
 comment on column credits.billing_settings.max_generations_in_flight is
 'How many generations of one account may be under way at once.';
 comment on column credits.billing_settings.default_currency is 'The currency of a checkout that names none.';
+comment on column credits.billing_settings.max_packages is
+'How many of one package a checkout may buy, where credit_packages.max_quantity does not say.';
+comment on column credits.billing_settings.max_free_packages is
+'How many packages a checkout with nothing to pay grants at most, such as one with a promotion code of 100 percent.';
+comment on column credits.billing_settings.allow_promotion_codes is
+'Whether Stripe''s checkout page takes promotion codes.';
+comment on column credits.billing_settings.max_checkouts_per_minute is
+'How many pages of Stripe''s, to pay on or of the billing portal, one account may open in a minute.';
+comment on column credits.billing_settings.refund_second_subscriptions is
+'Whether the payments of a second subscription, which is cancelled, are refunded at once (true) or by the operator.';
+comment on column credits.billing_settings.automatic_tax is
+'Whether Stripe Tax calculates taxes at checkout. It needs tax settings in Stripe.';
+comment on column credits.billing_settings.tax_id_collection is
+'Whether Stripe''s checkout page asks businesses for their tax id.';
+comment on column credits.billing_settings.billing_address_collection is
+'auto: Stripe''s checkout page asks for an address where it needs one; required: always.';
 comment on column credits.billing_settings.stripe_livemode is
 'Whether Stripe''s live events count (true) or its test events (false); the others are quarantined.';
 comment on column credits.billing_settings.stripe_account is

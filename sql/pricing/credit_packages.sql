@@ -8,6 +8,8 @@ create table public.credit_packages (
   is_popular boolean not null default false,
   active boolean not null default true,
   stripe_price_id text,
+  max_quantity integer,
+  subscribers_only boolean not null default false,
   constraint credit_packages_slug_currency_key unique (slug, currency),
   constraint credit_packages_stripe_price_id_key unique (stripe_price_id),
   constraint slug_must_be_lower_case_words_of_1_to_63_letters check (slug ~ '^[a-z][a-z0-9_-]{0,62}$'),
@@ -15,6 +17,7 @@ create table public.credit_packages (
   constraint credits_must_be_1_to_1000000000 check (credits between 1 and 1000000000),
   constraint unit_amount_must_be_1_to_99999999_minor_units check (unit_amount between 1 and 99999999),
   constraint currency_must_be_an_iso_4217_code_in_lower_case check (currency ~ '^[a-z]{3}$'),
+  constraint max_quantity_must_be_1_to_1000 check (max_quantity between 1 and 1000),
   constraint stripe_price_id_must_start_with_price check (stripe_price_id ~ '^price_[A-Za-z0-9_]+$')
 );
 
@@ -23,9 +26,13 @@ alter table public.credit_packages force row level security;
 revoke all on table public.credit_packages from anon, authenticated, service_role;
 revoke all on sequence public.credit_packages_id_seq from anon, authenticated, service_role;
 grant select on table public.credit_packages to anon, authenticated, service_role, pricing_admin;
-grant insert (slug, name, credits, unit_amount, currency, is_popular, active, stripe_price_id)
+grant insert (
+  slug, name, credits, unit_amount, currency, is_popular, active, stripe_price_id, max_quantity, subscribers_only
+)
 on table public.credit_packages to pricing_admin;
-grant update (slug, name, credits, unit_amount, currency, is_popular, active, stripe_price_id)
+grant update (
+  slug, name, credits, unit_amount, currency, is_popular, active, stripe_price_id, max_quantity, subscribers_only
+)
 on table public.credit_packages to pricing_admin;
 
 create policy active_packages on public.credit_packages for select to anon, authenticated using (active);
@@ -42,3 +49,7 @@ comment on column public.credit_packages.currency is 'ISO 4217 code in lower cas
 comment on column public.credit_packages.is_popular is 'Whether the shop marks it as the popular choice.';
 comment on column public.credit_packages.active is 'False takes it out of the shop.';
 comment on column public.credit_packages.stripe_price_id is 'The Stripe Price that sells it; null to price it inline.';
+comment on column public.credit_packages.max_quantity is
+'How many of it one checkout may buy; null for billing_settings.max_packages.';
+comment on column public.credit_packages.subscribers_only is
+'True sells it to accounts with a subscription that is trialing or active.';

@@ -4,15 +4,19 @@ set search_path = ''
 as $$
 declare
   payment text := credits.stripe_id(charge -> 'payment_intent');
+  receipt text := case when charge ->> 'status' = 'succeeded' then charge ->> 'receipt_url' end;
 begin
-  if payment is null or charge ->> 'amount_refunded' = '0' then
-    return 'ignored: Nothing of the charge was refunded, or it has no payment intent.';
+  if payment is null or charge ->> 'amount_refunded' = '0' and receipt is null then
+    return 'ignored: Nothing of the charge was refunded and it has no receipt, or it has no payment intent.';
   end if;
   perform credits.lock_stripe_object(payment);
-  insert into credits.stripe_payments as p (payment_intent_id, refunded)
-  values (payment, (charge ->> 'amount_refunded')::bigint)
-  on conflict (payment_intent_id) do update set refunded = excluded.refunded
-  where excluded.refunded > p.refunded;
+  insert into credits.stripe_payments as p (payment_intent_id, refunded, receipt_url)
+  values (payment, (charge ->> 'amount_refunded')::bigint, receipt)
+  on conflict (payment_intent_id) do update set
+    refunded = greatest(p.refunded, excluded.refunded),
+    -- Of a receipt's addresses the first is as good as a later one.
+    receipt_url = coalesce(p.receipt_url, excluded.receipt_url)
+  where excluded.refunded > p.refunded or p.receipt_url is null and excluded.receipt_url is not null;
   if not found then
     return 'unchanged';
   end if;
@@ -22,5 +26,5 @@ end
 $$;
 
 comment on function credits.apply_charge(jsonb) is
-'Notes the total that a charge says was refunded, and holds its purchase against it. Returns changed, unchanged or '
-'ignored.';
+'Notes the total that a charge says was refunded, and its receipt, and holds its purchase against them. Returns '
+'changed, unchanged or ignored.';

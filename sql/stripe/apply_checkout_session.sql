@@ -9,6 +9,7 @@ declare
   account uuid;
   known public.purchase_status;
   told public.purchase_status;
+  many integer;
   purchase public.purchases;
 begin
   if session #>> '{metadata,account_id}' is null or session ->> 'mode' not in ('payment', 'subscription') then
@@ -45,6 +46,12 @@ begin
     return 'ignored: The session is still open.';
   end if;
 
+  -- Nothing to pay, say with a promotion code of 100 percent: not for as many as one likes.
+  many := coalesce((session #>> '{metadata,quantity}')::integer, 1);
+  if session ->> 'amount_total' = '0' then
+    pinned := pinned::bigint / many * least(many, (select s.max_free_packages from credits.billing_settings as s));
+  end if;
+
   perform credits.lock_stripe_object(payment);
   perform credits.lock_account(account);
   perform credits.link_customer(account, credits.stripe_id(session -> 'customer'))
@@ -58,7 +65,7 @@ begin
   )
   values (
     account, session_id, payment, session #>> '{metadata,package}',
-    coalesce((session #>> '{metadata,quantity}')::integer, 1), (session ->> 'amount_total')::bigint,
+    many, (session ->> 'amount_total')::bigint,
     session ->> 'currency', told, pinned::bigint
   )
   on conflict on constraint purchases_checkout_session_id_key do update set

@@ -7,7 +7,7 @@ begin
     return 'ignored: The customer exists; only its deletion counts.';
   end if;
   insert into credits.stripe_customers as c (customer_id, deleted_at) values (customer ->> 'id', credits.now())
-  on conflict (customer_id) do update set account_id = null, deleted_at = excluded.deleted_at
+  on conflict (customer_id) do update set account_id = null, email_hash = null, deleted_at = excluded.deleted_at
   where c.deleted_at is null;
   return case when found then 'changed' else 'unchanged' end;
 end

@@ -49,20 +49,23 @@ begin
   end if;
 
   insert into public.subscriptions (id, account_id) values (subscription, account) on conflict (id) do nothing;
+  perform credits.note_second_subscription(subscription) where told = 'paid';
   insert into public.purchases as p (
-    account_id, invoice_id, payment_intent_id, subscription_id, plan, amount, currency, status, credits
+    account_id, invoice_id, payment_intent_id, subscription_id, plan, amount, currency, status, credits,
+    hosted_invoice_url
   )
   select
     account, the_invoice,
     (select min(s.payment_intent_id) from credits.stripe_payments as s where s.invoice_id = the_invoice),
     subscription, max(g.plan), (invoice ->> 'amount_paid')::bigint, invoice ->> 'currency', told,
-    coalesce(sum(g.credits), 0)
+    coalesce(sum(g.credits), 0), invoice ->> 'hosted_invoice_url'
   from credits.invoice_grants(invoice) as g
   on conflict on constraint purchases_invoice_id_key do update set
     status = excluded.status,
     amount = excluded.amount,
     credits = excluded.credits,
     plan = excluded.plan,
+    hosted_invoice_url = coalesce(excluded.hosted_invoice_url, p.hosted_invoice_url),
     updated_at = credits.now()
   returning * into purchase;
 

@@ -61,6 +61,8 @@ begin
     return 'unchanged';
   end if;
 
+  perform credits.note_second_subscription(new.id)
+  where new.stripe_status in ('trialing', 'active', 'past_due', 'unpaid', 'paused');
   -- Two contents of one stage: which is newer, only Stripe can say. An object that was just asked for is the answer.
   new.refresh_wanted := is_event and new_rank = old_rank;
   update public.subscriptions as s

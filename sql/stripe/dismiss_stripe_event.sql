@@ -25,13 +25,15 @@ begin
     );
   elsif event.status <> 'dismissed' then
     update credits.stripe_events as e
-    set
-      status = 'dismissed',
-      dismissed_why = btrim(why),
-      dismissed_at = credits.now(),
-      dismissed_object_id = e.payload #>> '{data,object,id}'
+    set status = 'dismissed', dismissed_why = btrim(why), dismissed_at = credits.now()
     where e.id = event_id
     returning * into event;
+    -- Reconciliation, which reads objects, does not report it again.
+    insert into credits.dismissed_stripe_objects (object_id, why, dismissed_at)
+    select o.id, event.dismissed_why, event.dismissed_at
+    from (select event.payload #>> '{data,object,id}' as id) as o
+    where char_length(o.id) between 1 and 255
+    on conflict on constraint dismissed_stripe_objects_pkey do nothing;
   end if;
   return jsonb_build_object(
     'id', event.id,
@@ -46,7 +48,7 @@ $$;
 
 comment on function public.dismiss_stripe_event(text, text) is
 'Operator: decides that an event that is quarantined or failed shall have no effect: it is not tried again, and not '
-'taken when it comes again. Returns {id, type, status, reason, why, dismissed_at}; for one that is dismissed already '
+'taken when it comes again; its object is dismissed with it. Returns {id, type, status, reason, why, dismissed_at}; for one that is dismissed already '
 'what was said first. Errors: PT400 why, PT404 no such event, PT409 it is applied or ignored.';
 
 grant execute on function public.dismiss_stripe_event(text, text) to service_role;

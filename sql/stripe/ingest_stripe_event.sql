@@ -26,7 +26,7 @@ begin
   perform credits.lock_stripe_object(event_id);
   select e.status into known from credits.stripe_events as e where e.id = event_id;
   if known in ('applied', 'ignored', 'dismissed') then
-    return jsonb_build_object('status', 'duplicate', 'reason', null, 'refresh', null);
+    return jsonb_build_object('status', 'duplicate', 'reason', null, 'refresh', null, 'second', null);
   end if;
 
   select * into settings from credits.billing_settings;
@@ -70,15 +70,24 @@ begin
         then (select s.id from public.subscriptions as s where s.id = object ->> 'id' and s.refresh_wanted)
       when 'invoice'
         then case when result = 'quarantined' and object #> '{lines,has_more}' = 'true' then object ->> 'id' end
-    end
+    end,
+    'second', (
+      select s.subscription_id from credits.second_subscriptions as s
+      where
+        (s.outcome is null or s.outcome = 'refunded')
+        and s.subscription_id = coalesce(
+          credits.stripe_id(object #> '{parent,subscription_details,subscription}'), object ->> 'id'
+        )
+    )
   );
 end
 $$;
 
 comment on function credits.ingest_stripe_event(jsonb) is
-'Stores a verified Stripe event and its effects in one transaction, once: returns {status, reason, refresh}. status '
-'is applied, ignored, duplicate, quarantined or failed; refresh names a subscription or an invoice that has to be '
-'asked for. An event that was quarantined or failed is tried again when it comes again. PT400 for what is no event.';
+'Stores a verified Stripe event and its effects in one transaction, once: returns {status, reason, refresh, second}. '
+'status is applied, ignored, duplicate, quarantined or failed; refresh names a subscription or an invoice that has to '
+'be asked for, second a subscription that came second and has to be cancelled. An event that was quarantined or '
+'failed is tried again when it comes again. PT400 for what is no event.';
 
 create function public.ingest_stripe_event(jsonb) returns jsonb
 language sql

@@ -18,11 +18,9 @@ begin
   end if;
   select t.status, t.reason into outcome from credits.try_stripe_object(object, null) as t;
   if outcome.status in ('quarantined', 'failed') then
-    select e.dismissed_why into known from credits.stripe_events as e
-    where e.dismissed_object_id = object ->> 'id'
-    limit 1;
+    select d.why into known from credits.dismissed_stripe_objects as d where d.object_id = object ->> 'id';
     if found then
-      return jsonb_build_object('status', 'ignored', 'reason', 'An event about it was dismissed: ' || known);
+      return jsonb_build_object('status', 'ignored', 'reason', 'It was dismissed: ' || known);
     end if;
   end if;
   return jsonb_build_object('status', outcome.status, 'reason', outcome.reason);
@@ -33,6 +31,6 @@ comment on function public.ingest_stripe_object(jsonb) is
 'For reconciliation: the effects of an object as Stripe''s API returns it now (checkout.session, invoice, '
 'invoice_payment, subscription, refund, charge, dispute, radar.early_fraud_warning, customer). Returns {status, '
 'reason}: changed when a message had been missed, unchanged, ignored, quarantined or failed; ignored also for what '
-'could not be applied and whose event was dismissed. PT400 for what is no object.';
+'cannot be applied and was dismissed. PT400 for what is no object.';
 
 grant execute on function public.ingest_stripe_object(jsonb) to service_role;

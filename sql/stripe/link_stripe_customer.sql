@@ -1,4 +1,8 @@
-create function public.link_stripe_customer(account_id uuid, customer_id text) returns text
+create function public.link_stripe_customer(
+  account_id uuid,
+  customer_id text,
+  email text default null
+) returns text
 language plpgsql
 security definer
 set search_path = ''
@@ -20,12 +24,15 @@ begin
       'Make a new customer.'
     );
   end if;
+  update credits.stripe_customers as c set email_hash = sha256(convert_to(email, 'UTF8'))
+  where c.customer_id = link_stripe_customer.customer_id and c.customer_id = remembered and email is not null;
   return remembered;
 end
 $$;
 
-comment on function public.link_stripe_customer(uuid, text) is
+comment on function public.link_stripe_customer(uuid, text, text) is
 'Operator: remembers the Stripe customer that pays for an account; returns the one that is remembered: the first '
-'stays. Errors: PT400 customer_id, PT404 no such account, PT409 the customer is another account''s or deleted.';
+'stays. email: the address that Stripe has of the customer, where known; a hash of it is kept. Errors: PT400 '
+'customer_id, PT404 no such account, PT409 the customer is another account''s or deleted.';
 
-grant execute on function public.link_stripe_customer(uuid, text) to service_role;
+grant execute on function public.link_stripe_customer(uuid, text, text) to service_role;

@@ -10,6 +10,7 @@ declare
   gone bigint;
   target bigint;
   figures jsonb;
+  receipt text;
 begin
   select * into purchase from public.purchases as p where p.id = purchase_id;
   payments := credits.purchase_payments(purchase);
@@ -43,6 +44,8 @@ begin
     and (t.kind = 'expiry' or t.kind = 'clawback' and t.metadata ? 'downgrade' and l.expires_at <= credits.now());
 
   target := case
+    when credits.is_second_subscription(purchase.subscription_id)
+      then greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
     when purchase.amount = 0 then 0
     else least(
       round(purchase.credits_granted::numeric * least(refunded + disputed, purchase.amount) / purchase.amount)::bigint,
@@ -84,11 +87,20 @@ begin
     );
   end if;
 
+  select min(c.receipt_url) into receipt
+  from credits.stripe_payments as c
+  where c.payment_intent_id = any(payments);
   update public.purchases as p
-  set credits_clawed_back = target, refunded_amount = refunded, disputed_amount = disputed, updated_at = credits.now()
+  set
+    credits_clawed_back = target,
+    refunded_amount = refunded,
+    disputed_amount = disputed,
+    receipt_url = receipt,
+    updated_at = credits.now()
   where
     p.id = purchase_id
-    and (p.credits_clawed_back, p.refunded_amount, p.disputed_amount) is distinct from (target, refunded, disputed);
+    and (p.credits_clawed_back, p.refunded_amount, p.disputed_amount, p.receipt_url)
+    is distinct from (target, refunded, disputed, receipt);
   return found;
 end
 $$;
@@ -96,6 +108,6 @@ $$;
 comment on function credits.net_purchase(bigint) is
 'Holds a purchase against its refunds and disputes: takes back credits in proportion to the money, round(granted * '
 'least(refunded + disputed, paid) / paid), or gives back what is too much; by the difference to what was taken so '
-'far, so that it may be called at any time and any number of times. Never takes what has expired. It comes before what '
-'downgrades take: credits.collect_subscription_debts has to follow. Returns whether anything changed. The caller holds '
-'the locks of its payments and of the account.';
+'far, so that it may be called at any time and any number of times. Never takes what has expired; takes all of a second '
+'subscription''s. It comes before what downgrades take: credits.collect_subscription_debts has to follow. Returns '
+'whether anything changed. The caller holds the locks of its payments and of the account.';

@@ -18,6 +18,8 @@ create table public.purchases (
   refunded_amount bigint not null default 0,
   disputed_amount bigint not null default 0,
   grant_ids bigint[] not null default '{}',
+  hosted_invoice_url text,
+  receipt_url text,
   created_at timestamptz not null default clock_timestamp(),
   updated_at timestamptz not null default clock_timestamp(),
   constraint purchases_checkout_session_id_key unique (checkout_session_id),
@@ -64,3 +66,6 @@ comment on column public.purchases.refunded_amount is 'Refunded, in minor units;
 comment on column public.purchases.disputed_amount is
 'Under dispute or lost to one, in minor units; inquiries and won disputes do not count, prevented ones if money went.';
 comment on column public.purchases.grant_ids is 'credit_transactions.id of its grants.';
+comment on column public.purchases.hosted_invoice_url is
+'Stripe''s page of the invoice, to see, print or pay; null for a package.';
+comment on column public.purchases.receipt_url is 'Stripe''s page of the receipt; null while none is known.';

@@ -1,6 +1,7 @@
 create table credits.stripe_customers (
   customer_id text primary key,
   account_id uuid references public.credit_accounts (id),
+  email_hash bytea,
   deleted_at timestamptz,
   created_at timestamptz not null default clock_timestamp(),
   constraint customer_id_must_start_with_cus check (customer_id ~ '^cus_[A-Za-z0-9_]+$'),
@@ -18,4 +19,6 @@ comment on table credits.stripe_customers is
 'account, so that a late message cannot link it again.';
 comment on column credits.stripe_customers.customer_id is 'Stripe''s cus_… id.';
 comment on column credits.stripe_customers.account_id is 'credit_accounts.id.';
+comment on column credits.stripe_customers.email_hash is
+'SHA-256 of the e-mail address that Stripe has of it; null where we do not know.';
 comment on column credits.stripe_customers.deleted_at is 'When we heard that Stripe deleted the customer.';

@@ -10,7 +10,6 @@ create table credits.stripe_events (
   processed_at timestamptz not null default clock_timestamp(),
   dismissed_why text,
   dismissed_at timestamptz,
-  dismissed_object_id text,
   constraint unapplied_events_must_give_a_reason check ((status = 'applied') = (reason is null)),
   constraint dismissed_events_must_say_why_and_when check (
     (status = 'dismissed') = (dismissed_why is not null) and (dismissed_why is null) = (dismissed_at is null)
@@ -23,8 +22,6 @@ create index stripe_events_unapplied on credits.stripe_events (processed_at)
 where status in ('quarantined', 'failed') and payload is not null;
 create index stripe_events_problems on credits.stripe_events (received_at, id)
 where status in ('quarantined', 'failed');
-create index stripe_events_dismissed on credits.stripe_events (dismissed_object_id)
-where dismissed_object_id is not null;
 create index stripe_events_with_payload on credits.stripe_events (received_at) where payload is not null;
 
 alter table credits.stripe_events enable row level security;
@@ -44,5 +41,3 @@ comment on column credits.stripe_events.payload is
 comment on column credits.stripe_events.attempts is 'How often its effects were tried.';
 comment on column credits.stripe_events.dismissed_why is 'Why a person decided that it shall have no effect.';
 comment on column credits.stripe_events.dismissed_at is 'When they did.';
-comment on column credits.stripe_events.dismissed_object_id is
-'The object that the event was about: reconciliation, which reads objects, does not report it again.';

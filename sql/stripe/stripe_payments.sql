@@ -2,6 +2,7 @@ create table credits.stripe_payments (
   payment_intent_id text primary key,
   invoice_id text,
   refunded bigint not null default 0,
+  receipt_url text,
   constraint refunded_must_be_0_or_more check (refunded >= 0)
 );
 
@@ -17,3 +18,4 @@ comment on column credits.stripe_payments.invoice_id is
 'The invoice that it pays. An invoice does not name its payments; invoice_payment objects do.';
 comment on column credits.stripe_payments.refunded is
 'The highest total of refunds that a charge of it has told, in minor units.';
+comment on column credits.stripe_payments.receipt_url is 'Stripe''s page of the receipt of a charge that succeeded.';

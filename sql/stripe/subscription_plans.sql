@@ -9,12 +9,14 @@ create table public.subscription_plans (
   interval_count integer not null default 1,
   trial_days integer,
   trial_credits bigint,
+  trial_without_card boolean not null default false,
   rollover interval not null default '0',
   rollover_cap bigint,
   monthly_allotment boolean not null default false,
   priority smallint not null default 40,
   active boolean not null default true,
   stripe_price_id text not null,
+  max_quantity integer not null default 1,
   constraint subscription_plans_stripe_price_id_key unique (stripe_price_id),
   constraint slug_must_be_lower_case_words_of_1_to_63_letters check (slug ~ '^[a-z][a-z0-9_-]{0,62}$'),
   constraint name_must_have_1_to_100_characters check (char_length(btrim(name)) between 1 and 100),
@@ -35,6 +37,7 @@ create table public.subscription_plans (
     or subscription_plans.interval = 'month' and interval_count > 1
   ),
   constraint priority_must_be_0_to_100 check (priority between 0 and 100),
+  constraint max_quantity_must_be_1_to_1000 check (max_quantity between 1 and 1000),
   constraint stripe_price_id_must_start_with_price check (stripe_price_id ~ '^price_[A-Za-z0-9_]+$')
 );
 
@@ -47,12 +50,15 @@ revoke all on table public.subscription_plans from anon, authenticated, service_
 revoke all on sequence public.subscription_plans_id_seq from anon, authenticated, service_role;
 grant select on table public.subscription_plans to anon, authenticated, service_role, pricing_admin;
 grant insert (
-  slug, name, credits, unit_amount, currency, interval, interval_count, trial_days, trial_credits, rollover,
-  rollover_cap, monthly_allotment, priority, active, stripe_price_id
+  slug, name, credits, unit_amount, currency, interval, interval_count, trial_days, trial_credits, trial_without_card,
+  rollover, rollover_cap, monthly_allotment, priority, active, stripe_price_id, max_quantity
 )
 on table public.subscription_plans to pricing_admin;
 -- Not what the Stripe Price says, nor which it is: Stripe cannot change a Price either.
-grant update (name, credits, trial_days, trial_credits, rollover, rollover_cap, monthly_allotment, priority, active)
+grant update (
+  name, credits, trial_days, trial_credits, trial_without_card, rollover, rollover_cap, monthly_allotment, priority,
+  active, max_quantity
+)
 on table public.subscription_plans to pricing_admin;
 
 create policy active_plans on public.subscription_plans for select to anon, authenticated using (active);
@@ -75,6 +81,8 @@ comment on column public.subscription_plans.trial_days is 'Days that a new subsc
 comment on column public.subscription_plans.trial_credits is
 'Credits for the trial, whatever the quantity; null for as many as a paid period brings, or a month of it where '
 'monthly_allotment is true.';
+comment on column public.subscription_plans.trial_without_card is
+'True begins the trial without asking how to pay; without an answer until its end the subscription is cancelled.';
 comment on column public.subscription_plans.rollover is
 'How long unused credits live past the end of their period; 0 for not at all.';
 comment on column public.subscription_plans.rollover_cap is
@@ -87,3 +95,5 @@ comment on column public.subscription_plans.priority is
 comment on column public.subscription_plans.active is 'False takes it out of the shop; who has it keeps it.';
 comment on column public.subscription_plans.stripe_price_id is
 'The recurring Stripe Price that sells it, and by which its invoices are recognised.';
+comment on column public.subscription_plans.max_quantity is
+'How many of it, such as seats, one checkout may subscribe to; with a trial always one.';

@@ -139,6 +139,14 @@ create table credits.billing_settings (
   max_generations_per_minute integer not null default 60,
   max_generations_in_flight integer not null default 10,
   default_currency text not null default 'usd',
+  max_packages integer not null default 10,
+  max_free_packages integer not null default 1,
+  allow_promotion_codes boolean not null default false,
+  max_checkouts_per_minute integer not null default 20,
+  refund_second_subscriptions boolean not null default true,
+  automatic_tax boolean not null default false,
+  tax_id_collection boolean not null default false,
+  billing_address_collection text not null default 'auto',
   stripe_livemode boolean not null default false,
   stripe_account text,
   stripe_payload_retention interval not null default '90 days',
@@ -161,6 +169,12 @@ create table credits.billing_settings (
   constraint max_generations_per_minute_must_be_0_or_more check (max_generations_per_minute >= 0),
   constraint max_generations_in_flight_must_be_0_or_more check (max_generations_in_flight >= 0),
   constraint default_currency_must_be_an_iso_4217_code_in_lower_case check (default_currency ~ '^[a-z]{3}$'),
+  constraint max_packages_must_be_1_to_1000 check (max_packages between 1 and 1000),
+  constraint max_free_packages_must_be_1_to_1000 check (max_free_packages between 1 and 1000),
+  constraint max_checkouts_per_minute_must_be_0_or_more check (max_checkouts_per_minute >= 0),
+  constraint billing_address_collection_must_be_auto_or_required check (
+    billing_address_collection in ('auto', 'required')
+  ),
   constraint stripe_account_must_start_with_acct check (stripe_account ~ '^acct_[A-Za-z0-9_]+$'),
   constraint stripe_payload_retention_must_be_1_second_to_100_years check (
     credits.lasts(stripe_payload_retention, '1 second', '100 years')
@@ -206,6 +220,22 @@ comment on column credits.billing_settings.max_generations_per_minute is
 comment on column credits.billing_settings.max_generations_in_flight is
 'How many generations of one account may be under way at once.';
 comment on column credits.billing_settings.default_currency is 'The currency of a checkout that names none.';
+comment on column credits.billing_settings.max_packages is
+'How many of one package a checkout may buy, where credit_packages.max_quantity does not say.';
+comment on column credits.billing_settings.max_free_packages is
+'How many packages a checkout with nothing to pay grants at most, such as one with a promotion code of 100 percent.';
+comment on column credits.billing_settings.allow_promotion_codes is
+'Whether Stripe''s checkout page takes promotion codes.';
+comment on column credits.billing_settings.max_checkouts_per_minute is
+'How many pages of Stripe''s, to pay on or of the billing portal, one account may open in a minute.';
+comment on column credits.billing_settings.refund_second_subscriptions is
+'Whether the payments of a second subscription, which is cancelled, are refunded at once (true) or by the operator.';
+comment on column credits.billing_settings.automatic_tax is
+'Whether Stripe Tax calculates taxes at checkout. It needs tax settings in Stripe.';
+comment on column credits.billing_settings.tax_id_collection is
+'Whether Stripe''s checkout page asks businesses for their tax id.';
+comment on column credits.billing_settings.billing_address_collection is
+'auto: Stripe''s checkout page asks for an address where it needs one; required: always.';
 comment on column credits.billing_settings.stripe_livemode is
 'Whether Stripe''s live events count (true) or its test events (false); the others are quarantined.';
 comment on column credits.billing_settings.stripe_account is
@@ -543,6 +573,8 @@ create table public.credit_packages (
   is_popular boolean not null default false,
   active boolean not null default true,
   stripe_price_id text,
+  max_quantity integer,
+  subscribers_only boolean not null default false,
   constraint credit_packages_slug_currency_key unique (slug, currency),
   constraint credit_packages_stripe_price_id_key unique (stripe_price_id),
   constraint slug_must_be_lower_case_words_of_1_to_63_letters check (slug ~ '^[a-z][a-z0-9_-]{0,62}$'),
@@ -550,6 +582,7 @@ create table public.credit_packages (
   constraint credits_must_be_1_to_1000000000 check (credits between 1 and 1000000000),
   constraint unit_amount_must_be_1_to_99999999_minor_units check (unit_amount between 1 and 99999999),
   constraint currency_must_be_an_iso_4217_code_in_lower_case check (currency ~ '^[a-z]{3}$'),
+  constraint max_quantity_must_be_1_to_1000 check (max_quantity between 1 and 1000),
   constraint stripe_price_id_must_start_with_price check (stripe_price_id ~ '^price_[A-Za-z0-9_]+$')
 );
 
@@ -558,9 +591,13 @@ alter table public.credit_packages force row level security;
 revoke all on table public.credit_packages from anon, authenticated, service_role;
 revoke all on sequence public.credit_packages_id_seq from anon, authenticated, service_role;
 grant select on table public.credit_packages to anon, authenticated, service_role, pricing_admin;
-grant insert (slug, name, credits, unit_amount, currency, is_popular, active, stripe_price_id)
+grant insert (
+  slug, name, credits, unit_amount, currency, is_popular, active, stripe_price_id, max_quantity, subscribers_only
+)
 on table public.credit_packages to pricing_admin;
-grant update (slug, name, credits, unit_amount, currency, is_popular, active, stripe_price_id)
+grant update (
+  slug, name, credits, unit_amount, currency, is_popular, active, stripe_price_id, max_quantity, subscribers_only
+)
 on table public.credit_packages to pricing_admin;
 
 create policy active_packages on public.credit_packages for select to anon, authenticated using (active);
@@ -577,6 +614,10 @@ comment on column public.credit_packages.currency is 'ISO 4217 code in lower cas
 comment on column public.credit_packages.is_popular is 'Whether the shop marks it as the popular choice.';
 comment on column public.credit_packages.active is 'False takes it out of the shop.';
 comment on column public.credit_packages.stripe_price_id is 'The Stripe Price that sells it; null to price it inline.';
+comment on column public.credit_packages.max_quantity is
+'How many of it one checkout may buy; null for billing_settings.max_packages.';
+comment on column public.credit_packages.subscribers_only is
+'True sells it to accounts with a subscription that is trialing or active.';
 
 -- sql/ledger/transaction_kind.sql
 create type public.transaction_kind as enum (
@@ -1140,6 +1181,7 @@ comment on type public.purchase_status is
 create table credits.stripe_customers (
   customer_id text primary key,
   account_id uuid references public.credit_accounts (id),
+  email_hash bytea,
   deleted_at timestamptz,
   created_at timestamptz not null default clock_timestamp(),
   constraint customer_id_must_start_with_cus check (customer_id ~ '^cus_[A-Za-z0-9_]+$'),
@@ -1157,6 +1199,8 @@ comment on table credits.stripe_customers is
 'account, so that a late message cannot link it again.';
 comment on column credits.stripe_customers.customer_id is 'Stripe''s cus_… id.';
 comment on column credits.stripe_customers.account_id is 'credit_accounts.id.';
+comment on column credits.stripe_customers.email_hash is
+'SHA-256 of the e-mail address that Stripe has of it; null where we do not know.';
 comment on column credits.stripe_customers.deleted_at is 'When we heard that Stripe deleted the customer.';
 
 -- sql/stripe/stripe_events.sql
@@ -1172,7 +1216,6 @@ create table credits.stripe_events (
   processed_at timestamptz not null default clock_timestamp(),
   dismissed_why text,
   dismissed_at timestamptz,
-  dismissed_object_id text,
   constraint unapplied_events_must_give_a_reason check ((status = 'applied') = (reason is null)),
   constraint dismissed_events_must_say_why_and_when check (
     (status = 'dismissed') = (dismissed_why is not null) and (dismissed_why is null) = (dismissed_at is null)
@@ -1185,8 +1228,6 @@ create index stripe_events_unapplied on credits.stripe_events (processed_at)
 where status in ('quarantined', 'failed') and payload is not null;
 create index stripe_events_problems on credits.stripe_events (received_at, id)
 where status in ('quarantined', 'failed');
-create index stripe_events_dismissed on credits.stripe_events (dismissed_object_id)
-where dismissed_object_id is not null;
 create index stripe_events_with_payload on credits.stripe_events (received_at) where payload is not null;
 
 alter table credits.stripe_events enable row level security;
@@ -1206,14 +1247,13 @@ comment on column credits.stripe_events.payload is
 comment on column credits.stripe_events.attempts is 'How often its effects were tried.';
 comment on column credits.stripe_events.dismissed_why is 'Why a person decided that it shall have no effect.';
 comment on column credits.stripe_events.dismissed_at is 'When they did.';
-comment on column credits.stripe_events.dismissed_object_id is
-'The object that the event was about: reconciliation, which reads objects, does not report it again.';
 
 -- sql/stripe/stripe_payments.sql
 create table credits.stripe_payments (
   payment_intent_id text primary key,
   invoice_id text,
   refunded bigint not null default 0,
+  receipt_url text,
   constraint refunded_must_be_0_or_more check (refunded >= 0)
 );
 
@@ -1229,6 +1269,7 @@ comment on column credits.stripe_payments.invoice_id is
 'The invoice that it pays. An invoice does not name its payments; invoice_payment objects do.';
 comment on column credits.stripe_payments.refunded is
 'The highest total of refunds that a charge of it has told, in minor units.';
+comment on column credits.stripe_payments.receipt_url is 'Stripe''s page of the receipt of a charge that succeeded.';
 
 -- sql/stripe/stripe_refunds.sql
 create table credits.stripe_refunds (
@@ -1363,12 +1404,14 @@ create table public.subscription_plans (
   interval_count integer not null default 1,
   trial_days integer,
   trial_credits bigint,
+  trial_without_card boolean not null default false,
   rollover interval not null default '0',
   rollover_cap bigint,
   monthly_allotment boolean not null default false,
   priority smallint not null default 40,
   active boolean not null default true,
   stripe_price_id text not null,
+  max_quantity integer not null default 1,
   constraint subscription_plans_stripe_price_id_key unique (stripe_price_id),
   constraint slug_must_be_lower_case_words_of_1_to_63_letters check (slug ~ '^[a-z][a-z0-9_-]{0,62}$'),
   constraint name_must_have_1_to_100_characters check (char_length(btrim(name)) between 1 and 100),
@@ -1389,6 +1432,7 @@ create table public.subscription_plans (
     or subscription_plans.interval = 'month' and interval_count > 1
   ),
   constraint priority_must_be_0_to_100 check (priority between 0 and 100),
+  constraint max_quantity_must_be_1_to_1000 check (max_quantity between 1 and 1000),
   constraint stripe_price_id_must_start_with_price check (stripe_price_id ~ '^price_[A-Za-z0-9_]+$')
 );
 
@@ -1401,12 +1445,15 @@ revoke all on table public.subscription_plans from anon, authenticated, service_
 revoke all on sequence public.subscription_plans_id_seq from anon, authenticated, service_role;
 grant select on table public.subscription_plans to anon, authenticated, service_role, pricing_admin;
 grant insert (
-  slug, name, credits, unit_amount, currency, interval, interval_count, trial_days, trial_credits, rollover,
-  rollover_cap, monthly_allotment, priority, active, stripe_price_id
+  slug, name, credits, unit_amount, currency, interval, interval_count, trial_days, trial_credits, trial_without_card,
+  rollover, rollover_cap, monthly_allotment, priority, active, stripe_price_id, max_quantity
 )
 on table public.subscription_plans to pricing_admin;
 -- Not what the Stripe Price says, nor which it is: Stripe cannot change a Price either.
-grant update (name, credits, trial_days, trial_credits, rollover, rollover_cap, monthly_allotment, priority, active)
+grant update (
+  name, credits, trial_days, trial_credits, trial_without_card, rollover, rollover_cap, monthly_allotment, priority,
+  active, max_quantity
+)
 on table public.subscription_plans to pricing_admin;
 
 create policy active_plans on public.subscription_plans for select to anon, authenticated using (active);
@@ -1429,6 +1476,8 @@ comment on column public.subscription_plans.trial_days is 'Days that a new subsc
 comment on column public.subscription_plans.trial_credits is
 'Credits for the trial, whatever the quantity; null for as many as a paid period brings, or a month of it where '
 'monthly_allotment is true.';
+comment on column public.subscription_plans.trial_without_card is
+'True begins the trial without asking how to pay; without an answer until its end the subscription is cancelled.';
 comment on column public.subscription_plans.rollover is
 'How long unused credits live past the end of their period; 0 for not at all.';
 comment on column public.subscription_plans.rollover_cap is
@@ -1441,6 +1490,8 @@ comment on column public.subscription_plans.priority is
 comment on column public.subscription_plans.active is 'False takes it out of the shop; who has it keeps it.';
 comment on column public.subscription_plans.stripe_price_id is
 'The recurring Stripe Price that sells it, and by which its invoices are recognised.';
+comment on column public.subscription_plans.max_quantity is
+'How many of it, such as seats, one checkout may subscribe to; with a trial always one.';
 
 -- sql/stripe/subscriptions.sql
 create table public.subscriptions (
@@ -1508,6 +1559,8 @@ create table public.purchases (
   refunded_amount bigint not null default 0,
   disputed_amount bigint not null default 0,
   grant_ids bigint[] not null default '{}',
+  hosted_invoice_url text,
+  receipt_url text,
   created_at timestamptz not null default clock_timestamp(),
   updated_at timestamptz not null default clock_timestamp(),
   constraint purchases_checkout_session_id_key unique (checkout_session_id),
@@ -1554,6 +1607,9 @@ comment on column public.purchases.refunded_amount is 'Refunded, in minor units;
 comment on column public.purchases.disputed_amount is
 'Under dispute or lost to one, in minor units; inquiries and won disputes do not count, prevented ones if money went.';
 comment on column public.purchases.grant_ids is 'credit_transactions.id of its grants.';
+comment on column public.purchases.hosted_invoice_url is
+'Stripe''s page of the invoice, to see, print or pay; null for a package.';
+comment on column public.purchases.receipt_url is 'Stripe''s page of the receipt; null while none is known.';
 
 -- sql/stripe/subscription_debts.sql
 create table credits.subscription_debts (
@@ -1630,6 +1686,122 @@ comment on column credits.allotments.rollover_cap is 'As the plan said, for each
 comment on column credits.allotments.priority is 'Of the lots, as the plan said.';
 comment on column credits.allotments.next_at is
 'When the next month begins that has not been looked at; null for none.';
+
+-- sql/stripe/second_subscriptions.sql
+create table credits.second_subscriptions (
+  subscription_id text primary key references public.subscriptions (id),
+  account_id uuid not null references public.credit_accounts (id),
+  first_id text not null references public.subscriptions (id),
+  noticed_at timestamptz not null default clock_timestamp(),
+  claimed_until timestamptz,
+  outcome text,
+  note text,
+  closed_at timestamptz,
+  constraint outcome_must_be_refunded_kept_or_dismissed check (outcome in ('refunded', 'kept', 'dismissed')),
+  constraint closed_ones_must_have_an_outcome check ((closed_at is null) = (outcome is null)),
+  constraint note_must_have_1_to_1000_characters check (char_length(btrim(note)) between 1 and 1000)
+);
+
+create index second_subscriptions_open on credits.second_subscriptions (noticed_at) where closed_at is null;
+create index second_subscriptions_account_id on credits.second_subscriptions (account_id);
+create index second_subscriptions_first_id on credits.second_subscriptions (first_id);
+
+alter table credits.second_subscriptions enable row level security;
+alter table credits.second_subscriptions force row level security;
+revoke all on table credits.second_subscriptions from anon, authenticated, service_role;
+
+comment on table credits.second_subscriptions is
+'Subscriptions that were paid while the account had one already. Their credits are taken back as they come; they are '
+'cancelled in Stripe, and what was paid for them is refunded.';
+comment on column credits.second_subscriptions.subscription_id is 'subscriptions.id of the one that came second.';
+comment on column credits.second_subscriptions.account_id is 'credit_accounts.id.';
+comment on column credits.second_subscriptions.first_id is 'subscriptions.id of the one that stays.';
+comment on column credits.second_subscriptions.claimed_until is
+'Until when a process that deals with it keeps the others away; null for none.';
+comment on column credits.second_subscriptions.outcome is
+'refunded: cancelled, and nothing of its payments is left to refund. kept: the first had ended, so that it counts and '
+'has its credits. dismissed: a person says that it is settled. Null while it is to be dealt with.';
+comment on column credits.second_subscriptions.note is 'What a person said about it.';
+comment on column credits.second_subscriptions.closed_at is 'When it had been dealt with.';
+
+-- sql/stripe/dismissed_stripe_objects.sql
+create table credits.dismissed_stripe_objects (
+  object_id text primary key,
+  why text not null,
+  dismissed_at timestamptz not null default clock_timestamp(),
+  constraint object_id_must_have_1_to_255_characters check (char_length(object_id) between 1 and 255),
+  constraint why_must_have_1_to_1000_characters check (char_length(btrim(why)) between 1 and 1000)
+);
+
+alter table credits.dismissed_stripe_objects enable row level security;
+alter table credits.dismissed_stripe_objects force row level security;
+revoke all on table credits.dismissed_stripe_objects from anon, authenticated, service_role;
+
+comment on table credits.dismissed_stripe_objects is
+'Objects of Stripe''s that cannot be applied and that a person has let go: reconciliation finds them each time.';
+comment on column credits.dismissed_stripe_objects.object_id is 'Stripe''s id.';
+comment on column credits.dismissed_stripe_objects.why is 'Why it may have no effect.';
+
+-- sql/stripe/checkout_rate.sql
+create table credits.checkout_rate (
+  account_id uuid primary key references public.credit_accounts (id),
+  minute timestamptz not null,
+  calls integer not null
+)
+with (fillfactor = 50);
+
+alter table credits.checkout_rate enable row level security;
+alter table credits.checkout_rate force row level security;
+revoke all on table credits.checkout_rate from anon, authenticated, service_role;
+
+comment on table credits.checkout_rate is
+'How many pages of Stripe''s an account has opened in the current minute.';
+
+-- sql/stripe/plan_checkouts.sql
+create table credits.plan_checkouts (
+  session_id text primary key,
+  account_id uuid not null references public.credit_accounts (id),
+  request text not null,
+  url text not null,
+  expires_at timestamptz not null,
+  closed_at timestamptz,
+  created_at timestamptz not null default clock_timestamp(),
+  constraint session_id_must_start_with_cs check (session_id ~ '^cs_[A-Za-z0-9_]+$'),
+  constraint request_must_be_a_sha_256_in_hex check (request ~ '^[0-9a-f]{64}$')
+);
+
+create index plan_checkouts_account_id on credits.plan_checkouts (account_id, created_at desc);
+
+alter table credits.plan_checkouts enable row level security;
+alter table credits.plan_checkouts force row level security;
+revoke all on table credits.plan_checkouts from anon, authenticated, service_role;
+
+comment on table credits.plan_checkouts is
+'Checkout sessions for plans that were opened of late: an account has at most one that can be paid, since each paid '
+'one would be a subscription.';
+comment on column credits.plan_checkouts.session_id is 'Stripe''s cs_… id.';
+comment on column credits.plan_checkouts.request is 'SHA-256 of what was asked for: the same is sent to the same page.';
+comment on column credits.plan_checkouts.url is 'The page to pay on.';
+comment on column credits.plan_checkouts.expires_at is 'When Stripe expires it by itself.';
+comment on column credits.plan_checkouts.closed_at is 'When it was found paid or expired; null while it may be open.';
+
+-- sql/stripe/stripe_prices.sql
+create table credits.stripe_prices (
+  id text primary key,
+  price jsonb,
+  checked_at timestamptz not null,
+  constraint id_must_start_with_price check (id ~ '^price_[A-Za-z0-9_]+$')
+);
+
+alter table credits.stripe_prices enable row level security;
+alter table credits.stripe_prices force row level security;
+revoke all on table credits.stripe_prices from anon, authenticated, service_role;
+
+comment on table credits.stripe_prices is
+'Stripe''s Prices as they were when they were last asked for, to hold the rows that name them against.';
+comment on column credits.stripe_prices.id is 'Stripe''s price_… id.';
+comment on column credits.stripe_prices.price is 'The Price; null when Stripe has none of that id.';
+comment on column credits.stripe_prices.checked_at is 'When Stripe was asked.';
 
 -- sql/pricing/version_price.sql
 create function credits.version_price() returns trigger
@@ -5516,6 +5688,75 @@ comment on function credits.take_from_grants(uuid, bigint, bigint[], jsonb, bool
 'Claws back up to amount credits, from what expires first of these grants; returns how many. beyond: also what is '
 'no longer in their lots, from the account''s other credits and below zero. The caller holds the account''s lock.';
 
+-- sql/stripe/is_live.sql
+create function credits.is_live(subscription public.subscriptions) returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+  select
+    subscription.status in ('trialing', 'active', 'past_due', 'unpaid', 'paused')
+    -- Paid before anything else of it was told.
+    or subscription.status = 'incomplete' and exists (
+      select from public.purchases as p where p.subscription_id = subscription.id and p.status = 'paid'
+    );
+$$;
+
+comment on function credits.is_live(public.subscriptions) is
+'Whether a subscription has begun and not ended, as far as is known: an account may have one such.';
+
+-- sql/stripe/is_second_subscription.sql
+create function credits.is_second_subscription(subscription_id text) returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+  select exists (
+    select from credits.second_subscriptions as s
+    where s.subscription_id = is_second_subscription.subscription_id and s.outcome is distinct from 'kept'
+  );
+$$;
+
+comment on function credits.is_second_subscription(text) is
+'Whether a subscription came second, so that it brings no credits.';
+
+-- sql/stripe/note_second_subscription.sql
+create function credits.note_second_subscription(subscription_id text) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  me public.subscriptions;
+  first_id text;
+begin
+  select * into me from public.subscriptions as s where s.id = subscription_id;
+  if credits.is_live(me) or me.stripe_status in ('canceled', 'incomplete_expired') then
+    return; -- it had begun before this message, or is over
+  end if;
+  select s.id into first_id
+  from public.subscriptions as s
+  where
+    s.account_id = me.account_id
+    and s.id <> me.id
+    and credits.is_live(s)
+    and not exists (
+      select from credits.second_subscriptions as o
+      where o.subscription_id = s.id and o.outcome is distinct from 'kept'
+    )
+  order by s.created_at, s.id
+  limit 1;
+  if found then
+    insert into credits.second_subscriptions (subscription_id, account_id, first_id, noticed_at)
+    values (me.id, me.account_id, first_id, credits.now())
+    on conflict on constraint second_subscriptions_pkey do nothing;
+  end if;
+end
+$$;
+
+comment on function credits.note_second_subscription(text) is
+'To be called when a message says that a subscription has begun, before anything of the message is noted: if the '
+'account has another one, this is a second. The caller holds the account''s lock.';
+
 -- sql/stripe/give_back_clawbacks.sql
 create function credits.give_back_clawbacks(grant_ids bigint[], cause jsonb, amount bigint, metadata jsonb) returns void
 language plpgsql
@@ -5617,6 +5858,7 @@ declare
   gone bigint;
   target bigint;
   figures jsonb;
+  receipt text;
 begin
   select * into purchase from public.purchases as p where p.id = purchase_id;
   payments := credits.purchase_payments(purchase);
@@ -5650,6 +5892,8 @@ begin
     and (t.kind = 'expiry' or t.kind = 'clawback' and t.metadata ? 'downgrade' and l.expires_at <= credits.now());
 
   target := case
+    when credits.is_second_subscription(purchase.subscription_id)
+      then greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
     when purchase.amount = 0 then 0
     else least(
       round(purchase.credits_granted::numeric * least(refunded + disputed, purchase.amount) / purchase.amount)::bigint,
@@ -5691,11 +5935,20 @@ begin
     );
   end if;
 
+  select min(c.receipt_url) into receipt
+  from credits.stripe_payments as c
+  where c.payment_intent_id = any(payments);
   update public.purchases as p
-  set credits_clawed_back = target, refunded_amount = refunded, disputed_amount = disputed, updated_at = credits.now()
+  set
+    credits_clawed_back = target,
+    refunded_amount = refunded,
+    disputed_amount = disputed,
+    receipt_url = receipt,
+    updated_at = credits.now()
   where
     p.id = purchase_id
-    and (p.credits_clawed_back, p.refunded_amount, p.disputed_amount) is distinct from (target, refunded, disputed);
+    and (p.credits_clawed_back, p.refunded_amount, p.disputed_amount, p.receipt_url)
+    is distinct from (target, refunded, disputed, receipt);
   return found;
 end
 $$;
@@ -5703,9 +5956,9 @@ $$;
 comment on function credits.net_purchase(bigint) is
 'Holds a purchase against its refunds and disputes: takes back credits in proportion to the money, round(granted * '
 'least(refunded + disputed, paid) / paid), or gives back what is too much; by the difference to what was taken so '
-'far, so that it may be called at any time and any number of times. Never takes what has expired. It comes before what '
-'downgrades take: credits.collect_subscription_debts has to follow. Returns whether anything changed. The caller holds '
-'the locks of its payments and of the account.';
+'far, so that it may be called at any time and any number of times. Never takes what has expired; takes all of a second '
+'subscription''s. It comes before what downgrades take: credits.collect_subscription_debts has to follow. Returns '
+'whether anything changed. The caller holds the locks of its payments and of the account.';
 
 -- sql/stripe/freeze_for_disputes.sql
 create function credits.freeze_for_disputes(purchase_id bigint) returns void
@@ -6270,6 +6523,7 @@ declare
   account uuid;
   known public.purchase_status;
   told public.purchase_status;
+  many integer;
   purchase public.purchases;
 begin
   if session #>> '{metadata,account_id}' is null or session ->> 'mode' not in ('payment', 'subscription') then
@@ -6306,6 +6560,12 @@ begin
     return 'ignored: The session is still open.';
   end if;
 
+  -- Nothing to pay, say with a promotion code of 100 percent: not for as many as one likes.
+  many := coalesce((session #>> '{metadata,quantity}')::integer, 1);
+  if session ->> 'amount_total' = '0' then
+    pinned := pinned::bigint / many * least(many, (select s.max_free_packages from credits.billing_settings as s));
+  end if;
+
   perform credits.lock_stripe_object(payment);
   perform credits.lock_account(account);
   perform credits.link_customer(account, credits.stripe_id(session -> 'customer'))
@@ -6319,7 +6579,7 @@ begin
   )
   values (
     account, session_id, payment, session #>> '{metadata,package}',
-    coalesce((session #>> '{metadata,quantity}')::integer, 1), (session ->> 'amount_total')::bigint,
+    many, (session ->> 'amount_total')::bigint,
     session ->> 'currency', told, pinned::bigint
   )
   on conflict on constraint purchases_checkout_session_id_key do update set
@@ -6378,15 +6638,19 @@ set search_path = ''
 as $$
 declare
   payment text := credits.stripe_id(charge -> 'payment_intent');
+  receipt text := case when charge ->> 'status' = 'succeeded' then charge ->> 'receipt_url' end;
 begin
-  if payment is null or charge ->> 'amount_refunded' = '0' then
-    return 'ignored: Nothing of the charge was refunded, or it has no payment intent.';
+  if payment is null or charge ->> 'amount_refunded' = '0' and receipt is null then
+    return 'ignored: Nothing of the charge was refunded and it has no receipt, or it has no payment intent.';
   end if;
   perform credits.lock_stripe_object(payment);
-  insert into credits.stripe_payments as p (payment_intent_id, refunded)
-  values (payment, (charge ->> 'amount_refunded')::bigint)
-  on conflict (payment_intent_id) do update set refunded = excluded.refunded
-  where excluded.refunded > p.refunded;
+  insert into credits.stripe_payments as p (payment_intent_id, refunded, receipt_url)
+  values (payment, (charge ->> 'amount_refunded')::bigint, receipt)
+  on conflict (payment_intent_id) do update set
+    refunded = greatest(p.refunded, excluded.refunded),
+    -- Of a receipt's addresses the first is as good as a later one.
+    receipt_url = coalesce(p.receipt_url, excluded.receipt_url)
+  where excluded.refunded > p.refunded or p.receipt_url is null and excluded.receipt_url is not null;
   if not found then
     return 'unchanged';
   end if;
@@ -6396,8 +6660,8 @@ end
 $$;
 
 comment on function credits.apply_charge(jsonb) is
-'Notes the total that a charge says was refunded, and holds its purchase against it. Returns changed, unchanged or '
-'ignored.';
+'Notes the total that a charge says was refunded, and its receipt, and holds its purchase against them. Returns '
+'changed, unchanged or ignored.';
 
 -- sql/stripe/apply_dispute.sql
 create function credits.apply_dispute(dispute jsonb, event_type text) returns text
@@ -6496,7 +6760,7 @@ begin
     return 'ignored: The customer exists; only its deletion counts.';
   end if;
   insert into credits.stripe_customers as c (customer_id, deleted_at) values (customer ->> 'id', credits.now())
-  on conflict (customer_id) do update set account_id = null, deleted_at = excluded.deleted_at
+  on conflict (customer_id) do update set account_id = null, email_hash = null, deleted_at = excluded.deleted_at
   where c.deleted_at is null;
   return case when found then 'changed' else 'unchanged' end;
 end
@@ -6845,20 +7109,23 @@ begin
   end if;
 
   insert into public.subscriptions (id, account_id) values (subscription, account) on conflict (id) do nothing;
+  perform credits.note_second_subscription(subscription) where told = 'paid';
   insert into public.purchases as p (
-    account_id, invoice_id, payment_intent_id, subscription_id, plan, amount, currency, status, credits
+    account_id, invoice_id, payment_intent_id, subscription_id, plan, amount, currency, status, credits,
+    hosted_invoice_url
   )
   select
     account, the_invoice,
     (select min(s.payment_intent_id) from credits.stripe_payments as s where s.invoice_id = the_invoice),
     subscription, max(g.plan), (invoice ->> 'amount_paid')::bigint, invoice ->> 'currency', told,
-    coalesce(sum(g.credits), 0)
+    coalesce(sum(g.credits), 0), invoice ->> 'hosted_invoice_url'
   from credits.invoice_grants(invoice) as g
   on conflict on constraint purchases_invoice_id_key do update set
     status = excluded.status,
     amount = excluded.amount,
     credits = excluded.credits,
     plan = excluded.plan,
+    hosted_invoice_url = coalesce(excluded.hosted_invoice_url, p.hosted_invoice_url),
     updated_at = credits.now()
   returning * into purchase;
 
@@ -6994,6 +7261,8 @@ begin
     return 'unchanged';
   end if;
 
+  perform credits.note_second_subscription(new.id)
+  where new.stripe_status in ('trialing', 'active', 'past_due', 'unpaid', 'paused');
   -- Two contents of one stage: which is newer, only Stripe can say. An object that was just asked for is the answer.
   new.refresh_wanted := is_event and new_rank = old_rank;
   update public.subscriptions as s
@@ -7120,7 +7389,7 @@ begin
   perform credits.lock_stripe_object(event_id);
   select e.status into known from credits.stripe_events as e where e.id = event_id;
   if known in ('applied', 'ignored', 'dismissed') then
-    return jsonb_build_object('status', 'duplicate', 'reason', null, 'refresh', null);
+    return jsonb_build_object('status', 'duplicate', 'reason', null, 'refresh', null, 'second', null);
   end if;
 
   select * into settings from credits.billing_settings;
@@ -7164,15 +7433,24 @@ begin
         then (select s.id from public.subscriptions as s where s.id = object ->> 'id' and s.refresh_wanted)
       when 'invoice'
         then case when result = 'quarantined' and object #> '{lines,has_more}' = 'true' then object ->> 'id' end
-    end
+    end,
+    'second', (
+      select s.subscription_id from credits.second_subscriptions as s
+      where
+        (s.outcome is null or s.outcome = 'refunded')
+        and s.subscription_id = coalesce(
+          credits.stripe_id(object #> '{parent,subscription_details,subscription}'), object ->> 'id'
+        )
+    )
   );
 end
 $$;
 
 comment on function credits.ingest_stripe_event(jsonb) is
-'Stores a verified Stripe event and its effects in one transaction, once: returns {status, reason, refresh}. status '
-'is applied, ignored, duplicate, quarantined or failed; refresh names a subscription or an invoice that has to be '
-'asked for. An event that was quarantined or failed is tried again when it comes again. PT400 for what is no event.';
+'Stores a verified Stripe event and its effects in one transaction, once: returns {status, reason, refresh, second}. '
+'status is applied, ignored, duplicate, quarantined or failed; refresh names a subscription or an invoice that has to '
+'be asked for, second a subscription that came second and has to be cancelled. An event that was quarantined or '
+'failed is tried again when it comes again. PT400 for what is no event.';
 
 create function public.ingest_stripe_event(jsonb) returns jsonb
 language sql
@@ -7215,6 +7493,130 @@ comment on function credits.forget_stripe_payloads(integer) is
 'many. What is quarantined or failed until then is given up. Their ids stay, so that they are still known when they '
 'come again.';
 
+-- sql/stripe/count_checkout.sql
+create function credits.count_checkout(account_id uuid) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  moment timestamptz := credits.now();
+  this_minute timestamptz := date_trunc('minute', moment);
+  most integer;
+  calls integer;
+begin
+  select s.max_checkouts_per_minute into most from credits.billing_settings as s;
+  insert into credits.checkout_rate as r (account_id, minute, calls)
+  values (count_checkout.account_id, this_minute, 1)
+  on conflict on constraint checkout_rate_pkey do update set
+    minute = excluded.minute,
+    calls = case when r.minute = excluded.minute then r.calls + 1 else 1 end
+  returning r.calls into calls;
+  -- The refusal undoes its own count: the limit stays reached, and nothing was opened.
+  if calls > most then
+    perform credits.fail(
+      'PT429', 'Too many checkouts in this minute.',
+      jsonb_build_object(
+        'limit', most, 'retry_after', ceil(extract(epoch from this_minute + interval '1 minute' - moment))
+      ),
+      'Wait, then try again.'
+    );
+  end if;
+end
+$$;
+
+comment on function credits.count_checkout(uuid) is
+'Counts a page of Stripe''s that the account is about to open. PT429 beyond '
+'billing_settings.max_checkouts_per_minute (details: limit, retry_after in seconds).';
+
+-- sql/stripe/price_differences.sql
+create function credits.price_differences(
+  price jsonb,
+  currency text,
+  unit_amount bigint,
+  period_interval text,
+  period_count integer,
+  is_sold boolean
+) returns text[]
+language sql
+immutable
+set search_path = ''
+as $$
+  select case
+    when price is null then array['Stripe has no such Price.']
+    else array(
+      select format('%s is %s here, %s in Stripe.', d.what, coalesce(d.ours, 'none'), coalesce(d.theirs, 'none'))
+      from (
+        values
+        (1, 'currency', currency, price ->> 'currency'),
+        (2, 'unit_amount', unit_amount::text, price ->> 'unit_amount'),
+        (3, 'type', case when period_interval is null then 'one_time' else 'recurring' end, price ->> 'type'),
+        (4, 'interval', period_interval, price #>> '{recurring,interval}'),
+        (5, 'interval_count', period_count::text, price #>> '{recurring,interval_count}'),
+        -- A Price that counts otherwise than so much a piece charges another amount than the row says.
+        (6, 'billing_scheme', 'per_unit', price ->> 'billing_scheme'),
+        (7, 'transform_quantity', null, nullif(price -> 'transform_quantity', 'null')::text),
+        (8, 'custom_unit_amount', null, nullif(price -> 'custom_unit_amount', 'null')::text),
+        (
+          9, 'usage_type', case when period_interval is not null then 'licensed' end, price #>> '{recurring,usage_type}'
+        ),
+        -- Who subscribed to a row that is no longer sold goes on paying a Price that may be archived.
+        (10, 'active', case when is_sold then 'true' else price ->> 'active' end, price ->> 'active')
+      ) as d (place, what, ours, theirs)
+      where d.ours is distinct from d.theirs
+      order by d.place
+    )
+  end;
+$$;
+
+comment on function credits.price_differences(jsonb, text, bigint, text, integer, boolean) is
+'What a Stripe Price says otherwise than the row that names it, a sentence each; empty when Stripe charges what the '
+'row says. price: null when Stripe has none. period_interval, period_count: of a plan; null for a package.';
+
+-- sql/stripe/priced_rows.sql
+create view credits.priced_rows with (security_invoker = true) as
+select
+  p.stripe_price_id,
+  'package' as kind,
+  p.slug,
+  p.currency,
+  p.active,
+  credits.price_differences(s.price, p.currency, p.unit_amount, null, null, p.active) as differences
+from public.credit_packages as p
+left join credits.stripe_prices as s on p.stripe_price_id = s.id
+where p.stripe_price_id is not null
+union all
+select
+  p.stripe_price_id,
+  'plan' as kind,
+  p.slug,
+  p.currency,
+  p.active,
+  credits.price_differences(s.price, p.currency, p.unit_amount, p.interval, p.interval_count, p.active) as differences
+from public.subscription_plans as p
+left join credits.stripe_prices as s on p.stripe_price_id = s.id;
+
+revoke all on table credits.priced_rows from anon, authenticated, service_role;
+
+comment on view credits.priced_rows is
+'The rows that name a Stripe Price, with what that Price, as last asked for, says otherwise.';
+
+-- sql/stripe/email_to_tell.sql
+create function credits.email_to_tell(user_id uuid, told bytea) returns text
+language sql
+stable
+set search_path = ''
+as $$
+  select u.email::text
+  from auth.users as u
+  where
+    u.id = user_id
+    and u.email <> ''
+    and sha256(convert_to(u.email, 'UTF8')) is distinct from told;
+$$;
+
+comment on function credits.email_to_tell(uuid, bytea) is
+'The user''s e-mail address, unless it is what Stripe was told (by its SHA-256) or there is none: then null.';
+
 -- sql/stripe/prepare_checkout.sql
 create function public.prepare_checkout(
   package text default null,
@@ -7229,22 +7631,30 @@ as $$
 declare
   me uuid := credits.caller();
   account uuid := credits.open_account(me);
+  frozen timestamptz := (select a.frozen_at from public.credit_accounts as a where a.id = account);
   settings credits.billing_settings;
   wanted text;
   sold public.credit_packages;
   offered public.subscription_plans;
+  allotment bigint;
+  most integer;
+  trial integer;
+  price_id text;
+  checked credits.stripe_prices;
+  differences text[];
   item jsonb;
   metadata jsonb;
+  customer credits.stripe_customers;
 begin
   select * into settings from credits.billing_settings;
   wanted := coalesce(lower(currency), settings.default_currency);
-  if num_nonnulls(package, plan) <> 1 then
-    perform credits.fail('PT400', 'Name a package or a plan.', '{}', 'Send one of the two, as its slug.');
-  elsif quantity is null or quantity not between 1 and 1000 then
+  if frozen is not null then
     perform credits.fail(
-      'PT400', 'quantity must be a whole number from 1 to 1000.', jsonb_build_object('quantity', quantity),
-      'Leave it out for 1.'
+      'PT403', 'The account is frozen: it can buy nothing.', jsonb_build_object('frozen_at', frozen),
+      'Ask the app''s support.'
     );
+  elsif num_nonnulls(package, plan) <> 1 then
+    perform credits.fail('PT400', 'Name a package or a plan.', '{}', 'Send one of the two, as its slug.');
   end if;
 
   if package is not null then
@@ -7255,25 +7665,20 @@ begin
         jsonb_build_object('package', left(package, 100), 'currency', left(wanted, 10)),
         'The packages on sale are the rows of credit_packages.'
       );
-    elsif sold.credits * quantity > settings.max_grant then
+    elsif
+      sold.subscribers_only and not exists (
+        select from public.subscriptions as s
+        where
+          s.account_id = account and s.status in ('trialing', 'active') and not credits.is_second_subscription(s.id)
+      )
+    then
       perform credits.fail(
-        'PT400', format('At most %s credits can be bought at once.', settings.max_grant),
-        jsonb_build_object('credits', sold.credits * quantity, 'limit', settings.max_grant), 'Buy fewer.'
+        'PT403', 'This package is for subscribers.', jsonb_build_object('package', package), 'Subscribe to a plan first.'
       );
     end if;
-    item := case
-      when sold.stripe_price_id is not null then jsonb_build_object('price', sold.stripe_price_id)
-      else jsonb_build_object(
-        'price_data', jsonb_build_object(
-          'currency', sold.currency, 'unit_amount', sold.unit_amount,
-          'product_data', jsonb_build_object('name', sold.name)
-        )
-      )
-    end;
-    metadata := jsonb_build_object(
-      'account_id', account::text, 'package', sold.slug, 'quantity', quantity::text,
-      'credits', (sold.credits * quantity)::text
-    );
+    allotment := sold.credits;
+    most := coalesce(sold.max_quantity, settings.max_packages);
+    price_id := sold.stripe_price_id;
   else
     select * into offered from public.subscription_plans as p where p.slug = plan and p.currency = wanted and p.active;
     if not found then
@@ -7282,35 +7687,101 @@ begin
         jsonb_build_object('plan', left(plan, 100), 'currency', left(wanted, 10)),
         'The plans on offer are the rows of subscription_plans.'
       );
-    elsif offered.credits * quantity > settings.max_grant then
-      perform credits.fail(
-        'PT400', format('At most %s credits can be bought at once.', settings.max_grant),
-        jsonb_build_object('credits', offered.credits * quantity, 'limit', settings.max_grant), 'Buy fewer.'
-      );
     elsif exists (
       select from public.subscriptions as s
-      where
-        s.account_id = account
-        and s.status in ('trialing', 'active', 'past_due', 'unpaid', 'paused')
+      where s.account_id = account and credits.is_live(s)
     ) then
       perform credits.fail(
         'PT409', 'You have a subscription already.', '{}', 'Change or cancel it in the billing portal.'
       );
     end if;
-    item := jsonb_build_object('price', offered.stripe_price_id);
-    metadata := jsonb_build_object('account_id', account::text, 'plan', offered.slug);
+    -- One trial an account.
+    if not exists (select from public.subscriptions as s where s.account_id = account) then
+      trial := offered.trial_days;
+    end if;
+    allotment := offered.credits;
+    most := case when trial is null then offered.max_quantity else 1 end;
+    price_id := offered.stripe_price_id;
   end if;
 
+  if quantity is null or quantity not between 1 and most then
+    perform credits.fail(
+      'PT400',
+      case when most = 1 then 'quantity must be 1.' else format('quantity must be a whole number from 1 to %s.', most) end,
+      jsonb_build_object('quantity', quantity, 'limit', most), 'Leave it out for 1.'
+    );
+  elsif allotment * quantity > settings.max_grant then
+    perform credits.fail(
+      'PT400', format('At most %s credits can be bought at once.', settings.max_grant),
+      jsonb_build_object('credits', allotment * quantity, 'limit', settings.max_grant), 'Buy fewer.'
+    );
+  end if;
+
+  if price_id is not null then
+    select * into checked
+    from credits.stripe_prices as s
+    where s.id = price_id and s.checked_at > credits.now() - interval '5 minutes';
+    -- The row as it is now: what was checked before it was edited says nothing.
+    if found then
+      differences := credits.price_differences(
+        checked.price, wanted, coalesce(sold.unit_amount, offered.unit_amount), offered.interval,
+        offered.interval_count, true
+      );
+    end if;
+    if differences <> '{}' then
+      perform credits.fail(
+        'PT409', 'This cannot be bought at the moment: its price here and in Stripe differ.',
+        jsonb_build_object('price', price_id, 'differences', differences),
+        'The operator has to correct the row or its Stripe Price.'
+      );
+    end if;
+    item := jsonb_build_object('price', price_id);
+  else
+    item := jsonb_build_object(
+      'price_data', jsonb_build_object(
+        'currency', sold.currency, 'unit_amount', sold.unit_amount, 'product_data', jsonb_build_object('name', sold.name)
+      )
+    );
+  end if;
+  if price_id is null or differences is not null then
+    perform credits.count_checkout(account);
+  end if;
+
+  metadata := case
+    when package is not null then jsonb_build_object(
+      'account_id', account::text, 'package', sold.slug, 'quantity', quantity::text,
+      'credits', (sold.credits * quantity)::text
+    )
+    else jsonb_build_object('account_id', account::text, 'plan', offered.slug)
+  end;
+  select * into customer from credits.stripe_customers as c where c.account_id = account;
   return jsonb_build_object(
     'mode', case when package is not null then 'payment' else 'subscription' end,
     'account_id', account,
-    'customer_id', (select c.customer_id from credits.stripe_customers as c where c.account_id = account),
+    'customer_id', customer.customer_id,
+    'email', credits.email_to_tell(me, null),
+    'tell_email', credits.email_to_tell(me, customer.email_hash) is not null,
     'line_item', item || jsonb_build_object('quantity', quantity),
+    'currency', wanted,
     'metadata', metadata,
-    -- One trial an account.
-    'trial_period_days', case
-      when not exists (select from public.subscriptions as s where s.account_id = account)
-        then offered.trial_days
+    'trial_period_days', trial,
+    'trial_without_card', trial is not null and offered.trial_without_card,
+    'allow_promotion_codes', settings.allow_promotion_codes,
+    'automatic_tax', settings.automatic_tax,
+    'tax_id_collection', settings.tax_id_collection,
+    'billing_address_collection', settings.billing_address_collection,
+    'check_price', case when differences is null then price_id end,
+    'open_checkouts', case
+      when plan is not null then (
+        select coalesce(
+          jsonb_agg(
+            jsonb_build_object('id', c.session_id, 'request', c.request) order by c.created_at desc, c.session_id desc
+          ),
+          '[]'
+        )
+        from credits.plan_checkouts as c
+        where c.account_id = account and c.closed_at is null and c.expires_at > credits.now()
+      )
     end
   );
 end
@@ -7318,9 +7789,14 @@ $$;
 
 comment on function public.prepare_checkout(text, text, integer, text) is
 'What a Checkout session for the signed-in user has to say, from the rows of credit_packages or subscription_plans: '
-'{mode, account_id, customer_id, line_item, metadata, trial_period_days}. The credits are pinned in the metadata. '
-'currency: ISO 4217; default billing_settings.default_currency. Errors: PT400 bad argument, PT403 not signed in, PT404 '
-'unknown package or plan, PT409 subscribed already.';
+'{mode, account_id, customer_id, email, tell_email, line_item, currency, metadata, trial_period_days, '
+'trial_without_card, allow_promotion_codes, automatic_tax, tax_id_collection, billing_address_collection, '
+'check_price, open_checkouts}. The credits are pinned in the metadata. tell_email: whether Stripe has yet to be told '
+'the address. check_price: a Price to ask Stripe for and to tell to note_stripe_price; then ask here again. '
+'open_checkouts: sessions for plans that may be open still. currency: ISO 4217; default '
+'billing_settings.default_currency. Errors: PT400 bad argument, PT403 not signed in, frozen, or for subscribers only, '
+'PT404 unknown package or plan, PT409 subscribed already, or the price here and in Stripe differ, PT429 too many '
+'(details: limit, retry_after).';
 
 grant execute on function public.prepare_checkout(text, text, integer, text) to authenticated;
 
@@ -7351,8 +7827,363 @@ comment on function public.my_stripe_customer() is
 
 grant execute on function public.my_stripe_customer() to authenticated;
 
+-- sql/stripe/prepare_portal.sql
+create function public.prepare_portal(flow text default null) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  me uuid := credits.caller();
+  customer credits.stripe_customers;
+  subscription public.subscriptions;
+begin
+  if flow not in ('cancel', 'change', 'payment_method') then
+    perform credits.fail(
+      'PT400', 'flow is cancel, change or payment_method.', jsonb_build_object('flow', left(flow, 100)),
+      'Leave it out for the whole portal.'
+    );
+  end if;
+  select * into customer from credits.stripe_customers as c where c.customer_id = public.my_stripe_customer();
+  if flow in ('cancel', 'change') then
+    select * into subscription
+    from public.subscriptions as s
+    where s.account_id = customer.account_id and credits.is_live(s) and not credits.is_second_subscription(s.id)
+    order by s.created_at desc
+    limit 1;
+    if not found then
+      perform credits.fail('PT404', 'You have no subscription.', '{}', 'Subscribe to a plan first.');
+    elsif flow = 'cancel' and subscription.cancel_at is not null then
+      perform credits.fail(
+        'PT409', 'Your subscription is cancelled already.', jsonb_build_object('cancel_at', subscription.cancel_at),
+        'To keep it, open the portal without flow.'
+      );
+    end if;
+  end if;
+  perform credits.count_checkout(customer.account_id);
+  return jsonb_build_object(
+    'account_id', customer.account_id,
+    'customer_id', customer.customer_id,
+    'email', credits.email_to_tell(me, null),
+    'tell_email', credits.email_to_tell(me, customer.email_hash) is not null,
+    'subscription_id', subscription.id
+  );
+end
+$$;
+
+comment on function public.prepare_portal(text) is
+'What a session of the billing portal for the signed-in user needs: {account_id, customer_id, email, tell_email, '
+'subscription_id}. tell_email: whether Stripe has yet to be told the address. flow: cancel or change (of the '
+'subscription), payment_method, or null for all. Errors: PT400 flow, PT403 not signed in, PT404 nothing bought or no '
+'subscription, PT409 cancelled already, PT429 too many (details: limit, retry_after).';
+
+grant execute on function public.prepare_portal(text) to authenticated;
+
+-- sql/stripe/remember_checkout.sql
+create function public.remember_checkout(
+  account_id uuid,
+  session_id text,
+  request text,
+  url text,
+  expires_at timestamptz
+) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  mine credits.plan_checkouts;
+  kept credits.plan_checkouts;
+begin
+  if not exists (select from public.credit_accounts as a where a.id = remember_checkout.account_id) then
+    perform credits.fail(
+      'PT404', 'There is no such account.', jsonb_build_object('account_id', account_id), 'Check the account id.'
+    );
+  end if;
+  -- One at a time an account, so that of two that were opened at once the second sees the first.
+  perform credits.lock_stripe_object('checkout ' || account_id);
+  delete from credits.plan_checkouts as c
+  where c.account_id = remember_checkout.account_id and c.expires_at < credits.now() - interval '2 days';
+  insert into credits.plan_checkouts (session_id, account_id, request, url, expires_at)
+  values (session_id, account_id, request, url, expires_at)
+  on conflict on constraint plan_checkouts_pkey do nothing;
+
+  select * into mine
+  from credits.plan_checkouts as c
+  where c.session_id = remember_checkout.session_id and c.account_id = remember_checkout.account_id;
+  if mine.session_id is null then
+    perform credits.fail(
+      'PT409', 'The session is another account''s.', jsonb_build_object('session_id', session_id), 'Open another.'
+    );
+  elsif mine.closed_at is not null or mine.expires_at <= credits.now() then
+    return jsonb_build_object('session', null, 'close', '[]'::jsonb);
+  end if;
+  -- Of two that ask for the same the first is kept, else the newest.
+  select * into kept
+  from credits.plan_checkouts as c
+  where
+    c.account_id = mine.account_id
+    and c.closed_at is null
+    and c.expires_at > credits.now()
+    and c.request = mine.request
+  order by c.created_at, c.session_id
+  limit 1;
+  return jsonb_build_object(
+    'session', jsonb_build_object('id', kept.session_id, 'url', kept.url),
+    'close', (
+      select coalesce(jsonb_agg(c.session_id order by c.created_at), '[]')
+      from credits.plan_checkouts as c
+      where
+        c.account_id = mine.account_id
+        and c.closed_at is null
+        and c.expires_at > credits.now()
+        and c.session_id <> kept.session_id
+    )
+  );
+end
+$$;
+
+comment on function public.remember_checkout(uuid, text, text, text, timestamptz) is
+'For the function checkout: notes a session for a plan that it has opened. Returns {session: {id, url}, close}: the '
+'one to send the user to, and the ids of those that have to be expired before; session is null when this one is known '
+'to be closed, and another has to be opened. request: SHA-256 of what was asked for. Errors: PT404 no such account, '
+'PT409 another account''s session.';
+
+grant execute on function public.remember_checkout(uuid, text, text, text, timestamptz) to service_role;
+
+-- sql/stripe/close_checkout.sql
+create function public.close_checkout(session_id text) returns void
+language sql
+security definer
+set search_path = ''
+as $$
+  update credits.plan_checkouts as c set closed_at = credits.now()
+  where c.session_id = close_checkout.session_id and c.closed_at is null;
+$$;
+
+comment on function public.close_checkout(text) is
+'For the function checkout: notes that a session for a plan can no longer be paid. Harmless to repeat.';
+
+grant execute on function public.close_checkout(text) to service_role;
+
+-- sql/stripe/note_stripe_price.sql
+create function public.note_stripe_price(price_id text, price jsonb default null) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  if coalesce(price_id, '') !~ '^price_[A-Za-z0-9_]{1,200}$' then
+    perform credits.fail('PT400', 'price_id must be a Stripe Price''s id.', '{}', 'It starts with price_.');
+  elsif jsonb_typeof(price) <> 'null' and price ->> 'id' is distinct from price_id then
+    perform credits.fail('PT400', 'price must be the Stripe Price of that id.', '{}', 'Send it as Stripe returns it.');
+  end if;
+  insert into credits.stripe_prices as s (id, price, checked_at)
+  values (price_id, nullif(price, 'null'), credits.now())
+  on conflict (id) do update set price = excluded.price, checked_at = excluded.checked_at;
+  return (
+    select coalesce(
+      jsonb_agg(
+        jsonb_build_object('kind', r.kind, 'slug', r.slug, 'currency', r.currency, 'differences', r.differences)
+        order by r.kind, r.slug
+      ),
+      '[]'
+    )
+    from credits.priced_rows as r
+    where r.stripe_price_id = price_id and r.differences <> '{}'
+  );
+end
+$$;
+
+comment on function public.note_stripe_price(text, jsonb) is
+'For checkout and reconciliation: notes a Price as Stripe returns it now, null when Stripe has none of that id. '
+'Returns the rows that it differs from: [{kind, slug, currency, differences}], the differences as sentences. PT400 '
+'for what is no Price.';
+
+grant execute on function public.note_stripe_price(text, jsonb) to service_role;
+
+-- sql/stripe/stripe_prices_to_check.sql
+create function public.stripe_prices_to_check() returns text[]
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select coalesce(array_agg(distinct r.stripe_price_id), '{}') from credits.priced_rows as r;
+$$;
+
+comment on function public.stripe_prices_to_check() is
+'For reconciliation: the ids of all Stripe Prices that rows of credit_packages and subscription_plans name.';
+
+grant execute on function public.stripe_prices_to_check() to service_role;
+
+-- sql/stripe/stripe_emails_to_tell.sql
+create function public.stripe_emails_to_tell() returns table (account_id uuid, customer_id text, email text)
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select c.account_id, c.customer_id, e.email
+  from credits.stripe_customers as c
+  inner join public.credit_accounts as a on c.account_id = a.id
+  cross join lateral credits.email_to_tell(a.user_id, c.email_hash) as e (email)
+  where e.email is not null
+  order by c.customer_id
+  limit 500;
+$$;
+
+comment on function public.stripe_emails_to_tell() is
+'For reconciliation: customers whose user has another e-mail address than Stripe was told, at most 500. Tell Stripe, '
+'then link_stripe_customer with the address.';
+
+grant execute on function public.stripe_emails_to_tell() to service_role;
+
+-- sql/stripe/list_second_subscriptions.sql
+create function public.list_second_subscriptions(open_only boolean default false) returns table (
+  subscription_id text,
+  first_id text,
+  account_id uuid,
+  user_id uuid,
+  plan text,
+  status text,
+  paid bigint,
+  refunded bigint,
+  currency text,
+  noticed_at timestamptz,
+  refund_at_once boolean,
+  outcome text,
+  note text,
+  closed_at timestamptz
+)
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select
+    o.subscription_id, o.first_id, o.account_id, a.user_id, s.plan, s.status, coalesce(p.paid, 0),
+    coalesce(p.refunded, 0), p.currency, o.noticed_at, b.refund_second_subscriptions, o.outcome, o.note, o.closed_at
+  from credits.second_subscriptions as o
+  inner join public.subscriptions as s on o.subscription_id = s.id
+  inner join public.credit_accounts as a on o.account_id = a.id
+  cross join credits.billing_settings as b
+  left join lateral (
+    select
+      sum(p.amount)::bigint as paid,
+      sum(least(p.refunded_amount + p.disputed_amount, p.amount))::bigint as refunded,
+      min(p.currency) as currency
+    from public.purchases as p
+    where p.subscription_id = o.subscription_id and p.status = 'paid'
+  ) as p on true
+  where
+    not open_only
+    or o.closed_at is null
+    -- Paid after all, or the refund has failed.
+    or o.outcome = 'refunded' and p.paid > p.refunded
+  order by o.closed_at desc nulls first, o.noticed_at, o.subscription_id;
+$$;
+
+comment on function public.list_second_subscriptions(boolean) is
+'Operator: subscriptions that were paid while the account had one already, those that are to be dealt with first: what '
+'was paid and refunded (or disputed) in minor units of currency, and what became of it (outcome: refunded, kept, '
+'dismissed). open_only: only what is to be dealt with.';
+
+grant execute on function public.list_second_subscriptions(boolean) to service_role;
+
+-- sql/stripe/claim_second_subscription.sql
+create function public.claim_second_subscription(
+  subscription_id text,
+  release boolean default false
+) returns boolean
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  update credits.second_subscriptions as s
+  set claimed_until = case when not release then credits.now() + interval '1 minute' end
+  where
+    s.subscription_id = claim_second_subscription.subscription_id
+    and (release or s.claimed_until is null or s.claimed_until < credits.now());
+  return found;
+end
+$$;
+
+comment on function public.claim_second_subscription(text, boolean) is
+'For the functions: whether the caller may deal with a second subscription now, for a minute; release ends that. '
+'Several messages tell of it at once, and one call is enough.';
+
+grant execute on function public.claim_second_subscription(text, boolean) to service_role;
+
+-- sql/stripe/close_second_subscription.sql
+create function public.close_second_subscription(
+  subscription_id text,
+  outcome text,
+  note text default null
+) returns void
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  account uuid;
+  purchase bigint;
+  payment text;
+begin
+  if outcome is null or outcome not in ('refunded', 'kept', 'dismissed') then
+    perform credits.fail('PT400', 'outcome is refunded, kept or dismissed.', '{}', 'Send one of them.');
+  elsif char_length(btrim(note)) not between 1 and 1000 or (outcome = 'dismissed' and note is null) then
+    perform credits.fail(
+      'PT400', 'note must have 1 to 1000 characters.', '{}', 'Say how it was settled, or leave it out if nobody did.'
+    );
+  end if;
+  select s.account_id into account
+  from credits.second_subscriptions as s
+  where s.subscription_id = close_second_subscription.subscription_id;
+  if not found then
+    perform credits.fail(
+      'PT404', 'That is not a second subscription.', jsonb_build_object('subscription_id', left(subscription_id, 300)),
+      'list_second_subscriptions lists them.'
+    );
+  end if;
+  for payment in
+    select s.payment_intent_id
+    from public.purchases as p
+    cross join lateral unnest(credits.purchase_payments(p)) as s (payment_intent_id)
+    where p.subscription_id = close_second_subscription.subscription_id
+    order by 1
+  loop
+    perform credits.lock_stripe_object(payment);
+  end loop;
+  perform credits.lock_account(account);
+  update credits.second_subscriptions as s
+  set outcome = close_second_subscription.outcome, note = btrim(close_second_subscription.note), closed_at = credits.now()
+  where s.subscription_id = close_second_subscription.subscription_id and s.closed_at is null;
+  if found and outcome = 'kept' then
+    for purchase in
+      select p.id from public.purchases as p
+      where p.subscription_id = close_second_subscription.subscription_id
+      order by p.id
+    loop
+      perform credits.net_purchase(purchase);
+    end loop;
+  end if;
+end
+$$;
+
+comment on function public.close_second_subscription(text, text, text) is
+'Operator: notes what became of a second subscription; what is closed stays as it is. outcome: refunded; kept, which '
+'gives it its credits; dismissed, which needs a note. Errors: PT400 outcome or note, PT404 no second subscription.';
+
+grant execute on function public.close_second_subscription(text, text, text) to service_role;
+
 -- sql/stripe/link_stripe_customer.sql
-create function public.link_stripe_customer(account_id uuid, customer_id text) returns text
+create function public.link_stripe_customer(
+  account_id uuid,
+  customer_id text,
+  email text default null
+) returns text
 language plpgsql
 security definer
 set search_path = ''
@@ -7374,15 +8205,18 @@ begin
       'Make a new customer.'
     );
   end if;
+  update credits.stripe_customers as c set email_hash = sha256(convert_to(email, 'UTF8'))
+  where c.customer_id = link_stripe_customer.customer_id and c.customer_id = remembered and email is not null;
   return remembered;
 end
 $$;
 
-comment on function public.link_stripe_customer(uuid, text) is
+comment on function public.link_stripe_customer(uuid, text, text) is
 'Operator: remembers the Stripe customer that pays for an account; returns the one that is remembered: the first '
-'stays. Errors: PT400 customer_id, PT404 no such account, PT409 the customer is another account''s or deleted.';
+'stays. email: the address that Stripe has of the customer, where known; a hash of it is kept. Errors: PT400 '
+'customer_id, PT404 no such account, PT409 the customer is another account''s or deleted.';
 
-grant execute on function public.link_stripe_customer(uuid, text) to service_role;
+grant execute on function public.link_stripe_customer(uuid, text, text) to service_role;
 
 -- sql/stripe/ingest_stripe_object.sql
 create function public.ingest_stripe_object(object jsonb) returns jsonb
@@ -7405,11 +8239,9 @@ begin
   end if;
   select t.status, t.reason into outcome from credits.try_stripe_object(object, null) as t;
   if outcome.status in ('quarantined', 'failed') then
-    select e.dismissed_why into known from credits.stripe_events as e
-    where e.dismissed_object_id = object ->> 'id'
-    limit 1;
+    select d.why into known from credits.dismissed_stripe_objects as d where d.object_id = object ->> 'id';
     if found then
-      return jsonb_build_object('status', 'ignored', 'reason', 'An event about it was dismissed: ' || known);
+      return jsonb_build_object('status', 'ignored', 'reason', 'It was dismissed: ' || known);
     end if;
   end if;
   return jsonb_build_object('status', outcome.status, 'reason', outcome.reason);
@@ -7420,7 +8252,7 @@ comment on function public.ingest_stripe_object(jsonb) is
 'For reconciliation: the effects of an object as Stripe''s API returns it now (checkout.session, invoice, '
 'invoice_payment, subscription, refund, charge, dispute, radar.early_fraud_warning, customer). Returns {status, '
 'reason}: changed when a message had been missed, unchanged, ignored, quarantined or failed; ignored also for what '
-'could not be applied and whose event was dismissed. PT400 for what is no object.';
+'cannot be applied and was dismissed. PT400 for what is no object.';
 
 grant execute on function public.ingest_stripe_object(jsonb) to service_role;
 
@@ -7535,13 +8367,15 @@ begin
     );
   elsif event.status <> 'dismissed' then
     update credits.stripe_events as e
-    set
-      status = 'dismissed',
-      dismissed_why = btrim(why),
-      dismissed_at = credits.now(),
-      dismissed_object_id = e.payload #>> '{data,object,id}'
+    set status = 'dismissed', dismissed_why = btrim(why), dismissed_at = credits.now()
     where e.id = event_id
     returning * into event;
+    -- Reconciliation, which reads objects, does not report it again.
+    insert into credits.dismissed_stripe_objects (object_id, why, dismissed_at)
+    select o.id, event.dismissed_why, event.dismissed_at
+    from (select event.payload #>> '{data,object,id}' as id) as o
+    where char_length(o.id) between 1 and 255
+    on conflict on constraint dismissed_stripe_objects_pkey do nothing;
   end if;
   return jsonb_build_object(
     'id', event.id,
@@ -7556,10 +8390,46 @@ $$;
 
 comment on function public.dismiss_stripe_event(text, text) is
 'Operator: decides that an event that is quarantined or failed shall have no effect: it is not tried again, and not '
-'taken when it comes again. Returns {id, type, status, reason, why, dismissed_at}; for one that is dismissed already '
+'taken when it comes again; its object is dismissed with it. Returns {id, type, status, reason, why, dismissed_at}; for one that is dismissed already '
 'what was said first. Errors: PT400 why, PT404 no such event, PT409 it is applied or ignored.';
 
 grant execute on function public.dismiss_stripe_event(text, text) to service_role;
+
+-- sql/stripe/dismiss_stripe_object.sql
+create function public.dismiss_stripe_object(object_id text, why text) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  noted credits.dismissed_stripe_objects;
+begin
+  if coalesce(object_id, '') !~ '^[a-z]+_[A-Za-z0-9_]{1,200}$' or object_id like 'evt\_%' then
+    perform credits.fail(
+      'PT400', 'object_id must be the id of a Stripe object.', jsonb_build_object('object_id', left(object_id, 100)),
+      'Events have dismiss_stripe_event.'
+    );
+  elsif not coalesce(char_length(btrim(why)) between 1 and 1000, false) then
+    perform credits.fail(
+      'PT400', 'why must have 1 to 1000 characters.', '{}', 'Say why the object shall have no effect.'
+    );
+  end if;
+  insert into credits.dismissed_stripe_objects (object_id, why, dismissed_at)
+  values (dismiss_stripe_object.object_id, btrim(dismiss_stripe_object.why), credits.now())
+  on conflict on constraint dismissed_stripe_objects_pkey do nothing;
+  select * into noted
+  from credits.dismissed_stripe_objects as d
+  where d.object_id = dismiss_stripe_object.object_id;
+  return jsonb_build_object('id', noted.object_id, 'why', noted.why, 'dismissed_at', noted.dismissed_at);
+end
+$$;
+
+comment on function public.dismiss_stripe_object(text, text) is
+'Operator: an object that reconciliation finds and cannot apply is no problem any more. What of it can be applied '
+'later still is. Returns {id, why, dismissed_at}; for one that is dismissed already what was said first. PT400 for '
+'object_id or why.';
+
+grant execute on function public.dismiss_stripe_object(text, text) to service_role;
 
 -- sql/stripe/stripe_sync.sql
 create function public.stripe_sync(

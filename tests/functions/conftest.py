@@ -22,6 +22,7 @@ import stripe
 from scripts.local_stack import Stack, ports
 from scripts.local_stripe.control import Control
 from tests.conftest import ROOT, Env, User
+from tests.local_stripe import official
 
 HTTP = httpx.Client(timeout=30, trust_env=False)
 PAGES = {
@@ -145,11 +146,17 @@ def url(env: Env) -> Callable[[str], str]:
 
 @pytest.fixture
 def control(env: Env) -> Iterator[Control]:
-    """The local Stripe's controls; all settings are reset afterwards."""
+    """The local Stripe's controls; all settings are reset afterwards.
+
+    What the test asked of Stripe is held against Stripe's own description, where that is at hand.
+    """
     with env.stripe_control() as made:
+        asked = made.requests()
         yield made
         made.forget_deliveries()
         made.reset()
+        if official.SPEC.exists():
+            official.check_requests(made.requests(after=asked[-1]["seq"] if asked else 0))
 
 
 @pytest.fixture

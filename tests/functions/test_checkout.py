@@ -52,7 +52,7 @@ def test_a_package(user: Callable[..., User], buy: Buy, env: Env, control: Contr
     assert (session.mode, session.amount_total, session.currency) == ("payment", 2 * 1799, "usd")
     assert session.client_reference_id == account_of(ann)
     assert session.success_url == PAGES["success_url"]  # {CHECKOUT_SESSION_ID} is Stripe's to fill in
-    assert session.allow_promotion_codes is True
+    assert session.allow_promotion_codes is False  # a setting
     params = asked(control, "/v1/checkout/sessions")[-1]
     assert params["payment_intent_data"]["metadata"] == params["metadata"]
     assert params["metadata"]["account_id"] == account_of(ann)

@@ -2,15 +2,18 @@
 
 import json
 import subprocess
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
 import pytest
+from postgrest.exceptions import APIError
 
 from scripts.local_stack import Stack
 from scripts.local_stripe.control import Control
+from supabase import Client
 from tests.conftest import ROOT, Env, User
 
 from .conftest import Served, another, balance, deliver, ledger, post
@@ -87,6 +90,8 @@ def test_what_events_no_longer_tell(
     assert report["objects"]["checkout.session"]["changed"] >= 1
     assert report["objects_repaired"] >= 1
     assert balance(ann) == before + 50
+    (purchase,) = ann.client.table("purchases").select("receipt_url").execute().data
+    assert purchase["receipt_url"]  # type: ignore[index, call-overload]
     report = reconcile(sweep=True)
     assert report["objects_repaired"] == 0
     assert balance(ann) == before + 50
@@ -269,3 +274,130 @@ def test_missing_settings(serve: Callable[..., Served], env: Env) -> None:
     answer = post(served.url, apikey=env.secret_key)
     assert (answer.status_code, answer.json()["code"]) == (500, "PT500")
     assert "STRIPE_SECRET_KEY" in answer.json()["message"]
+
+
+def test_what_was_put_aside_is_named_until_it_is_dismissed(
+    reconcile: Reconcile, paid: tuple[User, dict[str, Any]], url: Callable[[str], str], env: Env, stack: Stack
+) -> None:
+    """An event of long ago that nobody can apply, such as one of another project's."""
+    _, event = paid
+    session = {**event["data"]["object"], "id": f"cs_test_{uuid.uuid4().hex}"}
+    session["metadata"] = {**session["metadata"], "account_id": str(uuid.uuid4())}
+    alien = another(event, data={"object": session})
+    answer = deliver(url("stripe-webhook"), alien, env.stripe_webhook_secret)
+    assert answer.json()["status"] == "quarantined"
+    for _ in range(2):
+        report = reconcile()
+        assert not report["ok"]
+        (problem,) = report["problems"]
+        assert (problem["id"], problem["status"]) == (alien["id"], "quarantined")
+        assert problem["kind"] == "checkout.session.completed"
+        assert "names no account of this project" in problem["reason"]
+
+    command = [str(ROOT / "scripts" / "reconcile"), "--stack", stack.name]
+
+    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, timeout=60)
+
+    assert run("--dismiss", alien["id"]).returncode == 2
+    assert run("--why", "it is not ours").returncode == 2
+    wrong = run("--dismiss", "evt_no_such", "--why", "it is not ours")
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert "no such event" in wrong.stderr
+    done = run("--dismiss", alien["id"], "--why", "it is not ours")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert alien["id"] in done.stdout
+    report = reconcile()
+    assert (report["ok"], report["problems"]) == (True, [])
+
+
+def test_an_object_that_cannot_be_applied_is_dismissed_too(
+    reconcile: Reconcile, env: Env, stack: Stack, control: Control, service: Client
+) -> None:
+    """A session of another project that shares the Stripe account: each comparison finds it."""
+    control.delivery("drop")
+    item = {
+        "price_data": {"currency": "usd", "unit_amount": 500, "product_data": {"name": "x"}},
+        "quantity": 1,
+    }
+    metadata = {"account_id": str(uuid.uuid4()), "package": "starter", "credits": "50"}
+    params: Any = {
+        "mode": "payment",
+        "line_items": [item],
+        "success_url": "https://a.example",
+        "metadata": metadata,
+    }
+    session = control.complete(env.stripe().v1.checkout.sessions.create(params).id)["id"]
+    report = reconcile(sweep=True)
+    problems = {problem["id"]: problem for problem in report["problems"]}
+    assert session in problems
+    (event,) = [problem for problem in problems if problem.startswith("evt_")]
+    for problem in (session, event):
+        command = [str(ROOT / "scripts" / "reconcile"), "--stack", stack.name, "--json"]
+        done = subprocess.run(
+            [*command, "--dismiss", problem, "--why", "another project's"],
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["dismissed"]["id"] == problem
+    report = reconcile(sweep=True)
+    assert (report["ok"], report["problems"]) == (True, [])
+    assert report["objects"]["checkout.session"]["ignored"] >= 1
+    with pytest.raises(APIError) as refused:
+        service.rpc("dismiss_stripe_object", {"object_id": session, "why": " "}).execute()
+    assert refused.value.code == "PT400"
+
+
+def test_prices_are_compared(reconcile: Reconcile, env: Env, db: Connection, stack: Stack) -> None:
+    params: Any = {
+        "product_data": {"name": "x"}, "currency": "usd", "unit_amount": 1999,
+        "recurring": {"interval": "month"},
+    }  # fmt: skip
+    price = env.stripe().v1.prices.create(params).id
+    slug = f"plan-{uuid.uuid4().hex[:8]}"
+    db.execute(
+        "insert into public.subscription_plans (slug, name, credits, unit_amount, stripe_price_id) "
+        "values (%s, 'x', 100, 999, %s)", [slug, price],
+    )  # fmt: skip
+    command = [str(ROOT / "scripts" / "reconcile"), "--stack", stack.name, "--check-prices"]
+
+    def run() -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    try:
+        report = reconcile(sweep=True)
+        assert not report["ok"]
+        (problem,) = report["problems"]
+        assert (problem["id"], problem["kind"]) == (price, f"plan {slug} in usd")
+        assert problem["reason"] == "unit_amount is 999 here, 1999 in Stripe."
+        done = run()
+        assert (done.returncode, price in done.stdout) == (1, True)
+        assert problem["reason"] in done.stdout
+        # Who subscribed to a row that is no longer sold still pays what it says.
+        db.execute("update public.subscription_plans set active = false where slug = %s", [slug])
+        assert not reconcile(sweep=True)["ok"]
+        db.execute("update public.subscription_plans set unit_amount = 1999 where slug = %s", [slug])
+        env.stripe().v1.prices.update(price, {"active": False})
+        done = run()
+        assert (done.returncode, done.stdout) == (0, "Stripe charges what the rows say.\n")
+    finally:
+        db.execute("delete from public.subscription_plans where slug = %s", [slug])
+
+
+def test_email_addresses_are_told(
+    reconcile: Reconcile, buyer: Buyer, env: Env, service: Client, control: Control
+) -> None:
+    (ann, _), (bob, session) = buyer(), buyer()
+    reconcile(sweep=True)
+    lost = str(env.stripe().v1.checkout.sessions.retrieve(session).customer)
+    address = f"new-{uuid.uuid4().hex}@example.com"
+    (customer,) = env.stripe().v1.customers.list({"email": ann.email}).data
+    service.auth.admin.update_user_by_id(ann.id, {"email": address})
+    service.auth.admin.update_user_by_id(bob.id, {"email": "x" + address})
+    control.delivery("drop")
+    env.stripe().v1.customers.delete(lost)
+    control.delivery("normal")
+    report = reconcile(sweep=True)
+    assert (report["ok"], report["emails_told"]) == (True, 1)
+    assert env.stripe().v1.customers.retrieve(customer.id).email == address
+    assert reconcile(sweep=True)["emails_told"] == 0

@@ -252,3 +252,17 @@ def test_an_inquiry_takes_no_money_until_it_escalates(
     assert control.move_dispute(other["id"], "escalate")["status"] == "needs_response"
     assert since()[-2:] == ["charge.dispute.updated", "charge.dispute.funds_withdrawn"]
     assert control.move_dispute(other["id"], "lose")["status"] == "lost"
+
+
+def test_taxes_of_a_customer_that_is_there(client: stripe.StripeClient) -> None:
+    """What the page collects has to be kept with the customer; Stripe insists on being told so."""
+    customer = client.v1.customers.create({"email": "tax@example.com"}).id
+    for name, keep in (("automatic_tax", "address"), ("tax_id_collection", "name")):
+        with pytest.raises(stripe.InvalidRequestError, match=f"customer_update.{keep}"):
+            checkout(client, customer=customer, **{name: {"enabled": True}})
+        session = checkout(
+            client, customer=customer, **{name: {"enabled": True}}, customer_update={keep: "auto"}
+        )
+        assert session[name]["enabled"] is True
+    with pytest.raises(stripe.InvalidRequestError, match="customer"):
+        checkout(client, customer_update={"name": "auto"})

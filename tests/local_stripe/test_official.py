@@ -81,7 +81,11 @@ def payments(client: stripe.StripeClient, control: Control) -> None:
         control.complete(later.id, delayed=True)
         control.finish_delayed(later.id, success)
     client.v1.refunds.create({"payment_intent": control.complete(checkout(client).id)["payment_intent"]})
-    expiring = checkout(client)
+    customer = client.v1.customers.create({"email": "tax@example.com"})
+    expiring = checkout(
+        client, customer=customer.id, currency="usd", automatic_tax={"enabled": True},
+        tax_id_collection={"enabled": True}, customer_update={"address": "auto", "name": "auto"},
+    )  # fmt: skip
     control.decline(expiring.id)
     control.expire(expiring.id)
     for ending in ("win", "lose"):
@@ -121,6 +125,14 @@ def subscriptions(client: stripe.StripeClient, control: Control) -> None:
         client.v1.subscriptions.update(first.id, {"pause_collection": {"behavior": behavior}})
         control.advance(days=31)
     client.v1.billing_portal.sessions.create({"customer": str(first.customer)})
+    flows: Any = (
+        {"type": "payment_method_update"},
+        {"type": "subscription_update", "subscription_update": {"subscription": first.id}},
+        {"type": "subscription_cancel", "subscription_cancel": {"subscription": first.id},
+         "after_completion": {"type": "redirect", "redirect": {"return_url": "https://shop.example/"}}},
+    )  # fmt: skip
+    for flow in flows:
+        client.v1.billing_portal.sessions.create({"customer": str(first.customer), "flow_data": flow})
     client.v1.subscriptions.update(first.id, {"cancel_at_period_end": True})
     client.v1.customers.delete(str(first.customer))
     trial: Any = {

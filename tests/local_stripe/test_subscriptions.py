@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 import pytest
@@ -333,3 +334,27 @@ def test_an_upgrade_that_is_declined_changes_nothing(client: stripe.StripeClient
     same = client.v1.subscriptions.retrieve(subscription.id)
     assert (same["items"].data[0].price.id, same.status) == (first.price.id, "active")
     assert latest(client, subscription.id).billing_reason == "subscription_create"
+
+
+def test_a_portal_flow_is_for_a_subscription_that_runs(client: stripe.StripeClient, control: Control) -> None:
+    mine, other = subscribe(client, control), subscribe(client, control)
+    portal = client.v1.billing_portal.sessions
+
+    def flow(kind: str, **more: Any) -> Any:
+        params: Any = {"customer": str(mine.customer), "flow_data": {"type": kind, **more}}
+        return portal.create(params).flow
+
+    shown = flow("subscription_cancel", subscription_cancel={"subscription": mine.id})
+    assert (shown.type, shown.subscription_cancel.subscription) == ("subscription_cancel", mine.id)
+    for kind, more in (
+        ("subscription_cancel", {}),
+        ("subscription_cancel", {"subscription_cancel": {"subscription": other.id}}),
+        ("subscription_update", {"subscription_update": {"subscription": "sub_none"}}),
+        ("nonsense", {}),
+    ):
+        with pytest.raises(stripe.InvalidRequestError):
+            flow(kind, **more)
+    client.v1.subscriptions.cancel(mine.id)
+    with pytest.raises(stripe.InvalidRequestError):
+        flow("subscription_update", subscription_update={"subscription": mine.id})
+    assert flow("payment_method_update").type == "payment_method_update"

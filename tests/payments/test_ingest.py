@@ -241,17 +241,22 @@ def test_payloads_are_forgotten_after_their_time_and_ids_are_not(own_ledger: Led
 def test_checkout_takes_the_price_from_the_row(till: Till) -> None:
     user, account = till.buyer()
     asked = till.ledger.as_user(user, "prepare_checkout", package="starter", quantity=3)
-    assert asked == {
-        "mode": "payment",
-        "account_id": account,
-        "customer_id": None,
-        "line_item": {
-            "quantity": 3,
-            "price_data": {"currency": "usd", "unit_amount": 499, "product_data": {"name": "Starter"}},
-        },
-        "metadata": {"account_id": account, "package": "starter", "quantity": "3", "credits": "150"},
-        "trial_period_days": None,
-    }
+    assert (
+        asked
+        | {
+            "mode": "payment",
+            "account_id": account,
+            "customer_id": None,
+            "line_item": {
+                "quantity": 3,
+                "price_data": {"currency": "usd", "unit_amount": 499, "product_data": {"name": "Starter"}},
+            },
+            "metadata": {"account_id": account, "package": "starter", "quantity": "3", "credits": "150"},
+            "trial_period_days": None,
+            "check_price": None,
+        }
+        == asked
+    )
 
 
 def test_a_package_is_priced_in_several_currencies(till: Till) -> None:
@@ -279,8 +284,8 @@ def test_a_package_is_priced_in_several_currencies(till: Till) -> None:
         ({}, "PT400"),
         ({"package": "starter", "plan": "basic"}, "PT400"),
         ({"package": "starter", "quantity": 0}, "PT400"),
-        ({"package": "starter", "quantity": 1001}, "PT400"),
-        ({"package": "enterprise", "quantity": 1000}, None),
+        ({"package": "starter", "quantity": 11}, "PT400"),
+        ({"package": "enterprise", "quantity": 10}, None),
         ({"package": "nothing"}, "PT404"),
         ({"plan": "nothing"}, "PT404"),
     ],

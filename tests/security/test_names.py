@@ -15,12 +15,14 @@ Connection = psycopg.Connection[Any]
 # PostgREST suggests names that sound alike, whether or not the caller may use them. Only these may be
 # suggested.
 FUNCTIONS = {
-    "begin_generation", "cancel_generation", "capture_hold", "consume_credits", "dismiss_stripe_event",
+    "begin_generation", "cancel_generation", "capture_hold", "claim_second_subscription", "close_checkout",
+    "close_second_subscription", "consume_credits", "dismiss_stripe_event", "dismiss_stripe_object",
     "dispatch_generation", "finish_generation", "freeze_account", "grant_credits", "hold_credits",
-    "ingest_stripe_event", "ingest_stripe_object", "link_stripe_customer", "maintenance_report", "my_credits",
-    "my_generation", "my_stripe_customer", "note_generation", "pending_generations", "prepare_checkout",
-    "quote_credits", "refund", "release_hold", "retry_stripe_events", "stripe_problems", "stripe_sync",
-    "unfreeze_account", "verify_ledger",
+    "ingest_stripe_event", "ingest_stripe_object", "link_stripe_customer", "list_second_subscriptions",
+    "maintenance_report", "my_credits", "my_generation", "my_stripe_customer", "note_generation",
+    "note_stripe_price", "pending_generations", "prepare_checkout", "prepare_portal", "quote_credits", "refund", "release_hold", "remember_checkout",
+    "retry_stripe_events", "stripe_emails_to_tell", "stripe_prices_to_check", "stripe_problems",
+    "stripe_sync", "unfreeze_account", "verify_ledger",
 }  # fmt: skip
 RELATIONS = {
     "credit_accounts", "credit_holds", "credit_packages", "credit_transactions", "generation_jobs",

@@ -1,0 +1,13 @@
+create function credits.is_second_subscription(subscription_id text) returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+  select exists (
+    select from credits.second_subscriptions as s
+    where s.subscription_id = is_second_subscription.subscription_id and s.outcome is distinct from 'kept'
+  );
+$$;
+
+comment on function credits.is_second_subscription(text) is
+'Whether a subscription came second, so that it brings no credits.';
