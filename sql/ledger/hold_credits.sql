@@ -15,7 +15,6 @@ declare
   lifetime interval;
   price record;
   hash bytea;
-  account record;
   hold public.credit_holds;
 begin
   perform credits.check_metadata(metadata);
@@ -30,45 +29,11 @@ begin
 
   hash := credits.keyed_hash(idempotency_key, 'hold_credits', operation, quantity::text, ttl::text, metadata::text);
   select * into price from credits.price(operation, quantity);
-
-  loop
-    update public.credit_accounts as a
-    set
-      held = a.held + price.credits,
-      available = a.available - price.credits,
-      next_expiry = least(a.next_expiry, credits.now() + lifetime),
-      updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
-    where
-      a.user_id = me
-      and a.available >= price.credits
-      and a.frozen_at is null
-      and (a.next_expiry is null or a.next_expiry > credits.now())
-      and (hold_credits.idempotency_key is null or credits.key_is_new(a.id, hold_credits.idempotency_key))
-    returning a.id, a.updated_at, a.next_expiry, a.updated_at + lifetime as expires_at into account;
-    exit when found;
-
-    hold := (credits.replayed(credits.open_account(me), idempotency_key, hash)).hold;
-    if hold.id is not null then
-      return hold;
-    elsif price.credits is null then
-      perform credits.refuse_price(operation, quantity);
-    end if;
-    perform credits.make_spendable(me, price.credits);
-  end loop;
-
-  insert into public.credit_holds (
-    account_id, operation, quantity, unit_price, price_version, amount, expires_at, idempotency_key, request_hash,
-    metadata, created_at
-  )
-  values (
-    account.id, hold_credits.operation, hold_credits.quantity, price.credits_per_unit, price.version, price.credits,
-    account.expires_at, hold_credits.idempotency_key, hash, hold_credits.metadata, account.updated_at
-  )
-  returning * into hold;
-
-  -- The clock may have moved on between the two columns that the UPDATE set from it.
-  if account.next_expiry > hold.expires_at then
-    update public.credit_accounts as a set next_expiry = hold.expires_at where a.id = account.id;
+  hold := credits.reserve(
+    me, operation, quantity, price.credits_per_unit, price.version, price.credits, lifetime, idempotency_key, hash, metadata
+  );
+  if hold.id is null then
+    perform credits.refuse_price(operation, quantity);
   end if;
   return hold;
 end

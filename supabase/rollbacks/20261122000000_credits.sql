@@ -63,12 +63,12 @@ begin
 end
 $$;
 
-drop function public.begin_generation(text, integer, text, text);
+drop function public.begin_generation(text, integer, text, text, jsonb, integer, boolean, integer, text[]);
 drop function public.cancel_generation(uuid);
 drop function public.capture_hold(uuid, integer, jsonb);
 drop function public.consume_credits(text, integer, text, jsonb);
 drop function public.dispatch_generation(uuid);
-drop function public.finish_generation(uuid, text, jsonb, jsonb, integer, numeric);
+drop function public.finish_generation(uuid, text, jsonb, jsonb, integer, numeric, jsonb, boolean);
 drop function public.freeze_account(uuid, text);
 drop function public.grant_credits(uuid, bigint, text, timestamptz, integer, text, jsonb);
 drop function public.hold_credits(text, integer, text, interval, jsonb);
@@ -81,7 +81,7 @@ drop function public.my_stripe_customer();
 drop function public.note_generation(uuid, text, boolean, integer);
 drop function public.pending_generations(integer);
 drop function public.prepare_checkout(text, text, integer, text);
-drop function public.quote_credits(text, integer);
+drop function public.quote_credits(text, integer, jsonb, integer, boolean, integer);
 drop function public.refund(bigint, bigint, text, text);
 drop function public.release_hold(uuid, text);
 drop function public.retry_stripe_events(timestamptz);
