@@ -4239,7 +4239,7 @@ begin
   )
   select
     hold.account_id, hold.id, hold.operation, p.new ->> 'provider', p.new ->> 'model', open_generation.quantity,
-    price.settled, hold.created_at + interval '1 minute', hold.created_at
+    coalesce(price.settled, '{}'), hold.created_at + interval '1 minute', hold.created_at
   from credits.pricing_tier_history as p
   where p.version = hold.price_version
   on conflict on constraint generation_jobs_hold_id_key do nothing

@@ -1,6 +1,7 @@
 """What the terms of a price let a generation ask for, and what that adds to it."""
 
 import json
+import math
 import uuid
 from decimal import Decimal
 from typing import Any
@@ -328,13 +329,13 @@ def test_quote_equals_hold_and_covers_the_charge(studio: Studio, case: dict[str,
             quote(studio, user, operation, quantity=case["quantity"], **asked)
         assert held(studio, user) == (100_000, 0)
         return
-    whole = -int(-(price[0] * price[1] * case["quantity"]) // 1)
+    whole = math.ceil(price[0] * price[1] * case["quantity"])
     assert quote(studio, user, operation, quantity=case["quantity"], **asked) == whole
     job = studio.begin(user, operation, case["quantity"], **asked)
     assert (job["credits_held"], held(studio, user)[1]) == (whole, whole)
     delivered = min(case["delivered"], case["quantity"])
     studio.service("dispatch_generation", job["id"])
     charged = studio.finish(job["id"], "succeeded", delivered)["credits_charged"]
-    assert charged == -int(-(price[0] * price[1] * delivered) // 1) <= whole
+    assert charged == math.ceil(price[0] * price[1] * delivered) <= whole
     assert held(studio, user) == (100_000 - charged, 0)
     assert studio.ledger.broken(user) == []
