@@ -1,8 +1,9 @@
-"""POST {"operation", "prompt", "n", "options", "inputs", "dry_run"} -> the outputs, charged.
+"""POST {"operation", "prompt", "n", "options", "inputs", "mask", "dry_run"} -> the outputs, charged.
 
 GET /{job} tells how a job stands, DELETE /{job} takes it back where that is possible. Whoever calls is a
-signed-in user; what it costs and which provider does it is a row of pricing_tiers. Images may come with the
-request, as multipart: the JSON in the field `request`, the files as `image`.
+signed-in user; what it may ask for, what that costs and which provider does it is a row of pricing_tiers.
+Images may come with the request, as multipart: the JSON in the field `request`, the files as `image` and
+`mask`.
 """
 
 import json
@@ -44,7 +45,7 @@ async def _post(request: Request, user: User) -> JSONResponse:
     try:
         job = await user_rpc(
             user, "begin_generation",
-            operation=order.operation, quantity=order.n, request=order.digest(), idempotency_key=key,
+            **order.asks(), request=order.digest(), idempotency_key=key, files=order.files(),
         )  # fmt: skip
     except FunctionError as error:
         raise _with_retry_after(error) from None
@@ -52,7 +53,7 @@ async def _post(request: Request, user: User) -> JSONResponse:
 
 
 async def _quote(user: User, order: Order) -> JSONResponse:
-    quote = await user_rpc(user, "quote_credits", operation=order.operation, quantity=order.n)
+    quote = await user_rpc(user, "quote_credits", **order.asks())
     return JSONResponse(
         {"operation": order.operation, "n": order.n,
          **{name: quote[name] for name in ("credits", "available", "affordable")}}
