@@ -35,7 +35,11 @@ class Studio:
             name, name, price, metadata.get("deadline_seconds"), metadata.get("charge_refusals"),
         )  # fmt: skip
         if cost is not None:
-            self.ledger.rows("insert into credits.provider_costs (provider, model, cost_per_output) values (%s, 'm', %s)", name, cost)
+            self.ledger.rows(
+                "insert into credits.provider_costs (provider, model, cost_per_output) values (%s, 'm', %s)",
+                name,
+                cost,
+            )
         return name
 
     def sold(self, price: str = "10", unit: str = "image", **terms: Any) -> str:

@@ -114,7 +114,8 @@ def test_terms_that_are_not_written_allow_nothing(studio: Studio) -> None:
 )  # fmt: skip
 def test_what_was_begun_cheap_is_not_run_dear(studio: Studio, dear: dict[str, Any]) -> None:
     """The digest is the caller's word: a thief gives that of the dear request with the options of a cheap
-    one, and then lets the function, which tells what is in the request, find the job by its key."""
+    one, and then lets the function, which tells what is in the request, find the job by its key.
+    """
     user, operation = studio.buyer(), studio.sold(options=OPTIONS, inputs=INPUTS, mask=True)
     cheap = {"quantity": 1, "inputs": 1, "key": "k"}
     assert studio.begin(user, operation, **cheap)["credits_held"] == 10
