@@ -62,7 +62,7 @@ QUOTA = Failed(
     502, "provider_quota", "The app has used up what it may use of the provider; tell the app's operator."
 )
 NO_KEY = Failed(502, "provider_key", "The provider does not let this app in; tell the app's operator.")
-NOT_SET_UP = Failed(502, "not_set_up", "This operation is not set up rightly; tell the app's operator.")
+NOT_SET_UP = Failed(500, "not_set_up", "This operation is not set up rightly; tell the app's operator.")
 FAILURES = {"gone": GONE, "quota": QUOTA, "key": NO_KEY, "busy": BUSY, "rejected": REJECTED}
 RANK: list[type[Outcome]] = [Started, Lost, Refused, Failed]
 

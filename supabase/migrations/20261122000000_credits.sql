@@ -4355,10 +4355,11 @@ begin
         close_generation.provider_cost,
         credits.call_cost(
           job.provider, job.model, tokens,
-          case usage_status
-            when 'succeeded' then job.quantity
-            when 'unknown' then job.quantity
-            when 'partial' then delivered
+          case
+            when usage_status in ('succeeded', 'unknown') then job.quantity
+            when usage_status = 'partial' then delivered
+            -- The provider has done its part.
+            when error ->> 'code' = 'not_stored' then job.quantity
             else 0
           end,
           (job.options ->> 'duration')::numeric

@@ -196,6 +196,77 @@ def test_seconds_of_which_the_price_does_not_tell(studio: Studio) -> None:
     assert held(studio, user) == (100, 0)
 
 
+# -- what a call cost ---------------------------------------------------------------------------------------
+
+
+def costs(studio: Studio, operation: str, **prices: str) -> None:
+    names = ", ".join(prices)
+    studio.ledger.rows(
+        f"insert into credits.provider_costs (provider, model, {names}) "
+        f"values (%s, 'm', {', '.join(['%s'] * len(prices))})", operation, *prices.values(),
+    )  # fmt: skip
+
+
+TOKENS = {"input_text": 100, "input_image": 2000, "output_image": 4000}
+BY_TOKENS = {"input_text": "5", "input_image": "8", "output_image": "30", "cost_per_output": "0.5"}
+
+
+@pytest.mark.parametrize(
+    ("prices", "outcome", "outputs", "told", "cost"),
+    [
+        (BY_TOKENS, "succeeded", 2, {"tokens": TOKENS}, "0.1365"),
+        (BY_TOKENS, "refused", 0, {"tokens": {"input_text": 1000}}, "0.005"),
+        (BY_TOKENS, "succeeded", 2, {}, "1.0"),
+        (BY_TOKENS, "succeeded", 1, {}, "0.5"),
+        (BY_TOKENS, "succeeded", 2, {"tokens": {}}, "1.0"),
+        # A kind without a price: the sum is not known.
+        (BY_TOKENS, "succeeded", 2, {"tokens": {**TOKENS, "output_text": 1}}, "1.0"),
+        (BY_TOKENS, "succeeded", 2, {"tokens": {**TOKENS, "output_text": 0}}, "0.1365"),
+        (BY_TOKENS, "succeeded", 2, {"tokens": {"input_text": -5, "other": 7}}, "1.0"),
+        (BY_TOKENS, "succeeded", 2, {"tokens": [1]}, "1.0"),
+        (BY_TOKENS, "succeeded", 2, {"tokens": TOKENS, "provider_cost": "0.7"}, "0.7"),
+        (BY_TOKENS, "failed", 0, {}, "0"),
+        (BY_TOKENS, "failed", 0, {"error": {"code": "not_stored"}}, "1.0"),
+        ({"cost_per_second": "0.12"}, "succeeded", 2, {}, "1.92"),
+        ({"cost_per_second": "0.12"}, "succeeded", 1, {}, "0.96"),
+    ],
+)
+def test_a_call_costs_what_its_provider_takes(
+    studio: Studio, prices: dict[str, str], outcome: str, outputs: int, told: dict[str, Any], cost: str
+) -> None:
+    user, operation = studio.buyer(), studio.sold(options={"duration": DURATION})
+    costs(studio, operation, **prices)
+    job = studio.dispatched(user, operation, 2)
+    studio.finish(job, outcome, outputs, **told)
+    (logged,) = studio.usage(job)
+    assert logged["provider_cost"] == Decimal(cost)
+
+
+def test_where_no_provider_was_asked_nothing_is_logged(studio: Studio) -> None:
+    job = studio.dispatched(studio.buyer(), studio.sold())
+    assert studio.finish(job, "failed", asked=False)["status"] == "failed"
+    assert studio.usage(job) == []
+
+
+@pytest.mark.parametrize("column", ["cost_per_output", "cost_per_second", "input_text", "output_image"])
+@pytest.mark.parametrize("value", ["-0.1", "NaN", "Infinity", "1000001"])
+def test_costs_are_numbers_in_a_range(studio: Studio, column: str, value: str) -> None:
+    with pytest.raises(Refused):
+        costs(studio, f"op_{uuid.uuid4().hex}", **{column: value})
+
+
+def test_failures_are_counted(studio: Studio) -> None:
+    operation = studio.sold()
+    for code in ("model_gone", "model_gone", "provider_quota"):
+        job = studio.dispatched(studio.buyer(), operation)
+        studio.finish(job, "failed", error={"status": 502, "code": code, "message": "."})
+    studio.finish(studio.dispatched(studio.buyer(), operation), "succeeded", 1)
+    found = studio.ledger.rows(
+        "select failure, jobs from credits.generation_failures where operation = %s order by 1", operation
+    )
+    assert [tuple(row.values()) for row in found] == [("model_gone", 2), ("provider_quota", 1)]
+
+
 # -- what a DBA may write ----------------------------------------------------------------------------------
 
 

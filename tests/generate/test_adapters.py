@@ -72,8 +72,9 @@ def test_a_file_and_a_row(
 ) -> None:  # fmt: skip
     (tmp_path / "acme.py").write_text(ACME)
     ann.db.execute(
-        "insert into public.pricing_tiers (operation, provider, model, unit, credits_per_unit) "
-        "values ('gen_acme', 'acme', 'acme-1', 'image', 4)"
+        "insert into public.pricing_tiers (operation, provider, model, unit, credits_per_unit, terms) "
+        "values ('gen_acme', 'acme', 'acme-1', 'image', 4, "
+        """'{"options": {"seed": {"min": 0, "max": 4294967295}}}')"""
     )
     served = serve(
         "tests.generate.with_acme",
