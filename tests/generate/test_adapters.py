@@ -16,7 +16,7 @@ from scripts.local_providers.png import png
 from tests.generate.conftest import HTTP, Caller, Served
 
 ACME = """
-from _shared.providers.protocol import Ask, Delivered, Provider, decoded, listed
+from _shared.providers.protocol import Ask, Delivered, Provider, count, decoded, listed
 
 
 class Acme(Provider):
@@ -34,6 +34,9 @@ class Acme(Provider):
 
     def read(self, reply, work):
         return Delivered([decoded(item.get("png")) for item in listed(reply.json().get("images"))])
+
+    def tokens(self, reply, work):
+        return {"output_image": count(reply.json().get("tokens"))}
 
 
 PROVIDER = Acme()
