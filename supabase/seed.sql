@@ -1,13 +1,22 @@
 -- What a new project starts with: eight operations and four packages. An app changes them with UPDATE and INSERT
 -- (README, "Prices"). Run again, it adds what is missing and changes nothing.
 insert into public.pricing_tiers (operation, provider, model, unit, credits_per_unit, terms)
-select seed.operation, seed.provider, seed.model, seed.unit, seed.credits_per_unit, seed.terms::jsonb
+select
+  seed.operation,
+  seed.provider,
+  seed.model,
+  seed.unit,
+  seed.credits_per_unit,
+  seed.terms::jsonb
 from (
   values
   ('dalle3_image', 'openai', 'gpt-image-2.6-flare', 'image', 10, '{
     "options": {
-      "size": {"values": {"1024x1024": 0, "1536x1024": 0, "1024x1536": 0, "2048x2048": 8, "2048x1152": 4, "1152x2048": 4,
-        "3840x2160": 20, "2160x3840": 20}, "default": "1024x1024"},
+      "size": {
+        "values": {"1024x1024": 0, "1536x1024": 0, "1024x1536": 0, "2048x2048": 8, "2048x1152": 4, "1152x2048": 4,
+          "3840x2160": 20, "2160x3840": 20},
+        "default": "1024x1024"
+      },
       "quality": {"values": {"low": 0, "medium": 0, "high": 8, "xhigh": 16, "max": 32}, "default": "medium"},
       "complexity": {"values": ["low", "medium", "high"]},
       "background": {"values": ["opaque", "transparent", "auto"]},
@@ -27,8 +36,11 @@ from (
   ('image_edit', 'openai', 'gpt-image-2.6-sunburst', 'image', 15, '{
     "inputs": {"min": 1, "max": 16, "credits": 1}, "mask": true, "deadline_seconds": 240,
     "options": {
-      "size": {"values": {"1024x1024": 0, "1536x1024": 0, "1024x1536": 0, "2048x2048": 8, "2048x1152": 4, "1152x2048": 4,
-        "3840x2160": 20, "2160x3840": 20}, "default": "1024x1024"},
+      "size": {
+        "values": {"1024x1024": 0, "1536x1024": 0, "1024x1536": 0, "2048x2048": 8, "2048x1152": 4, "1152x2048": 4,
+          "3840x2160": 20, "2160x3840": 20},
+        "default": "1024x1024"
+      },
       "quality": {"values": {"low": 0, "medium": 0, "high": 8, "xhigh": 16, "max": 32}, "default": "medium"},
       "complexity": {"values": ["low", "medium", "high"]},
       "background": {"values": ["opaque", "transparent", "auto"]},
@@ -38,7 +50,9 @@ from (
   ('video_generation', 'runway', 'gen4.5', 'video', 50, '{
     "output": "video", "inputs": {"max": 1}, "max_n": 1, "max_prompt": 1000,
     "options": {
-      "duration": {"values": {"2": 0, "3": 0, "4": 0, "5": 0, "6": 10, "7": 20, "8": 30, "9": 40, "10": 50}, "default": 5},
+      "duration": {
+        "values": {"2": 0, "3": 0, "4": 0, "5": 0, "6": 10, "7": 20, "8": 30, "9": 40, "10": 50}, "default": 5
+      },
       "aspect_ratio": {"values": ["16:9", "9:16"]},
       "seed": {"min": 0, "max": 4294967295}
     }
@@ -47,8 +61,9 @@ from (
     "inputs": {"max": 1, "credits": 1},
     "options": {
       "image_size": {"values": {"1K": 0, "2K": 2, "4K": 6}, "default": "1K"},
-      "aspect_ratio": {"values": ["1:1", "1:4", "1:8", "2:3", "3:2", "3:4", "4:1", "4:3", "4:5", "5:4", "8:1", "9:16", "16:9",
-        "21:9"]},
+      "aspect_ratio": {
+        "values": ["1:1", "1:4", "1:8", "2:3", "3:2", "3:4", "4:1", "4:3", "4:5", "5:4", "8:1", "9:16", "16:9", "21:9"]
+      },
       "seed": {"min": 0, "max": 2147483647}
     }
   }'),
@@ -74,8 +89,9 @@ where not exists (
   where t.operation = seed.operation
 );
 
--- What the providers charge, in November 2026, US dollars. Tokens are by the million. Google's of gemini-3.8-flash double
--- on 2027-01-01. cost_per_output counts where no tokens are told: an image of medium quality, an answer of 1,000 words.
+-- What the providers charge, in November 2026, US dollars. Tokens are by the million. Google's of gemini-3.8-flash
+-- double on 2027-01-01. cost_per_output counts where no tokens are told: an image of medium quality, an answer of 1,000
+-- words.
 insert into credits.provider_costs (
   provider, model, cost_per_output, cost_per_second, input_text, input_image, output_text, output_image
 )

@@ -68,7 +68,7 @@ class Order:
 
 
 async def read_order(request: Request) -> Order:
-    """The order in a request: a JSON object, or multipart with it in `request` and files in `image` and `mask`.
+    """The order in a request: a JSON object, or multipart with it in `request` and files beside it.
 
     Raises FunctionError 400, or 413 as soon as the body turns out to be too large.
     """

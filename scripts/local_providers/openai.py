@@ -27,7 +27,7 @@ MODELS = (
 LATEST = ("gpt-image-2.6-flare", "gpt-image-2.6-sunburst")
 SIZES = ("1024x1024", "1536x1024", "1024x1536", "auto")
 MAX_IMAGES, MAX_IMAGE_BYTES = 16, 50_000_000
-# Of a square megapixel. The first three are those of OpenAI's table for its earlier models, the others made up.
+# Of a square megapixel. The first three are of OpenAI's table for its earlier models, the others made up.
 TOKENS = {"low": 272, "medium": 1056, "high": 4160, "xhigh": 8320, "max": 16640}
 
 COMMON: JSON = {

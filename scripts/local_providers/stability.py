@@ -129,7 +129,7 @@ class Stability(Provider):
     def turn_down(self, why: str, model: str) -> Reply:
         """Quota, key or model."""
         if why == "quota":
-            message = "You lack sufficient credits to make this request. Please purchase more credits and try again."
+            message = "You lack sufficient credits to make this request. Please purchase more credits."
             return self._error(402, "payment_required", message)
         if why == "key":
             return self._error(401, "unauthorized", "missing or invalid authorization header")

@@ -30,5 +30,5 @@ $$;
 
 comment on function credits.call_cost(text, text, jsonb, integer, numeric) is
 'What a provider''s call cost us, US dollars, by credits.provider_costs: its tokens ({input_text, input_image, '
-'output_text, output_image}) where they are known and have prices, else its outputs, by the seconds of one or each. Null '
-'where the row does not say.';
+'output_text, output_image}) where they are known and have prices, else its outputs, by the seconds of one or each. '
+'Null where the row does not say.';

@@ -63,12 +63,11 @@ begin
 end
 $$;
 
-comment on function public.finish_generation(uuid, text, jsonb, jsonb, integer, numeric, jsonb, boolean) is
-'For the function generate, once a provider''s call has ended: charges what was delivered and releases the rest; logs '
-'the call, unless asked is false: it came to none. outcome: succeeded (with 1 to quantity outputs), refused, failed or canceled. '
-'error: {status, code, message} for the client. provider_cost: US dollars; else by '
-'credits.call_cost from tokens, {input_text, input_image, output_text, output_image}, and outputs. A job '
-'that is over, expired included, stays as it is. Returns the job with credits_charged and available. Errors: PT400, '
-'PT404.';
+comment on function public.finish_generation is
+'For the function generate, once a provider''s call has ended: charges what was delivered and releases the rest; '
+'logs the call, unless asked is false: it came to none. outcome: succeeded (with 1 to quantity outputs), refused, '
+'failed or canceled. error: {status, code, message} for the client. provider_cost: US dollars; else by '
+'credits.call_cost from tokens, {input_text, input_image, output_text, output_image}, and outputs. A job that is '
+'over, expired included, stays as it is. Returns the job with credits_charged and available. Errors: PT400, PT404.';
 
-grant execute on function public.finish_generation(uuid, text, jsonb, jsonb, integer, numeric, jsonb, boolean) to service_role;
+grant execute on function public.finish_generation to service_role;

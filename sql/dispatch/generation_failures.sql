@@ -2,16 +2,16 @@ create view credits.generation_failures
 with (security_invoker = true)
 as
 select
-  j.error ->> 'code' as failure,
   j.operation,
   j.provider,
   j.model,
+  j.error ->> 'code' as failure,
   date_trunc('day', j.finished_at, 'UTC') as day,
   count(*) as jobs,
   max(j.finished_at) as last_at
 from public.generation_jobs as j
 where j.error is not null and j.status <> 'canceled'
-group by failure, j.operation, j.provider, j.model, day;
+group by j.operation, j.provider, j.model, failure, day;
 
 revoke all on table credits.generation_failures from anon, authenticated, service_role;
 

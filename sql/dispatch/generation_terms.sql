@@ -10,5 +10,6 @@ as $$
 $$;
 
 comment on function credits.generation_terms(jsonb) is
-'What pricing_tiers.terms say of the run of a job, defaults filled in: {output: image, text or video; deadline_seconds; '
-'charge_refusals}. Of a job: by the price that its hold pinned. Without a SET clause it is planned as part of its caller.';
+'What pricing_tiers.terms say of the run of a job, defaults filled in: {output: image, text or video; '
+'deadline_seconds; charge_refusals}. Of a job: by the price that its hold pinned. Without a SET clause it is planned '
+'as part of its caller.';

@@ -28,7 +28,7 @@ begin
   hold := credits.reserve(
     me, operation, price.units, price.unit_price, price.version, case when wrong.code is null then price.amount end,
     interval '1 minute' + credits.sweep_grace(), idempotency_key,
-    -- All that decides about the price is in it, and hold_credits makes another: what is begun with a key is what it was
+    -- All that decides about the price is in it, and hold_credits makes another: what is begun with a key is what was
     -- paid for.
     credits.keyed_hash(
       idempotency_key, 'begin_generation', operation, quantity::text, request, options::text, inputs::text, mask::text,
@@ -65,5 +65,5 @@ end
 $$;
 
 comment on function credits.open_generation(text, integer, text, text, jsonb, integer, boolean, integer, text[]) is
-'Holds the credits and opens the job, or finds the one that the same key and request opened. Provider, model and options '
-'are those of the price that the hold pinned. Until it is dispatched the job has a minute.';
+'Holds the credits and opens the job, or finds the one that the same key and request opened. Provider, model and '
+'options are those of the price that the hold pinned. Until it is dispatched the job has a minute.';

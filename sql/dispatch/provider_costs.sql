@@ -24,8 +24,9 @@ create policy pricing_admin_edits on credits.provider_costs for all to pricing_a
 using (true) with check (true);
 
 comment on table credits.provider_costs is
-'What providers charge us, for the margin report, US dollars. DBAs insert and update rows; clients never see them. What '
-'a call cost is its tokens at these prices where the provider counts them; else by the second, else by the output.';
+'What providers charge us, for the margin report, US dollars. DBAs insert and update rows; clients never see them. '
+'What a call cost is its tokens at these prices where the provider counts them; else by the second, else by the '
+'output.';
 comment on column credits.provider_costs.provider is 'pricing_tiers.provider.';
 comment on column credits.provider_costs.model is 'pricing_tiers.model.';
 comment on column credits.provider_costs.cost_per_output is

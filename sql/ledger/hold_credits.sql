@@ -30,7 +30,8 @@ begin
   hash := credits.keyed_hash(idempotency_key, 'hold_credits', operation, quantity::text, ttl::text, metadata::text);
   select * into price from credits.price(operation, quantity);
   hold := credits.reserve(
-    me, operation, quantity, price.credits_per_unit, price.version, price.credits, lifetime, idempotency_key, hash, metadata
+    me, operation, quantity, price.credits_per_unit, price.version, price.credits, lifetime, idempotency_key, hash,
+    metadata
   );
   if hold.id is null then
     perform credits.refuse_price(operation, quantity);

@@ -61,7 +61,7 @@ end
 $$;
 
 comment on function credits.reserve is
-'Reserves amount credits of the user, ceil(unit_price * quantity), in a hold that pins unit_price; returns the hold, or '
-'the one that the same key and hash made before. Null for a new request without an amount: then the caller says what is '
-'wrong with it. The one place that makes holds; what they cost is for the caller to know, never for a client to say. '
-'Errors: PT402, PT403, PT409.';
+'Reserves amount credits of the user, ceil(unit_price * quantity), in a hold that pins unit_price; returns the hold, '
+'or the one that the same key and hash made before. Null for a new request without an amount: then the caller says '
+'what is wrong with it. The one place that makes holds; what they cost is for the caller to know, never for a client '
+'to say. Errors: PT402, PT403, PT409.';

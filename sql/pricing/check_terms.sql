@@ -58,7 +58,9 @@ begin
       when spec ? 'values' and jsonb_typeof(spec -> 'values') not in ('array', 'object')
         then 'must have values as a list, or as an object of what each value adds in credits.'
       when spec ? 'values' then null
-      when not (spec ? 'min' and spec ? 'max') or not credits.is_whole(spec -> 'max', -9007199254740991, 9007199254740991)
+      when
+        not (spec ? 'min' and spec ? 'max')
+        or not credits.is_whole(spec -> 'max', -9007199254740991, 9007199254740991)
         then 'must have whole numbers as min and max.'
       when not credits.is_whole(spec -> 'min', -9007199254740991, (spec ->> 'max')::numeric)
         then 'must have a whole number as min, not over max.'
@@ -124,9 +126,9 @@ end
 $$;
 
 comment on function credits.check_terms(jsonb, text) is
-'PT400 unless pricing_tiers.terms are {output: "image" (default), "text" or "video"; inputs: {min, max: images that the '
-'user gives, up to 16 (default: none), credits: what each beyond min adds to a unit}; mask: whether one may come with '
-'them; max_n: outputs of a request; max_prompt: characters; deadline_seconds: 5 to 86400, default 120; charge_refusals: '
-'whether a refusal by the provider''s policy is charged, default false; options: {NAME: {values: [...] or {VALUE: credits '
-'that it adds to a unit}, or min and max of a whole number; default: what is sent when the user does not say}}}. With the '
-'unit "second" a unit is a second of the option duration.';
+'PT400 unless pricing_tiers.terms are {output: "image" (default), "text" or "video"; inputs: {min, max: images that '
+'the user gives, up to 16 (default: none), credits: what each beyond min adds to a unit}; mask: whether one may come '
+'with them; max_n: outputs of a request; max_prompt: characters; deadline_seconds: 5 to 86400, default 120; '
+'charge_refusals: whether a refusal by the provider''s policy is charged, default false; options: {NAME: {values: '
+'[...] or {VALUE: credits that it adds to a unit}, or min and max of a whole number; default: what is sent when the '
+'user does not say}}}. With the unit "second" a unit is a second of the option duration.';

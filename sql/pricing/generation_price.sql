@@ -76,7 +76,8 @@ begin
           case jsonb_typeof(spec -> 'values')
             when 'array'
               then 'one of ' || (select string_agg(a.v, ', ') from jsonb_array_elements_text(spec -> 'values') as a (v))
-            when 'object' then 'one of ' || (select string_agg(a.v, ', ') from jsonb_object_keys(spec -> 'values') as a (v))
+            when 'object'
+              then 'one of ' || (select string_agg(a.v, ', ') from jsonb_object_keys(spec -> 'values') as a (v))
             else format('a whole number from %s to %s', spec ->> 'min', spec ->> 'max')
           end
         );
@@ -89,7 +90,9 @@ begin
   end loop;
 
   if unit = 'second' and not settled ? 'duration' then
-    refusal := format('%s is sold by the second, but its price has no option duration; tell the app''s operator.', operation);
+    refusal := format(
+      '%s is sold by the second, but its price has no option duration; tell the app''s operator.', operation
+    );
   elsif unit = 'second' and quantity::bigint * (settled ->> 'duration')::bigint > most then
     refusal := format('n times duration is at most %s seconds.', most);
   else
@@ -100,8 +103,9 @@ end
 $$;
 
 comment on function credits.generation_price(text, integer, jsonb, integer, boolean, integer) is
-'What a generation of quantity outputs with these options, number of input images (null: as few as it takes), mask and '
-'length of prompt costs now, by the pricing_tiers row in force and its terms: version; unit_price, which is '
-'credits_per_unit and all that options and inputs add; units (with the unit "second": quantity times duration); amount in '
-'credits, ceil(unit_price * units); settled: the options with defaults, as the provider gets them. refusal, a sentence '
-'for the user, in place of an amount where it does not fit the terms. No version: the operation is not sold.';
+'What a generation of quantity outputs with these options, number of input images (null: as few as it takes), mask '
+'and length of prompt costs now, by the pricing_tiers row in force and its terms: version; unit_price, which is '
+'credits_per_unit and all that options and inputs add; units (with the unit "second": quantity times duration); '
+'amount in credits, ceil(unit_price * units); settled: the options with defaults, as the provider gets them. '
+'refusal, a sentence for the user, in place of an amount where it does not fit the terms. No version: the operation '
+'is not sold.';

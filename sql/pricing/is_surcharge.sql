@@ -11,5 +11,5 @@ as $$
 $$;
 
 comment on function credits.is_surcharge(jsonb) is
-'Whether a JSON value is an amount of credits that can be added to a price (0 to 1,000,000, up to 4 decimals), or is not '
-'there.';
+'Whether a JSON value is an amount of credits that can be added to a price (0 to 1,000,000, up to 4 decimals), or is '
+'not there.';

@@ -54,7 +54,8 @@ comment on column public.pricing_tiers.effective_from is
 'When the row starts to count; now when left out. Set in the future, it takes effect by itself.';
 comment on column public.pricing_tiers.active is
 'False takes the row out; an operation with no active row is not sold.';
-comment on column public.pricing_tiers.metadata is 'A JSON object for the app, such as a picture for its shop. Nothing here reads it.';
+comment on column public.pricing_tiers.metadata is
+'A JSON object for the app, such as a picture for its shop. Nothing here reads it.';
 comment on column public.pricing_tiers.terms is
 'What a generation may ask for, and what that adds to credits_per_unit; see credits.check_terms.';
 comment on column public.pricing_tiers.version is

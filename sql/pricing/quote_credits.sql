@@ -51,10 +51,10 @@ end
 $$;
 
 comment on function public.quote_credits(text, integer, jsonb, integer, boolean, integer) is
-'What the operation would cost the signed-in user now, without spending: {operation, quantity, credits, price_version, '
-'available, affordable}. Without options: quantity units, as consume_credits and hold_credits sell them. With options, {} '
-'included: quantity outputs of generate with them, with inputs images (as few as it takes when left out), and a mask. Not '
-'affordable while the account is frozen. Errors: PT400 quantity or what does not fit the price''s terms, PT403 not signed '
-'in, PT404 unknown operation.';
+'What the operation would cost the signed-in user now, without spending: {operation, quantity, credits, '
+'price_version, available, affordable}. Without options: quantity units, as consume_credits and hold_credits sell '
+'them. With options, {} included: quantity outputs of generate with them, with inputs images (as few as it takes '
+'when left out), and a mask. Not affordable while the account is frozen. Errors: PT400 quantity or what does not fit '
+'the price''s terms, PT403 not signed in, PT404 unknown operation.';
 
 grant execute on function public.quote_credits(text, integer, jsonb, integer, boolean, integer) to authenticated;

@@ -355,7 +355,8 @@ comment on column public.pricing_tiers.effective_from is
 'When the row starts to count; now when left out. Set in the future, it takes effect by itself.';
 comment on column public.pricing_tiers.active is
 'False takes the row out; an operation with no active row is not sold.';
-comment on column public.pricing_tiers.metadata is 'A JSON object for the app, such as a picture for its shop. Nothing here reads it.';
+comment on column public.pricing_tiers.metadata is
+'A JSON object for the app, such as a picture for its shop. Nothing here reads it.';
 comment on column public.pricing_tiers.terms is
 'What a generation may ask for, and what that adds to credits_per_unit; see credits.check_terms.';
 comment on column public.pricing_tiers.version is
@@ -892,8 +893,9 @@ create policy pricing_admin_edits on credits.provider_costs for all to pricing_a
 using (true) with check (true);
 
 comment on table credits.provider_costs is
-'What providers charge us, for the margin report, US dollars. DBAs insert and update rows; clients never see them. What '
-'a call cost is its tokens at these prices where the provider counts them; else by the second, else by the output.';
+'What providers charge us, for the margin report, US dollars. DBAs insert and update rows; clients never see them. '
+'What a call cost is its tokens at these prices where the provider counts them; else by the second, else by the '
+'output.';
 comment on column credits.provider_costs.provider is 'pricing_tiers.provider.';
 comment on column credits.provider_costs.model is 'pricing_tiers.model.';
 comment on column credits.provider_costs.cost_per_output is
@@ -935,16 +937,16 @@ create view credits.generation_failures
 with (security_invoker = true)
 as
 select
-  j.error ->> 'code' as failure,
   j.operation,
   j.provider,
   j.model,
+  j.error ->> 'code' as failure,
   date_trunc('day', j.finished_at, 'UTC') as day,
   count(*) as jobs,
   max(j.finished_at) as last_at
 from public.generation_jobs as j
 where j.error is not null and j.status <> 'canceled'
-group by failure, j.operation, j.provider, j.model, day;
+group by j.operation, j.provider, j.model, failure, day;
 
 revoke all on table credits.generation_failures from anon, authenticated, service_role;
 
@@ -1385,8 +1387,8 @@ as $$
 $$;
 
 comment on function credits.is_surcharge(jsonb) is
-'Whether a JSON value is an amount of credits that can be added to a price (0 to 1,000,000, up to 4 decimals), or is not '
-'there.';
+'Whether a JSON value is an amount of credits that can be added to a price (0 to 1,000,000, up to 4 decimals), or is '
+'not there.';
 
 -- sql/pricing/option_surcharge.sql
 create function credits.option_surcharge(spec jsonb, value jsonb) returns numeric
@@ -1480,7 +1482,9 @@ begin
       when spec ? 'values' and jsonb_typeof(spec -> 'values') not in ('array', 'object')
         then 'must have values as a list, or as an object of what each value adds in credits.'
       when spec ? 'values' then null
-      when not (spec ? 'min' and spec ? 'max') or not credits.is_whole(spec -> 'max', -9007199254740991, 9007199254740991)
+      when
+        not (spec ? 'min' and spec ? 'max')
+        or not credits.is_whole(spec -> 'max', -9007199254740991, 9007199254740991)
         then 'must have whole numbers as min and max.'
       when not credits.is_whole(spec -> 'min', -9007199254740991, (spec ->> 'max')::numeric)
         then 'must have a whole number as min, not over max.'
@@ -1546,12 +1550,12 @@ end
 $$;
 
 comment on function credits.check_terms(jsonb, text) is
-'PT400 unless pricing_tiers.terms are {output: "image" (default), "text" or "video"; inputs: {min, max: images that the '
-'user gives, up to 16 (default: none), credits: what each beyond min adds to a unit}; mask: whether one may come with '
-'them; max_n: outputs of a request; max_prompt: characters; deadline_seconds: 5 to 86400, default 120; charge_refusals: '
-'whether a refusal by the provider''s policy is charged, default false; options: {NAME: {values: [...] or {VALUE: credits '
-'that it adds to a unit}, or min and max of a whole number; default: what is sent when the user does not say}}}. With the '
-'unit "second" a unit is a second of the option duration.';
+'PT400 unless pricing_tiers.terms are {output: "image" (default), "text" or "video"; inputs: {min, max: images that '
+'the user gives, up to 16 (default: none), credits: what each beyond min adds to a unit}; mask: whether one may come '
+'with them; max_n: outputs of a request; max_prompt: characters; deadline_seconds: 5 to 86400, default 120; '
+'charge_refusals: whether a refusal by the provider''s policy is charged, default false; options: {NAME: {values: '
+'[...] or {VALUE: credits that it adds to a unit}, or min and max of a whole number; default: what is sent when the '
+'user does not say}}}. With the unit "second" a unit is a second of the option duration.';
 
 -- sql/pricing/version_price.sql
 create function credits.version_price() returns trigger
@@ -1784,7 +1788,8 @@ begin
           case jsonb_typeof(spec -> 'values')
             when 'array'
               then 'one of ' || (select string_agg(a.v, ', ') from jsonb_array_elements_text(spec -> 'values') as a (v))
-            when 'object' then 'one of ' || (select string_agg(a.v, ', ') from jsonb_object_keys(spec -> 'values') as a (v))
+            when 'object'
+              then 'one of ' || (select string_agg(a.v, ', ') from jsonb_object_keys(spec -> 'values') as a (v))
             else format('a whole number from %s to %s', spec ->> 'min', spec ->> 'max')
           end
         );
@@ -1797,7 +1802,9 @@ begin
   end loop;
 
   if unit = 'second' and not settled ? 'duration' then
-    refusal := format('%s is sold by the second, but its price has no option duration; tell the app''s operator.', operation);
+    refusal := format(
+      '%s is sold by the second, but its price has no option duration; tell the app''s operator.', operation
+    );
   elsif unit = 'second' and quantity::bigint * (settled ->> 'duration')::bigint > most then
     refusal := format('n times duration is at most %s seconds.', most);
   else
@@ -1808,11 +1815,12 @@ end
 $$;
 
 comment on function credits.generation_price(text, integer, jsonb, integer, boolean, integer) is
-'What a generation of quantity outputs with these options, number of input images (null: as few as it takes), mask and '
-'length of prompt costs now, by the pricing_tiers row in force and its terms: version; unit_price, which is '
-'credits_per_unit and all that options and inputs add; units (with the unit "second": quantity times duration); amount in '
-'credits, ceil(unit_price * units); settled: the options with defaults, as the provider gets them. refusal, a sentence '
-'for the user, in place of an amount where it does not fit the terms. No version: the operation is not sold.';
+'What a generation of quantity outputs with these options, number of input images (null: as few as it takes), mask '
+'and length of prompt costs now, by the pricing_tiers row in force and its terms: version; unit_price, which is '
+'credits_per_unit and all that options and inputs add; units (with the unit "second": quantity times duration); '
+'amount in credits, ceil(unit_price * units); settled: the options with defaults, as the provider gets them. '
+'refusal, a sentence for the user, in place of an amount where it does not fit the terms. No version: the operation '
+'is not sold.';
 
 -- sql/ledger/lots_in_burn_order.sql
 create view credits.lots_in_burn_order
@@ -3183,11 +3191,11 @@ end
 $$;
 
 comment on function public.quote_credits(text, integer, jsonb, integer, boolean, integer) is
-'What the operation would cost the signed-in user now, without spending: {operation, quantity, credits, price_version, '
-'available, affordable}. Without options: quantity units, as consume_credits and hold_credits sell them. With options, {} '
-'included: quantity outputs of generate with them, with inputs images (as few as it takes when left out), and a mask. Not '
-'affordable while the account is frozen. Errors: PT400 quantity or what does not fit the price''s terms, PT403 not signed '
-'in, PT404 unknown operation.';
+'What the operation would cost the signed-in user now, without spending: {operation, quantity, credits, '
+'price_version, available, affordable}. Without options: quantity units, as consume_credits and hold_credits sell '
+'them. With options, {} included: quantity outputs of generate with them, with inputs images (as few as it takes '
+'when left out), and a mask. Not affordable while the account is frozen. Errors: PT400 quantity or what does not fit '
+'the price''s terms, PT403 not signed in, PT404 unknown operation.';
 
 grant execute on function public.quote_credits(text, integer, jsonb, integer, boolean, integer) to authenticated;
 
@@ -3334,10 +3342,10 @@ end
 $$;
 
 comment on function credits.reserve is
-'Reserves amount credits of the user, ceil(unit_price * quantity), in a hold that pins unit_price; returns the hold, or '
-'the one that the same key and hash made before. Null for a new request without an amount: then the caller says what is '
-'wrong with it. The one place that makes holds; what they cost is for the caller to know, never for a client to say. '
-'Errors: PT402, PT403, PT409.';
+'Reserves amount credits of the user, ceil(unit_price * quantity), in a hold that pins unit_price; returns the hold, '
+'or the one that the same key and hash made before. Null for a new request without an amount: then the caller says '
+'what is wrong with it. The one place that makes holds; what they cost is for the caller to know, never for a client '
+'to say. Errors: PT402, PT403, PT409.';
 
 -- sql/ledger/hold_credits.sql
 create function public.hold_credits(
@@ -3372,7 +3380,8 @@ begin
   hash := credits.keyed_hash(idempotency_key, 'hold_credits', operation, quantity::text, ttl::text, metadata::text);
   select * into price from credits.price(operation, quantity);
   hold := credits.reserve(
-    me, operation, quantity, price.credits_per_unit, price.version, price.credits, lifetime, idempotency_key, hash, metadata
+    me, operation, quantity, price.credits_per_unit, price.version, price.credits, lifetime, idempotency_key, hash,
+    metadata
   );
   if hold.id is null then
     perform credits.refuse_price(operation, quantity);
@@ -4018,8 +4027,9 @@ as $$
 $$;
 
 comment on function credits.generation_terms(jsonb) is
-'What pricing_tiers.terms say of the run of a job, defaults filled in: {output: image, text or video; deadline_seconds; '
-'charge_refusals}. Of a job: by the price that its hold pinned. Without a SET clause it is planned as part of its caller.';
+'What pricing_tiers.terms say of the run of a job, defaults filled in: {output: image, text or video; '
+'deadline_seconds; charge_refusals}. Of a job: by the price that its hold pinned. Without a SET clause it is planned '
+'as part of its caller.';
 
 -- sql/dispatch/job_json.sql
 create function credits.job_json(job public.generation_jobs) returns jsonb
@@ -4180,9 +4190,9 @@ end
 $$;
 
 comment on function credits.inputs_refusal(uuid, text[]) is
-'Why the files of the bucket generations cannot be a generation''s inputs, by what Storage has noted of them: PT404 not '
-'there or not the account''s, PT400 not images that providers take, PT413 over 50 MB together. Nulls when nothing is '
-'wrong. That nobody holds more images in memory than that is what the last one is for.';
+'Why the files of the bucket generations cannot be a generation''s inputs, by what Storage has noted of them: PT404 '
+'not there or not the account''s, PT400 not images that providers take, PT413 over 50 MB together. Nulls when '
+'nothing is wrong. That nobody holds more images in memory than that is what the last one is for.';
 
 -- sql/dispatch/open_generation.sql
 create function credits.open_generation(
@@ -4215,7 +4225,7 @@ begin
   hold := credits.reserve(
     me, operation, price.units, price.unit_price, price.version, case when wrong.code is null then price.amount end,
     interval '1 minute' + credits.sweep_grace(), idempotency_key,
-    -- All that decides about the price is in it, and hold_credits makes another: what is begun with a key is what it was
+    -- All that decides about the price is in it, and hold_credits makes another: what is begun with a key is what was
     -- paid for.
     credits.keyed_hash(
       idempotency_key, 'begin_generation', operation, quantity::text, request, options::text, inputs::text, mask::text,
@@ -4252,8 +4262,8 @@ end
 $$;
 
 comment on function credits.open_generation(text, integer, text, text, jsonb, integer, boolean, integer, text[]) is
-'Holds the credits and opens the job, or finds the one that the same key and request opened. Provider, model and options '
-'are those of the price that the hold pinned. Until it is dispatched the job has a minute.';
+'Holds the credits and opens the job, or finds the one that the same key and request opened. Provider, model and '
+'options are those of the price that the hold pinned. Until it is dispatched the job has a minute.';
 
 -- sql/dispatch/keep_hold.sql
 create function credits.keep_hold(hold public.credit_holds, deadline timestamptz) returns void
@@ -4306,8 +4316,8 @@ $$;
 
 comment on function credits.call_cost(text, text, jsonb, integer, numeric) is
 'What a provider''s call cost us, US dollars, by credits.provider_costs: its tokens ({input_text, input_image, '
-'output_text, output_image}) where they are known and have prices, else its outputs, by the seconds of one or each. Null '
-'where the row does not say.';
+'output_text, output_image}) where they are known and have prices, else its outputs, by the seconds of one or each. '
+'Null where the row does not say.';
 
 -- sql/dispatch/close_generation.sql
 create function credits.close_generation(
@@ -4472,8 +4482,8 @@ begin
   end if;
   begin
     job := credits.open_generation(
-      operation, quantity, request, idempotency_key, coalesce(options, '{}'), coalesce(inputs, 0), coalesce(mask, false),
-      coalesce(prompt_length, 0), coalesce(files, '{}')
+      operation, quantity, request, idempotency_key, coalesce(options, '{}'), coalesce(inputs, 0),
+      coalesce(mask, false), coalesce(prompt_length, 0), coalesce(files, '{}')
     );
   exception
     when others then
@@ -4488,17 +4498,16 @@ begin
 end
 $$;
 
-comment on function public.begin_generation(text, integer, text, text, jsonb, integer, boolean, integer, text[]) is
+comment on function public.begin_generation is
 'Reserves the signed-in user''s credits for quantity outputs of the operation and opens a job, for the function '
-'generate. request: SHA-256 of the request, in hex. options, inputs (number of images), mask (whether there is one) and '
-'prompt_length (characters) count by the terms of the price; files are the paths of inputs in Storage. With '
+'generate. request: SHA-256 of the request, in hex. options, inputs (number of images), mask (whether there is one) '
+'and prompt_length (characters) count by the terms of the price; files are the paths of inputs in Storage. With '
 'idempotency_key a repeat returns the same job as it is now; with anything changed it is PT409. Returns the job with '
 'credits_held, credits_charged, available. Errors as hold_credits, PT400 for what does not fit the terms, PT404 and '
-'PT413 for files, and PT429 beyond '
-'billing_settings.max_generations_per_minute or max_generations_in_flight (details: limit, retry_after in seconds). '
-'A refusal counts as a call too.';
+'PT413 for files, and PT429 beyond billing_settings.max_generations_per_minute or max_generations_in_flight '
+'(details: limit, retry_after in seconds). A refusal counts as a call too.';
 
-grant execute on function public.begin_generation(text, integer, text, text, jsonb, integer, boolean, integer, text[]) to authenticated;
+grant execute on function public.begin_generation to authenticated;
 
 -- sql/dispatch/my_generation.sql
 create function public.my_generation(job_id uuid) returns jsonb
@@ -4725,15 +4734,14 @@ begin
 end
 $$;
 
-comment on function public.finish_generation(uuid, text, jsonb, jsonb, integer, numeric, jsonb, boolean) is
-'For the function generate, once a provider''s call has ended: charges what was delivered and releases the rest; logs '
-'the call, unless asked is false: it came to none. outcome: succeeded (with 1 to quantity outputs), refused, failed or canceled. '
-'error: {status, code, message} for the client. provider_cost: US dollars; else by '
-'credits.call_cost from tokens, {input_text, input_image, output_text, output_image}, and outputs. A job '
-'that is over, expired included, stays as it is. Returns the job with credits_charged and available. Errors: PT400, '
-'PT404.';
+comment on function public.finish_generation is
+'For the function generate, once a provider''s call has ended: charges what was delivered and releases the rest; '
+'logs the call, unless asked is false: it came to none. outcome: succeeded (with 1 to quantity outputs), refused, '
+'failed or canceled. error: {status, code, message} for the client. provider_cost: US dollars; else by '
+'credits.call_cost from tokens, {input_text, input_image, output_text, output_image}, and outputs. A job that is '
+'over, expired included, stays as it is. Returns the job with credits_charged and available. Errors: PT400, PT404.';
 
-grant execute on function public.finish_generation(uuid, text, jsonb, jsonb, integer, numeric, jsonb, boolean) to service_role;
+grant execute on function public.finish_generation to service_role;
 
 -- sql/dispatch/pending_generations.sql
 create function public.pending_generations(batch integer default 20) returns setof jsonb

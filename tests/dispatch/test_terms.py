@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg.sql import SQL
 
 from tests.dispatch.conftest import Studio
 from tests.ledger.direct import Refused
@@ -27,8 +28,8 @@ def held(studio: Studio, user: str) -> tuple[int, int]:
 
 
 def quote(studio: Studio, user: str, operation: str, **arguments: Any) -> int:
-    credits: int = studio.ledger.as_user(user, "quote_credits", operation=operation, **arguments)["credits"]
-    return credits
+    found: int = studio.ledger.as_user(user, "quote_credits", operation=operation, **arguments)["credits"]
+    return found
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,8 @@ def test_what_does_not_fit_is_refused_before_the_hold(studio: Studio) -> None:
 def test_terms_that_are_not_written_allow_nothing(studio: Studio) -> None:
     user, operation = studio.buyer(), studio.sold()
     for change, says in (
-        ({"options": {"quality": "low"}}, "none"), ({"inputs": 1}, "takes no images"), ({"mask": True}, "mask"),
+        ({"options": {"quality": "low"}}, "none"), ({"inputs": 1}, "takes no images"),
+        ({"mask": True}, "mask"),
     ):  # fmt: skip
         assert says in studio.begin(user, operation, **change)["message"]
     assert studio.begin(user, operation)["terms"]["output"] == "image"
@@ -117,7 +119,7 @@ def test_what_was_begun_cheap_is_not_run_dear(studio: Studio, dear: dict[str, An
     one, and then lets the function, which tells what is in the request, find the job by its key.
     """
     user, operation = studio.buyer(), studio.sold(options=OPTIONS, inputs=INPUTS, mask=True)
-    cheap = {"quantity": 1, "inputs": 1, "key": "k"}
+    cheap: dict[str, Any] = {"quantity": 1, "inputs": 1, "key": "k"}
     assert studio.begin(user, operation, **cheap)["credits_held"] == 10
     assert studio.begin(user, operation, **{**cheap, **dear})["code"] == "PT409"
     assert studio.begin(user, operation, **cheap)["options"] == {"quality": "medium", "steps": 4}
@@ -129,22 +131,20 @@ def test_a_hold_of_the_base_price_does_not_buy_options(studio: Studio) -> None:
     assert studio.begin(user, operation, key="k", options={"quality": "max"})["code"] == "PT409"
 
 
-def test_users_cannot_name_a_price(studio: Studio) -> None:
-    user = studio.buyer()
-    for function in ("credits.reserve", "credits.open_generation", "credits.generation_price"):
-        with pytest.raises(Refused) as caught:
-            studio.ledger.rows("set role authenticated")
-            studio.ledger.rows(
-                f"select {function}({', '.join(['null'] * {'reserve': 10, 'open_generation': 9}.get(function.split('.')[1], 6))})"
-            )
-        studio.ledger.rows("reset role")
-        assert caught.value.code == "42501"
-    assert held(studio, user) == (100, 0)
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [("reserve", 10), ("open_generation", 9), ("generation_price", 6), ("call_cost", 5)],
+)
+@pytest.mark.parametrize("role", ["anon", "authenticated", "service_role"])
+def test_nobody_outside_can_name_a_price(studio: Studio, role: str, function: str, arguments: int) -> None:
+    with pytest.raises(Refused) as caught:
+        studio.ledger.ask(role, "{}", SQL(f"select credits.{function}({', '.join(['null'] * arguments)})"))
+    assert caught.value.code == "42501"
 
 
 def test_a_repeat_is_answered_by_the_price_that_it_pinned(studio: Studio) -> None:
     user, operation = studio.buyer(), studio.sold(options=OPTIONS)
-    asked = {"key": "k", "options": {"quality": "high"}}
+    asked: dict[str, Any] = {"key": "k", "options": {"quality": "high"}}
     job = studio.begin(user, operation, **asked)
     studio.ledger.rows(
         "update public.pricing_tiers set terms = '{}', credits_per_unit = 99 where operation = %s", operation
@@ -167,7 +167,8 @@ def test_seconds_are_what_is_charged(studio: Studio) -> None:
     resolution = {"values": {"720p": 0, "1080p": 0.5}, "default": "720p"}
     operation = studio.sold("8", "second", options={"duration": DURATION, "resolution": resolution})
     for options, price in (
-        ({}, 64), ({"duration": 10}, 80), ({"duration": 4}, 32), ({"duration": 10, "resolution": "1080p"}, 85),
+        ({}, 64), ({"duration": 10}, 80), ({"duration": 4}, 32),
+        ({"duration": 10, "resolution": "1080p"}, 85),
     ):  # fmt: skip
         assert quote(studio, user, operation, options=options, quantity=2) == 2 * price
         job = studio.begin(user, operation, 2, options=options)
@@ -275,16 +276,21 @@ WRONG: list[tuple[Any, str]] = [
     ({"max_n": 0}, "max_n"), ({"max_n": 1.5}, "max_n"), ({"max_n": "1"}, "max_n"), ({"max_n": None}, "max_n"),
     ({"max_prompt": 0}, "max_prompt"), ({"deadline_seconds": 4}, "deadline_seconds"),
     ({"deadline_seconds": "60"}, "deadline_seconds"), ({"charge_refusals": "yes"}, "charge_refusals"),
-    ({"mask": 1}, "mask"), ({"mask": True}, "inputs.max"), ({"inputs": 4}, "inputs"), ({"inputs": {}}, "inputs.max"),
+    ({"mask": 1}, "mask"),
+    ({"mask": True}, "inputs.max"), ({"inputs": 4}, "inputs"), ({"inputs": {}}, "inputs.max"),
     ({"inputs": {"max": 17}}, "inputs.max"), ({"inputs": {"max": "x"}}, "inputs.max"),
     ({"inputs": {"min": 2, "max": 1}}, "inputs.min"), ({"inputs": {"min": -1, "max": 1}}, "inputs.min"),
     ({"inputs": {"max": 1, "credits": -1}}, "inputs.credits"), ({"inputs": {"max": 1, "cost": 1}}, "inputs"),
-    ({"options": []}, "options"), ({"options": {"Size": SEED}}, "Size"), ({"options": {"a": ["x"]}}, "options.a"),
+    ({"options": []}, "options"),
+    ({"options": {"Size": SEED}}, "Size"), ({"options": {"a": ["x"]}}, "options.a"),
     ({"options": {"a": {}}}, "options.a"), ({"options": {"a": {"values": "x"}}}, "options.a"),
     ({"options": {"a": {"values": []}}}, "options.a"), ({"options": {"a": {"values": {}}}}, "options.a"),
-    ({"options": {"a": {"values": [1.5]}}}, "options.a"), ({"options": {"a": {"values": [True]}}}, "options.a"),
-    ({"options": {"a": {"values": ["x"], "min": 1}}}, "options.a"), ({"options": {"a": {"min": 1}}}, "options.a"),
-    ({"options": {"a": {"min": "1", "max": 2}}}, "options.a"), ({"options": {"a": {"min": 3, "max": 2}}}, "options.a"),
+    ({"options": {"a": {"values": [1.5]}}}, "options.a"),
+    ({"options": {"a": {"values": [True]}}}, "options.a"),
+    ({"options": {"a": {"values": ["x"], "min": 1}}}, "options.a"),
+    ({"options": {"a": {"min": 1}}}, "options.a"),
+    ({"options": {"a": {"min": "1", "max": 2}}}, "options.a"),
+    ({"options": {"a": {"min": 3, "max": 2}}}, "options.a"),
     ({"options": {"a": {"values": {"x": -1}, "default": "x"}}}, "options.a"),
     ({"options": {"a": {"values": {"x": "1"}, "default": "x"}}}, "options.a"),
     ({"options": {"a": {"values": {"x": 0.00001}, "default": "x"}}}, "options.a"),
@@ -364,7 +370,8 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
     if draw(st.booleans()):
         asked["duration"] = draw(st.integers(0, 11))
     return {
-        "price": draw(st.decimals("0.01", 30, places=2)), "unit": unit, "terms": {"options": options, "inputs": inputs},
+        "price": draw(st.decimals("0.01", 30, places=2)), "unit": unit,
+        "terms": {"options": options, "inputs": inputs},
         "quantity": draw(st.integers(1, 4)), "options": asked, "inputs": draw(st.integers(0, 5)),
         "delivered": draw(st.integers(1, 4)),
     }  # fmt: skip

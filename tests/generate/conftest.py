@@ -226,8 +226,8 @@ def _tiers(env: Env) -> Iterator[None]:
         for operation, (provider, model, price, terms) in TIERS.items():
             unit = "second" if operation == "gen_seconds" else "image"
             connection.execute(
-                "insert into public.pricing_tiers (operation, provider, model, unit, credits_per_unit, terms) "
-                "values (%s, %s, %s, %s, %s, %s)",
+                "insert into public.pricing_tiers "
+                "(operation, provider, model, unit, credits_per_unit, terms) values (%s, %s, %s, %s, %s, %s)",
                 [operation, provider, model, unit, price, json.dumps(terms)],
             )
         yield

@@ -1,4 +1,4 @@
-"""What is sold is what is asked for, at the price of what is asked for; and what providers say when they fail."""
+"""What is sold is what is asked for, at the price of it; and what providers say when they fail."""
 
 import base64
 import hashlib
@@ -29,8 +29,8 @@ def quoted(ann: Caller, served: Served, operation: str, **body: Any) -> int:
         served.url, json={"operation": operation, "dry_run": True, **body}, headers=ann.headers()
     )
     assert answer.status_code == 200, answer.text
-    credits: int = answer.json()["credits"]
-    return credits
+    found: int = answer.json()["credits"]
+    return found
 
 
 @pytest.mark.parametrize(
@@ -114,31 +114,34 @@ def test_sixteen_images_and_a_mask(ann: Caller, served: Served, prompt: str, con
     assert_error(lone, 400, "PT400")
 
 
+def begun(ann: Caller, **arguments: Any) -> dict[str, Any]:
+    """begin_generation, as the user calls it without the function."""
+    called = ann.user.client.rpc("begin_generation", {"operation": "gen_image", "quantity": 1, **arguments})
+    job: Any = called.execute().data
+    assert isinstance(job, dict)
+    return job
+
+
 def test_a_cheap_job_of_ones_own_is_not_run_dear(
     ann: Caller, served: Served, env: Env, prompt: str, control: Control
 ) -> None:
-    """begin_generation is open to users: with the digest of a dear request, and the options of a cheap one."""
-    body = {"operation": "gen_image", "prompt": prompt, "options": {"quality": "max"}}
+    """begin_generation is open to users: with the digest of a dear request and the options of a cheap one."""
+    body: dict[str, Any] = {"operation": "gen_image", "prompt": prompt, "options": {"quality": "max"}}
     canonical = {"n": 1, "inputs": [], "uploads": [], "mask": None, **body}
     digest = hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()
-    for number, told in enumerate(({}, {"options": {"quality": "low"}}, {"prompt_length": len(prompt)})):
+    lies: list[dict[str, Any]] = [{}, {"options": {"quality": "low"}}, {"prompt_length": len(prompt)}]
+    for number, told in enumerate(lies):
         key = f"theft-{number}"
-        job = ann.user.client.rpc(
-            "begin_generation",
-            {"operation": "gen_image", "quantity": 1, "request": digest, "idempotency_key": key, **told},
-        ).execute()
-        assert job.data["credits_held"] == 10
+        assert begun(ann, request=digest, idempotency_key=key, **told)["credits_held"] == 10
         assert_error(HTTP.post(served.url, json=body, headers=ann.headers(key)), 409, "PT409")
     assert control.calls(match=prompt) == []
     ann.expect(0, held=30)
     # Told the truth, it is the same job as the function's, at the function's price.
-    job = ann.user.client.rpc(
-        "begin_generation",
-        {"operation": "gen_image", "quantity": 1, "request": digest, "idempotency_key": "honest",
-         "options": {"quality": "max"}, "prompt_length": len(prompt)},
-    ).execute()  # fmt: skip
+    job = begun(
+        ann, request=digest, idempotency_key="honest", options=body["options"], prompt_length=len(prompt)
+    )
     answer = HTTP.post(served.url, json=body, headers=ann.headers("honest"))
-    assert (answer.json()["job"], answer.json()["credits_charged"]) == (job.data["id"], 30)
+    assert (answer.json()["job"], answer.json()["credits_charged"]) == (job["id"], 30)
     ann.expect(30, held=30)
 
 
@@ -160,14 +163,20 @@ def tokens(ann: Caller) -> dict[str, int]:
     return found
 
 
+def finished(ann: Caller, served: Served, begun: httpx.Response) -> httpx.Response:
+    """The answer once it is no 202 any more."""
+    job = begun.json()["job"]
+    until(lambda: ann.get(served, job).status_code != 202)
+    return ann.get(served, job)
+
+
 def test_ten_seconds_are_charged_as_ten(ann: Caller, served: Served, prompt: str) -> None:
     """10 s at 8 a second were charged 8."""
     assert quoted(ann, served, "gen_seconds", options={"duration": 10}) == 80
     started = ann.post(served, prompt, operation="gen_seconds", options={"duration": 10})
     assert started.status_code == 202, started.text
     ann.expect(0, held=80)
-    job = started.json()["job"]
-    done = until(lambda: (a := ann.get(served, job)).status_code != 202 and a)
+    done = finished(ann, served, started)
     assert done.json()["credits_charged"] == 80
     ann.expect(80)
     assert cost(ann) == Decimal("1.20")
@@ -265,8 +274,7 @@ def test_every_operation_of_the_seed_is_delivered_at_its_price_and_cost(
         inputs = [ann.upload(f"{operation}.png")] * need
         answer = ann.post(served, prompt, operation=operation, inputs=inputs)
         assert answer.status_code in (200, 202), answer.text
-        job = answer.json()["job"]
-        done = until(lambda job=job: (a := ann.get(served, job)).status_code != 202 and a)
+        done = finished(ann, served, answer)
         assert done.json()["credits_charged"] == price
         charged += price
         kind = done.json()["outputs"][0]["mime_type"]
@@ -454,7 +462,8 @@ def test_what_runway_does_not_have_is_told_to_the_operator(
 @pytest.mark.parametrize(
     ("name", "body", "found"),
     [
-        ("openai", {"usage": {"input_tokens": 50, "output_tokens": 9}}, {"input_text": 50, "output_image": 9}),
+        ("openai", {"usage": {"input_tokens": 50, "output_tokens": 9}},
+         {"input_text": 50, "output_image": 9}),
         ("openai", {"usage": {"input_tokens": 50, "output_tokens": 9,
                               "input_tokens_details": {"text_tokens": 10, "image_tokens": 40},
                               "output_tokens_details": {"text_tokens": 2, "image_tokens": 7}}},
