@@ -5,8 +5,11 @@ set search_path = ''
 as $$
 begin
   -- A project without Storage has no files.
-  if cardinality(files) is distinct from 0 and to_regclass('storage.objects') is null then
+  if cardinality(files) > 0 and to_regclass('storage.objects') is null then
     code := 'PT404';
+  elsif cardinality(files) > 17 then
+    -- Sixteen images and a mask: what no request has is looked up for nobody.
+    code := 'PT413';
   elsif cardinality(files) > 0 then
     select
       case
@@ -23,7 +26,7 @@ begin
   message := case code
     when 'PT404' then 'There is no such file among your inputs.'
     when 'PT400' then 'An input cannot be used. Send a PNG, JPEG or WebP image.'
-    when 'PT413' then 'The inputs are larger than 50 MB together.'
+    when 'PT413' then 'The inputs are too many, or larger than 50 MB together.'
   end;
 end
 $$;

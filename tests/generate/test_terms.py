@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from postgrest.exceptions import APIError
 
 from _shared import calls
 from _shared.media import Media
@@ -198,6 +199,21 @@ def test_inputs_that_are_not_there_are_refused_before_the_hold(
     for number in range(3):
         answer = ann.post(served, prompt, operation="gen_edit", inputs=[path], key=f"k{number}")
         assert answer.status_code == 200
+
+
+def test_more_than_a_process_should_hold_is_refused_before_the_hold(
+    ann: Caller, served: Served, prompt: str
+) -> None:
+    paths = [ann.upload(f"{number}.png") for number in range(2)]
+    ann.db.execute(
+        """update storage.objects set metadata = metadata || '{"size": 25000001}' where name = any(%s)""",
+        [paths],
+    )
+    assert ann.post(served, prompt, operation="gen_edit", inputs=paths[:1]).status_code == 200
+    assert_error(ann.post(served, prompt, operation="gen_edit", inputs=paths, key="k"), 413, "PT413")
+    with pytest.raises(APIError, match="too many"):
+        begun(ann, operation="gen_edit", request="0" * 64, inputs=1, files=[paths[0]] * 18)
+    ann.expect(15)
 
 
 def test_a_repeat_outlives_its_inputs(ann: Caller, served: Served, prompt: str, control: Control) -> None:
