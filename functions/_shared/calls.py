@@ -7,6 +7,7 @@ sent a second time, and that once.
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
@@ -45,7 +46,7 @@ HEADERS = 1000
 POLL_SECONDS = 20
 BODY_LIMIT = 160 * MEGABYTE  # ten images in base64
 # The provider itself says that it did not do it. 529 is "overloaded".
-TURNED_AWAY = (429, 500, 501, 503, 529)
+TURNED_AWAY = (500, 501, 503, 529)
 
 AGAIN = "try again in a moment, with a new Idempotency-Key."
 BUSY = Failed(429, "provider_busy", f"The provider is busy; {AGAIN}")
@@ -53,7 +54,16 @@ DOWN = Failed(502, "provider_down", f"The provider does not work now; {AGAIN}")
 REJECTED = Failed(
     502, "provider_rejected", "The provider does not take this request; change the prompt or options."
 )
-NO_KEY = Failed(502, "provider_key", "The provider does not let this app in; tell its operator.")
+GONE = Failed(
+    502, "model_gone",
+    "The provider no longer offers the model of this operation; it takes the app's operator to name another.",
+)  # fmt: skip
+QUOTA = Failed(
+    502, "provider_quota", "The app has used up what it may use of the provider; tell the app's operator."
+)
+NO_KEY = Failed(502, "provider_key", "The provider does not let this app in; tell the app's operator.")
+NOT_SET_UP = Failed(500, "not_set_up", "This operation is not set up rightly; tell the app's operator.")
+FAILURES = {"gone": GONE, "quota": QUOTA, "key": NO_KEY, "busy": BUSY, "rejected": REJECTED}
 RANK: list[type[Outcome]] = [Started, Lost, Refused, Failed]
 
 _clients: dict[str, httpx.AsyncClient] = {}
@@ -112,10 +122,15 @@ def _together(outcomes: Sequence[Outcome]) -> Outcome:
     files = [item for outcome in delivered for item in outcome.files]
     texts = [item for outcome in delivered for item in outcome.texts]
     links = [item for outcome in delivered for item in outcome.links]
+    tokens: Counter[str] = Counter()
+    for outcome in outcomes:
+        if isinstance(outcome, Delivered | Refused | Failed):
+            tokens.update(outcome.tokens)
     if files or texts or links:
-        return Delivered(files, texts, links)
+        return Delivered(files, texts, links, tokens)
     rest = [outcome for outcome in outcomes if not isinstance(outcome, Delivered)]
-    return min(rest, key=lambda outcome: RANK.index(type(outcome)), default=UNUSABLE)
+    best = min(rest, key=lambda outcome: RANK.index(type(outcome)), default=UNUSABLE)
+    return replace(best, tokens=tokens) if isinstance(best, Refused | Failed) else best
 
 
 async def _share(provider: Provider, endpoint: Endpoint, work: Work, until: float) -> Outcome:
@@ -129,25 +144,31 @@ async def _share(provider: Provider, endpoint: Endpoint, work: Work, until: floa
         except _NotSentError:
             return DOWN
         if reply.status // 100 == 2:
-            return provider.read(reply, work)
-        log.warning("%s answered with status %s", provider.env, reply.status)
-        if reply.status not in TURNED_AWAY:
-            return _judge(provider, reply)
+            read = provider.read(reply, work)
+            return read if isinstance(read, Started) else replace(read, tokens=provider.tokens(reply, work))
+        outcome = _judge(provider, reply, work)
+        if outcome not in (BUSY, DOWN):
+            return outcome
         wait = _retry_after(reply)
         if last or wait is None or time.monotonic() + wait >= until:
             break
         await asyncio.sleep(wait)
-    return BUSY if reply.status == 429 else DOWN
+    return outcome
 
 
-def _judge(provider: Provider, reply: Reply) -> Outcome:
-    """What an answer says that is neither success nor surely without effect."""
+def _judge(provider: Provider, reply: Reply, work: Work) -> Outcome:
+    """What an answer says that is no success."""
     if reply.status >= 500:
+        log.warning("%s answered with status %s", provider.env, reply.status)
         # 502, 504 and their kin: someone on the way lost the provider's answer.
-        return Lost()
+        return DOWN if reply.status in TURNED_AWAY else Lost()
     if provider.refused(reply):
         return Refused()
-    return NO_KEY if reply.status in (401, 403) else REJECTED
+    failed = FAILURES[provider.failure(reply)]
+    # What only the operator can mend is an error.
+    level = logging.ERROR if failed in (GONE, QUOTA, NO_KEY) else logging.WARNING
+    log.log(level, "%s answered %s for %s: %s", provider.env, reply.status, work.model, failed.code)
+    return failed
 
 
 def _retry_after(reply: Reply) -> float | None:

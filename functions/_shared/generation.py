@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Coroutine
 from datetime import datetime
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from . import calls, fetch, settings, storage
@@ -25,10 +26,12 @@ from .providers.protocol import (
     Delivered,
     Failed,
     Lost,
+    NotSetUpError,
     Outcome,
     Provider,
     Refused,
     Started,
+    Tokens,
     Work,
     Working,
 )
@@ -174,11 +177,21 @@ async def _run(job_id: str, order: Order, user: User) -> Job | None:
     until = began + seconds - min(15, seconds / 3)  # what is left is for storing
     try:
         adapter, endpoint = _provider(job)
-        images = [*order.uploads, *await asyncio.gather(*(_input(job, user, path) for path in order.inputs))]
-        work = Work(job["operation"], job["model"], order.prompt, job["quantity"], order.options, images)
+        *images, mask = await asyncio.gather(
+            *(_input(job, user, path) for path in order.inputs),
+            _input(job, user, order.mask) if order.mask else _none(),
+        )
+        # The options that the price was made of, not those of the request.
+        work = Work(
+            job["operation"], job["model"], order.prompt, job["quantity"], job["options"],
+            [*order.uploads, *filter(None, images)], job["terms"]["output"], order.uploaded_mask or mask,
+        )  # fmt: skip
         adapter.check(work)
+    except NotSetUpError as error:
+        return await _finish(job, "failed", _not_set_up(job, error, calls.NOT_SET_UP), asked=False)
     except FunctionError as error:
-        return await _finish(job, "failed", Failed(error.status, error.code, error.message))
+        failure = Failed(error.status, error.code, error.message)
+        return await _finish(job, "failed", failure, asked=False)
     try:
         outcome = await calls.start(adapter, endpoint, work, until)
     except Exception as error:
@@ -192,8 +205,23 @@ async def _run(job_id: str, order: Order, user: User) -> Job | None:
 
 
 def _provider(job: Job) -> tuple[Provider, Endpoint]:
+    """Who does the job. Raises NotSetUpError without an adapter, FunctionError without a key."""
     adapter = provider(job["provider"])
-    return adapter, settings.provider(adapter.env, adapter.base_url)
+    try:
+        return adapter, settings.provider(adapter.env, adapter.base_url)
+    except FunctionError as error:
+        failure = _not_set_up(job, error, calls.NO_KEY)
+        raise FunctionError(failure.status, failure.message, code=failure.code) from None
+
+
+def _not_set_up(job: Job, error: Exception, failure: Failed) -> Failed:
+    """What only the operator can mend: what it is goes to the log, and the user hears that it is so."""
+    log.error("job %s cannot run: %s %s", job["id"], failure.code, error)
+    return failure
+
+
+async def _none() -> None:
+    """No mask."""
 
 
 async def _input(job: Job, user: User, path: str) -> Media:
@@ -216,11 +244,10 @@ async def _settle(job: Job, adapter: Provider, endpoint: Endpoint, outcome: Outc
                 follow(noted)
             return noted
         case Refused():
-            return await _finish(job, "refused", REFUSED, latency)
+            return await _finish(job, "refused", REFUSED, latency, tokens=outcome.tokens)
         case Failed():
-            return await _finish(
-                job, "canceled" if outcome.code == "canceled" else "failed", outcome, latency
-            )
+            ending = "canceled" if outcome.code == "canceled" else "failed"
+            return await _finish(job, ending, outcome, latency, tokens=outcome.tokens)
         case Delivered():
             return await _deliver(job, adapter, endpoint, outcome, latency)
 
@@ -228,16 +255,16 @@ async def _settle(job: Job, adapter: Provider, endpoint: Endpoint, outcome: Outc
 async def _deliver(job: Job, adapter: Provider, endpoint: Endpoint, outcome: Delivered, latency: int) -> Job:
     media = await _usable(job, adapter, endpoint, outcome)
     if not media:
-        return await _finish(job, "failed", UNUSABLE, latency)
+        return await _finish(job, "failed", UNUSABLE, latency, tokens=outcome.tokens)
     paths = [f"{job['account_id']}/{job['id']}/{index}.{item.extension}" for index, item in enumerate(media)]
     if not await _stored(paths, media):
-        return await _finish(job, "failed", NOT_STORED, latency)
+        return await _finish(job, "failed", NOT_STORED, latency, tokens=outcome.tokens)
     outputs = [
         {"path": path, "mime_type": item.mime_type, "width": item.width, "height": item.height}
         for path, item in zip(paths, media, strict=True)
     ]
     signing = asyncio.create_task(_signed(paths))
-    finished = await _finish(job, "succeeded", None, latency, outputs)
+    finished = await _finish(job, "succeeded", None, latency, outputs, tokens=outcome.tokens)
     urls = await signing
     if finished["status"] != "succeeded":
         # Expired or canceled meanwhile. Outputs that nobody pays for are not given away.
@@ -298,11 +325,16 @@ async def _finish(
     failure: Failed | None,
     latency: int | None = None,
     outputs: list[Any] | None = None,
+    *,
+    tokens: Tokens = MappingProxyType({}),
+    asked: bool = True,
 ) -> Job:
+    """finish_generation(). `asked`: whether the provider was."""
     error = {"status": failure.status, "code": failure.code, "message": failure.message} if failure else None
     finished: Job = await _until_done(
         "finish_generation",
         job_id=job["id"], outcome=outcome, outputs=outputs or [], error=error, latency_ms=latency,
+        tokens=dict(tokens) or None, asked=asked,
     )  # fmt: skip
     return finished
 
@@ -375,7 +407,11 @@ def _since(moment: str) -> int:
 
 def can_be_canceled(job: Job) -> bool:
     """Whether the provider takes work back at all."""
-    return provider(job["provider"]).cancel(job["provider_job_id"] or "") is not None
+    try:
+        return provider(job["provider"]).cancel(job["provider_job_id"] or "") is not None
+    except NotSetUpError as error:
+        _not_set_up(job, error, calls.NOT_SET_UP)
+        return False
 
 
 async def canceled(job: Job) -> Job | None:

@@ -1,8 +1,9 @@
-"""POST {"operation", "prompt", "n", "options", "inputs", "dry_run"} -> the outputs, charged.
+"""POST {"operation", "prompt", "n", "options", "inputs", "mask", "dry_run"} -> the outputs, charged.
 
 GET /{job} tells how a job stands, DELETE /{job} takes it back where that is possible. Whoever calls is a
-signed-in user; what it costs and which provider does it is a row of pricing_tiers. Images may come with the
-request, as multipart: the JSON in the field `request`, the files as `image`.
+signed-in user; what it may ask for, what that costs and which provider does it is a row of pricing_tiers.
+Images may come with the request, as multipart: the JSON in the field `request`, the files as `image` and
+`mask`.
 """
 
 import re
@@ -42,13 +43,13 @@ async def _post(request: Request, user: User) -> JSONResponse:
         return await _quote(user, order)
     job = await user_rpc(
         user, "begin_generation",
-        operation=order.operation, quantity=order.n, request=order.digest(), idempotency_key=key,
+        **order.asks(), request=order.digest(), idempotency_key=key, files=order.files(),
     )  # fmt: skip
     return await _answer(await generation.result(job, order, user))
 
 
 async def _quote(user: User, order: Order) -> JSONResponse:
-    quote = await user_rpc(user, "quote_credits", operation=order.operation, quantity=order.n)
+    quote = await user_rpc(user, "quote_credits", **order.asks())
     return JSONResponse(
         {"operation": order.operation, "n": order.n,
          **{name: quote[name] for name in ("credits", "available", "affordable")}}

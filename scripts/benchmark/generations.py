@@ -25,7 +25,7 @@ from .runner import Measure, Options, Result, progress
 from .server import MAIN, Sample, Server
 
 HTTP = httpx.Client(timeout=5, trust_env=False)
-OPERATION, MODEL, PROMPT = "bench_image", "gpt-image-1", "a cat on a roof"
+OPERATION, MODEL, PROMPT = "bench_image", "gpt-image-2.6-flare", "a cat on a roof"
 PROVIDER_MS = 200
 
 

@@ -93,6 +93,8 @@ class Front:
             raise Refused(
                 provider.trouble(fault["status"], "The server had an error. Please try again later.")
             )
+        if fault.kind == "turned_down":
+            raise Refused(provider.turn_down(fault["why"], call.model or "the model"))
         whole = fault.whole_answer
         if whole is not None:
             raise Refused(Reply(whole, content_type="text/html" if whole else "application/json"))

@@ -57,6 +57,8 @@ class Control:
             slow(ms=1000)                          accepted, and answered late; adds to any other fault
             rate_limit(retry_after=1)              429 with Retry-After in seconds, not accepted
             error(status=500, accepted=False)      5xx before acceptance, or after
+            turned_down(why="quota")               quota: the account is used up; key: it is not valid; model:
+                                                   retired. In the provider's shape, not accepted
             drop(accepted=False)                   no answer: before the body is read, or after acceptance
             empty(bare=False)                      200 and no output; bare: an empty body
             wrong_type(what="html")                html: a page for an answer; truncated: half of each file;

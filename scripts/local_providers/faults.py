@@ -13,6 +13,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "slow": {"ms": 1000},
     "rate_limit": {"retry_after": 1},
     "error": {"status": 500, "accepted": False},
+    "turned_down": {"why": "quota"},
     "drop": {"accepted": False},
     "empty": {"bare": False},
     "wrong_type": {"what": "html"},
@@ -23,8 +24,13 @@ KINDS: dict[str, dict[str, Any]] = {
     "redirect": {"location": None},
     "other_host": {"host": "localhost", "url": None},
 }
-AT_THE_DOOR = ("rate_limit", "error", "drop")  # before the request is looked at, unless `accepted`
-ANYWHERE = (*AT_THE_DOOR, "slow")  # at stages other than create, too
+AT_THE_DOOR = (
+    "rate_limit",
+    "error",
+    "turned_down",
+    "drop",
+)  # before the request is looked at, unless `accepted`
+ANYWHERE = ("rate_limit", "error", "drop", "slow")  # at stages other than create, too
 RUNWAY_ONLY = ("task_failed", "redirect", "other_host")
 CHOICES = {"wrong_type": ("html", "truncated", "not_media"), "oversize": ("bytes", "pixels")}
 HTML = b"<!doctype html><html><head><title>Bad gateway</title></head><body><h1>Bad gateway</h1></body></html>"
@@ -93,6 +99,8 @@ def make(
     full = {**KINDS[kind], **options}
     if kind in CHOICES and full["what"] not in CHOICES[kind]:
         raise FaultError(f"what must be one of {', '.join(CHOICES[kind])}.")
+    if kind == "turned_down" and full["why"] not in ("quota", "key", "model"):
+        raise FaultError("why must be quota, key or model.")
     if kind == "refusal" and full["stage"] not in ("input", "output"):
         raise FaultError("stage must be input or output.")
     if kind == "error" and not 500 <= full["status"] <= 599:

@@ -20,20 +20,22 @@ from .faults import Fault
 from .png import png
 from .provider import Asked, Provider, Refused, Reply, json_reply
 
+# Those of Google's list in November 2026. Any other is answered as a retired one is.
 TEXT_MODELS = (
-    "gemini-2.5-pro",
-    "gemini-2.5-flash",
-    "gemini-2.5-flash-lite",
-    "gemini-3-pro-preview",
-    "gemini-3-flash-preview",
+    "gemini-3.8-flash",
+    "gemini-3.7-flash",
+    "gemini-3.6-flash",
+    "gemini-3.5-flash",
+    "gemini-3.5-flash-lite",
 )
-IMAGE_MODELS = ("gemini-2.5-flash-image", "gemini-3-pro-image-preview", "gemini-3.1-flash-image-preview")
-# Width and height by aspect ratio, of gemini-2.5-flash-image and of imageSize 1K.
+IMAGE_MODELS = ("gemini-nano-banana-2.1", "gemini-3-pro-image")
+# Width and height by aspect ratio, of imageSize 1K.
 SIZES = {
     "1:1": (1024, 1024), "2:3": (832, 1248), "3:2": (1248, 832), "3:4": (864, 1184), "4:3": (1184, 864),
     "4:5": (896, 1152), "5:4": (1152, 896), "9:16": (768, 1344), "16:9": (1344, 768), "21:9": (1536, 672),
+    "1:4": (512, 2048), "4:1": (2048, 512), "1:8": (352, 2816), "8:1": (2816, 352),
 }  # fmt: skip
-IMAGE_TOKENS = 1290
+IMAGE_TOKENS = {"1K": 1120, "2K": 1680, "4K": 3780}  # $0.0336 to $0.1134 at $30 a million
 MAX_INLINE = 20 * 1024 * 1024  # bytes of a whole request with inline data
 
 PART = {
@@ -89,19 +91,13 @@ class Gemini(Provider):
             message = "Method doesn't allow unregistered callers (callers without established identity)."
             raise Refused(self._error(403, message, "PERMISSION_DENIED"))
         if not self.matches(given):
-            info = {
-                "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID",
-                "domain": "googleapis.com", "metadata": {"service": "generativelanguage.googleapis.com"},
-            }  # fmt: skip
-            message = "API key not valid. Please pass a valid API key."
-            raise Refused(self._error(400, message, "INVALID_ARGUMENT", [info]))
+            raise Refused(self.turn_down("key", ""))
 
     async def read(self, request: web.Request) -> Asked:
         """Look at a create request. Raises Complaint or Refused."""
         model = request.match_info["model"]
         if model not in TEXT_MODELS + IMAGE_MODELS:
-            message = f"models/{model} is not found for API version v1beta."
-            raise Refused(self._error(404, message, "NOT_FOUND"))
+            raise Refused(self.turn_down("model", model))
         body = camel(await checks.json_body(request))
         checks.check(REQUEST, body)
         parts = [part for content in body["contents"] for part in content["parts"]]
@@ -123,11 +119,10 @@ class Gemini(Provider):
             )
         if "responseModalities" in config and "IMAGE" not in config["responseModalities"]:
             raise Complaint("value", "generationConfig.responseModalities", "This model answers with images.")
-        if "imageSize" in image and not model.startswith("gemini-3"):
-            raise Complaint("value", "generationConfig.imageConfig.imageSize", f"{model} has one image size.")
-        times = {"1K": 1, "2K": 2, "4K": 4}[image.get("imageSize", "1K")]
+        size = image.get("imageSize", "1K")
+        times = {"1K": 1, "2K": 2, "4K": 4}[size]
         width, height = SIZES[image.get("aspectRatio", "1:1")]
-        return Asked(prompt, model, 1, width * times, height * times, {"body": body})
+        return Asked(prompt, model, 1, width * times, height * times, {"body": body, "size": size})
 
     @staticmethod
     def _check_picture(inline: JSON) -> None:
@@ -171,10 +166,11 @@ class Gemini(Provider):
         body["candidates"] = [
             {"content": {"role": "model", "parts": parts}, "finishReason": "STOP", "index": 0}
         ]
+        made = IMAGE_TOKENS[asked.rest["size"]]
         body["usageMetadata"] = {
-            "promptTokenCount": tokens, "candidatesTokenCount": IMAGE_TOKENS,
-            "totalTokenCount": tokens + IMAGE_TOKENS,
-            "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": IMAGE_TOKENS}],
+            "promptTokenCount": tokens, "candidatesTokenCount": made, "totalTokenCount": tokens + made,
+            "promptTokensDetails": [{"modality": "TEXT", "tokenCount": tokens}],
+            "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": made}],
         }  # fmt: skip
         return json_reply(body, outputs=[picture])
 
@@ -200,6 +196,29 @@ class Gemini(Provider):
             "fieldViolations": [{"field": name, "description": message}],
         }
         return self._error(400, message, "INVALID_ARGUMENT", [violation])
+
+    def turn_down(self, why: str, model: str) -> Reply:
+        """Quota, key or model."""
+        kind = "type.googleapis.com/google.rpc"
+        if why == "key":
+            info = {
+                "@type": f"{kind}.ErrorInfo", "reason": "API_KEY_INVALID", "domain": "googleapis.com",
+                "metadata": {"service": "generativelanguage.googleapis.com"},
+            }  # fmt: skip
+            message = "API key not valid. Please pass a valid API key."
+            return self._error(400, message, "INVALID_ARGUMENT", [info])
+        if why == "quota":
+            quota = {
+                "quotaMetric": "generativelanguage.googleapis.com/generate_content_paid_tier_requests",
+                "quotaId": "GenerateRequestsPerDayPerProjectPerModel", "quotaValue": "1000",
+            }  # fmt: skip
+            message = "You exceeded your current quota, please check your plan and billing details."
+            failure = {"@type": f"{kind}.QuotaFailure", "violations": [quota]}
+            return self._error(429, message, "RESOURCE_EXHAUSTED", [failure])
+        message = (
+            f"models/{model} is not found for API version v1beta, or is not supported for generateContent."
+        )
+        return self._error(404, message, "NOT_FOUND")
 
     def trouble(self, status: int, message: str) -> Reply:
         """Any other error in the provider's shape."""

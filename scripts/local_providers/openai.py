@@ -18,14 +18,22 @@ from .faults import Fault
 from .png import png
 from .provider import Asked, Provider, Refused, Reply, json_reply, request_id
 
-MODELS = ("gpt-image-1", "gpt-image-1-mini", "gpt-image-1.5", "gpt-image-2")
+# Of those before gpt-image-2, what November 2026 has left. Any other is answered as a retired one is.
+OLD_MODELS = ("gpt-image-1.5",)
+MODELS = (
+    *OLD_MODELS, "gpt-image-2", "gpt-image-2.5-flare", "gpt-image-2.5-sunburst", "gpt-image-2.6-flare",
+    "gpt-image-2.6-sunburst",
+)  # fmt: skip
+LATEST = ("gpt-image-2.6-flare", "gpt-image-2.6-sunburst")
 SIZES = ("1024x1024", "1536x1024", "1024x1536", "auto")
 MAX_IMAGES, MAX_IMAGE_BYTES = 16, 50_000_000
-TOKENS = {"low": 272, "medium": 1056, "high": 4160}  # of a square image of gpt-image-1
+# Of a square megapixel. The first three are of OpenAI's table for its earlier models, the others made up.
+TOKENS = {"low": 272, "medium": 1056, "high": 4160, "xhigh": 8320, "max": 16640}
 
 COMMON: JSON = {
-    "prompt": text(32_000), "model": one_of(*MODELS), "n": whole(1, 10), "size": {"type": "string"},
-    "quality": one_of("low", "medium", "high", "auto"), "background": one_of("transparent", "opaque", "auto"),
+    "prompt": text(32_000), "model": {"type": "string"}, "n": whole(1, 10), "size": {"type": "string"},
+    "quality": one_of(*TOKENS, "auto"),
+    "complexity": one_of("low", "medium", "high"), "background": one_of("transparent", "opaque", "auto"),
     "output_format": one_of("png", "jpeg", "webp"), "output_compression": whole(0, 100),
     "stream": one_of(False), "user": text(512),
 }  # fmt: skip
@@ -65,7 +73,13 @@ class OpenAI(Provider):
             if isinstance(fields, dict) else fields  # fmt: skip
         checks.check(EDIT if editing else GENERATION, given)
         pictures = self._pictures(files) if editing else []
-        model, size = given.get("model", "gpt-image-1"), given.get("size", "auto")
+        model, size = given.get("model", "gpt-image-2"), given.get("size", "auto")
+        if model not in MODELS:
+            raise Refused(self.turn_down("model", model))
+        if given.get("quality") in ("xhigh", "max") and model in (*OLD_MODELS, "gpt-image-2"):
+            raise Complaint("value", "quality", f"{model} has no quality '{given['quality']}'.")
+        if "complexity" in given and model not in LATEST:
+            raise Complaint("unknown", "complexity", f"{model} has no complexity.")
         if given.get("output_format", "png") != "png":
             raise Complaint("value", "output_format", "The local stand-in makes png only.")
         if given.get("background") == "transparent" and model == "gpt-image-2":
@@ -80,7 +94,7 @@ class OpenAI(Provider):
         if size == "auto":
             return 1024, 1024
         found = re.fullmatch(r"(\d{2,4})x(\d{2,4})", size)
-        if size in SIZES or (model == "gpt-image-2" and found):
+        if size in SIZES or (model not in OLD_MODELS and found):
             assert found
             width, height = int(found[1]), int(found[2])
             fits = not (width % 16 or height % 16) and 1 / 3 <= width / height <= 3
@@ -127,7 +141,7 @@ class OpenAI(Provider):
             "output_format": "png",
             "quality": quality,
             "size": f"{asked.width}x{asked.height}",
-            "usage": self._usage(asked, TOKENS[quality] * asked.n),
+            "usage": self._usage(asked, TOKENS[quality] * asked.width * asked.height // 1024**2 * asked.n),
         }
         return json_reply(body, headers={"x-request-id": request_id()}, outputs=images)
 
@@ -138,6 +152,7 @@ class OpenAI(Provider):
             "input_tokens": words + pictures, "output_tokens": output,
             "total_tokens": words + pictures + output,
             "input_tokens_details": {"text_tokens": words, "image_tokens": pictures},
+            "output_tokens_details": {"text_tokens": 0, "image_tokens": output},
         }  # fmt: skip
 
     def _refusal(self, code: str, stage: str) -> Reply:
@@ -161,6 +176,19 @@ class OpenAI(Provider):
             "value": (complaint.message, "invalid_value"),
         }[complaint.kind]
         return self._error(400, message, param=name or None, code=code)
+
+    def turn_down(self, why: str, model: str) -> Reply:
+        """Quota, key or model."""
+        if why == "quota":
+            message = "You exceeded your current quota, please check your plan and billing details."
+            return self._error(429, message, kind="insufficient_quota", code="credit_balance_exhausted")
+        if why == "key":
+            return self._error(401, "Incorrect API key provided.", code="invalid_api_key")
+        return self._error(
+            404,
+            f"The model `{model}` does not exist or you do not have access to it.",
+            code="model_not_found",
+        )
 
     def trouble(self, status: int, message: str) -> Reply:
         """Any other error in the provider's shape."""

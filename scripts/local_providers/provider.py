@@ -95,5 +95,9 @@ class Provider(ABC):
         """A 400 in the provider's shape."""
 
     @abstractmethod
+    def turn_down(self, why: str, model: str) -> Reply:
+        """What it says when the account is used up (quota), the key is wrong (key), or the model is gone."""
+
+    @abstractmethod
     def trouble(self, status: int, message: str) -> Reply:
         """A 404, 413, 429 or 5xx in the provider's shape."""

@@ -234,6 +234,14 @@ class Runway(Provider):
         }
         return json_reply({"error": "Validation of body failed", "issues": [issue]}, 400)
 
+    def turn_down(self, why: str, model: str) -> Reply:
+        """Quota, key or model."""
+        if why == "quota":
+            return self.trouble(400, "You do not have enough credits to run this task.")
+        if why == "key":
+            return self.trouble(401, "The provided API key is not valid.")
+        return self.complain(Complaint("value", "model", f"Invalid discriminator value: {model}."))
+
     def trouble(self, status: int, message: str) -> Reply:
         """Any other error in the provider's shape."""
         return json_reply({"error": message}, status)

@@ -126,6 +126,15 @@ class Stability(Provider):
         }[complaint.kind]
         return self._error(400, "bad_request", message)
 
+    def turn_down(self, why: str, model: str) -> Reply:
+        """Quota, key or model."""
+        if why == "quota":
+            message = "You lack sufficient credits to make this request. Please purchase more credits."
+            return self._error(402, "payment_required", message)
+        if why == "key":
+            return self._error(401, "unauthorized", "missing or invalid authorization header")
+        return self.trouble(404, f"There is no {model}.")
+
     def trouble(self, status: int, message: str) -> Reply:
         """Any other error in the provider's shape."""
         names = {404: "not_found", 413: "payload_too_large", 429: "rate_limit_exceeded"}

@@ -2,7 +2,12 @@ create function public.begin_generation(
   operation text,
   quantity integer,
   request text,
-  idempotency_key text default null
+  idempotency_key text default null,
+  options jsonb default '{}',
+  inputs integer default 0,
+  mask boolean default false,
+  prompt_length integer default 0,
+  files text[] default '{}'
 ) returns jsonb
 language plpgsql
 security definer
@@ -28,7 +33,10 @@ begin
     return full_up;
   end if;
   begin
-    job := credits.open_generation(operation, quantity, request, idempotency_key);
+    job := credits.open_generation(
+      operation, quantity, request, idempotency_key, coalesce(options, '{}'), coalesce(inputs, 0),
+      coalesce(mask, false), coalesce(prompt_length, 0), coalesce(files, '{}')
+    );
   exception
     when others then
       if sqlstate not like 'PT%' then
@@ -42,11 +50,13 @@ begin
 end
 $$;
 
-comment on function public.begin_generation(text, integer, text, text) is
-'Reserves the signed-in user''s credits for quantity units of the operation and opens a job, for the function '
-'generate. request: SHA-256 of the request, in hex. With idempotency_key a repeat returns the same job as it is now. '
-'Returns the job with credits_held, credits_charged, available. Errors as hold_credits, and PT429 beyond '
-'billing_settings.max_generations_per_minute or max_generations_in_flight (details: limit, retry_after in seconds). '
-'A refusal counts as a call too.';
+comment on function public.begin_generation is
+'Reserves the signed-in user''s credits for quantity outputs of the operation and opens a job, for the function '
+'generate. request: SHA-256 of the request, in hex. options, inputs (number of images), mask (whether there is one) '
+'and prompt_length (characters) count by the terms of the price; files are the paths of inputs in Storage. With '
+'idempotency_key a repeat returns the same job as it is now; with anything changed it is PT409. Returns the job with '
+'credits_held, credits_charged, available. Errors as hold_credits, PT400 for what does not fit the terms, PT404 and '
+'PT413 for files, and PT429 beyond billing_settings.max_generations_per_minute or max_generations_in_flight '
+'(details: limit, retry_after in seconds). A refusal counts as a call too.';
 
-grant execute on function public.begin_generation(text, integer, text, text) to authenticated;
+grant execute on function public.begin_generation to authenticated;

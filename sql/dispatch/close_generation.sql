@@ -7,17 +7,21 @@ create function credits.close_generation(
   outputs jsonb,
   error jsonb,
   latency_ms integer,
-  provider_cost numeric
+  provider_cost numeric,
+  tokens jsonb default null,
+  asked boolean default true
 ) returns public.generation_jobs
 language plpgsql
 set search_path = ''
 as $$
 declare
+  -- With the unit "second" an output is as many units as it has seconds.
+  units_each integer := hold.quantity / job.quantity;
   paid public.credit_transactions;
   closed public.generation_jobs;
 begin
   if delivered > 0 then
-    paid := credits.capture(hold, delivered, jsonb_build_object('job', job.id));
+    paid := credits.capture(hold, delivered * units_each, jsonb_build_object('job', job.id));
   elsif hold.status = 'held' then
     perform credits.release(hold, close_generation.status::text);
   end if;
@@ -31,23 +35,25 @@ begin
     finished_at = credits.now()
   where j.id = job.id
   returning * into closed;
-  if job.dispatched_at is not null then
+  if job.dispatched_at is not null and asked then
     perform credits.log_usage(
-      job.account_id, job.provider, job.model, job.operation, jsonb_array_length(closed.outputs), usage_status,
-      latency_ms,
+      job.account_id, job.provider, job.model, job.operation, jsonb_array_length(closed.outputs) * units_each,
+      usage_status, latency_ms,
       coalesce(
         close_generation.provider_cost,
-        (
-          select c.cost_per_unit from credits.provider_costs as c where c.provider = job.provider and c.model = job.model
+        credits.call_cost(
+          job.provider, job.model, tokens,
+          case
+            when usage_status in ('succeeded', 'unknown') then job.quantity
+            when usage_status = 'partial' then delivered
+            -- The provider has done its part.
+            when error ->> 'code' = 'not_stored' then job.quantity
+            else 0
+          end,
+          (job.options ->> 'duration')::numeric
         )
-        * case usage_status
-          when 'succeeded' then job.quantity
-          when 'unknown' then job.quantity
-          when 'partial' then delivered
-          else 0
-        end
       ),
-      job.hold_id, closed.transaction_id
+      job.hold_id, closed.transaction_id, tokens
     );
   end if;
   return closed;
@@ -56,5 +62,5 @@ $$;
 
 comment on function credits.close_generation is
 'Ends a job: captures what was delivered or releases the hold, notes the outcome, logs the provider call with its cost '
-'(as told, else by credits.provider_costs: nothing for refusals and failures). The caller holds the locks of both, and '
-'asks to capture only what is held.';
+'(as told, else by credits.call_cost: for refusals and failures their tokens, if any), unless no provider was asked. '
+'delivered: how many outputs to charge. The caller holds the locks of both, and asks to capture only what is held.';

@@ -20,7 +20,7 @@ begin
     status = 'dispatched',
     dispatched_at = credits.now(),
     deadline_at = credits.now() + make_interval(
-      secs => (credits.generation_terms(p.new -> 'metadata') ->> 'deadline_seconds')::double precision
+      secs => (credits.generation_terms(p.new -> 'terms') ->> 'deadline_seconds')::double precision
     )
   from credits.pricing_tier_history as p
   where j.id = job.id and p.version = hold.price_version

@@ -4,7 +4,9 @@ create function public.finish_generation(
   outputs jsonb default '[]',
   error jsonb default null,
   latency_ms integer default null,
-  provider_cost numeric default null
+  provider_cost numeric default null,
+  tokens jsonb default null,
+  asked boolean default true
 ) returns jsonb
 language plpgsql
 security definer
@@ -42,7 +44,7 @@ begin
   end if;
   charged := delivered;
   if outcome = 'refused' and (
-    select (credits.generation_terms(p.new -> 'metadata') ->> 'charge_refusals')::boolean
+    select (credits.generation_terms(p.new -> 'terms') ->> 'charge_refusals')::boolean
     from credits.pricing_tier_history as p
     where p.version = hold.price_version
   ) then
@@ -55,17 +57,17 @@ begin
       when outcome = 'canceled' then 'failed'
       else outcome
     end,
-    outputs, error, latency_ms, provider_cost
+    outputs, error, latency_ms, provider_cost, tokens, asked
   );
   return credits.job_json(job);
 end
 $$;
 
-comment on function public.finish_generation(uuid, text, jsonb, jsonb, integer, numeric) is
-'For the function generate, once a provider''s call has ended: charges what was delivered, one unit an output, and '
-'releases the rest; logs the call. outcome: succeeded (with 1 to quantity outputs), refused, failed or canceled. '
-'error: {status, code, message} for the client. provider_cost: US dollars, else by credits.provider_costs. A job '
-'that is over, expired included, stays as it is. Returns the job with credits_charged and available. Errors: PT400, '
-'PT404.';
+comment on function public.finish_generation is
+'For the function generate, once a provider''s call has ended: charges what was delivered and releases the rest; '
+'logs the call, unless asked is false: it came to none. outcome: succeeded (with 1 to quantity outputs), refused, '
+'failed or canceled. error: {status, code, message} for the client. provider_cost: US dollars; else by '
+'credits.call_cost from tokens, {input_text, input_image, output_text, output_image}, and outputs. A job that is '
+'over, expired included, stays as it is. Returns the job with credits_charged and available. Errors: PT400, PT404.';
 
-grant execute on function public.finish_generation(uuid, text, jsonb, jsonb, integer, numeric) to service_role;
+grant execute on function public.finish_generation to service_role;

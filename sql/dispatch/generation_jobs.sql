@@ -7,6 +7,7 @@ create table public.generation_jobs (
   provider text not null,
   model text not null,
   quantity integer not null,
+  options jsonb not null default '{}',
   provider_job_id text,
   outputs jsonb not null default '[]',
   error jsonb,
@@ -44,7 +45,9 @@ comment on table public.generation_jobs is
 'begin_generation, dispatch_generation, note_generation, finish_generation, cancel_generation and the sweep.';
 comment on column public.generation_jobs.hold_id is 'credit_holds.id: the reservation, and whose key makes it once.';
 comment on column public.generation_jobs.provider is 'Of the price in force when it began.';
-comment on column public.generation_jobs.quantity is 'Units asked for, and held.';
+comment on column public.generation_jobs.quantity is 'Outputs asked for.';
+comment on column public.generation_jobs.options is
+'What the provider is asked with: the request''s options, and the defaults of its price''s terms.';
 comment on column public.generation_jobs.provider_job_id is 'The provider''s id, by which it can be asked about.';
 comment on column public.generation_jobs.outputs is
 'What was delivered: [{path, mime_type, width, height}], paths in the Storage bucket generations.';

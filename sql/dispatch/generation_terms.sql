@@ -1,18 +1,15 @@
-create function credits.generation_terms(metadata jsonb) returns jsonb
+create function credits.generation_terms(terms jsonb) returns jsonb
 language sql
 stable
 as $$
   select jsonb_build_object(
-    'deadline_seconds', case
-      when jsonb_typeof(metadata -> 'deadline_seconds') = 'number'
-        then least(greatest((metadata ->> 'deadline_seconds')::numeric, 5), 86400)
-      else 120
-    end,
-    'charge_refusals', coalesce(metadata -> 'charge_refusals' = 'true', false)
+    'output', coalesce(terms ->> 'output', 'image'),
+    'deadline_seconds', coalesce((terms ->> 'deadline_seconds')::integer, 120),
+    'charge_refusals', coalesce((terms ->> 'charge_refusals')::boolean, false)
   );
 $$;
 
 comment on function credits.generation_terms(jsonb) is
-'What a price says of dispatch, by its pricing_tiers.metadata: {deadline_seconds: 5 to 86400, default 120; '
-'charge_refusals: whether a refusal by the provider''s policy is charged, default false}. Of a job: by the price that '
-'its hold pinned. Without a SET clause it is planned as part of its caller.';
+'What pricing_tiers.terms say of the run of a job, defaults filled in: {output: image, text or video; '
+'deadline_seconds; charge_refusals}. Of a job: by the price that its hold pinned. Without a SET clause it is planned '
+'as part of its caller.';

@@ -7,7 +7,7 @@ begin
   -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
   return (
     select to_jsonb(job) || jsonb_build_object(
-      'terms', credits.generation_terms(p.new -> 'metadata'),
+      'terms', credits.generation_terms(p.new -> 'terms'),
       'credits_held', h.amount,
       'credits_charged', coalesce(-t.amount, 0),
       'request', h.metadata ->> 'request',

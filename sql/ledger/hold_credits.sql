@@ -9,8 +9,37 @@ language plpgsql
 security definer
 set search_path = ''
 as $$
+declare
+  me uuid := credits.caller();
+  settings credits.billing_settings;
+  lifetime interval;
+  longest interval;
+  price record;
+  hash bytea;
+  hold public.credit_holds;
 begin
-  return credits.make_hold(operation, quantity, idempotency_key, ttl, metadata, is_limited => true);
+  perform credits.check_metadata(metadata);
+  select * into settings from credits.billing_settings;
+  -- Moments are compared, and the hold lives as long whenever it begins.
+  lifetime := credits.lasting(coalesce(ttl, settings.hold_ttl), credits.now());
+  longest := credits.lasting(settings.hold_ttl_max, credits.now());
+  if not coalesce(lifetime between '1 second' and longest, false) then
+    perform credits.fail(
+      'PT400', format('ttl must be from 1 second to %s.', settings.hold_ttl_max),
+      jsonb_build_object('ttl', ttl, 'limit', settings.hold_ttl_max), 'Leave ttl out for the usual one.'
+    );
+  end if;
+
+  hash := credits.keyed_hash(idempotency_key, 'hold_credits', operation, quantity::text, ttl::text, metadata::text);
+  select * into price from credits.price(operation, quantity);
+  hold := credits.reserve(
+    me, operation, quantity, price.credits_per_unit, price.version, price.credits, lifetime, idempotency_key, hash,
+    metadata, is_limited => true
+  );
+  if hold.id is null then
+    perform credits.refuse_price(operation, quantity);
+  end if;
+  return hold;
 end
 $$;
 

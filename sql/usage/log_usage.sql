@@ -8,7 +8,8 @@ create function credits.log_usage(
   latency_ms integer default null,
   provider_cost numeric default null,
   hold_id uuid default null,
-  transaction_id bigint default null
+  transaction_id bigint default null,
+  tokens jsonb default null
 ) returns credits.usage_logs
 language plpgsql
 set search_path = ''
@@ -17,11 +18,13 @@ declare
   entry credits.usage_logs;
 begin
   insert into credits.usage_logs (
-    account_id, provider, model, operation, units, status, latency_ms, provider_cost, hold_id, transaction_id
+    account_id, provider, model, operation, units, status, latency_ms, provider_cost, hold_id, transaction_id,
+    tokens
   )
   values (
     log_usage.account_id, log_usage.provider, log_usage.model, log_usage.operation, log_usage.units, log_usage.status,
-    log_usage.latency_ms, log_usage.provider_cost, log_usage.hold_id, log_usage.transaction_id
+    log_usage.latency_ms, log_usage.provider_cost, log_usage.hold_id, log_usage.transaction_id,
+    log_usage.tokens
   )
   returning * into entry;
   return entry;

@@ -11,6 +11,7 @@ create table credits.usage_logs (
   hold_id uuid references public.credit_holds (id) on delete set null,
   transaction_id bigint references public.credit_transactions (id),
   created_at timestamptz not null default clock_timestamp(),
+  tokens jsonb,
   constraint units_must_not_be_negative check (units >= 0 and units < 'infinity'),
   constraint latency_ms_must_not_be_negative check (latency_ms >= 0),
   constraint status_must_be_known check (status in ('succeeded', 'partial', 'refused', 'failed', 'unknown')),
@@ -32,6 +33,8 @@ comment on column credits.usage_logs.latency_ms is 'From the request to the last
 comment on column credits.usage_logs.status is
 'succeeded, partial (fewer units than asked), refused (by the provider''s policy), failed, unknown (no answer came).';
 comment on column credits.usage_logs.provider_cost is 'What the provider charges for the call, US dollars.';
+comment on column credits.usage_logs.tokens is
+'What the provider counted, where it tells: {input_text, input_image, output_text, output_image}.';
 comment on column credits.usage_logs.hold_id is
 'The hold that the call ran under; null once that was deleted, which only happens to holds that charged nothing.';
 comment on column credits.usage_logs.transaction_id is 'The spend or capture that paid for it.';

@@ -491,6 +491,7 @@ create table public.pricing_tiers (
   active boolean not null default true,
   metadata jsonb not null default '{}',
   version bigint not null,
+  terms jsonb not null default '{}',
   constraint pricing_tiers_operation_effective_from_key unique (operation, effective_from),
   constraint operation_must_be_snake_case_of_1_to_63_letters check (operation ~ '^[a-z][a-z0-9_]{0,62}$'),
   constraint provider_must_have_1_to_100_characters check (char_length(btrim(provider)) between 1 and 100),
@@ -504,6 +505,10 @@ create table public.pricing_tiers (
   constraint effective_from_must_be_a_real_time check (isfinite(effective_from)),
   constraint metadata_must_be_an_object_of_at_most_8_kib check (
     jsonb_typeof(metadata) = 'object' and octet_length(metadata::text) <= 8192
+  ),
+  -- Where they would not count.
+  constraint deadline_seconds_and_charge_refusals_belong_in_terms check (
+    not metadata ?| array['deadline_seconds', 'charge_refusals']
   )
 );
 
@@ -512,9 +517,9 @@ alter table public.pricing_tiers force row level security;
 revoke all on table public.pricing_tiers from anon, authenticated, service_role;
 revoke all on sequence public.pricing_tiers_id_seq from anon, authenticated, service_role;
 grant select on table public.pricing_tiers to anon, authenticated, service_role, pricing_admin;
-grant insert (operation, provider, model, unit, credits_per_unit, effective_from, active, metadata)
+grant insert (operation, provider, model, unit, credits_per_unit, effective_from, active, metadata, terms)
 on table public.pricing_tiers to pricing_admin;
-grant update (operation, provider, model, unit, credits_per_unit, effective_from, active, metadata)
+grant update (operation, provider, model, unit, credits_per_unit, effective_from, active, metadata, terms)
 on table public.pricing_tiers to pricing_admin;
 
 comment on table public.pricing_tiers is
@@ -531,7 +536,10 @@ comment on column public.pricing_tiers.effective_from is
 'When the row starts to count; now when left out. Set in the future, it takes effect by itself.';
 comment on column public.pricing_tiers.active is
 'False takes the row out; an operation with no active row is not sold.';
-comment on column public.pricing_tiers.metadata is 'A JSON object for the app, such as limits of the model.';
+comment on column public.pricing_tiers.metadata is
+'A JSON object for the app, such as a picture for its shop. Nothing here reads it.';
+comment on column public.pricing_tiers.terms is
+'What a generation may ask for, and what that adds to credits_per_unit; see credits.check_terms.';
 comment on column public.pricing_tiers.version is
 'Set by the database, new with every change. Quotes, holds and ledger rows name it; credits.pricing_tier_history has '
 'it.';
@@ -956,6 +964,7 @@ create table credits.usage_logs (
   hold_id uuid references public.credit_holds (id) on delete set null,
   transaction_id bigint references public.credit_transactions (id),
   created_at timestamptz not null default clock_timestamp(),
+  tokens jsonb,
   constraint units_must_not_be_negative check (units >= 0 and units < 'infinity'),
   constraint latency_ms_must_not_be_negative check (latency_ms >= 0),
   constraint status_must_be_known check (status in ('succeeded', 'partial', 'refused', 'failed', 'unknown')),
@@ -977,6 +986,8 @@ comment on column credits.usage_logs.latency_ms is 'From the request to the last
 comment on column credits.usage_logs.status is
 'succeeded, partial (fewer units than asked), refused (by the provider''s policy), failed, unknown (no answer came).';
 comment on column credits.usage_logs.provider_cost is 'What the provider charges for the call, US dollars.';
+comment on column credits.usage_logs.tokens is
+'What the provider counted, where it tells: {input_text, input_image, output_text, output_image}.';
 comment on column credits.usage_logs.hold_id is
 'The hold that the call ran under; null once that was deleted, which only happens to holds that charged nothing.';
 comment on column credits.usage_logs.transaction_id is 'The spend or capture that paid for it.';
@@ -1006,6 +1017,7 @@ create table public.generation_jobs (
   provider text not null,
   model text not null,
   quantity integer not null,
+  options jsonb not null default '{}',
   provider_job_id text,
   outputs jsonb not null default '[]',
   error jsonb,
@@ -1043,7 +1055,9 @@ comment on table public.generation_jobs is
 'begin_generation, dispatch_generation, note_generation, finish_generation, cancel_generation and the sweep.';
 comment on column public.generation_jobs.hold_id is 'credit_holds.id: the reservation, and whose key makes it once.';
 comment on column public.generation_jobs.provider is 'Of the price in force when it began.';
-comment on column public.generation_jobs.quantity is 'Units asked for, and held.';
+comment on column public.generation_jobs.quantity is 'Outputs asked for.';
+comment on column public.generation_jobs.options is
+'What the provider is asked with: the request''s options, and the defaults of its price''s terms.';
 comment on column public.generation_jobs.provider_job_id is 'The provider''s id, by which it can be asked about.';
 comment on column public.generation_jobs.outputs is
 'What was delivered: [{path, mime_type, width, height}], paths in the Storage bucket generations.';
@@ -1111,9 +1125,19 @@ comment on column credits.maintenance_failures.retry_at is
 create table credits.provider_costs (
   provider text not null,
   model text not null,
-  cost_per_unit numeric not null,
+  cost_per_output numeric,
+  cost_per_second numeric,
+  input_text numeric,
+  input_image numeric,
+  output_text numeric,
+  output_image numeric,
   constraint provider_costs_pkey primary key (provider, model),
-  constraint cost_per_unit_must_be_0_to_1000000 check (cost_per_unit between 0 and 1000000)
+  constraint cost_per_output_must_be_0_to_1000000 check (cost_per_output between 0 and 1000000),
+  constraint cost_per_second_must_be_0_to_1000000 check (cost_per_second between 0 and 1000000),
+  constraint costs_of_tokens_must_be_0_to_1000000 check (
+    least(input_text, input_image, output_text, output_image) >= 0
+    and greatest(input_text, input_image, output_text, output_image) <= 1000000
+  )
 );
 
 alter table credits.provider_costs enable row level security;
@@ -1124,11 +1148,19 @@ create policy pricing_admin_edits on credits.provider_costs for all to pricing_a
 using (true) with check (true);
 
 comment on table credits.provider_costs is
-'What providers charge us, for the margin report. DBAs insert and update rows; clients never see them.';
+'What providers charge us, for the margin report, US dollars. DBAs insert and update rows; clients never see them. '
+'What a call cost is its tokens at these prices where the provider counts them; else by the second, else by the '
+'output.';
 comment on column credits.provider_costs.provider is 'pricing_tiers.provider.';
 comment on column credits.provider_costs.model is 'pricing_tiers.model.';
-comment on column credits.provider_costs.cost_per_unit is
-'US dollars for one unit of the operation. Counts where a call''s own cost is not known.';
+comment on column credits.provider_costs.cost_per_output is
+'For one image, text or video. Counts where a call''s own cost is not known, such as when no answer came.';
+comment on column credits.provider_costs.cost_per_second is
+'For one second of video: times the job''s option duration.';
+comment on column credits.provider_costs.input_text is 'For a million tokens of text that the provider was sent.';
+comment on column credits.provider_costs.input_image is 'For a million tokens of images that the provider was sent.';
+comment on column credits.provider_costs.output_text is 'For a million tokens of text that it made, thoughts included.';
+comment on column credits.provider_costs.output_image is 'For a million tokens of images that it made.';
 
 -- sql/dispatch/generation_margins.sql
 create view credits.generation_margins
@@ -1154,6 +1186,29 @@ revoke all on table credits.generation_margins from anon, authenticated, service
 comment on view credits.generation_margins is
 'Revenue against cost by operation, provider, model and UTC day: credits charged, what the providers took in US '
 'dollars, how much of that nobody paid for (lost_cost), and credits earned for each dollar.';
+
+-- sql/dispatch/generation_failures.sql
+create view credits.generation_failures
+with (security_invoker = true)
+as
+select
+  j.operation,
+  j.provider,
+  j.model,
+  j.error ->> 'code' as failure,
+  date_trunc('day', j.finished_at, 'UTC') as day,
+  count(*) as jobs,
+  max(j.finished_at) as last_at
+from public.generation_jobs as j
+where j.error is not null and j.status <> 'canceled'
+group by j.operation, j.provider, j.model, failure, day;
+
+revoke all on table credits.generation_failures from anon, authenticated, service_role;
+
+comment on view credits.generation_failures is
+'Jobs that ended without an output, by why (the code of the answer), operation, provider, model and UTC day. For an '
+'operator to act on: model_gone, provider_quota, provider_key, not_set_up. For the provider: provider_busy, '
+'provider_down, no_output, deadline. For the user: refused, provider_rejected.';
 
 -- sql/stripe/stripe_event_status.sql
 create type credits.stripe_event_status as enum (
@@ -1803,6 +1858,206 @@ comment on column credits.stripe_prices.id is 'Stripe''s price_… id.';
 comment on column credits.stripe_prices.price is 'The Price; null when Stripe has none of that id.';
 comment on column credits.stripe_prices.checked_at is 'When Stripe was asked.';
 
+-- sql/pricing/is_whole.sql
+create function credits.is_whole(value jsonb, lowest numeric, highest numeric) returns boolean
+language sql
+immutable
+set search_path = ''
+as $$
+  select case
+    when value is null then true
+    when jsonb_typeof(value) <> 'number' or (value #>> '{}') !~ '^-?[0-9]{1,16}$' then false
+    else (value #>> '{}')::numeric between lowest and highest
+  end;
+$$;
+
+comment on function credits.is_whole(jsonb, numeric, numeric) is
+'Whether a JSON value is a whole number in the range, or is not there.';
+
+-- sql/pricing/is_surcharge.sql
+create function credits.is_surcharge(value jsonb) returns boolean
+language sql
+immutable
+set search_path = ''
+as $$
+  select case
+    when value is null then true
+    when jsonb_typeof(value) <> 'number' then false
+    else (value #>> '{}')::numeric between 0 and 1000000 and scale((value #>> '{}')::numeric) <= 4
+  end;
+$$;
+
+comment on function credits.is_surcharge(jsonb) is
+'Whether a JSON value is an amount of credits that can be added to a price (0 to 1,000,000, up to 4 decimals), or is '
+'not there.';
+
+-- sql/pricing/option_surcharge.sql
+create function credits.option_surcharge(spec jsonb, value jsonb) returns numeric
+language sql
+immutable
+set search_path = ''
+as $$
+  select case jsonb_typeof(spec -> 'values')
+    when 'array' then (
+      select 0
+      from jsonb_array_elements(spec -> 'values') as v (item)
+      where v.item = option_surcharge.value and v.item::text = option_surcharge.value::text
+    )
+    when 'object' then (
+      select v.adds::numeric
+      from jsonb_each_text(spec -> 'values') as v (item, adds)
+      where
+        v.item = option_surcharge.value #>> '{}'
+        and jsonb_typeof(option_surcharge.value) = case when v.item ~ '^-?[0-9]+$' then 'number' else 'string' end
+    )
+    else case
+      -- Only then is it a number that a comparison can take.
+      when jsonb_typeof(value) <> 'number' or (value #>> '{}') !~ '^-?[0-9]{1,16}$' then null
+      when (value #>> '{}')::numeric between (spec ->> 'min')::numeric and (spec ->> 'max')::numeric then 0
+    end
+  end;
+$$;
+
+comment on function credits.option_surcharge(jsonb, jsonb) is
+'What a value of an option adds to the price of a unit, in credits, by the option''s part of pricing_tiers.terms; null '
+'for a value that it does not have.';
+
+-- sql/pricing/check_terms.sql
+create function credits.check_terms(terms jsonb, unit text) returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+  known constant text[] := array[
+    'output', 'inputs', 'mask', 'max_n', 'max_prompt', 'options', 'deadline_seconds', 'charge_refusals'
+  ];
+  inputs jsonb := coalesce(terms -> 'inputs', '{}');
+  wrong text;
+  name text;
+  spec jsonb;
+  entry record;
+begin
+  if jsonb_typeof(terms) is distinct from 'object' or octet_length(terms::text) > 8192 then
+    wrong := 'terms must be a JSON object of at most 8 KiB.';
+  elsif terms - known <> '{}' then
+    wrong := format(
+      'terms know no %s, only %s.', (select min(o.k) from jsonb_object_keys(terms - known) as o (k)),
+      array_to_string(known, ', ')
+    );
+  elsif coalesce(terms -> 'output' not in ('"image"', '"text"', '"video"'), false) then
+    wrong := 'terms.output must be "image", "text" or "video".';
+  elsif not credits.is_whole(terms -> 'max_n', 1, 1000) then
+    wrong := 'terms.max_n must be a whole number from 1 to 1000.';
+  elsif not credits.is_whole(terms -> 'max_prompt', 1, 1000000) then
+    wrong := 'terms.max_prompt must be a whole number of characters from 1 to 1000000.';
+  elsif not credits.is_whole(terms -> 'deadline_seconds', 5, 86400) then
+    wrong := 'terms.deadline_seconds must be a whole number from 5 to 86400.';
+  elsif coalesce(jsonb_typeof(terms -> 'charge_refusals') <> 'boolean', false) then
+    wrong := 'terms.charge_refusals must be true or false.';
+  elsif coalesce(jsonb_typeof(terms -> 'mask') <> 'boolean', false) then
+    wrong := 'terms.mask must be true or false.';
+  elsif jsonb_typeof(inputs) <> 'object' or inputs - array['min', 'max', 'credits'] <> '{}' then
+    wrong := 'terms.inputs must be an object of min, max and credits.';
+  elsif (terms ? 'inputs' and not inputs ? 'max') or not credits.is_whole(inputs -> 'max', 0, 16) then
+    wrong := 'terms.inputs.max must be a whole number from 0 to 16.';
+  elsif not credits.is_whole(inputs -> 'min', 0, (inputs ->> 'max')::integer) then
+    wrong := 'terms.inputs.min must be a whole number from 0 to max.';
+  elsif not credits.is_surcharge(inputs -> 'credits') then
+    wrong := 'terms.inputs.credits must be from 0 to 1000000, with up to 4 decimals.';
+  elsif terms -> 'mask' = 'true' and coalesce((inputs ->> 'max')::integer, 0) = 0 then
+    wrong := 'terms.mask needs inputs.max from 1 on: a mask is for an image.';
+  elsif coalesce(jsonb_typeof(terms -> 'options') <> 'object', false) then
+    wrong := 'terms.options must be an object of options by name.';
+  end if;
+  if wrong is not null then
+    perform credits.fail('PT400', wrong, '{}', 'README, "For DBAs: prices", has the terms of a price.');
+  end if;
+
+  for name, spec in select o.key, o.value from jsonb_each(terms -> 'options') as o (key, value) loop
+    wrong := case
+      when name !~ '^[a-z][a-z0-9_]{0,39}$' then 'is no name of an option: snake_case, up to 40 letters.'
+      when jsonb_typeof(spec) <> 'object' or spec - array['values', 'min', 'max', 'default'] <> '{}'
+        then 'must be an object of values, or of min and max, and default.'
+      when (spec ? 'values') = (spec ?| array['min', 'max']) then 'must have either values, or min and max.'
+      when spec ? 'values' and jsonb_typeof(spec -> 'values') not in ('array', 'object')
+        then 'must have values as a list, or as an object of what each value adds in credits.'
+      when spec ? 'values' then null
+      when
+        not (spec ? 'min' and spec ? 'max')
+        or not credits.is_whole(spec -> 'max', -9007199254740991, 9007199254740991)
+        then 'must have whole numbers as min and max.'
+      when not credits.is_whole(spec -> 'min', -9007199254740991, (spec ->> 'max')::numeric)
+        then 'must have a whole number as min, not over max.'
+    end;
+    if wrong is null and jsonb_typeof(spec -> 'values') = 'array' then
+      if spec -> 'values' = '[]' or exists (
+        select from jsonb_array_elements(spec -> 'values') as a (v)
+        where not (
+          jsonb_typeof(v) = 'string' and char_length(v #>> '{}') between 1 and 100
+          or jsonb_typeof(v) = 'number' and credits.is_whole(v, -9007199254740991, 9007199254740991)
+        )
+      ) then
+        wrong := 'must list words and whole numbers, one at least.';
+      end if;
+    elsif wrong is null and jsonb_typeof(spec -> 'values') = 'object' then
+      for entry in select v.key, v.value from jsonb_each(spec -> 'values') as v (key, value) loop
+        if char_length(entry.key) not between 1 and 100 or not credits.is_surcharge(entry.value) then
+          wrong := 'must say of each value what it adds: from 0 to 1000000 credits, with up to 4 decimals.';
+        end if;
+      end loop;
+      if spec -> 'values' = '{}' then
+        wrong := 'must have a value at least.';
+      elsif
+        wrong is null
+        and not spec ? 'default'
+        and exists (select from jsonb_each_text(spec -> 'values') as v (key, value) where v.value::numeric <> 0)
+      then
+        -- What the provider takes when nothing is said could be its dearest.
+        wrong := 'must have a default, since some of its values cost more.';
+      end if;
+    end if;
+    if wrong is null and spec ? 'default' and credits.option_surcharge(spec, spec -> 'default') is distinct from 0 then
+      wrong := 'must have a default that is one of its values and adds nothing: credits_per_unit is its price.';
+    end if;
+    if wrong is null and name = 'duration' and unit = 'second' then
+      if
+        not spec ? 'default'
+        or not credits.is_whole(spec -> 'min', 1, 86400) or not credits.is_whole(spec -> 'max', 1, 86400)
+        or exists (
+          select from jsonb_array_elements(
+            case jsonb_typeof(spec -> 'values') when 'array' then spec -> 'values' else '[]' end
+          ) as a (v)
+          where not credits.is_whole(a.v, 1, 86400)
+        )
+        or exists (
+          select from jsonb_object_keys(
+            case jsonb_typeof(spec -> 'values') when 'object' then spec -> 'values' else '{}' end
+          ) as o (k)
+          where o.k !~ '^[1-9][0-9]{0,4}$'
+        )
+      then
+        wrong := 'must have whole seconds from 1 to 86400 and a default, since seconds are what the price counts.';
+      end if;
+    end if;
+    if wrong is not null then
+      perform credits.fail(
+        'PT400', format('terms.options.%s %s', name, wrong), jsonb_build_object('option', name),
+        'README, "For DBAs: prices", has the terms of a price.'
+      );
+    end if;
+  end loop;
+end
+$$;
+
+comment on function credits.check_terms(jsonb, text) is
+'PT400 unless pricing_tiers.terms are {output: "image" (default), "text" or "video"; inputs: {min, max: images that '
+'the user gives, up to 16 (default: none), credits: what each beyond min adds to a unit}; mask: whether one may come '
+'with them; max_n: outputs of a request; max_prompt: characters; deadline_seconds: 5 to 86400, default 120; '
+'charge_refusals: whether a refusal by the provider''s policy is charged, default false; options: {NAME: {values: '
+'[...] or {VALUE: credits that it adds to a unit}, or min and max of a whole number; default: what is sent when the '
+'user does not say}}}. With the unit "second" a unit is a second of the option duration.';
+
 -- sql/pricing/version_price.sql
 create function credits.version_price() returns trigger
 language plpgsql
@@ -1812,6 +2067,7 @@ as $$
 declare
   moment timestamptz := credits.now();
 begin
+  perform credits.check_terms(new.terms, new.unit);
   if tg_op = 'UPDATE' then
     if new is not distinct from old then
       return new;
@@ -1819,12 +2075,12 @@ begin
     -- A price in force that is edited with a future date: what is in force stays in a row of its own until then.
     if old.active and old.effective_from <= moment and new.effective_from > moment then
       insert into public.pricing_tiers (
-        operation, provider, model, unit, credits_per_unit, effective_from, active, metadata
+        operation, provider, model, unit, credits_per_unit, effective_from, active, metadata, terms
       )
       values (
         old.operation, old.provider, old.model, old.unit, old.credits_per_unit,
         -- The old date is still taken by the row that is being changed.
-        old.effective_from + interval '1 microsecond', true, old.metadata
+        old.effective_from + interval '1 microsecond', true, old.metadata, old.terms
       );
     end if;
   end if;
@@ -1834,7 +2090,8 @@ end
 $$;
 
 comment on function credits.version_price() is
-'Gives each changed price a new version, and keeps the price in force when an edit schedules its successor.';
+'Gives each changed price a new version, and keeps the price in force when an edit schedules its successor. PT400: its '
+'terms are not as credits.check_terms wants them.';
 
 create trigger version_price before insert or update on public.pricing_tiers
 for each row execute function credits.version_price();
@@ -1952,6 +2209,119 @@ $$;
 
 comment on function credits.refuse_price(text, integer) is
 'Why credits.price found no price: PT400 quantity, PT404 operation.';
+
+-- sql/pricing/generation_price.sql
+create function credits.generation_price(
+  operation text,
+  quantity integer,
+  options jsonb,
+  inputs integer,
+  mask boolean,
+  prompt_length integer,
+  out version bigint,
+  out unit_price numeric,
+  out units integer,
+  out amount bigint,
+  out settled jsonb,
+  out refusal text
+)
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  unit text;
+  terms jsonb;
+  least_images integer;
+  most_images integer;
+  most integer := credits.max_quantity();
+  name text;
+  spec jsonb;
+  adds numeric;
+begin
+  select p.version, p.credits_per_unit, t.unit, t.terms into version, unit_price, unit, terms
+  from credits.price(generation_price.operation, 1) as p
+  inner join public.pricing_tiers as t on p.id = t.id;
+  if not found then
+    return;
+  end if;
+  settled := coalesce(options, '{}');
+  least_images := coalesce((terms #>> '{inputs,min}')::integer, 0);
+  most_images := coalesce((terms #>> '{inputs,max}')::integer, 0);
+  inputs := coalesce(inputs, least_images);
+
+  refusal := case
+    when quantity is null or quantity < 1 then 'n is a whole number from 1 on.'
+    when quantity > coalesce((terms ->> 'max_n')::integer, most)
+      then format('n is at most %s for %s.', coalesce((terms ->> 'max_n')::integer, most), operation)
+    when prompt_length > (terms ->> 'max_prompt')::integer
+      then format('The prompt is longer than the %s characters of %s.', terms ->> 'max_prompt', operation)
+    when inputs > most_images and most_images = 0 then format('%s takes no images.', operation)
+    when inputs > most_images and most_images = 1 then format('%s takes one image.', operation)
+    when inputs > most_images then format('%s takes at most %s images.', operation, most_images)
+    when inputs < 0 then 'inputs is a number of images.'
+    when inputs < least_images and least_images = 1 then format('%s needs an image in inputs.', operation)
+    when inputs < least_images then format('%s needs %s images in inputs.', operation, least_images)
+    when mask and not coalesce((terms -> 'mask')::boolean, false) then format('%s takes no mask.', operation)
+    when mask and inputs = 0 then 'A mask needs an image in inputs.'
+    when jsonb_typeof(settled) <> 'object' then 'options is an object.'
+  end;
+  if refusal is not null then
+    return;
+  end if;
+  unit_price := unit_price + coalesce((terms #>> '{inputs,credits}')::numeric, 0) * (inputs - least_images);
+
+  terms := coalesce(terms -> 'options', '{}');
+  select min(o.key) into name from jsonb_object_keys(settled) as o (key) where not terms ? o.key;
+  if name is not null then
+    refusal := format(
+      '%s knows these options: %s.', operation,
+      coalesce((select string_agg(o.key, ', ' order by o.key) from jsonb_object_keys(terms) as o (key)), 'none')
+    );
+    return;
+  end if;
+  for name, spec in select o.key, o.value from jsonb_each(terms) as o (key, value) loop
+    if settled ? name then
+      adds := credits.option_surcharge(spec, settled -> name);
+      if adds is null then
+        refusal := format(
+          'The option %s of %s is %s.', name, operation,
+          case jsonb_typeof(spec -> 'values')
+            when 'array'
+              then 'one of ' || (select string_agg(a.v, ', ') from jsonb_array_elements_text(spec -> 'values') as a (v))
+            when 'object'
+              then 'one of ' || (select string_agg(a.v, ', ') from jsonb_object_keys(spec -> 'values') as a (v))
+            else format('a whole number from %s to %s', spec ->> 'min', spec ->> 'max')
+          end
+        );
+        return;
+      end if;
+      unit_price := unit_price + adds;
+    elsif spec ? 'default' then
+      settled := settled || jsonb_build_object(name, spec -> 'default');
+    end if;
+  end loop;
+
+  if unit = 'second' and not settled ? 'duration' then
+    refusal := format(
+      '%s is sold by the second, but its price has no option duration; tell the app''s operator.', operation
+    );
+  elsif unit = 'second' and quantity::bigint * (settled ->> 'duration')::bigint > most then
+    refusal := format('n times duration is at most %s seconds.', most);
+  else
+    units := quantity * case when unit = 'second' then (settled ->> 'duration')::integer else 1 end;
+    amount := ceil(unit_price * units);
+  end if;
+end
+$$;
+
+comment on function credits.generation_price(text, integer, jsonb, integer, boolean, integer) is
+'What a generation of quantity outputs with these options, number of input images (null: as few as it takes), mask '
+'and length of prompt costs now, by the pricing_tiers row in force and its terms: version; unit_price, which is '
+'credits_per_unit and all that options and inputs add; units (with the unit "second": quantity times duration); '
+'amount in credits, ceil(unit_price * units); settled: the options with defaults, as the provider gets them. '
+'refusal, a sentence for the user, in place of an amount where it does not fit the terms. No version: the operation '
+'is not sold.';
 
 -- sql/ledger/lots_in_burn_order.sql
 create view credits.lots_in_burn_order
@@ -3750,7 +4120,14 @@ comment on function public.unfreeze_account(uuid) is
 grant execute on function public.unfreeze_account(uuid) to service_role;
 
 -- sql/pricing/quote_credits.sql
-create function public.quote_credits(operation text, quantity integer default 1) returns jsonb
+create function public.quote_credits(
+  operation text,
+  quantity integer default 1,
+  options jsonb default null,
+  inputs integer default null,
+  mask boolean default false,
+  prompt_length integer default 0
+) returns jsonb
 language plpgsql
 stable
 security definer
@@ -3758,11 +4135,27 @@ set search_path = ''
 as $$
 declare
   price record;
+  generation record;
   available bigint;
   frozen boolean;
 begin
   perform credits.caller();
-  select * into price from credits.price(operation, quantity);
+  if options is null then
+    select p.credits, p.version into price from credits.price(operation, quantity) as p;
+  else
+    select g.amount as credits, g.version, g.refusal into generation
+    from credits.generation_price(
+      quote_credits.operation, quote_credits.quantity, quote_credits.options, quote_credits.inputs, quote_credits.mask,
+      quote_credits.prompt_length
+    ) as g;
+    if generation.refusal is not null then
+      perform credits.fail(
+        'PT400', generation.refusal, jsonb_build_object('operation', operation),
+        'The terms of an operation are in its row of pricing_tiers.'
+      );
+    end if;
+    price := generation;
+  end if;
   if price.credits is null then
     perform credits.refuse_price(operation, quantity);
   end if;
@@ -3779,12 +4172,14 @@ begin
 end
 $$;
 
-comment on function public.quote_credits(text, integer) is
-'What the operation would cost the signed-in user now, without spending: {operation, quantity, credits, price_version, '
-'available, affordable}. Not affordable while the account is frozen. Errors: PT400 quantity, PT403 not signed in, '
-'PT404 unknown operation.';
+comment on function public.quote_credits(text, integer, jsonb, integer, boolean, integer) is
+'What the operation would cost the signed-in user now, without spending: {operation, quantity, credits, '
+'price_version, available, affordable}. Without options: quantity units, as consume_credits and hold_credits sell '
+'them. With options, {} included: quantity outputs of generate with them, with inputs images (as few as it takes '
+'when left out), and a mask. Not affordable while the account is frozen. Errors: PT400 quantity or what does not fit '
+'the price''s terms, PT403 not signed in, PT404 unknown operation.';
 
-grant execute on function public.quote_credits(text, integer) to authenticated;
+grant execute on function public.quote_credits(text, integer, jsonb, integer, boolean, integer) to authenticated;
 
 -- sql/ledger/consume_credits.sql
 create function public.consume_credits(
@@ -3965,16 +4360,95 @@ comment on function credits.prune_unused_holds(uuid, integer) is
 'Deletes some of the account''s holds that ended without a capture or a provider''s call, beyond the newest so many: '
 'who makes holds in order to fill the database gets no further than that. The caller holds the account''s lock.';
 
--- sql/ledger/make_hold.sql
-create function credits.make_hold(
+-- sql/ledger/reserve.sql
+create function credits.reserve(
+  user_id uuid,
   operation text,
   quantity integer,
+  unit_price numeric,
+  price_version bigint,
+  amount bigint,
+  lifetime interval,
   idempotency_key text,
-  ttl interval,
+  hash bytea,
   metadata jsonb,
   is_limited boolean
 ) returns public.credit_holds
 language plpgsql
+set search_path = ''
+as $$
+declare
+  account record;
+  refusal jsonb;
+  hold public.credit_holds;
+begin
+  loop
+    update public.credit_accounts as a
+    set
+      held = a.held + amount,
+      available = a.available - amount,
+      next_expiry = least(a.next_expiry, credits.now() + lifetime),
+      updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
+    where
+      a.user_id = reserve.user_id
+      and a.available >= amount
+      and a.frozen_at is null
+      and (a.next_expiry is null or a.next_expiry > credits.now())
+      and (reserve.idempotency_key is null or credits.key_is_new(a.id, reserve.idempotency_key))
+      and (not is_limited or credits.hold_refusal(a.id) is null)
+    returning a.id, a.updated_at, a.next_expiry, a.updated_at + lifetime as expires_at into account;
+    exit when found;
+
+    hold := (credits.replayed(credits.open_account(user_id), idempotency_key, hash)).hold;
+    if hold.id is not null then
+      return hold;
+    elsif amount is null then
+      return null;
+    end if;
+    perform credits.make_spendable(user_id, amount);
+    -- With the lock, which make_spendable took.
+    refusal := case when is_limited then credits.hold_refusal(credits.open_account(user_id)) end;
+    if refusal is not null then
+      perform credits.fail('PT429', refusal ->> 'message', refusal - 'message', 'Wait, or let open holds end.');
+    end if;
+  end loop;
+
+  insert into public.credit_holds (
+    account_id, operation, quantity, unit_price, price_version, amount, expires_at, idempotency_key, request_hash,
+    metadata, created_at
+  )
+  values (
+    account.id, reserve.operation, reserve.quantity, reserve.unit_price, reserve.price_version, amount,
+    account.expires_at, reserve.idempotency_key, hash, reserve.metadata, account.updated_at
+  )
+  returning * into hold;
+
+  -- The clock may have moved on between the two columns that the UPDATE set from it.
+  if account.next_expiry > hold.expires_at then
+    update public.credit_accounts as a set next_expiry = hold.expires_at where a.id = account.id;
+  end if;
+  perform credits.prune_unused_holds(account.id, (select s.max_unused_holds from credits.billing_settings as s));
+  return hold;
+end
+$$;
+
+comment on function credits.reserve is
+'Reserves amount credits of the user, ceil(unit_price * quantity), in a hold that pins unit_price; returns the hold, '
+'or the one that the same key and hash made before. Null for a new request without an amount: then the caller says '
+'what is wrong with it. The one place that makes holds; what they cost is for the caller to know, never for a client '
+'to say. is_limited: whether billing_settings.max_holds_per_minute and max_open_holds apply; generations have limits of '
+'their own. Errors: PT402, PT403, PT409, PT429.';
+
+-- sql/ledger/hold_credits.sql
+create function public.hold_credits(
+  operation text,
+  quantity integer default 1,
+  idempotency_key text default null,
+  ttl interval default null,
+  metadata jsonb default '{}'
+) returns public.credit_holds
+language plpgsql
+security definer
 set search_path = ''
 as $$
 declare
@@ -3984,8 +4458,6 @@ declare
   longest interval;
   price record;
   hash bytea;
-  account record;
-  refusal jsonb;
   hold public.credit_holds;
 begin
   perform credits.check_metadata(metadata);
@@ -4002,75 +4474,14 @@ begin
 
   hash := credits.keyed_hash(idempotency_key, 'hold_credits', operation, quantity::text, ttl::text, metadata::text);
   select * into price from credits.price(operation, quantity);
-
-  loop
-    update public.credit_accounts as a
-    set
-      held = a.held + price.credits,
-      available = a.available - price.credits,
-      next_expiry = least(a.next_expiry, credits.now() + lifetime),
-      updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
-    where
-      a.user_id = me
-      and a.available >= price.credits
-      and a.frozen_at is null
-      and (a.next_expiry is null or a.next_expiry > credits.now())
-      and (make_hold.idempotency_key is null or credits.key_is_new(a.id, make_hold.idempotency_key))
-      and (not is_limited or credits.hold_refusal(a.id) is null)
-    returning a.id, a.updated_at, a.next_expiry, a.updated_at + lifetime as expires_at into account;
-    exit when found;
-
-    hold := (credits.replayed(credits.open_account(me), idempotency_key, hash)).hold;
-    if hold.id is not null then
-      return hold;
-    elsif price.credits is null then
-      perform credits.refuse_price(operation, quantity);
-    end if;
-    perform credits.make_spendable(me, price.credits);
-    -- With the lock, which make_spendable took.
-    refusal := case when is_limited then credits.hold_refusal(credits.open_account(me)) end;
-    if refusal is not null then
-      perform credits.fail('PT429', refusal ->> 'message', refusal - 'message', 'Wait, or let open holds end.');
-    end if;
-  end loop;
-
-  insert into public.credit_holds (
-    account_id, operation, quantity, unit_price, price_version, amount, expires_at, idempotency_key, request_hash,
-    metadata, created_at
-  )
-  values (
-    account.id, make_hold.operation, make_hold.quantity, price.credits_per_unit, price.version, price.credits,
-    account.expires_at, make_hold.idempotency_key, hash, make_hold.metadata, account.updated_at
-  )
-  returning * into hold;
-
-  -- The clock may have moved on between the two columns that the UPDATE set from it.
-  if account.next_expiry > hold.expires_at then
-    update public.credit_accounts as a set next_expiry = hold.expires_at where a.id = account.id;
+  hold := credits.reserve(
+    me, operation, quantity, price.credits_per_unit, price.version, price.credits, lifetime, idempotency_key, hash,
+    metadata, is_limited => true
+  );
+  if hold.id is null then
+    perform credits.refuse_price(operation, quantity);
   end if;
-  perform credits.prune_unused_holds(account.id, settings.max_unused_holds);
   return hold;
-end
-$$;
-
-comment on function credits.make_hold(text, integer, text, interval, jsonb, boolean) is
-'hold_credits, and the hold of a generation: that has limits of its own, so those of holds do not apply to it '
-'(is_limited false).';
-
--- sql/ledger/hold_credits.sql
-create function public.hold_credits(
-  operation text,
-  quantity integer default 1,
-  idempotency_key text default null,
-  ttl interval default null,
-  metadata jsonb default '{}'
-) returns public.credit_holds
-language plpgsql
-security definer
-set search_path = ''
-as $$
-begin
-  return credits.make_hold(operation, quantity, idempotency_key, ttl, metadata, is_limited => true);
 end
 $$;
 
@@ -4747,7 +5158,8 @@ create function credits.log_usage(
   latency_ms integer default null,
   provider_cost numeric default null,
   hold_id uuid default null,
-  transaction_id bigint default null
+  transaction_id bigint default null,
+  tokens jsonb default null
 ) returns credits.usage_logs
 language plpgsql
 set search_path = ''
@@ -4756,11 +5168,13 @@ declare
   entry credits.usage_logs;
 begin
   insert into credits.usage_logs (
-    account_id, provider, model, operation, units, status, latency_ms, provider_cost, hold_id, transaction_id
+    account_id, provider, model, operation, units, status, latency_ms, provider_cost, hold_id, transaction_id,
+    tokens
   )
   values (
     log_usage.account_id, log_usage.provider, log_usage.model, log_usage.operation, log_usage.units, log_usage.status,
-    log_usage.latency_ms, log_usage.provider_cost, log_usage.hold_id, log_usage.transaction_id
+    log_usage.latency_ms, log_usage.provider_cost, log_usage.hold_id, log_usage.transaction_id,
+    log_usage.tokens
   )
   returning * into entry;
   return entry;
@@ -4784,24 +5198,21 @@ comment on function credits.refuse_softly(text, text, text, text) is
 'written before, such as a count of calls, stays.';
 
 -- sql/dispatch/generation_terms.sql
-create function credits.generation_terms(metadata jsonb) returns jsonb
+create function credits.generation_terms(terms jsonb) returns jsonb
 language sql
 stable
 as $$
   select jsonb_build_object(
-    'deadline_seconds', case
-      when jsonb_typeof(metadata -> 'deadline_seconds') = 'number'
-        then least(greatest((metadata ->> 'deadline_seconds')::numeric, 5), 86400)
-      else 120
-    end,
-    'charge_refusals', coalesce(metadata -> 'charge_refusals' = 'true', false)
+    'output', coalesce(terms ->> 'output', 'image'),
+    'deadline_seconds', coalesce((terms ->> 'deadline_seconds')::integer, 120),
+    'charge_refusals', coalesce((terms ->> 'charge_refusals')::boolean, false)
   );
 $$;
 
 comment on function credits.generation_terms(jsonb) is
-'What a price says of dispatch, by its pricing_tiers.metadata: {deadline_seconds: 5 to 86400, default 120; '
-'charge_refusals: whether a refusal by the provider''s policy is charged, default false}. Of a job: by the price that '
-'its hold pinned. Without a SET clause it is planned as part of its caller.';
+'What pricing_tiers.terms say of the run of a job, defaults filled in: {output: image, text or video; '
+'deadline_seconds; charge_refusals}. Of a job: by the price that its hold pinned. Without a SET clause it is planned '
+'as part of its caller.';
 
 -- sql/dispatch/job_json.sql
 create function credits.job_json(job public.generation_jobs) returns jsonb
@@ -4813,7 +5224,7 @@ begin
   -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
   return (
     select to_jsonb(job) || jsonb_build_object(
-      'terms', credits.generation_terms(p.new -> 'metadata'),
+      'terms', credits.generation_terms(p.new -> 'terms'),
       'credits_held', h.amount,
       'credits_charged', coalesce(-t.amount, 0),
       'request', h.metadata ->> 'request',
@@ -4930,31 +5341,102 @@ comment on function credits.count_generation(uuid, text) is
 'Counts a call of begin_generation against the account''s limits, one session at a time an account. Returns the '
 'refusal, or null to go on. A repeat of a key that opened a job is not counted.';
 
+-- sql/dispatch/inputs_refusal.sql
+create function credits.inputs_refusal(account_id uuid, files text[], out code text, out message text)
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  -- A project without Storage has no files.
+  if cardinality(files) > 0 and to_regclass('storage.objects') is null then
+    code := 'PT404';
+  elsif cardinality(files) > 17 then
+    -- Sixteen images and a mask: what no request has is looked up for nobody.
+    code := 'PT413';
+  elsif cardinality(files) > 0 then
+    select
+      case
+        when count(*) filter (
+          where o.name is null or not starts_with(f.path, inputs_refusal.account_id::text || '/')
+        ) > 0 then 'PT404'
+        when bool_or(o.metadata ->> 'mimetype' not in ('image/png', 'image/jpeg', 'image/webp')) then 'PT400'
+        when sum((o.metadata ->> 'size')::bigint) > 50000000 then 'PT413'
+      end
+    into code
+    from unnest(files) as f (path)
+    left join storage.objects as o on o.bucket_id = 'generations' and f.path = o.name;
+  end if;
+  message := case code
+    when 'PT404' then 'There is no such file among your inputs.'
+    when 'PT400' then 'An input cannot be used. Send a PNG, JPEG or WebP image.'
+    when 'PT413' then 'The inputs are too many, or larger than 50 MB together.'
+  end;
+end
+$$;
+
+comment on function credits.inputs_refusal(uuid, text[]) is
+'Why the files of the bucket generations cannot be a generation''s inputs, by what Storage has noted of them: PT404 '
+'not there or not the account''s, PT400 not images that providers take, PT413 over 50 MB together. Nulls when '
+'nothing is wrong. That nobody holds more images in memory than that is what the last one is for.';
+
 -- sql/dispatch/open_generation.sql
 create function credits.open_generation(
   operation text,
   quantity integer,
   request text,
-  idempotency_key text
+  idempotency_key text,
+  options jsonb,
+  inputs integer,
+  mask boolean,
+  prompt_length integer,
+  files text[]
 ) returns public.generation_jobs
 language plpgsql
 set search_path = ''
 as $$
 declare
+  me uuid := credits.caller();
+  price record;
+  wrong record;
   hold public.credit_holds;
   job public.generation_jobs;
 begin
-  hold := credits.make_hold(
-    operation, quantity, idempotency_key,
-    ttl => interval '1 minute' + credits.sweep_grace(), metadata => jsonb_build_object('request', request),
+  select * into price
+  from credits.generation_price(
+    open_generation.operation, open_generation.quantity, open_generation.options, open_generation.inputs,
+    open_generation.mask, open_generation.prompt_length
+  );
+  select * into wrong from credits.inputs_refusal(credits.open_account(me), files);
+  hold := credits.reserve(
+    me, operation, price.units, price.unit_price, price.version, case when wrong.code is null then price.amount end,
+    interval '1 minute' + credits.sweep_grace(), idempotency_key,
+    -- All that decides about the price is in it, and hold_credits makes another: what is begun with a key is what was
+    -- paid for.
+    credits.keyed_hash(
+      idempotency_key, 'begin_generation', operation, quantity::text, request, options::text, inputs::text, mask::text,
+      prompt_length::text, files::text
+    ),
+    jsonb_build_object('request', request),
     is_limited => false
   );
+  if hold.id is null then
+    if price.version is null then
+      perform credits.refuse_price(operation, quantity);
+    elsif price.refusal is not null then
+      perform credits.fail(
+        'PT400', price.refusal, jsonb_build_object('operation', operation),
+        'The terms of an operation are in its row of pricing_tiers.'
+      );
+    end if;
+    perform credits.fail(wrong.code, wrong.message, '{}', 'Upload it again, or name another.');
+  end if;
   insert into public.generation_jobs (
-    account_id, hold_id, operation, provider, model, quantity, deadline_at, created_at
+    account_id, hold_id, operation, provider, model, quantity, options, deadline_at, created_at
   )
   select
-    hold.account_id, hold.id, hold.operation, p.new ->> 'provider', p.new ->> 'model', hold.quantity,
-    hold.created_at + interval '1 minute', hold.created_at
+    hold.account_id, hold.id, hold.operation, p.new ->> 'provider', p.new ->> 'model', open_generation.quantity,
+    coalesce(price.settled, '{}'), hold.created_at + interval '1 minute', hold.created_at
   from credits.pricing_tier_history as p
   where p.version = hold.price_version
   on conflict on constraint generation_jobs_hold_id_key do nothing
@@ -4966,9 +5448,9 @@ begin
 end
 $$;
 
-comment on function credits.open_generation(text, integer, text, text) is
-'Holds the credits and opens the job, or finds the one that the same key and request opened. Provider and model are '
-'those of the price that the hold pinned. Until it is dispatched the job has a minute.';
+comment on function credits.open_generation(text, integer, text, text, jsonb, integer, boolean, integer, text[]) is
+'Holds the credits and opens the job, or finds the one that the same key and request opened. Provider, model and '
+'options are those of the price that the hold pinned. Until it is dispatched the job has a minute.';
 
 -- sql/dispatch/keep_hold.sql
 create function credits.keep_hold(hold public.credit_holds, deadline timestamptz) returns void
@@ -4988,6 +5470,42 @@ $$;
 comment on function credits.keep_hold(public.credit_holds, timestamptz) is
 'Lets an open hold live as long as its job may, and the sweep''s grace more. The caller has it from credits.lock_hold.';
 
+-- sql/dispatch/call_cost.sql
+create function credits.call_cost(
+  provider text,
+  model text,
+  tokens jsonb,
+  outputs integer,
+  seconds numeric
+) returns numeric
+language sql
+stable
+set search_path = ''
+as $$
+  select coalesce(
+    (
+      -- A kind of tokens that is counted and has no price makes the sum unknown.
+      select case when bool_and(p.price is not null) then sum(t.value::numeric * p.price) / 1000000 end
+      from jsonb_each_text(case jsonb_typeof(tokens) when 'object' then tokens else '{}' end) as t
+      left join (
+        values
+        ('input_text', c.input_text), ('input_image', c.input_image), ('output_text', c.output_text),
+        ('output_image', c.output_image)
+      ) as p (kind, price) on t.key = p.kind
+      where t.value ~ '^[0-9]{1,12}$' and t.value <> '0'
+    ),
+    c.cost_per_second * seconds * outputs,
+    c.cost_per_output * outputs
+  )
+  from credits.provider_costs as c
+  where c.provider = call_cost.provider and c.model = call_cost.model;
+$$;
+
+comment on function credits.call_cost(text, text, jsonb, integer, numeric) is
+'What a provider''s call cost us, US dollars, by credits.provider_costs: its tokens ({input_text, input_image, '
+'output_text, output_image}) where they are known and have prices, else its outputs, by the seconds of one or each. '
+'Null where the row does not say.';
+
 -- sql/dispatch/close_generation.sql
 create function credits.close_generation(
   job public.generation_jobs,
@@ -4998,17 +5516,21 @@ create function credits.close_generation(
   outputs jsonb,
   error jsonb,
   latency_ms integer,
-  provider_cost numeric
+  provider_cost numeric,
+  tokens jsonb default null,
+  asked boolean default true
 ) returns public.generation_jobs
 language plpgsql
 set search_path = ''
 as $$
 declare
+  -- With the unit "second" an output is as many units as it has seconds.
+  units_each integer := hold.quantity / job.quantity;
   paid public.credit_transactions;
   closed public.generation_jobs;
 begin
   if delivered > 0 then
-    paid := credits.capture(hold, delivered, jsonb_build_object('job', job.id));
+    paid := credits.capture(hold, delivered * units_each, jsonb_build_object('job', job.id));
   elsif hold.status = 'held' then
     perform credits.release(hold, close_generation.status::text);
   end if;
@@ -5022,23 +5544,25 @@ begin
     finished_at = credits.now()
   where j.id = job.id
   returning * into closed;
-  if job.dispatched_at is not null then
+  if job.dispatched_at is not null and asked then
     perform credits.log_usage(
-      job.account_id, job.provider, job.model, job.operation, jsonb_array_length(closed.outputs), usage_status,
-      latency_ms,
+      job.account_id, job.provider, job.model, job.operation, jsonb_array_length(closed.outputs) * units_each,
+      usage_status, latency_ms,
       coalesce(
         close_generation.provider_cost,
-        (
-          select c.cost_per_unit from credits.provider_costs as c where c.provider = job.provider and c.model = job.model
+        credits.call_cost(
+          job.provider, job.model, tokens,
+          case
+            when usage_status in ('succeeded', 'unknown') then job.quantity
+            when usage_status = 'partial' then delivered
+            -- The provider has done its part.
+            when error ->> 'code' = 'not_stored' then job.quantity
+            else 0
+          end,
+          (job.options ->> 'duration')::numeric
         )
-        * case usage_status
-          when 'succeeded' then job.quantity
-          when 'unknown' then job.quantity
-          when 'partial' then delivered
-          else 0
-        end
       ),
-      job.hold_id, closed.transaction_id
+      job.hold_id, closed.transaction_id, tokens
     );
   end if;
   return closed;
@@ -5047,8 +5571,8 @@ $$;
 
 comment on function credits.close_generation is
 'Ends a job: captures what was delivered or releases the hold, notes the outcome, logs the provider call with its cost '
-'(as told, else by credits.provider_costs: nothing for refusals and failures). The caller holds the locks of both, and '
-'asks to capture only what is held.';
+'(as told, else by credits.call_cost: for refusals and failures their tokens, if any), unless no provider was asked. '
+'delivered: how many outputs to charge. The caller holds the locks of both, and asks to capture only what is held.';
 
 -- sql/dispatch/expire_generation.sql
 create function credits.expire_generation(
@@ -5161,7 +5685,12 @@ create function public.begin_generation(
   operation text,
   quantity integer,
   request text,
-  idempotency_key text default null
+  idempotency_key text default null,
+  options jsonb default '{}',
+  inputs integer default 0,
+  mask boolean default false,
+  prompt_length integer default 0,
+  files text[] default '{}'
 ) returns jsonb
 language plpgsql
 security definer
@@ -5187,7 +5716,10 @@ begin
     return full_up;
   end if;
   begin
-    job := credits.open_generation(operation, quantity, request, idempotency_key);
+    job := credits.open_generation(
+      operation, quantity, request, idempotency_key, coalesce(options, '{}'), coalesce(inputs, 0),
+      coalesce(mask, false), coalesce(prompt_length, 0), coalesce(files, '{}')
+    );
   exception
     when others then
       if sqlstate not like 'PT%' then
@@ -5201,14 +5733,16 @@ begin
 end
 $$;
 
-comment on function public.begin_generation(text, integer, text, text) is
-'Reserves the signed-in user''s credits for quantity units of the operation and opens a job, for the function '
-'generate. request: SHA-256 of the request, in hex. With idempotency_key a repeat returns the same job as it is now. '
-'Returns the job with credits_held, credits_charged, available. Errors as hold_credits, and PT429 beyond '
-'billing_settings.max_generations_per_minute or max_generations_in_flight (details: limit, retry_after in seconds). '
-'A refusal counts as a call too.';
+comment on function public.begin_generation is
+'Reserves the signed-in user''s credits for quantity outputs of the operation and opens a job, for the function '
+'generate. request: SHA-256 of the request, in hex. options, inputs (number of images), mask (whether there is one) '
+'and prompt_length (characters) count by the terms of the price; files are the paths of inputs in Storage. With '
+'idempotency_key a repeat returns the same job as it is now; with anything changed it is PT409. Returns the job with '
+'credits_held, credits_charged, available. Errors as hold_credits, PT400 for what does not fit the terms, PT404 and '
+'PT413 for files, and PT429 beyond billing_settings.max_generations_per_minute or max_generations_in_flight '
+'(details: limit, retry_after in seconds). A refusal counts as a call too.';
 
-grant execute on function public.begin_generation(text, integer, text, text) to authenticated;
+grant execute on function public.begin_generation to authenticated;
 
 -- sql/dispatch/my_generation.sql
 create function public.my_generation(job_id uuid) returns jsonb
@@ -5300,7 +5834,7 @@ begin
     status = 'dispatched',
     dispatched_at = credits.now(),
     deadline_at = credits.now() + make_interval(
-      secs => (credits.generation_terms(p.new -> 'metadata') ->> 'deadline_seconds')::double precision
+      secs => (credits.generation_terms(p.new -> 'terms') ->> 'deadline_seconds')::double precision
     )
   from credits.pricing_tier_history as p
   where j.id = job.id and p.version = hold.price_version
@@ -5376,7 +5910,9 @@ create function public.finish_generation(
   outputs jsonb default '[]',
   error jsonb default null,
   latency_ms integer default null,
-  provider_cost numeric default null
+  provider_cost numeric default null,
+  tokens jsonb default null,
+  asked boolean default true
 ) returns jsonb
 language plpgsql
 security definer
@@ -5414,7 +5950,7 @@ begin
   end if;
   charged := delivered;
   if outcome = 'refused' and (
-    select (credits.generation_terms(p.new -> 'metadata') ->> 'charge_refusals')::boolean
+    select (credits.generation_terms(p.new -> 'terms') ->> 'charge_refusals')::boolean
     from credits.pricing_tier_history as p
     where p.version = hold.price_version
   ) then
@@ -5427,20 +5963,20 @@ begin
       when outcome = 'canceled' then 'failed'
       else outcome
     end,
-    outputs, error, latency_ms, provider_cost
+    outputs, error, latency_ms, provider_cost, tokens, asked
   );
   return credits.job_json(job);
 end
 $$;
 
-comment on function public.finish_generation(uuid, text, jsonb, jsonb, integer, numeric) is
-'For the function generate, once a provider''s call has ended: charges what was delivered, one unit an output, and '
-'releases the rest; logs the call. outcome: succeeded (with 1 to quantity outputs), refused, failed or canceled. '
-'error: {status, code, message} for the client. provider_cost: US dollars, else by credits.provider_costs. A job '
-'that is over, expired included, stays as it is. Returns the job with credits_charged and available. Errors: PT400, '
-'PT404.';
+comment on function public.finish_generation is
+'For the function generate, once a provider''s call has ended: charges what was delivered and releases the rest; '
+'logs the call, unless asked is false: it came to none. outcome: succeeded (with 1 to quantity outputs), refused, '
+'failed or canceled. error: {status, code, message} for the client. provider_cost: US dollars; else by '
+'credits.call_cost from tokens, {input_text, input_image, output_text, output_image}, and outputs. A job that is '
+'over, expired included, stays as it is. Returns the job with credits_charged and available. Errors: PT400, PT404.';
 
-grant execute on function public.finish_generation(uuid, text, jsonb, jsonb, integer, numeric) to service_role;
+grant execute on function public.finish_generation to service_role;
 
 -- sql/dispatch/pending_generations.sql
 create function public.pending_generations(batch integer default 20) returns setof jsonb

@@ -63,7 +63,7 @@ begin
 end
 $$;
 
-drop function public.begin_generation(text, integer, text, text);
+drop function public.begin_generation(text, integer, text, text, jsonb, integer, boolean, integer, text[]);
 drop function public.cancel_generation(uuid);
 drop function public.capture_hold(uuid, integer, jsonb);
 drop function public.claim_second_subscription(text, boolean);
@@ -73,7 +73,7 @@ drop function public.consume_credits(text, integer, text, jsonb);
 drop function public.dismiss_stripe_event(text, text);
 drop function public.dismiss_stripe_object(text, text);
 drop function public.dispatch_generation(uuid);
-drop function public.finish_generation(uuid, text, jsonb, jsonb, integer, numeric);
+drop function public.finish_generation(uuid, text, jsonb, jsonb, integer, numeric, jsonb, boolean);
 drop function public.freeze_account(uuid, text);
 drop function public.grant_credits(uuid, bigint, text, timestamptz, integer, text, jsonb);
 drop function public.hold_credits(text, integer, text, interval, jsonb);
@@ -90,7 +90,7 @@ drop function public.note_stripe_price(text, jsonb);
 drop function public.pending_generations(integer);
 drop function public.prepare_checkout(text, text, integer, text);
 drop function public.prepare_portal(text);
-drop function public.quote_credits(text, integer);
+drop function public.quote_credits(text, integer, jsonb, integer, boolean, integer);
 drop function public.refund(bigint, bigint, text, text);
 drop function public.release_hold(uuid, text);
 drop function public.remember_checkout(uuid, text, text, text, timestamptz);

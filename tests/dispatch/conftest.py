@@ -1,6 +1,7 @@
 """The ledger's scratch databases, with calls for the life of a generation job."""
 
 import hashlib
+import json
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -28,20 +29,36 @@ class Studio:
         """A new operation on sale, with a provider of its own."""
         name = f"op_{uuid.uuid4().hex}"
         self.ledger.rows(
-            "insert into public.pricing_tiers (operation, provider, model, credits_per_unit, metadata) "
+            "insert into public.pricing_tiers (operation, provider, model, credits_per_unit, terms) "
             "values (%s, %s, 'm', %s, jsonb_strip_nulls(jsonb_build_object("
             "'deadline_seconds', %s::int, 'charge_refusals', %s::boolean)))",
             name, name, price, metadata.get("deadline_seconds"), metadata.get("charge_refusals"),
         )  # fmt: skip
         if cost is not None:
-            self.ledger.rows("insert into credits.provider_costs values (%s, 'm', %s)", name, cost)
+            self.ledger.rows(
+                "insert into credits.provider_costs (provider, model, cost_per_output) values (%s, 'm', %s)",
+                name,
+                cost,
+            )
+        return name
+
+    def sold(self, price: str = "10", unit: str = "image", **terms: Any) -> str:
+        """A new operation on sale with these terms."""
+        name = f"op_{uuid.uuid4().hex}"
+        self.ledger.rows(
+            "insert into public.pricing_tiers (operation, provider, model, unit, credits_per_unit, terms) "
+            "values (%s, %s, 'm', %s, %s, %s)", name, name, unit, price, json.dumps(terms),
+        )  # fmt: skip
         return name
 
     def begin(
-        self, user: str, operation: str, quantity: int = 1, key: str | None = None, request: str = REQUEST
-    ) -> dict[str, Any]:
+        self, user: str, operation: str, quantity: int = 1, key: str | None = None, request: str = REQUEST,
+        **more: Any,
+    ) -> dict[str, Any]:  # fmt: skip
         """begin_generation: the job, or the refusal."""
-        arguments: dict[str, Any] = {"operation": operation, "quantity": quantity, "request": request}
+        arguments: dict[str, Any] = {
+            "operation": operation, "quantity": quantity, "request": request, **more,
+        }  # fmt: skip
         if key is not None:
             arguments["idempotency_key"] = key
         job: dict[str, Any] = self.ledger.as_user(user, "begin_generation", **arguments)

@@ -108,13 +108,13 @@ def test_the_provider_is_that_of_the_pinned_price(studio: Studio) -> None:
     user, operation = studio.buyer(), studio.operation(deadline_seconds=60)
     job = studio.begin(user, operation)
     studio.ledger.rows(
-        "update public.pricing_tiers set provider = 'other', credits_per_unit = 99, metadata = '{}' "
+        "update public.pricing_tiers set provider = 'other', credits_per_unit = 99, terms = '{}' "
         "where operation = %s",
         operation,
     )
     assert (job["provider"], job["model"]) == (operation, "m")
     dispatched = studio.service("dispatch_generation", job["id"])
-    assert dispatched["terms"] == {"deadline_seconds": 60, "charge_refusals": False}
+    assert dispatched["terms"] == {"output": "image", "deadline_seconds": 60, "charge_refusals": False}
     assert studio.finish(job["id"], "succeeded", 1)["credits_charged"] == 10
 
 
@@ -301,18 +301,15 @@ def test_jobs_in_flight_are_limited(own_ledger: Ledger) -> None:
     assert held(studio, user) == (100, 20)
 
 
-def test_a_hold_made_beforehand_does_not_get_past_the_limits(own_ledger: Ledger) -> None:
-    studio = Studio(own_ledger)
-    own_ledger.rows("update credits.billing_settings set max_generations_per_minute = 1")
+def test_a_hold_made_beforehand_does_not_become_a_job(studio: Studio) -> None:
+    """It is past no limit, and what it holds is not what a generation costs."""
     user, operation = studio.buyer(), studio.operation()
-    for key in ("a", "b"):
-        own_ledger.as_user(
-            user, "hold_credits", operation=operation, idempotency_key=key, ttl="00:01:45",
-            metadata={"request": REQUEST},
-        )  # fmt: skip
-    assert studio.begin(user, operation, key="a")["status"] == "held"
-    assert studio.begin(user, operation, key="a")["status"] == "held"
-    assert studio.begin(user, operation, key="b")["code"] == "PT429"
+    studio.ledger.as_user(
+        user, "hold_credits", operation=operation, idempotency_key="a", ttl="00:01:45",
+        metadata={"request": REQUEST},
+    )  # fmt: skip
+    assert studio.begin(user, operation, key="a")["code"] == "PT409"
+    assert held(studio, user) == (100, 10)
 
 
 def test_requests_are_seen_by_their_digest_only(studio: Studio) -> None:

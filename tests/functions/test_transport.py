@@ -51,7 +51,7 @@ def ask(
 
 async def start(url: str, seconds: float = 10) -> Outcome:
     """What becomes of a job whose provider is at `url`. calls.close() is for the caller."""
-    work = Work("image", "gpt-image-1", "a cat", 1, {})
+    work = Work("image", "gpt-image-2.6-flare", "a cat", 1, {})
     return await calls.start(OpenAI(), Endpoint(url, "key"), work, time.monotonic() + seconds)
 
 

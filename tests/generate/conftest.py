@@ -1,6 +1,7 @@
 """The function generate, served by itself against the stack, with stand-ins for the providers."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -25,19 +26,36 @@ from tests.conftest import ROOT, Env, User
 HTTP = httpx.Client(timeout=60, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
 PROVIDERS = ("OPENAI", "GEMINI", "STABILITY", "RUNWAY")
 PATHS = {"OPENAI": "/openai/v1", "GEMINI": "/gemini", "STABILITY": "/stability", "RUNWAY": "/runway"}
+# What an operation of these tests takes, and what that adds.
+RATIO, SEED = {"values": ["1:1", "16:9"]}, {"min": 0, "max": 2**31 - 1}
+IMAGE: dict[str, Any] = {
+    "options": {
+        "size": {"values": {"1024x1024": 0, "1536x1024": 0, "3840x2160": 7.5}, "default": "1024x1024"},
+        "quality": {"values": {"low": 0, "medium": 0, "max": 20}, "default": "low"},
+    }
+}
+EDIT = {**IMAGE, "inputs": {"min": 1, "max": 16, "credits": 1}, "mask": True}
+DRAWN = {"options": {"aspect_ratio": RATIO, "seed": SEED}}
+VIDEO: dict[str, Any] = {
+    "output": "video", "inputs": {"max": 1}, "max_n": 1, "max_prompt": 1000,
+    "options": {"duration": {"min": 2, "max": 10, "default": 5}, "seed": SEED},
+}  # fmt: skip
 # Prices of these tests' own: with deadlines that a test can wait for.
-TIERS = {
-    "gen_image": ("openai", "gpt-image-1", 10, "{}"),
-    "gen_edit": ("openai", "gpt-image-1", 15, "{}"),
-    "gen_short": ("openai", "gpt-image-1", 10, '{"deadline_seconds": 5}'),
-    "gen_strict": ("openai", "gpt-image-1", 10, '{"charge_refusals": true}'),
-    "gen_stable": ("stability", "stable-image-core", 3, "{}"),
-    "gen_gemini": ("google", "gemini-2.5-flash-image", 5, "{}"),
-    "gen_vision": ("google", "gemini-2.5-pro", 8, "{}"),
-    "gen_video": ("runway", "gen4.5", 50, "{}"),
-    "gen_animate": ("runway", "gen4_turbo", 50, "{}"),
-    "gen_brief_video": ("runway", "gen4.5", 50, '{"deadline_seconds": 5}'),
-    "gen_nowhere": ("nobody", "none", 1, "{}"),
+TIERS: dict[str, tuple[str, str, int, dict[str, Any]]] = {
+    "gen_image": ("openai", "gpt-image-2.6-flare", 10, IMAGE),
+    "gen_edit": ("openai", "gpt-image-2.6-sunburst", 15, EDIT),
+    "gen_short": ("openai", "gpt-image-2.6-flare", 10, {"deadline_seconds": 5}),
+    "gen_strict": ("openai", "gpt-image-2.6-flare", 10, {"charge_refusals": True}),
+    "gen_stable": ("stability", "stable-image-core", 3, DRAWN),
+    "gen_gemini": ("google", "gemini-nano-banana-2.1", 5, DRAWN),
+    "gen_vision": ("google", "gemini-3.8-flash", 8, {"output": "text", "inputs": {"max": 4}}),
+    "gen_video": ("runway", "gen4.5", 50, VIDEO),
+    "gen_seconds": ("runway", "gen4.5", 8, VIDEO),
+    "gen_animate": ("runway", "gen4_turbo", 50, {**VIDEO, "inputs": {"min": 1, "max": 1}}),
+    "gen_brief_video": ("runway", "gen4.5", 50, {**VIDEO, "deadline_seconds": 5}),
+    "gen_retired": ("openai", "gpt-image-1", 10, {}),
+    "gen_misfit": ("stability", "stable-image-core", 3, {"inputs": {"max": 1}}),
+    "gen_nowhere": ("nobody", "none", 1, {}),
 }
 PNG = png(64, 48, "input")
 
@@ -205,12 +223,13 @@ def control(_control: Control) -> Iterator[Control]:
 @pytest.fixture(scope="session")
 def _tiers(env: Env) -> Iterator[None]:
     with psycopg.connect(env.db_url, autocommit=True) as connection:
-        for operation, (provider, model, price, metadata) in TIERS.items():
+        for operation, (provider, model, price, terms) in TIERS.items():
+            unit = "second" if operation == "gen_seconds" else "image"
             connection.execute(
                 "insert into public.pricing_tiers "
-                "(operation, provider, model, unit, credits_per_unit, metadata) "
-                "values (%s, %s, %s, 'image', %s, %s)", [operation, provider, model, price, metadata],
-            )  # fmt: skip
+                "(operation, provider, model, unit, credits_per_unit, terms) values (%s, %s, %s, %s, %s, %s)",
+                [operation, provider, model, unit, price, json.dumps(terms)],
+            )
         yield
         connection.execute(
             "update public.pricing_tiers set active = false where operation = any(%s)", [list(TIERS)]

@@ -16,7 +16,7 @@ from scripts.local_providers.png import png
 from tests.generate.conftest import HTTP, Caller, Served
 
 ACME = """
-from _shared.providers.protocol import Ask, Delivered, Provider, decoded, listed
+from _shared.providers.protocol import Ask, Delivered, Provider, count, decoded, listed
 
 
 class Acme(Provider):
@@ -34,6 +34,9 @@ class Acme(Provider):
 
     def read(self, reply, work):
         return Delivered([decoded(item.get("png")) for item in listed(reply.json().get("images"))])
+
+    def tokens(self, reply, work):
+        return {"output_image": count(reply.json().get("tokens"))}
 
 
 PROVIDER = Acme()
@@ -72,8 +75,9 @@ def test_a_file_and_a_row(
 ) -> None:  # fmt: skip
     (tmp_path / "acme.py").write_text(ACME)
     ann.db.execute(
-        "insert into public.pricing_tiers (operation, provider, model, unit, credits_per_unit) "
-        "values ('gen_acme', 'acme', 'acme-1', 'image', 4)"
+        "insert into public.pricing_tiers (operation, provider, model, unit, credits_per_unit, terms) "
+        "values ('gen_acme', 'acme', 'acme-1', 'image', 4, "
+        """'{"options": {"seed": {"min": 0, "max": 4294967295}}}')"""
     )
     served = serve(
         "tests.generate.with_acme",

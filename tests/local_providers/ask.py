@@ -9,7 +9,7 @@ from tests.local_providers.conftest import Providers
 from tests.local_providers.shapes import png_in
 
 GENERATE = "/v2beta/stable-image/generate"
-IMAGE_MODEL = "/v1beta/models/gemini-2.5-flash-image:generateContent"
+IMAGE_MODEL = "/v1beta/models/gemini-nano-banana-2.1:generateContent"
 VIDEO = {"model": "gen4.5", "ratio": "1280:720", "duration": 2}
 
 

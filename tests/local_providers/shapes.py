@@ -27,12 +27,13 @@ SCHEMAS: dict[str, JSON] = {
             "background": {"enum": ["opaque", "transparent"]},
             "data": {"type": "array", "items": _object({"b64_json": STRING})},
             "output_format": {"enum": ["png", "jpeg", "webp"]},
-            "quality": {"enum": ["low", "medium", "high"]},
+            "quality": {"enum": ["low", "medium", "high", "xhigh", "max"]},
             "size": {"type": "string", "pattern": "^[0-9]+x[0-9]+$"},
             "usage": _object(
                 {
                     "input_tokens": COUNT, "output_tokens": COUNT, "total_tokens": COUNT,
                     "input_tokens_details": _object({"text_tokens": COUNT, "image_tokens": COUNT}),
+                    "output_tokens_details": _object({"text_tokens": COUNT, "image_tokens": COUNT}),
                 }
             ),
         }

@@ -19,10 +19,10 @@ from tests.local_providers.shapes import decode_boxes, decode_png, fits
 
 
 def test_openai_makes_n_different_images_of_the_size(providers: Providers) -> None:
-    answer = create(providers, "openai", n=10, size="1536x1024", quality="low", model="gpt-image-1")
+    answer = create(providers, "openai", n=10, size="1024x1024", quality="low", model="gpt-image-2")
     fits("openai", answer.json())
     images = [decode_png(data) for data in files(providers, "openai", answer)]
-    assert [(width, height) for width, height, _ in images] == [(1536, 1024)] * 10
+    assert [(width, height) for width, height, _ in images] == [(1024, 1024)] * 10
     assert len({colours for _, _, colours in images}) == 10
     usage = answer.json()["usage"]
     assert usage["output_tokens"] == 10 * 272
@@ -40,7 +40,7 @@ def test_openai_edits_images_sent_as_a_form(providers: Providers, control: Contr
     call = control.calls("openai")[-1]
     assert (call.path, call.model, call.n, call.prompt) == (
         "/openai/v1/images/edits",
-        "gpt-image-1",
+        "gpt-image-2",
         2,
         "in snow",
     )
@@ -71,7 +71,7 @@ def test_gemini_looks_at_images_and_answers_text(providers: Providers, control: 
     (picture,) = files(providers, "openai", create(providers, "openai"))
     inline = {"inline_data": {"mime_type": "image/png", "data": base64.b64encode(picture).decode()}}
     body = {"contents": [{"role": "user", "parts": [{"text": "What animal is this?"}, inline]}]}
-    answer = providers.gemini.post("/v1beta/models/gemini-2.5-pro:generateContent", json=body)
+    answer = providers.gemini.post("/v1beta/models/gemini-3.8-flash:generateContent", json=body)
     fits("gemini", answer.raise_for_status().json())
     (candidate,) = answer.json()["candidates"]
     assert "What animal is this?" in candidate["content"]["parts"][0]["text"]
@@ -201,11 +201,11 @@ def test_a_hundred_at_once(providers: Providers, control: Control) -> None:
 
 def test_the_log_tells_what_was_asked(providers: Providers, control: Control) -> None:
     began = time.time()
-    answer = create(providers, "openai", "a red fox", n=2, model="gpt-image-1-mini")
+    answer = create(providers, "openai", "a red fox", n=2, model="gpt-image-2.6-flare")
     (call,) = control.calls()
     made = [hashlib.sha256(data).hexdigest() for data in files(providers, "openai", answer)]
     assert (call.provider, call.kind, call.method) == ("openai", "create", "POST")
-    assert (call.model, call.n, call.prompt, call.accepted) == ("gpt-image-1-mini", 2, "a red fox", True)
+    assert (call.model, call.n, call.prompt, call.accepted) == ("gpt-image-2.6-flare", 2, "a red fox", True)
     assert (call.status, call.fault, call.outputs) == (200, None, made)
     assert began - 1 < call.at < time.time() + 1
     create(providers, "gemini", "a blue fox")
@@ -218,5 +218,5 @@ def test_the_log_tells_what_was_asked(providers: Providers, control: Control) ->
 
 def test_the_image_model_is_named_in_the_path(providers: Providers) -> None:
     body = {"contents": [{"parts": [{"text": "a fox"}]}]}
-    answer = providers.gemini.post(IMAGE_MODEL.replace("gemini-2.5-flash-image", "gemini-9"), json=body)
+    answer = providers.gemini.post(IMAGE_MODEL.replace("gemini-nano-banana-2.1", "gemini-9"), json=body)
     assert (answer.status_code, answer.json()["error"]["status"]) == (404, "NOT_FOUND")

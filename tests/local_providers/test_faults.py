@@ -360,7 +360,7 @@ def test_faults_that_cannot_be(
 def test_text_answers_have_faults_too(providers: Providers, control: Control) -> None:
     def ask() -> httpx.Response:
         body = {"contents": [{"parts": [{"text": "What is this?"}]}]}
-        return providers.gemini.post("/v1beta/models/gemini-2.5-flash:generateContent", json=body)
+        return providers.gemini.post("/v1beta/models/gemini-3.8-flash:generateContent", json=body)
 
     control.fault("gemini", "refusal", stage="output")
     assert ask().json()["candidates"][0]["finishReason"] == "SAFETY"

@@ -34,7 +34,8 @@ PICTURE = base64.b64encode(png(64, 64, "a")).decode()
         ({"prompt": "a fox", "n": 11}, "invalid_value", "n"),
         ({"prompt": "a fox", "size": "512x512"}, "invalid_value", "size"),
         ({"prompt": "a fox", "size": "99999x16", "model": "gpt-image-2"}, "invalid_value", "size"),
-        ({"prompt": "a fox", "model": "dall-e-3"}, "invalid_value", "model"),
+        ({"prompt": "a fox", "quality": "max", "model": "gpt-image-2"}, "invalid_value", "quality"),
+        ({"prompt": "a fox", "complexity": "low", "model": "gpt-image-2"}, "unknown_parameter", "complexity"),
         ({"prompt": "a fox", "quality": "hd"}, "invalid_value", "quality"),
         ([], "invalid_type", None),
     ],
@@ -87,7 +88,7 @@ def test_openai_edits(
         ({"contents": TEXT, "generationConfig": {"n": 2}}, 'Unknown name "n"'),
         ({"contents": TEXT, "generationConfig": {"candidateCount": 2}}, "candidates"),
         ({"contents": TEXT, "generationConfig": {"imageConfig": {"aspectRatio": "7:1"}}}, "aspectRatio"),
-        ({"contents": TEXT, "generationConfig": {"imageConfig": {"imageSize": "4K"}}}, "imageSize"),
+        ({"contents": TEXT, "generationConfig": {"imageConfig": {"imageSize": "512"}}}, "imageSize"),
         ({"contents": TEXT, "generationConfig": {"responseModalities": ["TEXT"]}}, "responseModalities"),
         ({"contents": [{"parts": [{"inlineData": {"mimeType": "image/png", "data": "!"}}]}]}, "Base64"),
         ({"contents": [{"parts": [{"inlineData": {"mimeType": "image/jpeg", "data": PICTURE}}]}]}, "image"),
@@ -233,3 +234,34 @@ def test_bodies_that_are_too_large(providers: Providers) -> None:
     answer = providers.openai.post("/images/generations", json={"prompt": "x" * (65 * 1024 * 1024)})
     assert answer.status_code == 413
     fits("openai error", answer.json())
+
+
+@pytest.mark.parametrize("model", ["dall-e-3", "gpt-image-1"])
+def test_openai_has_no_retired_models(providers: Providers, control: Control, model: str) -> None:
+    answer = create(providers, "openai", model=model)
+    fits("openai error", answer.json())
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+    assert control.paid() == 0
+
+
+@pytest.mark.parametrize("model", ["gemini-2.5-flash-image", "gemini-2.5-pro", "gemini-3.1-flash-image"])
+def test_gemini_has_no_retired_models(providers: Providers, control: Control, model: str) -> None:
+    answer = providers.gemini.post(f"/v1beta/models/{model}:generateContent", json={"contents": TEXT})
+    fits("gemini error", answer.json())
+    assert (answer.status_code, answer.json()["error"]["status"]) == (404, "NOT_FOUND")
+    assert control.paid() == 0
+
+
+@pytest.mark.parametrize(
+    ("provider", "why", "status"),
+    [("openai", "quota", 429), ("openai", "key", 401), ("openai", "model", 404), ("gemini", "quota", 429),
+     ("gemini", "key", 400), ("gemini", "model", 404), ("stability", "quota", 402), ("stability", "key", 401),
+     ("stability", "model", 404), ("runway", "quota", 400), ("runway", "key", 401), ("runway", "model", 400)],
+)  # fmt: skip
+def test_turned_down(providers: Providers, control: Control, provider: str, why: str, status: int) -> None:
+    control.fault(provider, "turned_down", why=why)
+    answer = create(providers, provider)
+    fits(f"{provider} error", answer.json())
+    assert answer.status_code == status
+    assert control.paid() == 0
+    create(providers, provider).raise_for_status()

@@ -232,7 +232,7 @@ def test_generate_snippets(with_providers: Status) -> None:
     assert run_js(js, ann) == run_python(python, ann) == "Not enough credits.\n"
     with psycopg.connect(with_providers.db_url, autocommit=True) as owner:
         owner.execute("update credits.billing_settings set signup_bonus = 50")
-        owner.execute("insert into credits.provider_costs values ('openai', 'gpt-image-1', 0.04)")
+        owner.execute("update credits.provider_costs set output_image = null, cost_per_output = 0.04")
         bob = sign_up("bob@example.com")
         for said in (run_js(js, bob), run_python(python, bob)):
             lines = said.splitlines()
@@ -262,6 +262,39 @@ def test_provider_rows(scratch_db: Database) -> None:
         owner.execute("set role pricing_admin")
         for statement in filter(str.strip, block("sql", "acme").split(";")):
             assert owner.execute(statement.encode()).rowcount == 1
+
+
+def test_cost_statement(scratch_db: Database) -> None:
+    with scratch_db.connect() as owner:
+        owner.execute((ROOT / "supabase" / "seed.sql").read_bytes())
+        owner.execute("set role pricing_admin")
+        assert owner.execute(block("sql", "introductory price").encode()).rowcount == 1
+
+
+def test_terms_of_the_film(scratch_db: Database) -> None:
+    """What the text says of it: 6 a second, 8 seconds, 4 more for each in 1080p."""
+    with scratch_db.connect() as owner:
+        owner.execute((ROOT / "supabase" / "seed.sql").read_bytes())
+        owner.execute(re.sub(r"--.*", "", block("sql", "update pricing_tiers")).encode())
+        for options, price in (
+            ("{}", 48), ('{"resolution": "1080p"}', 80), ('{"duration": 4, "audio": "on"}', 36),
+        ):  # fmt: skip
+            query = "select (credits.generation_price('film', 1, %s, 0, false, 9)).amount"
+            assert owner.execute(query, [options]).fetchone() == (price,)
+
+
+def test_the_table_of_operations_is_the_seeds(db: "psycopg.Connection[Any]") -> None:
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| ([\w.-]+) \| ([\d, ]+) \|", README, re.MULTILINE)
+    said = {
+        (operation, model, price)
+        for names, model, prices in rows
+        for operation, price in zip(re.findall(r"\w+", names), prices.split(", "), strict=True)
+    }
+    found = db.execute(
+        "select operation, model, trim_scale(credits_per_unit)::text from public.pricing_tiers "
+        "where operation = any(%s)", [[row[0] for row in said]],
+    ).fetchall()  # fmt: skip
+    assert said == set(found) and len(said) == 8
 
 
 def test_settings_statement(scratch_db: Database) -> None:

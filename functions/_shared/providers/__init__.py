@@ -3,20 +3,18 @@
 import importlib
 import re
 
-from ..errors import FunctionError
-from .protocol import Provider
+from .protocol import NotSetUpError, Provider
 
 
 def provider(name: str) -> Provider:
-    """The adapter in NAME.py. FunctionError 500 when the price names one that is not there."""
+    """The adapter in NAME.py. NotSetUpError when the price names one that is not there."""
     try:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name == "protocol":
             raise ModuleNotFoundError
         found = importlib.import_module(f"{__name__}.{name}")
     except ModuleNotFoundError:
-        raise FunctionError(
-            500, f"There is no adapter for the provider {name!r}; correct pricing_tiers.provider.",
-            code="no_adapter",
-        ) from None  # fmt: skip
+        raise NotSetUpError(
+            f"There is no adapter for the provider {name!r}; correct pricing_tiers.provider."
+        ) from None
     adapter: Provider = found.PROVIDER
     return adapter

@@ -10,13 +10,18 @@ from typing import Any, ClassVar
 
 import httpx
 
-from ..errors import FunctionError
 from ..media import Media
+
+# How many tokens a call took, by kind: input_text, input_image, output_text, output_image.
+Tokens = Mapping[str, int]
 
 
 @dataclass(frozen=True)
 class Work:
-    """What the provider shall do: `n` outputs of one operation. `images` are the user's, checked."""
+    """What the provider shall do: `n` outputs of one operation. `images` and `mask` are the user's, checked.
+
+    `options` are those that were paid for, defaults of the price included. `output`: image, text or video.
+    """
 
     operation: str
     model: str
@@ -24,6 +29,8 @@ class Work:
     n: int
     options: Mapping[str, Any]
     images: Sequence[Media] = ()
+    output: str = "image"
+    mask: Media | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,7 @@ class Delivered:
     files: Sequence[bytes] = ()
     texts: Sequence[str] = ()
     links: Sequence[str] = ()
+    tokens: Tokens = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,8 @@ class Working:
 class Refused:
     """Against the provider's policy."""
 
+    tokens: Tokens = field(default_factory=dict)
+
 
 @dataclass(frozen=True)
 class Failed:
@@ -88,6 +98,7 @@ class Failed:
     status: int
     code: str
     message: str
+    tokens: Tokens = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -101,6 +112,10 @@ UNUSABLE = Failed(
 )
 
 
+# What a status says where the provider's words say nothing else.
+FAILURES = {401: "key", 403: "key", 402: "quota", 404: "gone", 410: "gone", 429: "busy"}
+
+
 class Provider(ABC):
     """One provider. `env` begins the names of its variables: <env>_API_KEY and <env>_BASE_URL."""
 
@@ -109,6 +124,8 @@ class Provider(ABC):
     most: ClassVar[int] = 10  # outputs of one job
     batch: ClassVar[int] = 1  # outputs of one request; a job of more takes several requests at once
     images: ClassVar[int] = 4  # images that the user may give
+    mask: ClassVar[bool] = False  # whether one can come with them
+    outputs: ClassVar[Collection[str]] = ("image",)  # what it can make: image, text, video
     prompt_limit: ClassVar[int] = 10_000  # characters
     # Where its links may lead: a host, or with a leading dot every host below it.
     hosts: ClassVar[Collection[str]] = ()
@@ -119,7 +136,7 @@ class Provider(ABC):
 
     @abstractmethod
     def options(self, work: Work) -> Mapping[str, Collection[Any]]:
-        """The options that the user may set, each with its values: a set of words or a range."""
+        """The options that it has, each with its values: a set of words or a range. Prices offer some."""
 
     @abstractmethod
     def ask(self, work: Work) -> Ask:
@@ -129,9 +146,21 @@ class Provider(ABC):
     def read(self, reply: Reply, work: Work) -> Delivered | Started | Refused:
         """What a 2xx answer to ask() says. Raises nothing for whatever is in it."""
 
+    def tokens(self, reply: Reply, work: Work) -> Tokens:
+        """What a 2xx answer to ask() says that the call took; nothing where it does not say."""
+        return {}
+
     def refused(self, reply: Reply) -> bool:
         """Whether a 4xx answer is a policy refusal."""
         return False
+
+    def failure(self, reply: Reply) -> str:
+        """Which it is of all else that a 4xx answer can be.
+
+        gone: the model is no longer offered; quota: what the operator may use is used up, and waiting does
+        not help; key: the operator's key is not valid; busy: asked too often, later is better; rejected.
+        """
+        return FAILURES.get(reply.status, "rejected")
 
     def poll(self, task: str) -> Ask | None:
         """The request that asks about a task; None where there are no tasks."""
@@ -146,37 +175,37 @@ class Provider(ABC):
         return None
 
     def check(self, work: Work) -> None:
-        """Raises FunctionError 400 when the work is not for this provider."""
+        """Raises NotSetUpError when the price sells what this provider does not have."""
+        if work.output not in self.outputs:
+            raise NotSetUpError(f"{work.operation} shall give {work.output}, which it does not make.")
         if work.n > self.most:
-            raise _bad(f"n is at most {self.most} for {work.operation}.")
+            raise NotSetUpError(f"terms.max_n of {work.operation} is over {self.most}.")
         if len(work.prompt) > self.prompt_limit:
-            raise _bad(f"The prompt is longer than the {self.prompt_limit} characters of {work.operation}.")
+            raise NotSetUpError(f"terms.max_prompt of {work.operation} is over {self.prompt_limit}.")
         if len(work.images) > self.images:
-            raise _bad(f"{work.operation} takes at most {self.images} images.")
+            raise NotSetUpError(f"terms.inputs.max of {work.operation} is over {self.images}.")
+        if work.mask and not self.mask:
+            raise NotSetUpError(f"{work.operation} cannot have a mask.")
         known = self.options(work)
         for name, value in work.options.items():
-            if name not in known:
-                listed = ", ".join(known) or "none"
-                raise _bad(f"{work.operation} knows these options: {listed}.")
             # True is 1 to Python, and no seed.
-            if isinstance(value, bool) or value not in known[name]:
-                values = known[name]
-                shown = (
-                    f"from {values[0]} to {values[-1]}"
-                    if isinstance(values, range)
-                    else "one of " + ", ".join(sorted(map(str, values)))
-                )
-                raise _bad(f"The option {name} of {work.operation} is {shown}.")
+            if name not in known or isinstance(value, bool) or value not in known[name]:
+                raise NotSetUpError(f"terms.options of {work.operation} offer {name} {value!r}.")
 
 
-def _bad(message: str) -> FunctionError:
-    return FunctionError(400, message)
+class NotSetUpError(Exception):
+    """A price that its provider cannot deliver. The message is for the operator, who can correct it."""
 
 
 def need_image(work: Work) -> None:
-    """FunctionError 400 when the work has no image."""
+    """NotSetUpError when the work has no image."""
     if not work.images:
-        raise _bad(f"{work.operation} needs an image in inputs.")
+        raise NotSetUpError(f"{work.model} needs an image: terms.inputs.min of {work.operation} must be 1.")
+
+
+def count(value: Any) -> int:
+    """A number of tokens; 0 for what is none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**9 else 0
 
 
 def decoded(value: Any) -> bytes:

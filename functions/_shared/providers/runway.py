@@ -13,18 +13,24 @@ from .protocol import (
     Ask,
     Delivered,
     Failed,
+    NotSetUpError,
     Provider,
     Refused,
     Reply,
     Started,
     Work,
     Working,
+    listed,
     need_image,
 )
 
-FROM_IMAGE_ONLY = ("gen4_turbo", "gen3a_turbo")
+FROM_IMAGE_ONLY = ("gen4_turbo",)
 RATIOS = {"16:9": "1280:720", "9:16": "720:1280", "4:3": "1104:832", "3:4": "832:1104", "1:1": "960:960",
           "21:9": "1584:672"}  # fmt: skip
+# Of Google's models at Runway, by resolution.
+VEO_RATIOS = {
+    "720p": {"16:9": "1280:720", "9:16": "720:1280"}, "1080p": {"16:9": "1920:1080", "9:16": "1080:1920"},
+}  # fmt: skip
 WAITING = ("PENDING", "THROTTLED", "RUNNING")
 
 
@@ -34,7 +40,8 @@ class Runway(Provider):
     env = "RUNWAY"
     base_url = "https://api.dev.runwayml.com"
     most = 1
-    images = 1
+    images = 2  # the first frame, and of veo3.1 the last
+    outputs = ("video",)
     prompt_limit = 1000
     hosts = (".cloudfront.net", ".runwayml.com")
 
@@ -42,29 +49,45 @@ class Runway(Provider):
         return {"Authorization": f"Bearer {key}", "X-Runway-Version": "2024-11-06"}
 
     def options(self, work: Work) -> Mapping[str, Collection[Any]]:
-        return {"aspect_ratio": RATIOS.keys(), "duration": range(2, 11), "seed": range(2**32)}
+        if _is_veo(work):
+            return {
+                "aspect_ratio": VEO_RATIOS["720p"].keys(), "resolution": VEO_RATIOS.keys(),
+                "duration": {8} if work.model == "veo3" else {4, 6, 8}, "audio": {"on", "off"},
+            }  # fmt: skip
+        ratios = RATIOS.keys() if work.images else ("16:9", "9:16")
+        return {"aspect_ratio": ratios, "duration": range(2, 11), "seed": range(2**32)}
 
     def check(self, work: Work) -> None:
         super().check(work)
         if work.model in FROM_IMAGE_ONLY:
             need_image(work)
+        if len(work.images) > 1 and not work.model.startswith("veo3.1"):
+            raise NotSetUpError(
+                f"{work.model} takes one image: terms.inputs.max of {work.operation} is over."
+            )
 
     def ask(self, work: Work) -> Ask:
-        fields: dict[str, Any] = {
-            "model": work.model,
-            "promptText": work.prompt,
-            "ratio": RATIOS[work.options.get("aspect_ratio", "16:9")],
-            "duration": work.options.get("duration", 5),
-        }
+        ratio = work.options.get("aspect_ratio", "16:9")
+        fields: dict[str, Any] = {"model": work.model, "promptText": work.prompt}
+        if _is_veo(work):
+            fields["ratio"] = VEO_RATIOS[work.options.get("resolution", "720p")][ratio]
+            fields["duration"] = work.options.get("duration", 8)
+            if "audio" in work.options:
+                fields["audio"] = work.options["audio"] == "on"
+        else:
+            fields["ratio"] = RATIOS[ratio]
+            fields["duration"] = work.options.get("duration", 5)
         if "seed" in work.options:
             fields["seed"] = work.options["seed"]
-        for image in work.images:
-            encoded = base64.b64encode(image.data).decode()
-            return Ask(
-                "/v1/image_to_video",
-                json={**fields, "promptImage": f"data:{image.mime_type};base64,{encoded}"},
-            )
-        return Ask("/v1/text_to_video", json=fields)
+        frames = [
+            f"data:{image.mime_type};base64,{base64.b64encode(image.data).decode()}" for image in work.images
+        ]
+        if len(frames) > 1:
+            places = zip(("first", "last"), frames, strict=True)
+            fields["promptImage"] = [{"uri": uri, "position": position} for position, uri in places]
+        elif frames:
+            fields["promptImage"] = frames[0]
+        return Ask("/v1/image_to_video" if frames else "/v1/text_to_video", json=fields)
 
     def read(self, reply: Reply, work: Work) -> Started | Delivered:
         task = reply.json().get("id")
@@ -90,6 +113,19 @@ class Runway(Provider):
 
     def cancel(self, task: str) -> Ask:
         return Ask(f"/v1/tasks/{quote(task, safe='')}", method="DELETE")
+
+    def failure(self, reply: Reply) -> str:
+        answer = reply.json()
+        words = str(answer.get("error")).lower()
+        if "enough credits" in words or (reply.status == 429 and "daily" in words):
+            return "quota"
+        if any(issue.get("path") == ["model"] for issue in listed(answer.get("issues"))):
+            return "gone"
+        return super().failure(reply)
+
+
+def _is_veo(work: Work) -> bool:
+    return work.model.startswith("veo")
 
 
 PROVIDER = Runway()

@@ -17,7 +17,7 @@ class Stability(Provider):
 
     env = "STABILITY"
     base_url = "https://api.stability.ai"
-    images = 0
+    images = 0  # its way to change an image is another endpoint
 
     def headers(self, key: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {key}"}
