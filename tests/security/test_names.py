@@ -18,8 +18,8 @@ FUNCTIONS = {
     "begin_generation", "cancel_generation", "capture_hold", "consume_credits", "dispatch_generation",
     "finish_generation", "freeze_account", "grant_credits", "hold_credits", "ingest_stripe_event",
     "ingest_stripe_object", "link_stripe_customer", "maintenance_report", "my_credits", "my_generation",
-    "my_stripe_customer", "note_generation", "pending_generations", "prepare_checkout", "quote_credits", "refund",
-    "release_hold", "retry_stripe_events", "stripe_sync", "unfreeze_account", "verify_ledger",
+    "my_stripe_customer", "note_generation", "pending_generations", "prepare_checkout", "quote_credits",
+    "refund", "release_hold", "retry_stripe_events", "stripe_sync", "unfreeze_account", "verify_ledger",
 }  # fmt: skip
 RELATIONS = {
     "credit_accounts", "credit_holds", "credit_packages", "credit_transactions", "generation_jobs",
