@@ -201,7 +201,7 @@ def test_a_client_gets_429_and_is_told_how_long_to_wait(service: Client, user: C
     buyer = user()
     service.rpc("grant_credits", {"user_id": buyer.id, "amount": 1000, "source": "promo"}).execute()
     request = {"operation": "stable_diffusion", "ttl": "1 second"}
-    first = buyer.client.rpc("hold_credits", {**request, "idempotency_key": "first"}).execute().data
+    first: Any = buyer.client.rpc("hold_credits", {**request, "idempotency_key": "first"}).execute().data
     with pytest.raises(PostgrestAPIError) as caught:
         for _ in range(60):
             buyer.client.rpc("hold_credits", request).execute()
@@ -209,7 +209,7 @@ def test_a_client_gets_429_and_is_told_how_long_to_wait(service: Client, user: C
     details = json.loads(caught.value.details or "")
     assert details["limit"] == 60
     assert 1 <= details["retry_after"] <= 60
-    again = buyer.client.rpc("hold_credits", {**request, "idempotency_key": "first"}).execute().data
+    again: Any = buyer.client.rpc("hold_credits", {**request, "idempotency_key": "first"}).execute().data
     assert again["id"] == first["id"]
     mine = buyer.client.table("credit_holds").select("id").execute().data
     assert len(mine) == 60
