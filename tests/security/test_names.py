@@ -26,7 +26,8 @@ FUNCTIONS = {
 }  # fmt: skip
 RELATIONS = {
     "credit_accounts", "credit_holds", "credit_packages", "credit_transactions", "generation_jobs",
-    "pricing_tiers", "purchases", "subscription_plans", "subscriptions", "user_credits",
+    "pricing_tiers", "purchases", "subscription_plans", "subscriptions", "transactions_export",
+    "user_credits",
 }  # fmt: skip
 # Columns of these tables, with their table.
 COLUMNS = {
