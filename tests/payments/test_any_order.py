@@ -64,6 +64,9 @@ def ending(till: Till, user: str) -> dict[str, Any]:
             "select plan, status, current_period_end from public.subscriptions where account_id = %s",
             account["id"],
         ),
+        "owed": till.ledger.value(
+            "select sum(owed) from credits.subscription_debts where account_id = %s", account["id"]
+        ),
         "broken": till.ledger.broken(user),
     }
 
