@@ -3867,8 +3867,8 @@ $$;
 
 comment on function credits.return_to_lots(public.credit_transactions) is
 'Puts the credits of a refund back into the lots that paid for its transaction; for lots that have expired since, into '
-'new lots that live for billing_settings.refund_grace. A deleted user''s account passes them on as far as its successor '
-'took over its debt. The caller holds the account''s lock and has settled it.';
+'new lots that live for billing_settings.refund_grace. A deleted user''s account passes them on as far as its '
+'successor took over its debt. The caller holds the account''s lock and has settled it.';
 
 -- sql/ledger/left_to_refund.sql
 create function credits.left_to_refund(debit public.credit_transactions) returns bigint

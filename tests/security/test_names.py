@@ -21,7 +21,8 @@ FUNCTIONS = {
     "ingest_stripe_event", "ingest_stripe_object", "link_stripe_customer", "list_second_subscriptions",
     "maintenance_report", "my_credits", "my_generation", "my_stripe_customer", "note_generation",
     "note_stripe_price", "pending_generations", "prepare_checkout", "prepare_portal", "quote_credits",
-    "refund", "release_hold", "remember_checkout", "retry_stripe_events", "stripe_emails_to_tell", "stripe_prices_to_check", "stripe_problems",
+    "refund", "release_hold", "remember_checkout", "retry_stripe_events", "stripe_emails_to_tell",
+    "stripe_prices_to_check", "stripe_problems",
     "stripe_sync", "unfreeze_account", "verify_ledger",
 }  # fmt: skip
 RELATIONS = {
