@@ -35,6 +35,7 @@ JSON_LIMIT = 64 * 1024
 # A body has this long, and more for each byte that has come: slow lines pass, and half-open ones end.
 BODY_SECONDS = 10
 BODY_RATE = 16 * 1024  # bytes a second
+DRAINED = 32 * 1024 * 1024  # what is read of a body that is answered already, and thrown away
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -66,8 +67,9 @@ class Body:
             await send({**message, "more_body": True})
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(BODY_SECONDS):
-                    while not self.whole:
-                        await self.receive()
+                    left = DRAINED
+                    while not self.whole and left > 0:
+                        left -= len((await self.receive()).get("body", b""))
             await send({"type": "http.response.body", "body": b""})
 
         return ending
