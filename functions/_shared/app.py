@@ -38,6 +38,7 @@ _living: set[Starlette] = set()
 # A body has this long, and more for each byte that has come: slow lines pass, and half-open ones end.
 BODY_SECONDS = 10
 BODY_RATE = 16 * 1024  # bytes a second
+DRAINED = 32 * 1024 * 1024  # what is read of a body that is answered already, and thrown away
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -69,8 +70,9 @@ class Body:
             await send({**message, "more_body": True})
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(BODY_SECONDS):
-                    while not self.whole:
-                        await self.receive()
+                    left = DRAINED
+                    while not self.whole and left > 0:
+                        left -= len((await self.receive()).get("body", b""))
             await send({"type": "http.response.body", "body": b""})
 
         return ending
