@@ -6549,6 +6549,9 @@ begin
   set frozen_at = credits.now(), frozen_reason = warned, updated_at = credits.now()
   where
     a.id = purchase.account_id and a.frozen_at is null and exists (select from new_warnings as w where w.freezes);
+  if found then
+    perform credits.pass_freeze(purchase.account_id);
+  end if;
 end
 $$;
 

@@ -228,7 +228,13 @@ def test_one_month_that_cannot_be_granted_holds_up_no_other(clocked: Clocked) ->
     till.ledger.rows("update credits.billing_settings set max_grant = 5000")
     till.to(month(first.start, 1))
     assert (till.balance(small), till.balance(big)) == (100, 0)
+    assert till.ledger.rows("select task, sqlstate from credits.maintenance_failures") == [
+        {"task": "allotments", "sqlstate": "PT400"}
+    ]
     till.ledger.rows("update credits.billing_settings set max_grant = 1000000")
+    till.maintain()
+    assert till.balance(big) == 0, "it is tried less and less often"
+    till.ledger.rows("delete from credits.maintenance_failures")
     till.maintain()
     assert (till.balance(small), till.balance(big)) == (100, 10000)
 
