@@ -107,6 +107,8 @@ def _order(body: dict[str, Any], files: list[bytes]) -> Order:
         )
     if len(inputs) + len(files) > IMAGES:
         raise FunctionError(400, f"At most {IMAGES} images can be given.")
+    if dry_run and files:
+        raise FunctionError(400, "A dry run takes no files: leave them out, the price is the same.")
     return Order(operation, prompt, n, options, inputs, [read_image(file) for file in files], dry_run)
 
 

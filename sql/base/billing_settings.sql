@@ -9,6 +9,10 @@ create table credits.billing_settings (
   max_grant bigint not null default 1000000000,
   max_generations_per_minute integer not null default 60,
   max_generations_in_flight integer not null default 10,
+  max_input_files integer not null default 100,
+  max_input_bytes bigint not null default 200000000,
+  input_retention interval not null default '7 days',
+  orphan_retention interval not null default '1 day',
   default_currency text not null default 'usd',
   stripe_livemode boolean not null default false,
   stripe_account text,
@@ -23,6 +27,10 @@ create table credits.billing_settings (
   constraint max_grant_must_be_1_to_1000000000000 check (max_grant between 1 and 1000000000000),
   constraint max_generations_per_minute_must_be_0_or_more check (max_generations_per_minute >= 0),
   constraint max_generations_in_flight_must_be_0_or_more check (max_generations_in_flight >= 0),
+  constraint max_input_files_must_be_0_or_more check (max_input_files >= 0),
+  constraint max_input_bytes_must_be_0_or_more check (max_input_bytes >= 0),
+  constraint input_retention_must_be_an_hour_or_more check (input_retention >= '1 hour'),
+  constraint orphan_retention_must_be_an_hour_or_more check (orphan_retention >= '1 hour'),
   constraint default_currency_must_be_an_iso_4217_code_in_lower_case check (default_currency ~ '^[a-z]{3}$'),
   constraint stripe_account_must_start_with_acct check (stripe_account ~ '^acct_[A-Za-z0-9_]+$'),
   constraint stripe_payload_retention_must_be_over_0 check (stripe_payload_retention > '0')
@@ -50,6 +58,14 @@ comment on column credits.billing_settings.max_generations_per_minute is
 'How many generations one account may ask for in a minute, refused ones included.';
 comment on column credits.billing_settings.max_generations_in_flight is
 'How many generations of one account may be under way at once.';
+comment on column credits.billing_settings.max_input_files is
+'How many files one account may have below inputs/ in the bucket generations. The newest beyond it are swept.';
+comment on column credits.billing_settings.max_input_bytes is
+'How many bytes these files may have together. The newest beyond it are swept.';
+comment on column credits.billing_settings.input_retention is
+'How old a file below inputs/ gets before it is swept. At least an hour.';
+comment on column credits.billing_settings.orphan_retention is
+'How long the files of a job that is over stay when they are not its outputs, before they are swept. At least an hour.';
 comment on column credits.billing_settings.default_currency is 'The currency of a checkout that names none.';
 comment on column credits.billing_settings.stripe_livemode is
 'Whether Stripe''s live events count (true) or its test events (false); the others are quarantined.';

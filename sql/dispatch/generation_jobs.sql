@@ -8,6 +8,8 @@ create table public.generation_jobs (
   model text not null,
   quantity integer not null,
   provider_job_id text,
+  leased_by uuid,
+  leased_until timestamptz,
   outputs jsonb not null default '[]',
   error jsonb,
   transaction_id bigint references public.credit_transactions (id),
@@ -46,6 +48,9 @@ comment on column public.generation_jobs.hold_id is 'credit_holds.id: the reserv
 comment on column public.generation_jobs.provider is 'Of the price in force when it began.';
 comment on column public.generation_jobs.quantity is 'Units asked for, and held.';
 comment on column public.generation_jobs.provider_job_id is 'The provider''s id, by which it can be asked about.';
+comment on column public.generation_jobs.leased_by is
+'The process that sees to the provider''s work. Another takes it over when it no longer says that it is alive.';
+comment on column public.generation_jobs.leased_until is 'Until then no other process takes it over.';
 comment on column public.generation_jobs.outputs is
 'What was delivered: [{path, mime_type, width, height}], paths in the Storage bucket generations.';
 comment on column public.generation_jobs.error is 'Why nothing was delivered: {status, code, message}.';

@@ -67,6 +67,7 @@ drop function public.begin_generation(text, integer, text, text);
 drop function public.cancel_generation(uuid);
 drop function public.capture_hold(uuid, integer, jsonb);
 drop function public.consume_credits(text, integer, text, jsonb);
+drop function public.decline_generation(uuid, jsonb);
 drop function public.dispatch_generation(uuid);
 drop function public.finish_generation(uuid, text, jsonb, jsonb, integer, numeric);
 drop function public.freeze_account(uuid, text);
@@ -74,20 +75,24 @@ drop function public.grant_credits(uuid, bigint, text, timestamptz, integer, tex
 drop function public.hold_credits(text, integer, text, interval, jsonb);
 drop function public.ingest_stripe_event(jsonb);
 drop function public.ingest_stripe_object(jsonb);
+drop function public.knows_generation(text);
+drop function public.lease_generations(uuid, integer, integer);
 drop function public.link_stripe_customer(uuid, text);
 drop function public.my_credits();
 drop function public.my_generation(uuid);
 drop function public.my_stripe_customer();
-drop function public.note_generation(uuid, text, boolean, integer);
-drop function public.pending_generations(integer);
+drop function public.note_generation(uuid, text, boolean, integer, uuid, integer);
 drop function public.prepare_checkout(text, text, integer, text);
 drop function public.quote_credits(text, integer);
 drop function public.refund(bigint, bigint, text, text);
+drop function public.release_generations(uuid);
 drop function public.release_hold(uuid, text);
 drop function public.retry_stripe_events(timestamptz);
 drop function public.stripe_sync(timestamptz, timestamptz);
+drop function public.sweep_files(uuid, integer);
 drop function public.unfreeze_account(uuid);
 drop function public.verify_ledger(uuid);
+drop view public.usage_logs;
 drop view public.user_credits;
 
 -- Its functions, tables and types, the policies that call them, and the trigger on auth.users, which only the owner of

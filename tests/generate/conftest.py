@@ -36,6 +36,7 @@ TIERS = {
     "gen_vision": ("google", "gemini-2.5-pro", 8, "{}"),
     "gen_video": ("runway", "gen4.5", 50, "{}"),
     "gen_animate": ("runway", "gen4_turbo", 50, "{}"),
+    "gen_small_video": ("runway", "gen4.5", 1, "{}"),
     "gen_brief_video": ("runway", "gen4.5", 50, '{"deadline_seconds": 6}'),
     "gen_nowhere": ("nobody", "none", 1, "{}"),
 }
@@ -237,6 +238,7 @@ def serve(
                 **stack.gateway_settings().function_environment(),
                 **providers[1],
                 "GENERATION_POLL_SECONDS": "0.2",
+                "GENERATION_LEASE_SECONDS": "3",
                 **changes,
             }
             log_file = logs / f"{port}.log"

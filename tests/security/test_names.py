@@ -15,15 +15,16 @@ Connection = psycopg.Connection[Any]
 # PostgREST suggests names that sound alike, whether or not the caller may use them. Only these may be
 # suggested.
 FUNCTIONS = {
-    "begin_generation", "cancel_generation", "capture_hold", "consume_credits", "dispatch_generation",
-    "finish_generation", "freeze_account", "grant_credits", "hold_credits", "ingest_stripe_event",
-    "ingest_stripe_object", "link_stripe_customer", "my_credits", "my_generation", "my_stripe_customer",
-    "note_generation", "pending_generations", "prepare_checkout", "quote_credits", "refund", "release_hold",
-    "retry_stripe_events", "stripe_sync", "unfreeze_account", "verify_ledger",
+    "begin_generation", "cancel_generation", "capture_hold", "consume_credits", "decline_generation",
+    "dispatch_generation", "finish_generation", "freeze_account", "grant_credits", "hold_credits",
+    "ingest_stripe_event", "ingest_stripe_object", "knows_generation", "lease_generations",
+    "link_stripe_customer", "my_credits", "my_generation", "my_stripe_customer", "note_generation",
+    "prepare_checkout", "quote_credits", "refund", "release_generations", "release_hold",
+    "retry_stripe_events", "stripe_sync", "sweep_files", "unfreeze_account", "verify_ledger",
 }  # fmt: skip
 RELATIONS = {
     "credit_accounts", "credit_holds", "credit_packages", "credit_transactions", "generation_jobs",
-    "pricing_tiers", "purchases", "subscription_plans", "subscriptions", "user_credits",
+    "pricing_tiers", "purchases", "subscription_plans", "subscriptions", "usage_logs", "user_credits",
 }  # fmt: skip
 # Columns of these tables, with their table.
 COLUMNS = {

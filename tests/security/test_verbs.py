@@ -75,8 +75,9 @@ def test_relations_of_public(caller: Caller, db: Connection, allowed: catalog.Gr
 
 
 def test_relations_of_credits_are_not_there(caller: Caller, db: Connection) -> None:
+    of_public = relations(db, "public")
     for relation in relations(db, "credits"):
-        assert caller.get(relation).status_code == 404, relation
+        assert relation in of_public or caller.get(relation).status_code == 404, relation
         for verb, header in (
             ("GET", "Accept_Profile"),
             ("POST", "Content_Profile"),
@@ -175,7 +176,7 @@ def test_options_tells_nothing_of_rows(caller: Caller, db: Connection) -> None:
     for relation in relations(db, "public"):
         answer = caller.send("OPTIONS", relation)
         assert (answer.status_code, answer.content) == (200, b""), relation
-    for relation in relations(db, "credits"):
+    for relation in set(relations(db, "credits")) - set(relations(db, "public")):
         assert caller.send("OPTIONS", relation).status_code == 404, relation
 
 
