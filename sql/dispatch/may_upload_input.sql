@@ -4,9 +4,9 @@ security definer
 set search_path = ''
 as $$
 declare
-  account text := credits.my_account_id();
+  account text := credits.my_account_id()::text;
   mime_type text := lower(metadata ->> 'mimetype');
-  bytes numeric := coalesce(metadata ->> 'size', metadata ->> 'contentLength');
+  bytes numeric := coalesce(metadata ->> 'size', metadata ->> 'contentLength')::numeric;
 begin
   if account is null
     or split_part(name, '/', 1) <> account
@@ -33,8 +33,8 @@ end
 $$;
 
 comment on function credits.may_upload_input(text, jsonb) is
-'For the policy on storage.objects: whether the signed-in user may put a file of this name there, by what Storage knows '
-'of it beforehand (mimetype; size or contentLength): an image of theirs directly below inputs/, within '
+'For the policy on storage.objects: whether the signed-in user may put a file of this name there, by what Storage '
+'knows of it then (mimetype; size or contentLength, in bytes): an image directly below their inputs/, within '
 'billing_settings.max_input_files and max_input_bytes.';
 
 grant execute on function credits.may_upload_input(text, jsonb) to authenticated;

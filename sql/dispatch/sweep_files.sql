@@ -8,7 +8,7 @@ declare
   page integer := least(greatest(batch, 1), 500);
   sweep credits.file_sweep;
   settings credits.billing_settings;
-  seen integer;
+  seen bigint;
   stale jsonb;
   last text;
 begin
