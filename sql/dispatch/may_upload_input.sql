@@ -12,7 +12,8 @@ begin
     or split_part(name, '/', 1) <> account
     or name !~* '^[^/]+/inputs/[^/]+\.(png|jpe?g|webp|gif)$'
     or split_part(name, '/', 2) <> 'inputs'
-    or coalesce(mime_type, '') not in ('image/png', 'image/jpeg', 'image/webp', 'image/gif') then
+    -- JSON, or nothing, is what a request for a signed upload URL says, which has no file yet.
+    or mime_type <> 'application/json' and mime_type <> all (credits.input_types()) then
     return false;
   end if;
   -- One upload of an account at a time: the next one counts this one.

@@ -50,10 +50,11 @@ begin
     end
   ),
 
-  -- What came beyond the limits, by uploads at the same moment: the first ones stay.
+  -- What came past the policy, by uploads at the same moment or signed URLs: of too many, the first ones stay.
   inputs as (
     select
       o.name,
+      lower(o.metadata ->> 'mimetype') <> all (credits.input_types()) as is_wrong,
       row_number() over first_come as files,
       sum((o.metadata ->> 'size')::bigint) over first_come as bytes
     from accounts as a
@@ -68,6 +69,7 @@ begin
     coalesce(jsonb_agg(l.name order by l.name) filter (
       where i.name is not null and (
         l.created_at <= moment - settings.input_retention
+        or i.is_wrong
         or i.files > settings.max_input_files
         or i.bytes > settings.max_input_bytes
       )
@@ -102,7 +104,7 @@ comment on function public.sweep_files(uuid, integer) is
 'For the function generate: looks at the next batch files (at most 500) of the bucket generations, and returns {paths: '
 'those to be deleted through Storage, more: whether to call again now}. Null while another process sweeps, and within '
 'an hour of the last sweep''s end. To be deleted are files of jobs that are over for '
-'billing_settings.orphan_retention and do not list them as outputs, and inputs older than input_retention or beyond '
-'max_input_files and max_input_bytes.';
+'billing_settings.orphan_retention and do not list them as outputs, and inputs that are older than input_retention, '
+'are no images, or are beyond max_input_files and max_input_bytes.';
 
 grant execute on function public.sweep_files(uuid, integer) to service_role;

@@ -4416,6 +4416,17 @@ comment on function public.knows_generation(text) is
 
 grant execute on function public.knows_generation(text) to authenticated;
 
+-- sql/dispatch/input_types.sql
+create function credits.input_types() returns text[]
+language sql
+immutable
+as $$
+  select array['image/png', 'image/jpeg', 'image/webp', 'image/gif'];
+$$;
+
+comment on function credits.input_types() is
+'The MIME types of what users may upload below inputs/. Without a SET clause it is planned as part of its caller.';
+
 -- sql/dispatch/sweep_files.sql
 create function public.sweep_files(process uuid, batch integer default 500) returns jsonb
 language plpgsql
@@ -4469,10 +4480,11 @@ begin
     end
   ),
 
-  -- What came beyond the limits, by uploads at the same moment: the first ones stay.
+  -- What came past the policy, by uploads at the same moment or signed URLs: of too many, the first ones stay.
   inputs as (
     select
       o.name,
+      lower(o.metadata ->> 'mimetype') <> all (credits.input_types()) as is_wrong,
       row_number() over first_come as files,
       sum((o.metadata ->> 'size')::bigint) over first_come as bytes
     from accounts as a
@@ -4487,6 +4499,7 @@ begin
     coalesce(jsonb_agg(l.name order by l.name) filter (
       where i.name is not null and (
         l.created_at <= moment - settings.input_retention
+        or i.is_wrong
         or i.files > settings.max_input_files
         or i.bytes > settings.max_input_bytes
       )
@@ -4521,8 +4534,8 @@ comment on function public.sweep_files(uuid, integer) is
 'For the function generate: looks at the next batch files (at most 500) of the bucket generations, and returns {paths: '
 'those to be deleted through Storage, more: whether to call again now}. Null while another process sweeps, and within '
 'an hour of the last sweep''s end. To be deleted are files of jobs that are over for '
-'billing_settings.orphan_retention and do not list them as outputs, and inputs older than input_retention or beyond '
-'max_input_files and max_input_bytes.';
+'billing_settings.orphan_retention and do not list them as outputs, and inputs that are older than input_retention, '
+'are no images, or are beyond max_input_files and max_input_bytes.';
 
 grant execute on function public.sweep_files(uuid, integer) to service_role;
 
@@ -4541,7 +4554,8 @@ begin
     or split_part(name, '/', 1) <> account
     or name !~* '^[^/]+/inputs/[^/]+\.(png|jpe?g|webp|gif)$'
     or split_part(name, '/', 2) <> 'inputs'
-    or coalesce(mime_type, '') not in ('image/png', 'image/jpeg', 'image/webp', 'image/gif') then
+    -- JSON, or nothing, is what a request for a signed upload URL says, which has no file yet.
+    or mime_type <> 'application/json' and mime_type <> all (credits.input_types()) then
     return false;
   end if;
   -- One upload of an account at a time: the next one counts this one.

@@ -130,6 +130,18 @@ def test_inputs_go_when_they_are_old(shop: Studio) -> None:
     assert sweep(ledger) == [old, older]
 
 
+def test_inputs_that_are_no_images_go(shop: Studio) -> None:
+    """A signed upload URL takes what the bucket takes."""
+    ledger, folder = shop.ledger, account(shop, shop.buyer())
+    for name, mime_type in (("a.png", "image/png"), ("b.png", "video/mp4"), ("c.png", "text/plain")):
+        path = put(ledger, f"{folder}/inputs/{name}", HOUR)
+        ledger.rows(
+            "update storage.objects set metadata = metadata || jsonb_build_object('mimetype', %s::text) "
+            "where name = %s", mime_type, path,
+        )  # fmt: skip
+    assert sweep(ledger) == [f"{folder}/inputs/b.png", f"{folder}/inputs/c.png"]
+
+
 def test_inputs_beyond_the_limits_go_the_newest_first(shop: Studio) -> None:
     ledger = shop.ledger
     ledger.rows("update credits.billing_settings set max_input_files = 3, max_input_bytes = 100")
@@ -203,7 +215,9 @@ def test_inputs_are_images_by_name(studio: Studio, name: str, fits: bool) -> Non
 TYPES = [
     ("image/png", True), ("image/jpeg", True), ("image/webp", True), ("image/gif", True), ("IMAGE/PNG", True),
     ("text/html", False), ("image/svg+xml", False), ("text/plain", False), ("video/mp4", False), ("", False),
-    ("image/png; charset=x", False), (None, False),
+    ("image/png; charset=x", False),
+    # What a request for a signed upload URL says.
+    ("application/json", True), (None, True),
 ]  # fmt: skip
 
 

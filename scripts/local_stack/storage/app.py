@@ -314,12 +314,7 @@ class Storage:
             raise too_large()
         if length > BLOCK:
             # Who may not write is refused before many bytes are taken.
-            # As hosted, the policies see the type, and the length as it is declared.
-            declared = {
-                "mimetype": upload.mime_type,
-                "contentLength": length if length < sys.maxsize else None,
-            }
-            await store.try_to_save(self.pool, claims, bucket, name, declared, upload.metadata, upsert=upsert)
+            await store.try_to_save(self.pool, claims, bucket, name, upload.metadata, upsert=upsert)
         return await self._keep(claims, bucket, name, upload, limit, upsert=upsert)
 
     async def _keep(

@@ -176,11 +176,10 @@ def _saving(
 
 
 async def try_to_save(
-    pool: Pool, claims: Claims, bucket_id: str, name: str, metadata: Row, user_metadata: Row | None,
-    *, upsert: bool,
-) -> None:  # fmt: skip
+    pool: Pool, claims: Claims, bucket_id: str, name: str, user_metadata: Row | None, *, upsert: bool
+) -> None:
     """Raises what save() would raise, and leaves nothing."""
-    saving = _saving(claims, bucket_id, name, "1", metadata, user_metadata, upsert=upsert)
+    saving = _saving(claims, bucket_id, name, "1", {}, user_metadata, upsert=upsert)
     async with scope(pool, claims) as connection:
         await _one(connection, saving[0], *saving[1])
         raise Rollback
