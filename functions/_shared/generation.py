@@ -9,9 +9,11 @@ import asyncio
 import logging
 import time
 import traceback
-from collections.abc import Coroutine
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import Any
 
@@ -44,12 +46,16 @@ HEARTBEAT = 20.0  # seconds between heartbeats of a task that the provider works
 EXTENSION = 90  # seconds that a heartbeat gives a job
 LONGEST = 3600.0  # seconds after which a task gets no more of them
 GIVE_UP = 3600.0  # seconds after which an outcome that the database does not take is let go
+INPUT_SECONDS = 40  # for reading the inputs of a job, which has a minute until it is dispatched
+INPUT_PAUSES = (0.3, 1, 2)  # after each attempt
+BATCH = 100  # tasks that are taken over with one call
 REPEAT_SECONDS = 25.0  # how long a repeat waits for a job that another process runs
 STORE_ATTEMPTS = 5
 REFUSED = Failed(422, "refused", "The provider's policy does not allow this; change the prompt or the image.")
 NOT_STORED = Failed(
     503, "not_stored", "The output could not be stored; try again with a new Idempotency-Key."
 )
+NOT_READ = "An input could not be read, as the storage does not answer; try again with a new Idempotency-Key."
 
 Job = dict[str, Any]
 
@@ -57,21 +63,67 @@ _runs: dict[str, asyncio.Task[Job | None]] = {}
 _follows: dict[str, asyncio.Task[Any]] = {}
 _ending = asyncio.Event()
 _awake: list[asyncio.Task[None]] = []
+_orphaned = asyncio.Event()  # somebody asked for a task that no process sees to
 
 
 # -- the process ---------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=1)
+def _me() -> str:
+    """This process, to all others. Not made at import, which may be before a fork."""
+    return str(uuid.uuid4())
+
+
+def _lease() -> dict[str, Any]:
+    return {"process": _me(), "lease_seconds": settings.lease_seconds()}
+
+
 def wake() -> None:
-    """Take up the tasks that an earlier process left with a provider; once a process."""
+    """From now on, see to tasks that other processes left with a provider, and to files nobody needs."""
     if not _awake:
-        _awake.append(asyncio.create_task(_resume()))
+        looks = _every(lambda: settings.lease_seconds() / 3, _take_over, _orphaned)
+        sweeps = _every(settings.sweep_seconds, _sweep, asyncio.Event())
+        _awake.extend(map(asyncio.create_task, (looks, sweeps)))
 
 
-async def _resume() -> None:
-    jobs: list[Job] = await _until_done("pending_generations", batch=100)
-    for job in jobs:
-        follow(job, at_once=True)
+async def _every(
+    seconds: Callable[[], float], work: Callable[[], Awaitable[None]], at_once: asyncio.Event
+) -> None:
+    """Do the work now, and again after so many seconds, or at once when that is wished."""
+    while not _ending.is_set():
+        at_once.clear()
+        pause = 60.0
+        try:
+            pause = seconds()
+            await work()
+        except FunctionError as error:
+            log.warning("%s will be tried again: %s %s", work.__name__, error.code, error.message)
+        except Exception as error:
+            _log_frames(work.__name__, error)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(at_once.wait(), pause)
+
+
+async def _take_over() -> None:
+    """Follow the tasks at providers whose process is gone."""
+    more = True
+    while more and not _ending.is_set():
+        jobs: list[Job] = await service_rpc("lease_generations", **_lease(), batch=BATCH)
+        for job in jobs:
+            follow(job, at_once=True)
+        more = len(jobs) == BATCH
+
+
+async def _sweep() -> None:
+    """Delete the files that the database names, unless another process is at it."""
+    more = True
+    while more and not _ending.is_set():
+        swept = await service_rpc("sweep_files", process=_me()) or {"paths": [], "more": False}
+        if swept["paths"]:
+            await storage.remove(swept["paths"])
+            log.info("%s files that nobody needs were deleted.", len(swept["paths"]))
+        more = swept["more"]
 
 
 async def drain() -> None:
@@ -84,6 +136,11 @@ async def drain() -> None:
             log.error("%s jobs were not finished in time; the sweep will end them.", len(left))
     for task in (*_awake, *_runs.values(), *_follows.values()):
         task.cancel()
+    await asyncio.gather(*_awake, return_exceptions=True)
+    try:
+        await service_rpc("release_generations", process=_me())
+    except FunctionError as error:
+        log.warning("others take the tasks over once their leases have ended: %s", error.code)
     for close in (calls.close, fetch.close, storage.close):
         await close()
 
@@ -137,7 +194,7 @@ async def result(job: Job, order: Order, user: User) -> Job:
     if task is None and job["status"] == "held":
         if _ending.is_set():
             raise FunctionError(503, "This process ends; send the same again.", headers={"Retry-After": "1"})
-        task = _spawn(_runs, job["id"], _run(job["id"], order, user))
+        task = _spawn(_runs, job["id"], _run(job, order, user))
     if task is not None:
         await asyncio.wait({task}, timeout=settings.wait_seconds())
         if not task.done():
@@ -167,36 +224,32 @@ async def _watch(job: Job, user: User) -> Job:
     return job
 
 
-async def _run(job_id: str, order: Order, user: User) -> Job | None:
-    """Dispatch the job, if nobody else has, and see it through."""
-    job: Job | None = await service_rpc("dispatch_generation", job_id=job_id)
+async def _run(held: Job, order: Order, user: User) -> Job | None:
+    """Dispatch the job, if nobody else has, and see it through. None when somebody else has."""
+    try:
+        adapter, endpoint = _provider(held)
+        images, mask = await _inputs(order, user)
+        # The options that the price was made of, not those of the request.
+        work = Work(
+            held["operation"], held["model"], order.prompt, held["quantity"], held["options"], images,
+            held["terms"]["output"], mask,
+        )  # fmt: skip
+        adapter.check(work)
+    except NotSetUpError as error:
+        return await _decline(held, _not_set_up(held, error, calls.NOT_SET_UP))
+    except FunctionError as error:
+        return await _decline(held, Failed(error.status, error.code, error.message))
+    job: Job | None = await service_rpc("dispatch_generation", job_id=held["id"])
     if job is None or job["finished_at"] is not None:
         return job
     began = time.monotonic()
     seconds = float(job["terms"]["deadline_seconds"])
     until = began + seconds - min(15, seconds / 3)  # what is left is for storing
     try:
-        adapter, endpoint = _provider(job)
-        *images, mask = await asyncio.gather(
-            *(_input(job, user, path) for path in order.inputs),
-            _input(job, user, order.mask) if order.mask else _none(),
-        )
-        # The options that the price was made of, not those of the request.
-        work = Work(
-            job["operation"], job["model"], order.prompt, job["quantity"], job["options"],
-            [*order.uploads, *filter(None, images)], job["terms"]["output"], order.uploaded_mask or mask,
-        )  # fmt: skip
-        adapter.check(work)
-    except NotSetUpError as error:
-        return await _finish(job, "failed", _not_set_up(job, error, calls.NOT_SET_UP), asked=False)
-    except FunctionError as error:
-        failure = Failed(error.status, error.code, error.message)
-        return await _finish(job, "failed", failure, asked=False)
-    try:
         outcome = await calls.start(adapter, endpoint, work, until)
     except Exception as error:
         # It may have been sent: nobody knows what the provider does with it.
-        _log_frames(job_id, error)
+        _log_frames(job["id"], error)
         outcome = Lost()
     latency = int((time.monotonic() - began) * 1000)
     if isinstance(outcome, Delivered) and time.monotonic() > until:
@@ -220,14 +273,32 @@ def _not_set_up(job: Job, error: Exception, failure: Failed) -> Failed:
     return failure
 
 
-async def _none() -> None:
-    """No mask."""
+async def _decline(held: Job, failure: Failed) -> Job | None:
+    """End a job that no provider was asked about. None when somebody else has dispatched it meanwhile."""
+    declined: Job = await _until_done("decline_generation", job_id=held["id"], error=_told(failure))
+    return declined if declined["finished_at"] is not None else None
 
 
-async def _input(job: Job, user: User, path: str) -> Media:
-    if not path.startswith(f"{job['account_id']}/"):
-        raise FunctionError(404, "There is no such file among your inputs.")
-    return read_image(await storage.download(user, path))
+async def _inputs(order: Order, user: User) -> tuple[list[Media], Media | None]:
+    """The images and the mask, those in the storage read. FunctionError 503 once it was away for too long."""
+    try:
+        async with asyncio.timeout(INPUT_SECONDS):
+            read = await asyncio.gather(*(_input(user, path) for path in order.files()))
+    except TimeoutError:
+        raise FunctionError(503, NOT_READ, code="not_read") from None
+    images = [*order.uploads, *read[: len(order.inputs)]]
+    return images, next(iter(read[len(order.inputs) :]), order.uploaded_mask)
+
+
+async def _input(user: User, path: str) -> Media:
+    for pause in INPUT_PAUSES:
+        try:
+            return read_image(await storage.download(user, path))
+        except FunctionError as error:
+            if error.status < 500:
+                raise
+            await asyncio.sleep(pause)
+    raise FunctionError(503, NOT_READ, code="not_read")
 
 
 async def _settle(job: Job, adapter: Provider, endpoint: Endpoint, outcome: Outcome, latency: int) -> Job:
@@ -237,7 +308,9 @@ async def _settle(job: Job, adapter: Provider, endpoint: Endpoint, outcome: Outc
         case Lost():
             return await _note(job, unknown=True) or {**job, "status": "unknown"}
         case Started(task):
-            noted: Job = await _until_done("note_generation", job_id=job["id"], provider_job_id=task)
+            noted: Job = await _until_done(
+                "note_generation", job_id=job["id"], provider_job_id=task, **_lease()
+            )
             if noted["finished_at"] is not None:
                 await calls.cancel(adapter, endpoint, task)
             else:
@@ -258,7 +331,10 @@ async def _deliver(job: Job, adapter: Provider, endpoint: Endpoint, outcome: Del
         return await _finish(job, "failed", UNUSABLE, latency, tokens=outcome.tokens)
     paths = [f"{job['account_id']}/{job['id']}/{index}.{item.extension}" for index, item in enumerate(media)]
     if not await _stored(paths, media):
-        return await _finish(job, "failed", NOT_STORED, latency, tokens=outcome.tokens)
+        unstored = await _finish(job, "failed", NOT_STORED, latency, tokens=outcome.tokens)
+        if unstored["status"] != "succeeded":  # by another process that saw to it meanwhile
+            await _removed(paths)
+        return unstored
     outputs = [
         {"path": path, "mime_type": item.mime_type, "width": item.width, "height": item.height}
         for path, item in zip(paths, media, strict=True)
@@ -269,7 +345,9 @@ async def _deliver(job: Job, adapter: Provider, endpoint: Endpoint, outcome: Del
     if finished["status"] != "succeeded":
         # Expired or canceled meanwhile. Outputs that nobody pays for are not given away.
         await _removed(paths)
-    return {**finished, "urls": urls}
+    if finished["outputs"] != outputs:
+        return finished
+    return {**finished, "urls": urls, "texts": [item.inline for item in media]}
 
 
 async def _usable(job: Job, adapter: Provider, endpoint: Endpoint, outcome: Delivered) -> list[Media]:
@@ -301,7 +379,6 @@ async def _stored(paths: list[str], media: list[Media]) -> bool:
             await asyncio.sleep(0.3 * 2**attempt)
         else:
             return True
-    await _removed(paths)
     return False
 
 
@@ -319,6 +396,11 @@ async def _removed(paths: list[str]) -> None:
         log.warning("outputs could not be removed: %s", error.message)
 
 
+def _told(failure: Failed) -> dict[str, Any]:
+    """A failure as the job keeps it."""
+    return {"status": failure.status, "code": failure.code, "message": failure.message}
+
+
 async def _finish(
     job: Job,
     outcome: str,
@@ -327,14 +409,12 @@ async def _finish(
     outputs: list[Any] | None = None,
     *,
     tokens: Tokens = MappingProxyType({}),
-    asked: bool = True,
 ) -> Job:
-    """finish_generation(). `asked`: whether the provider was."""
-    error = {"status": failure.status, "code": failure.code, "message": failure.message} if failure else None
+    error = _told(failure) if failure else None
     finished: Job = await _until_done(
         "finish_generation",
         job_id=job["id"], outcome=outcome, outputs=outputs or [], error=error, latency_ms=latency,
-        tokens=dict(tokens) or None, asked=asked,
+        tokens=dict(tokens) or None,
     )  # fmt: skip
     return finished
 
@@ -352,9 +432,15 @@ async def _note(job: Job, **what: Any) -> Job | None:
 # -- work that takes minutes ---------------------------------------------------------------------------
 
 
+def look_after(job: Job) -> None:
+    """Have a task taken over at once if no process sees to it."""
+    if job["provider_job_id"] and (job["leased_until"] is None or _since(job["leased_until"]) > 0):
+        _orphaned.set()
+
+
 def follow(job: Job, at_once: bool = False) -> None:
-    """See to a task at a provider in the background, unless this process does so already."""
-    if job["id"] not in _follows and job["provider_job_id"] and not _ending.is_set():
+    """See to a task at a provider in the background, when it is this process's and not followed yet."""
+    if job["id"] not in _follows and job["leased_by"] == _me() and not _ending.is_set():
         _spawn(_follows, job["id"], _follow(job, at_once))
 
 
@@ -364,14 +450,17 @@ async def _follow(job: Job, at_once: bool) -> None:
     interval = settings.poll_seconds()
     began = time.monotonic()
     # The first poll brings a heartbeat, and so does the last before the deadline.
-    every, beat = min(HEARTBEAT, float(job["terms"]["deadline_seconds"]) / 3), -HEARTBEAT
+    every = min(HEARTBEAT, float(job["terms"]["deadline_seconds"]) / 3, settings.lease_seconds() / 3)
+    beat = -HEARTBEAT
     while at_once or not await _told_to_end(interval):
         at_once = False
         outcome = await calls.poll(adapter, endpoint, task)
         if outcome is not None and not isinstance(outcome, Working):
             try:
-                await _note(job, extend_seconds=EXTENSION)  # fetching and storing take their time
-                await _settle(job, adapter, endpoint, outcome, _since(job["dispatched_at"]))
+                # Fetching and storing take their time.
+                noted = await _note(job, extend_seconds=EXTENSION, **_lease())
+                if noted is None or noted["leased_by"] == _me():
+                    await _settle(job, adapter, endpoint, outcome, _since(job["dispatched_at"]))
                 return
             except fetch.FetchError as error:
                 log.warning("job %s: the output did not come: %s", job["id"], error)
@@ -380,11 +469,14 @@ async def _follow(job: Job, at_once: bool) -> None:
         beat = time.monotonic()
         # A provider that does not answer gets no more time than it has.
         alive = outcome is not None and beat - began < LONGEST
-        noted = await _note(job, extend_seconds=EXTENSION if alive else None)
+        noted = await _note(job, extend_seconds=EXTENSION if alive else None, **_lease())
         if noted is None:
             continue
         if noted["finished_at"] is not None:
             await calls.cancel(adapter, endpoint, task)
+            return
+        if noted["leased_by"] != _me():
+            log.warning("job %s: another process sees to it now", job["id"])
             return
         if noted["cancel_requested_at"] is not None and await canceled(noted) is not None:
             return
@@ -400,7 +492,7 @@ async def _told_to_end(seconds: float) -> bool:
 
 
 def _since(moment: str) -> int:
-    """Milliseconds since a timestamp of the database."""
+    """Milliseconds since a timestamp of the database; 0 for one to come."""
     then = datetime.fromisoformat(moment)
     return max(0, int((datetime.now(then.tzinfo) - then).total_seconds() * 1000))
 

@@ -10,6 +10,7 @@ MEGABYTE = 1024 * 1024
 IMAGE_BYTES = 32 * MEGABYTE
 VIDEO_BYTES = 95 * MEGABYTE  # what the bucket takes
 TEXT_BYTES = MEGABYTE
+INLINE_BYTES = 256 * 1024  # of a text that stands in the answer itself
 PIXELS = 64_000_000
 
 EXTENSIONS = {
@@ -37,6 +38,13 @@ class Media:
     def extension(self) -> str:
         """Without the dot."""
         return EXTENSIONS[self.mime_type]
+
+    @property
+    def inline(self) -> str | None:
+        """A text that is short enough to stand in the answer; None for all else."""
+        if self.mime_type != "text/plain" or len(self.data) > INLINE_BYTES:
+            return None
+        return self.data.decode()
 
 
 def check(data: bytes) -> Media:

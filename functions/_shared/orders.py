@@ -133,6 +133,8 @@ def _order(body: dict[str, Any], files: list[bytes], masks: list[bytes]) -> Orde
         )
     if len(inputs) + len(files) > IMAGES:
         raise FunctionError(400, f"At most {IMAGES} images can be given.")
+    if dry_run and (files or masks):
+        raise FunctionError(400, "A dry run takes no files: name as many paths in `inputs` instead.")
     if len(masks) + (mask is not None) > 1:
         raise FunctionError(400, "There can be one mask.")
     images, painted = [read_image(file) for file in files], [read_image(file) for file in masks]

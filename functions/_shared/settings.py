@@ -193,3 +193,13 @@ def grace_seconds() -> float:
 def signed_url_seconds() -> int:
     """GENERATION_URL_SECONDS: how long the URL of an output is good; default an hour."""
     return int(_seconds("GENERATION_URL_SECONDS", 3600, 7 * 86400))
+
+
+def lease_seconds() -> int:
+    """GENERATION_LEASE_SECONDS: how long a task is a process's without a sign of life; default 45."""
+    return max(1, int(_seconds("GENERATION_LEASE_SECONDS", 45, 300)))
+
+
+def sweep_seconds() -> float:
+    """GENERATION_SWEEP_SECONDS: how often a process asks for files that are to be deleted; default 600."""
+    return _seconds("GENERATION_SWEEP_SECONDS", 600, 86400)

@@ -1,6 +1,6 @@
 """The Storage bucket `generations`: users' input images, and what was made for them.
 
-Paths are <account>/inputs/… and <account>/<job>/<index>.<extension>.
+Paths are <account>/inputs/<name> and <account>/<job>/<index>.<extension>.
 """
 
 import json
@@ -12,7 +12,7 @@ import aiohttp
 
 from . import settings
 from .errors import FunctionError, unavailable
-from .media import IMAGE_BYTES, Media
+from .media import IMAGE_BYTES, INLINE_BYTES, Media
 from .pool import connections
 from .tokens import User
 
@@ -59,20 +59,39 @@ async def remove(paths: list[str]) -> None:
 
 async def download(user: User, path: str) -> bytes:
     """A file of the user's own, read with the user's rights: FunctionError 404 for any other, 413, 503."""
-    headers = {"apikey": settings.publishable_key(), "Authorization": f"Bearer {user.token}"}
+    body = await _read("/authenticated", path, _as(user), IMAGE_BYTES)
+    if body is None:
+        raise _too_large()
+    return body
+
+
+async def read_text(path: str) -> str | None:
+    """A stored text; None when it is longer than what is given inline. Raises FunctionError 404, 503."""
+    body = await _read("/authenticated", path, _service(), INLINE_BYTES)
+    return None if body is None else body.decode("utf-8", errors="replace")
+
+
+def _as(user: User) -> dict[str, str]:
+    return {"apikey": settings.publishable_key(), "Authorization": f"Bearer {user.token}"}
+
+
+def _too_large() -> FunctionError:
+    return FunctionError(413, f"An input is larger than {IMAGE_BYTES} bytes.")
+
+
+async def _read(kind: str, path: str, headers: dict[str, str], limit: int) -> bytes | None:
+    """The body that GET gives; None as soon as it turns out to be longer than `limit`."""
     try:
-        async with _session().get(
-            _url("/authenticated", path), headers=headers, allow_redirects=False
-        ) as answer:
+        async with _session().get(_url(kind, path), headers=headers, allow_redirects=False) as answer:
             if answer.status != 200:
-                if answer.status >= 500:
+                if answer.status >= 500 or answer.status == 429:
                     raise unavailable(AWAY)
                 raise FunctionError(404, "There is no such file among your inputs.")
             body = bytearray()
             async for chunk in answer.content.iter_chunked(256 * 1024):
                 body += chunk
-                if len(body) > IMAGE_BYTES:
-                    raise FunctionError(413, f"An input is larger than {IMAGE_BYTES} bytes.")
+                if len(body) > limit:
+                    return None
             return bytes(body)
     except (aiohttp.ClientError, TimeoutError):
         raise unavailable(AWAY) from None

@@ -6,6 +6,7 @@ Images may come with the request, as multipart: the JSON in the field `request`,
 `mask`.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ from _shared.errors import FunctionError
 from _shared.orders import Order, read_order
 from _shared.tokens import User, verified_user
 
+TEXT = "text/plain"
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -59,7 +61,7 @@ async def _quote(user: User, order: Order) -> JSONResponse:
 async def _get(user: User, job_id: str) -> JSONResponse:
     job = await generation.state(job_id, user)
     if job["finished_at"] is None:
-        generation.follow(job, at_once=True)
+        generation.look_after(job)
         return _under_way(job)
     return await _answer(job)
 
@@ -90,6 +92,7 @@ async def _answer(job: dict[str, Any]) -> JSONResponse:
     if job["status"] == "succeeded":
         try:
             urls = job.get("urls") or await storage.sign([output["path"] for output in job["outputs"]])
+            texts = job.get("texts") or await asyncio.gather(*map(_text, job["outputs"]))
         except FunctionError as error:
             error.extra = {**about, "poll": _poll(job)}
             raise
@@ -98,8 +101,12 @@ async def _answer(job: dict[str, Any]) -> JSONResponse:
                 "job": job["id"],
                 "operation": job["operation"],
                 "outputs": [
-                    {"url": url, **{name: output[name] for name in ("mime_type", "width", "height")}}
-                    for url, output in zip(urls, job["outputs"], strict=True)
+                    {
+                        "url": url,
+                        **{name: output[name] for name in ("mime_type", "width", "height")},
+                        **({"text": text} if output["mime_type"] == TEXT else {}),
+                    }
+                    for url, output, text in zip(urls, job["outputs"], texts, strict=True)
                 ],
                 "credits_charged": job["credits_charged"],
                 "available": job["available"],
@@ -116,6 +123,10 @@ async def _answer(job: dict[str, Any]) -> JSONResponse:
             code="no_answer", extra={**about, "poll": _poll(job)},
         )  # fmt: skip
     return _under_way(job)
+
+
+async def _text(output: dict[str, Any]) -> str | None:
+    return await storage.read_text(output["path"]) if output["mime_type"] == TEXT else None
 
 
 def _under_way(job: dict[str, Any]) -> JSONResponse:

@@ -15,6 +15,10 @@ create table credits.billing_settings (
   hold_retention interval not null default '30 days',
   max_generations_per_minute integer not null default 60,
   max_generations_in_flight integer not null default 10,
+  max_input_files integer not null default 100,
+  max_input_bytes bigint not null default 200000000,
+  input_retention interval not null default '7 days',
+  orphan_retention interval not null default '1 day',
   default_currency text not null default 'usd',
   max_packages integer not null default 10,
   max_free_packages integer not null default 1,
@@ -45,6 +49,10 @@ create table credits.billing_settings (
   constraint hold_retention_must_be_1_hour_to_100_years check (credits.lasts(hold_retention, '1 hour', '100 years')),
   constraint max_generations_per_minute_must_be_0_or_more check (max_generations_per_minute >= 0),
   constraint max_generations_in_flight_must_be_0_or_more check (max_generations_in_flight >= 0),
+  constraint max_input_files_must_be_0_or_more check (max_input_files >= 0),
+  constraint max_input_bytes_must_be_0_or_more check (max_input_bytes >= 0),
+  constraint input_retention_must_be_an_hour_or_more check (input_retention >= '1 hour'),
+  constraint orphan_retention_must_be_an_hour_or_more check (orphan_retention >= '1 hour'),
   constraint default_currency_must_be_an_iso_4217_code_in_lower_case check (default_currency ~ '^[a-z]{3}$'),
   constraint max_packages_must_be_1_to_1000 check (max_packages between 1 and 1000),
   constraint max_free_packages_must_be_1_to_1000 check (max_free_packages between 1 and 1000),
@@ -96,6 +104,14 @@ comment on column credits.billing_settings.max_generations_per_minute is
 'How many generations one account may ask for in a minute, refused ones included.';
 comment on column credits.billing_settings.max_generations_in_flight is
 'How many generations of one account may be under way at once.';
+comment on column credits.billing_settings.max_input_files is
+'How many files one account may have below inputs/ in the bucket generations. The newest beyond it are swept.';
+comment on column credits.billing_settings.max_input_bytes is
+'How many bytes these files may have together. The newest beyond it are swept.';
+comment on column credits.billing_settings.input_retention is
+'How old a file below inputs/ gets before it is swept. At least an hour.';
+comment on column credits.billing_settings.orphan_retention is
+'How long the files of a job that is over stay when they are not its outputs, before they are swept. At least an hour.';
 comment on column credits.billing_settings.default_currency is 'The currency of a checkout that names none.';
 comment on column credits.billing_settings.max_packages is
 'How many of one package a checkout may buy, where credit_packages.max_quantity does not say.';

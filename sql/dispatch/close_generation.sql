@@ -8,8 +8,7 @@ create function credits.close_generation(
   error jsonb,
   latency_ms integer,
   provider_cost numeric,
-  tokens jsonb default null,
-  asked boolean default true
+  tokens jsonb default null
 ) returns public.generation_jobs
 language plpgsql
 set search_path = ''
@@ -35,7 +34,7 @@ begin
     finished_at = credits.now()
   where j.id = job.id
   returning * into closed;
-  if job.dispatched_at is not null and asked then
+  if job.dispatched_at is not null then
     perform credits.log_usage(
       job.account_id, job.provider, job.model, job.operation, jsonb_array_length(closed.outputs) * units_each,
       usage_status, latency_ms,

@@ -5,8 +5,7 @@ create function public.finish_generation(
   error jsonb default null,
   latency_ms integer default null,
   provider_cost numeric default null,
-  tokens jsonb default null,
-  asked boolean default true
+  tokens jsonb default null
 ) returns jsonb
 language plpgsql
 security definer
@@ -57,7 +56,7 @@ begin
       when outcome = 'canceled' then 'failed'
       else outcome
     end,
-    outputs, error, latency_ms, provider_cost, tokens, asked
+    outputs, error, latency_ms, provider_cost, tokens
   );
   return credits.job_json(job);
 end
@@ -65,8 +64,8 @@ $$;
 
 comment on function public.finish_generation is
 'For the function generate, once a provider''s call has ended: charges what was delivered and releases the rest; '
-'logs the call, unless asked is false: it came to none. outcome: succeeded (with 1 to quantity outputs), refused, '
-'failed or canceled. error: {status, code, message} for the client. provider_cost: US dollars; else by '
+'logs the call. outcome: succeeded (with 1 to quantity outputs), refused, failed or canceled. error: {status, code, '
+'message} for the client. provider_cost: US dollars; else by '
 'credits.call_cost from tokens, {input_text, input_image, output_text, output_image}, and outputs. A job that is '
 'over, expired included, stays as it is. Returns the job with credits_charged and available. Errors: PT400, PT404.';
 

@@ -9,6 +9,8 @@ create table public.generation_jobs (
   quantity integer not null,
   options jsonb not null default '{}',
   provider_job_id text,
+  leased_by uuid,
+  leased_until timestamptz,
   outputs jsonb not null default '[]',
   error jsonb,
   transaction_id bigint references public.credit_transactions (id),
@@ -42,13 +44,17 @@ using (account_id = (select credits.my_account_id()));
 
 comment on table public.generation_jobs is
 'One row a request for images or video: its reservation, its provider, its outcome. No prompt is kept. Written by '
-'begin_generation, dispatch_generation, note_generation, finish_generation, cancel_generation and the sweep.';
+'begin_generation, decline_generation, dispatch_generation, note_generation, lease_generations, release_generations, '
+'finish_generation, cancel_generation and the sweep.';
 comment on column public.generation_jobs.hold_id is 'credit_holds.id: the reservation, and whose key makes it once.';
 comment on column public.generation_jobs.provider is 'Of the price in force when it began.';
 comment on column public.generation_jobs.quantity is 'Outputs asked for.';
 comment on column public.generation_jobs.options is
 'What the provider is asked with: the request''s options, and the defaults of its price''s terms.';
 comment on column public.generation_jobs.provider_job_id is 'The provider''s id, by which it can be asked about.';
+comment on column public.generation_jobs.leased_by is
+'The process that sees to the provider''s work. Another takes it over when it no longer says that it is alive.';
+comment on column public.generation_jobs.leased_until is 'Until then no other process takes it over.';
 comment on column public.generation_jobs.outputs is
 'What was delivered: [{path, mime_type, width, height}], paths in the Storage bucket generations.';
 comment on column public.generation_jobs.error is 'Why nothing was delivered: {status, code, message}.';

@@ -13,7 +13,7 @@ begin
   )
   on conflict (id) do nothing;
 
-  -- Names are ACCOUNT/JOB/INDEX.EXT for what was generated, which the service role writes, and ACCOUNT/inputs/... for
+  -- Names are ACCOUNT/JOB/INDEX.EXT for what was generated, which the service role writes, and ACCOUNT/inputs/NAME for
   -- what the user uploads. An output is read once its job has succeeded: a crash between storing and charging gives
   -- nothing away. No policy for update: a user's file is replaced by removing it first.
   drop policy if exists generations_read_own on storage.objects;
@@ -35,11 +35,7 @@ begin
 
   drop policy if exists generations_upload_inputs on storage.objects;
   create policy generations_upload_inputs on storage.objects for insert to authenticated
-  with check (
-    bucket_id = 'generations'
-    and (storage.foldername(name))[1] = (select credits.my_account_id())::text
-    and (storage.foldername(name))[2] = 'inputs'
-  );
+  with check (bucket_id = 'generations' and credits.may_upload_input(name, metadata));
 
   drop policy if exists generations_delete_inputs on storage.objects;
   create policy generations_delete_inputs on storage.objects for delete to authenticated

@@ -17,7 +17,8 @@ begin
           where o.name is null or not starts_with(f.path, inputs_refusal.account_id::text || '/')
         ) > 0 then 'PT404'
         when bool_or(o.metadata ->> 'mimetype' not in ('image/png', 'image/jpeg', 'image/webp')) then 'PT400'
-        when sum((o.metadata ->> 'size')::bigint) > 50000000 then 'PT413'
+        when sum((o.metadata ->> 'size')::bigint) > 50000000 or max((o.metadata ->> 'size')::bigint) > 32 * 1024 * 1024
+          then 'PT413'
       end
     into code
     from unnest(files) as f (path)
@@ -26,12 +27,12 @@ begin
   message := case code
     when 'PT404' then 'There is no such file among your inputs.'
     when 'PT400' then 'An input cannot be used. Send a PNG, JPEG or WebP image.'
-    when 'PT413' then 'The inputs are too many, or larger than 50 MB together.'
+    when 'PT413' then 'The inputs are too many, or larger than 32 MiB each or 50 MB together.'
   end;
 end
 $$;
 
 comment on function credits.inputs_refusal(uuid, text[]) is
 'Why the files of the bucket generations cannot be a generation''s inputs, by what Storage has noted of them: PT404 '
-'not there or not the account''s, PT400 not images that providers take, PT413 over 50 MB together. Nulls when '
+'not there or not the account''s, PT400 not images that providers take, PT413 over 32 MiB each or 50 MB together. Nulls when '
 'nothing is wrong. That nobody holds more images in memory than that is what the last one is for.';

@@ -25,9 +25,16 @@ create index usage_logs_transaction_id on credits.usage_logs (transaction_id) wh
 alter table credits.usage_logs enable row level security;
 alter table credits.usage_logs force row level security;
 revoke all on table credits.usage_logs from anon, authenticated, service_role;
+-- For the view public.usage_logs. What providers cost is nobody's to see but the operator's, in SQL.
+grant select (
+  id, account_id, provider, model, operation, units, latency_ms, status, hold_id, transaction_id, created_at
+) on credits.usage_logs to authenticated, service_role;
+create policy own_usage on credits.usage_logs for select to authenticated
+using (account_id = (select credits.my_account_id()));
 
 comment on table credits.usage_logs is
-'One row a provider call. No prompt, no output, no personal data. Clients do not see it: it holds what providers cost.';
+'One row a provider call. No prompt, no output, no personal data. Users see their own in public.usage_logs, without '
+'what providers cost.';
 comment on column credits.usage_logs.units is 'What the provider delivered, in the price''s unit.';
 comment on column credits.usage_logs.latency_ms is 'From the request to the last byte, milliseconds.';
 comment on column credits.usage_logs.status is

@@ -138,6 +138,10 @@ create table credits.billing_settings (
   hold_retention interval not null default '30 days',
   max_generations_per_minute integer not null default 60,
   max_generations_in_flight integer not null default 10,
+  max_input_files integer not null default 100,
+  max_input_bytes bigint not null default 200000000,
+  input_retention interval not null default '7 days',
+  orphan_retention interval not null default '1 day',
   default_currency text not null default 'usd',
   max_packages integer not null default 10,
   max_free_packages integer not null default 1,
@@ -168,6 +172,10 @@ create table credits.billing_settings (
   constraint hold_retention_must_be_1_hour_to_100_years check (credits.lasts(hold_retention, '1 hour', '100 years')),
   constraint max_generations_per_minute_must_be_0_or_more check (max_generations_per_minute >= 0),
   constraint max_generations_in_flight_must_be_0_or_more check (max_generations_in_flight >= 0),
+  constraint max_input_files_must_be_0_or_more check (max_input_files >= 0),
+  constraint max_input_bytes_must_be_0_or_more check (max_input_bytes >= 0),
+  constraint input_retention_must_be_an_hour_or_more check (input_retention >= '1 hour'),
+  constraint orphan_retention_must_be_an_hour_or_more check (orphan_retention >= '1 hour'),
   constraint default_currency_must_be_an_iso_4217_code_in_lower_case check (default_currency ~ '^[a-z]{3}$'),
   constraint max_packages_must_be_1_to_1000 check (max_packages between 1 and 1000),
   constraint max_free_packages_must_be_1_to_1000 check (max_free_packages between 1 and 1000),
@@ -219,6 +227,14 @@ comment on column credits.billing_settings.max_generations_per_minute is
 'How many generations one account may ask for in a minute, refused ones included.';
 comment on column credits.billing_settings.max_generations_in_flight is
 'How many generations of one account may be under way at once.';
+comment on column credits.billing_settings.max_input_files is
+'How many files one account may have below inputs/ in the bucket generations. The newest beyond it are swept.';
+comment on column credits.billing_settings.max_input_bytes is
+'How many bytes these files may have together. The newest beyond it are swept.';
+comment on column credits.billing_settings.input_retention is
+'How old a file below inputs/ gets before it is swept. At least an hour.';
+comment on column credits.billing_settings.orphan_retention is
+'How long the files of a job that is over stay when they are not its outputs, before they are swept. At least an hour.';
 comment on column credits.billing_settings.default_currency is 'The currency of a checkout that names none.';
 comment on column credits.billing_settings.max_packages is
 'How many of one package a checkout may buy, where credit_packages.max_quantity does not say.';
@@ -978,9 +994,16 @@ create index usage_logs_transaction_id on credits.usage_logs (transaction_id) wh
 alter table credits.usage_logs enable row level security;
 alter table credits.usage_logs force row level security;
 revoke all on table credits.usage_logs from anon, authenticated, service_role;
+-- For the view public.usage_logs. What providers cost is nobody's to see but the operator's, in SQL.
+grant select (
+  id, account_id, provider, model, operation, units, latency_ms, status, hold_id, transaction_id, created_at
+) on credits.usage_logs to authenticated, service_role;
+create policy own_usage on credits.usage_logs for select to authenticated
+using (account_id = (select credits.my_account_id()));
 
 comment on table credits.usage_logs is
-'One row a provider call. No prompt, no output, no personal data. Clients do not see it: it holds what providers cost.';
+'One row a provider call. No prompt, no output, no personal data. Users see their own in public.usage_logs, without '
+'what providers cost.';
 comment on column credits.usage_logs.units is 'What the provider delivered, in the price''s unit.';
 comment on column credits.usage_logs.latency_ms is 'From the request to the last byte, milliseconds.';
 comment on column credits.usage_logs.status is
@@ -991,6 +1014,31 @@ comment on column credits.usage_logs.tokens is
 comment on column credits.usage_logs.hold_id is
 'The hold that the call ran under; null once that was deleted, which only happens to holds that charged nothing.';
 comment on column credits.usage_logs.transaction_id is 'The spend or capture that paid for it.';
+
+-- sql/accounts/usage_logs.sql
+create view public.usage_logs
+with (security_invoker = true)
+as
+select
+  id,
+  account_id,
+  operation,
+  provider,
+  model,
+  units,
+  latency_ms,
+  status,
+  hold_id,
+  transaction_id,
+  created_at
+from credits.usage_logs;
+
+revoke all on table public.usage_logs from anon, authenticated, service_role;
+grant select on table public.usage_logs to authenticated, service_role;
+
+comment on view public.usage_logs is
+'The signed-in user''s provider calls, one row each: credits.usage_logs without what they cost us. For service_role, '
+'everybody''s.';
 
 -- sql/dispatch/generation_status.sql
 create type public.generation_status as enum (
@@ -1019,6 +1067,8 @@ create table public.generation_jobs (
   quantity integer not null,
   options jsonb not null default '{}',
   provider_job_id text,
+  leased_by uuid,
+  leased_until timestamptz,
   outputs jsonb not null default '[]',
   error jsonb,
   transaction_id bigint references public.credit_transactions (id),
@@ -1052,13 +1102,17 @@ using (account_id = (select credits.my_account_id()));
 
 comment on table public.generation_jobs is
 'One row a request for images or video: its reservation, its provider, its outcome. No prompt is kept. Written by '
-'begin_generation, dispatch_generation, note_generation, finish_generation, cancel_generation and the sweep.';
+'begin_generation, decline_generation, dispatch_generation, note_generation, lease_generations, release_generations, '
+'finish_generation, cancel_generation and the sweep.';
 comment on column public.generation_jobs.hold_id is 'credit_holds.id: the reservation, and whose key makes it once.';
 comment on column public.generation_jobs.provider is 'Of the price in force when it began.';
 comment on column public.generation_jobs.quantity is 'Outputs asked for.';
 comment on column public.generation_jobs.options is
 'What the provider is asked with: the request''s options, and the defaults of its price''s terms.';
 comment on column public.generation_jobs.provider_job_id is 'The provider''s id, by which it can be asked about.';
+comment on column public.generation_jobs.leased_by is
+'The process that sees to the provider''s work. Another takes it over when it no longer says that it is alive.';
+comment on column public.generation_jobs.leased_until is 'Until then no other process takes it over.';
 comment on column public.generation_jobs.outputs is
 'What was delivered: [{path, mime_type, width, height}], paths in the Storage bucket generations.';
 comment on column public.generation_jobs.error is 'Why nothing was delivered: {status, code, message}.';
@@ -1120,6 +1174,29 @@ comment on column credits.maintenance_failures.first_at is 'When it failed first
 comment on column credits.maintenance_failures.last_at is 'When it failed last.';
 comment on column credits.maintenance_failures.retry_at is
 'Not tried before: ten seconds after the first failure, then twice as long each time, up to an hour.';
+
+-- sql/dispatch/file_sweep.sql
+create table credits.file_sweep (
+  id boolean primary key default true,
+  leased_by uuid,
+  leased_until timestamptz,
+  after text,
+  swept_at timestamptz,
+  constraint only_one_row check (id)
+);
+
+insert into credits.file_sweep default values;
+
+alter table credits.file_sweep enable row level security;
+alter table credits.file_sweep force row level security;
+revoke all on table credits.file_sweep from anon, authenticated, service_role;
+
+comment on table credits.file_sweep is 'How far sweep_files has come in the bucket generations: exactly one row.';
+comment on column credits.file_sweep.id is 'Always true: there is one row.';
+comment on column credits.file_sweep.leased_by is 'The process that sweeps.';
+comment on column credits.file_sweep.leased_until is 'Until then no other process goes on with it.';
+comment on column credits.file_sweep.after is 'The last name that was looked at; null between two sweeps.';
+comment on column credits.file_sweep.swept_at is 'When a sweep last came to the end of the bucket.';
 
 -- sql/dispatch/provider_costs.sql
 create table credits.provider_costs (
@@ -5361,7 +5438,8 @@ begin
           where o.name is null or not starts_with(f.path, inputs_refusal.account_id::text || '/')
         ) > 0 then 'PT404'
         when bool_or(o.metadata ->> 'mimetype' not in ('image/png', 'image/jpeg', 'image/webp')) then 'PT400'
-        when sum((o.metadata ->> 'size')::bigint) > 50000000 then 'PT413'
+        when sum((o.metadata ->> 'size')::bigint) > 50000000 or max((o.metadata ->> 'size')::bigint) > 32 * 1024 * 1024
+          then 'PT413'
       end
     into code
     from unnest(files) as f (path)
@@ -5370,14 +5448,14 @@ begin
   message := case code
     when 'PT404' then 'There is no such file among your inputs.'
     when 'PT400' then 'An input cannot be used. Send a PNG, JPEG or WebP image.'
-    when 'PT413' then 'The inputs are too many, or larger than 50 MB together.'
+    when 'PT413' then 'The inputs are too many, or larger than 32 MiB each or 50 MB together.'
   end;
 end
 $$;
 
 comment on function credits.inputs_refusal(uuid, text[]) is
 'Why the files of the bucket generations cannot be a generation''s inputs, by what Storage has noted of them: PT404 '
-'not there or not the account''s, PT400 not images that providers take, PT413 over 50 MB together. Nulls when '
+'not there or not the account''s, PT400 not images that providers take, PT413 over 32 MiB each or 50 MB together. Nulls when '
 'nothing is wrong. That nobody holds more images in memory than that is what the last one is for.';
 
 -- sql/dispatch/open_generation.sql
@@ -5517,8 +5595,7 @@ create function credits.close_generation(
   error jsonb,
   latency_ms integer,
   provider_cost numeric,
-  tokens jsonb default null,
-  asked boolean default true
+  tokens jsonb default null
 ) returns public.generation_jobs
 language plpgsql
 set search_path = ''
@@ -5544,7 +5621,7 @@ begin
     finished_at = credits.now()
   where j.id = job.id
   returning * into closed;
-  if job.dispatched_at is not null and asked then
+  if job.dispatched_at is not null then
     perform credits.log_usage(
       job.account_id, job.provider, job.model, job.operation, jsonb_array_length(closed.outputs) * units_each,
       usage_status, latency_ms,
@@ -5851,12 +5928,32 @@ comment on function public.dispatch_generation(uuid) is
 
 grant execute on function public.dispatch_generation(uuid) to service_role;
 
+-- sql/dispatch/check_lease.sql
+create function credits.check_lease(lease_seconds integer) returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  if lease_seconds is null or lease_seconds not between 1 and 300 then
+    perform credits.fail(
+      'PT400', 'lease_seconds must be from 1 to 300.', jsonb_build_object('lease_seconds', lease_seconds),
+      'Renew a lease before it ends instead.'
+    );
+  end if;
+end
+$$;
+
+comment on function credits.check_lease(integer) is 'PT400 unless it is a number of seconds that a lease may have.';
+
 -- sql/dispatch/note_generation.sql
 create function public.note_generation(
   job_id uuid,
   provider_job_id text default null,
   unknown boolean default false,
-  extend_seconds integer default null
+  extend_seconds integer default null,
+  process uuid default null,
+  lease_seconds integer default 45
 ) returns jsonb
 language plpgsql
 security definer
@@ -5864,6 +5961,7 @@ set search_path = ''
 as $$
 declare
   job public.generation_jobs := credits.lock_generation(job_id);
+  moment timestamptz := credits.now();
 begin
   if job.finished_at is not null or job.dispatched_at is null then
     return credits.job_json(job);
@@ -5872,7 +5970,10 @@ begin
       'PT400', 'extend_seconds must be from 1 to 3600.', jsonb_build_object('extend_seconds', extend_seconds),
       'Send a heartbeat more often instead.'
     );
+  elsif job.leased_by <> process and job.leased_until > moment then
+    return credits.job_json(job);
   end if;
+  perform credits.check_lease(lease_seconds);
   update public.generation_jobs as j
   set
     provider_job_id = coalesce(note_generation.provider_job_id, j.provider_job_id),
@@ -5884,9 +5985,13 @@ begin
     deadline_at = greatest(
       j.deadline_at,
       case when extend_seconds is not null then least(
-        credits.now() + make_interval(secs => extend_seconds), j.created_at + s.hold_ttl_max - credits.sweep_grace()
+        moment + make_interval(secs => extend_seconds), j.created_at + s.hold_ttl_max - credits.sweep_grace()
       ) end
-    )
+    ),
+    leased_by = coalesce(process, j.leased_by),
+    leased_until = case
+      when process is not null then moment + make_interval(secs => lease_seconds) else j.leased_until
+    end
   from credits.billing_settings as s
   where j.id = job.id
   returning j.* into job;
@@ -5895,13 +6000,14 @@ begin
 end
 $$;
 
-comment on function public.note_generation(uuid, text, boolean, integer) is
+comment on function public.note_generation(uuid, text, boolean, integer, uuid, integer) is
 'For the function generate while a job is under way: keeps the provider''s id; unknown: the provider may or may not '
 'have taken it; extend_seconds: a heartbeat, which moves the deadline to so long from now, at most '
-'billing_settings.hold_ttl_max from the start. A job that is over stays as it is. Returns the job. Errors: PT400, '
-'PT404.';
+'billing_settings.hold_ttl_max from the start; process: who sees to it, for lease_seconds (1 to 300) from now. A job '
+'that is over stays as it is, and so does one that another process has: look at leased_by. Returns the job. Errors: '
+'PT400, PT404.';
 
-grant execute on function public.note_generation(uuid, text, boolean, integer) to service_role;
+grant execute on function public.note_generation(uuid, text, boolean, integer, uuid, integer) to service_role;
 
 -- sql/dispatch/finish_generation.sql
 create function public.finish_generation(
@@ -5911,8 +6017,7 @@ create function public.finish_generation(
   error jsonb default null,
   latency_ms integer default null,
   provider_cost numeric default null,
-  tokens jsonb default null,
-  asked boolean default true
+  tokens jsonb default null
 ) returns jsonb
 language plpgsql
 security definer
@@ -5963,7 +6068,7 @@ begin
       when outcome = 'canceled' then 'failed'
       else outcome
     end,
-    outputs, error, latency_ms, provider_cost, tokens, asked
+    outputs, error, latency_ms, provider_cost, tokens
   );
   return credits.job_json(job);
 end
@@ -5971,32 +6076,274 @@ $$;
 
 comment on function public.finish_generation is
 'For the function generate, once a provider''s call has ended: charges what was delivered and releases the rest; '
-'logs the call, unless asked is false: it came to none. outcome: succeeded (with 1 to quantity outputs), refused, '
-'failed or canceled. error: {status, code, message} for the client. provider_cost: US dollars; else by '
+'logs the call. outcome: succeeded (with 1 to quantity outputs), refused, failed or canceled. error: {status, code, '
+'message} for the client. provider_cost: US dollars; else by '
 'credits.call_cost from tokens, {input_text, input_image, output_text, output_image}, and outputs. A job that is '
 'over, expired included, stays as it is. Returns the job with credits_charged and available. Errors: PT400, PT404.';
 
 grant execute on function public.finish_generation to service_role;
 
--- sql/dispatch/pending_generations.sql
-create function public.pending_generations(batch integer default 20) returns setof jsonb
-language sql
-stable
+-- sql/dispatch/lease_generations.sql
+create function public.lease_generations(
+  process uuid,
+  lease_seconds integer default 45,
+  batch integer default 100
+) returns setof jsonb
+language plpgsql
 security definer
 set search_path = ''
 as $$
-  select credits.job_json(j)
-  from public.generation_jobs as j
-  where j.finished_at is null and j.provider_job_id is not null and j.deadline_at > credits.now()
-  order by j.deadline_at
-  limit least(greatest(batch, 1), 100);
+begin
+  perform credits.check_lease(lease_seconds);
+  if process is null then
+    perform credits.fail('PT400', 'process is missing.', '{}', 'Send a UUID that the process keeps while it runs.');
+  end if;
+  return query
+  with free as (
+    select j.id
+    from public.generation_jobs as j
+    where
+      j.finished_at is null
+      and j.provider_job_id is not null
+      and j.deadline_at > credits.now()
+      and (j.leased_until is null or j.leased_until <= credits.now())
+    order by j.deadline_at
+    limit least(greatest(batch, 1), 100)
+    for no key update skip locked
+  ),
+
+  taken as (
+    update public.generation_jobs as j
+    set leased_by = process, leased_until = credits.now() + make_interval(secs => lease_seconds)
+    from free
+    where j.id = free.id
+    returning j
+  )
+
+  select credits.job_json(t.j) from taken as t;
+end
 $$;
 
-comment on function public.pending_generations(integer) is
-'For the function generate after a restart: up to batch jobs that are with a provider who can be asked about them, the '
-'most urgent first.';
+comment on function public.lease_generations(uuid, integer, integer) is
+'For the function generate: hands the process up to batch jobs (at most 100) that are with a provider who can be asked '
+'about them, and that no other process sees to, the most urgent first. They are its own for lease_seconds (1 to 300); '
+'note_generation renews that. Call it again while it returns a full batch. Errors: PT400.';
 
-grant execute on function public.pending_generations(integer) to service_role;
+grant execute on function public.lease_generations(uuid, integer, integer) to service_role;
+
+-- sql/dispatch/release_generations.sql
+create function public.release_generations(process uuid) returns integer
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  released integer;
+begin
+  update public.generation_jobs as j
+  set leased_until = null
+  where j.leased_by = process and j.finished_at is null and j.leased_until is not null;
+  get diagnostics released = row_count;
+  return released;
+end
+$$;
+
+comment on function public.release_generations(uuid) is
+'For the function generate when its process ends: gives back every job that lease_generations or note_generation gave '
+'it, so that another process need not wait. Returns how many.';
+
+grant execute on function public.release_generations(uuid) to service_role;
+
+-- sql/dispatch/decline_generation.sql
+create function public.decline_generation(job_id uuid, error jsonb) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  job public.generation_jobs := credits.lock_generation(job_id);
+begin
+  if job.status = 'held' then
+    job := credits.close_generation(
+      job, credits.lock_hold(job.hold_id), 'failed', 0, 'failed', null, error, null, null
+    );
+  end if;
+  return credits.job_json(job);
+end
+$$;
+
+comment on function public.decline_generation(uuid, jsonb) is
+'For the function generate when it finds before it asks a provider that a job cannot be done: ends it and gives the '
+'credits back. A job that somebody else has dispatched meanwhile, or that is over, stays as it is. error: {status, '
+'code, message} for the client. Returns the job. Errors: PT404 no such job.';
+
+grant execute on function public.decline_generation(uuid, jsonb) to service_role;
+
+-- sql/dispatch/input_types.sql
+create function credits.input_types() returns text[]
+language sql
+immutable
+as $$
+  select array['image/png', 'image/jpeg', 'image/webp', 'image/gif'];
+$$;
+
+comment on function credits.input_types() is
+'The MIME types of what users may upload below inputs/. Without a SET clause it is planned as part of its caller.';
+
+-- sql/dispatch/sweep_files.sql
+create function public.sweep_files(process uuid, batch integer default 500) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  moment timestamptz := credits.now();
+  page integer := least(greatest(batch, 1), 500);
+  sweep credits.file_sweep;
+  settings credits.billing_settings;
+  seen bigint;
+  stale jsonb;
+  last text;
+begin
+  if to_regclass('storage.objects') is null then
+    return null;
+  end if;
+  update credits.file_sweep as s
+  set leased_by = process, leased_until = moment + interval '1 minute'
+  where
+    process is not null
+    and (s.leased_by = process or s.leased_until is null or s.leased_until <= moment)
+    and (s.after is not null or s.swept_at is null or s.swept_at <= moment - interval '1 hour')
+  returning * into sweep;
+  if not found then
+    return null;
+  end if;
+  select * into settings from credits.billing_settings;
+
+  with looked_at as materialized (
+    select
+      o.name,
+      o.created_at,
+      split_part(o.name, '/', 1) as account,
+      split_part(o.name, '/', 2) as folder
+    from storage.objects as o
+    where o.bucket_id = 'generations' and o.name > coalesce(sweep.after, '')
+    order by o.name
+    limit page
+  ),
+
+  -- Nothing is ours that does not lie in the folder of an account.
+  accounts as (
+    select
+      a.id,
+      names.account
+    from (select distinct l.account from looked_at as l) as names
+    inner join public.credit_accounts as a on a.id = case
+      when names.account ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then names.account::uuid
+    end
+  ),
+
+  -- What came past the policy, by uploads at the same moment or signed URLs: of too many, the first ones stay.
+  inputs as (
+    select
+      o.name,
+      lower(o.metadata ->> 'mimetype') <> all (credits.input_types()) as is_wrong,
+      row_number() over first_come as files,
+      sum((o.metadata ->> 'size')::bigint) over first_come as bytes
+    from accounts as a
+    inner join storage.objects as o
+      on o.bucket_id = 'generations' and o.name ~>=~ (a.account || '/inputs/') and o.name ~<~ (a.account || '/inputs0')
+    window first_come as (partition by a.id order by o.created_at, o.id)
+  )
+
+  select
+    (select count(*) from looked_at),
+    (select max(l.name) from looked_at as l),
+    coalesce(jsonb_agg(l.name order by l.name) filter (
+      where i.name is not null and (
+        l.created_at <= moment - settings.input_retention
+        or i.is_wrong
+        or i.files > settings.max_input_files
+        or i.bytes > settings.max_input_bytes
+      )
+      or j.id is not null and l.created_at <= moment - settings.orphan_retention
+    ), '[]')
+  into seen, last, stale
+  from looked_at as l
+  inner join accounts as a on l.account = a.account
+  left join inputs as i on l.name = i.name
+  -- Only of a job that is over: it stays what it is, so nobody can come to need the file.
+  left join public.generation_jobs as j
+    on
+      j.id = case
+        when l.name ~ '^[^/]+/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/[0-9]+\.(png|jpg|webp|gif|mp4|webm|txt)$'
+          then l.folder::uuid
+      end
+      and j.account_id = a.id
+      and j.finished_at <= moment - settings.orphan_retention
+      and not j.outputs @> jsonb_build_array(jsonb_build_object('path', l.name));
+
+  last := case when seen = page then last end;
+  update credits.file_sweep as s
+  set
+    after = last,
+    swept_at = case when last is null then moment else s.swept_at end,
+    leased_until = case when last is not null then s.leased_until end;
+  return jsonb_build_object('paths', stale, 'more', last is not null);
+end
+$$;
+
+comment on function public.sweep_files(uuid, integer) is
+'For the function generate: looks at the next batch files (at most 500) of the bucket generations, and returns {paths: '
+'those to be deleted through Storage, more: whether to call again now}. Null while another process sweeps, and within '
+'an hour of the last sweep''s end. To be deleted are files of jobs that are over for '
+'billing_settings.orphan_retention and do not list them as outputs, and inputs that are older than input_retention, '
+'are no images, or are beyond max_input_files and max_input_bytes.';
+
+grant execute on function public.sweep_files(uuid, integer) to service_role;
+
+-- sql/dispatch/may_upload_input.sql
+create function credits.may_upload_input(name text, metadata jsonb) returns boolean
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  account text := credits.my_account_id()::text;
+  mime_type text := lower(metadata ->> 'mimetype');
+  bytes numeric := coalesce(metadata ->> 'size', metadata ->> 'contentLength')::numeric;
+begin
+  if account is null
+    or split_part(name, '/', 1) <> account
+    or name !~* '^[^/]+/inputs/[^/]+\.(png|jpe?g|webp|gif)$'
+    or split_part(name, '/', 2) <> 'inputs'
+    -- JSON, or nothing, is what a request for a signed upload URL says, which has no file yet.
+    or mime_type <> 'application/json' and mime_type <> all (credits.input_types()) then
+    return false;
+  end if;
+  -- One upload of an account at a time: the next one counts this one.
+  perform pg_advisory_xact_lock(hashtextextended('credits.inputs/' || account, 0));
+  return (
+    select
+      count(o.id) < s.max_input_files
+      and coalesce(sum((o.metadata ->> 'size')::bigint), 0) + greatest(bytes, 1) <= s.max_input_bytes
+    from credits.billing_settings as s
+    left join storage.objects as o
+      on
+        o.bucket_id = 'generations'
+        and o.name ~>=~ (account || '/inputs/') and o.name ~<~ (account || '/inputs0')
+        and o.name <> may_upload_input.name
+    group by s.id
+  );
+end
+$$;
+
+comment on function credits.may_upload_input(text, jsonb) is
+'For the policy on storage.objects: whether the signed-in user may put a file of this name there, by what Storage '
+'knows of it then (mimetype; size or contentLength, in bytes): an image directly below their inputs/, within '
+'billing_settings.max_input_files and max_input_bytes.';
+
+grant execute on function credits.may_upload_input(text, jsonb) to authenticated;
 
 -- sql/dispatch/generations_bucket.sql
 -- The Storage bucket of the files, where there is Storage. Row level security on storage.objects is on already, and
@@ -6014,7 +6361,7 @@ begin
   )
   on conflict (id) do nothing;
 
-  -- Names are ACCOUNT/JOB/INDEX.EXT for what was generated, which the service role writes, and ACCOUNT/inputs/... for
+  -- Names are ACCOUNT/JOB/INDEX.EXT for what was generated, which the service role writes, and ACCOUNT/inputs/NAME for
   -- what the user uploads. An output is read once its job has succeeded: a crash between storing and charging gives
   -- nothing away. No policy for update: a user's file is replaced by removing it first.
   drop policy if exists generations_read_own on storage.objects;
@@ -6036,11 +6383,7 @@ begin
 
   drop policy if exists generations_upload_inputs on storage.objects;
   create policy generations_upload_inputs on storage.objects for insert to authenticated
-  with check (
-    bucket_id = 'generations'
-    and (storage.foldername(name))[1] = (select credits.my_account_id())::text
-    and (storage.foldername(name))[2] = 'inputs'
-  );
+  with check (bucket_id = 'generations' and credits.may_upload_input(name, metadata));
 
   drop policy if exists generations_delete_inputs on storage.objects;
   create policy generations_delete_inputs on storage.objects for delete to authenticated

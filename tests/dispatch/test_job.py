@@ -10,6 +10,7 @@ from tests.dispatch.conftest import REQUEST, Studio
 from tests.ledger.direct import Ledger, Refused
 
 SECOND = timedelta(seconds=1)
+ME = "00000000-0000-4000-8000-00000000000a"
 
 
 def held(studio: Studio, user: str) -> tuple[int, int]:
@@ -214,16 +215,6 @@ def test_a_heartbeat_ends_with_the_longest_hold(own_ledger: Ledger) -> None:
     assert noted["deadline_at"] == (began + 75 * SECOND).isoformat()
 
 
-def test_jobs_with_a_provider_id_are_found_after_a_restart(own_ledger: Ledger) -> None:
-    studio = Studio(own_ledger)
-    user = studio.buyer()
-    job = studio.dispatched(user, studio.operation())
-    studio.dispatched(user, studio.operation())
-    studio.service("note_generation", job, provider_job_id="task-1")
-    found = own_ledger.rows("select * from public.pending_generations()")
-    assert [row["pending_generations"]["id"] for row in found] == [job]
-
-
 def test_cancelling(studio: Studio) -> None:
     user, operation = studio.buyer(), studio.operation()
     waiting = studio.begin(user, operation)["id"]
@@ -244,14 +235,23 @@ def test_another_users_job_is_not_there(studio: Studio, function: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "function", ["dispatch_generation", "note_generation", "finish_generation", "pending_generations"]
+    ("function", "arguments"),
+    [
+        ("dispatch_generation", {}),
+        ("note_generation", {}),
+        ("decline_generation", {"error": None}),
+        ("finish_generation", {"outcome": "failed"}),
+        ("lease_generations", {"process": ME}),
+        ("release_generations", {"process": ME}),
+        ("sweep_files", {"process": ME}),
+    ],
 )
-def test_users_cannot_take_the_functions_steps(studio: Studio, function: str) -> None:
+def test_users_cannot_take_the_functions_steps(
+    studio: Studio, function: str, arguments: dict[str, Any]
+) -> None:
     user = studio.buyer()
-    job = studio.begin(user, studio.operation())["id"]
-    arguments = {} if function == "pending_generations" else {"job_id": job}
-    if function == "finish_generation":
-        arguments["outcome"] = "failed"
+    if "process" not in arguments:
+        arguments = {"job_id": studio.begin(user, studio.operation())["id"], **arguments}
     with pytest.raises(Refused) as caught:
         studio.ledger.as_user(user, function, **arguments)
     assert caught.value.code == "42501"

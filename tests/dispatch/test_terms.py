@@ -243,12 +243,6 @@ def test_a_call_costs_what_its_provider_takes(
     assert logged["provider_cost"] == Decimal(cost)
 
 
-def test_where_no_provider_was_asked_nothing_is_logged(studio: Studio) -> None:
-    job = studio.dispatched(studio.buyer(), studio.sold())
-    assert studio.finish(job, "failed", asked=False)["status"] == "failed"
-    assert studio.usage(job) == []
-
-
 @pytest.mark.parametrize("column", ["cost_per_output", "cost_per_second", "input_text", "output_image"])
 @pytest.mark.parametrize("value", ["-0.1", "NaN", "Infinity", "1000001"])
 def test_costs_are_numbers_in_a_range(studio: Studio, column: str, value: str) -> None:

@@ -50,6 +50,7 @@ TIERS: dict[str, tuple[str, str, int, dict[str, Any]]] = {
     "gen_gemini": ("google", "gemini-nano-banana-2.1", 5, DRAWN),
     "gen_vision": ("google", "gemini-3.8-flash", 8, {"output": "text", "inputs": {"max": 4}}),
     "gen_video": ("runway", "gen4.5", 50, VIDEO),
+    "gen_small_video": ("runway", "gen4.5", 1, VIDEO),
     "gen_seconds": ("runway", "gen4.5", 8, VIDEO),
     "gen_animate": ("runway", "gen4_turbo", 50, {**VIDEO, "inputs": {"min": 1, "max": 1}}),
     "gen_brief_video": ("runway", "gen4.5", 50, {**VIDEO, "deadline_seconds": 5}),
@@ -256,6 +257,7 @@ def serve(
                 **stack.gateway_settings().function_environment(),
                 **providers[1],
                 "GENERATION_POLL_SECONDS": "0.2",
+                "GENERATION_LEASE_SECONDS": "3",
                 **changes,
             }
             log_file = logs / f"{port}.log"

@@ -144,35 +144,6 @@ def test_a_provider_that_fails_to_cancel(ann: Caller, served: Served, prompt: st
     ann.expect(0)
 
 
-def test_another_process_takes_a_task_up(
-    ann: Caller, serve: Callable[..., Served], prompt: str, control: Control
-) -> None:
-    control.tasks(hold=True)
-    first = serve()
-    job = started(ann, first, prompt)
-    first.kill()
-    control.tasks(hold=False)
-    serve()  # without being asked
-    assert ended(ann, job) == "succeeded"
-    assert control.paid(match=prompt) == 1
-    ann.expect(50)
-
-
-def test_a_process_that_is_asked_takes_a_task_up(
-    ann: Caller, served: Served, serve: Callable[..., Served], prompt: str, control: Control
-) -> None:
-    control.tasks(hold=True)
-    first = serve()
-    job = started(ann, first, prompt)
-    first.kill()
-    control.tasks(hold=False)
-    time.sleep(1)
-    assert ann.row(job)["status"] == "running"  # nobody looks
-    assert ann.get(served, job).status_code == 202
-    assert ended(ann, job) == "succeeded"
-    ann.expect(50)
-
-
 def test_others_see_nothing(
     ann: Caller, caller: Callable[..., Caller], served: Served, prompt: str, control: Control
 ) -> None:

@@ -110,7 +110,9 @@ def person(
         used = caller.rpc("hold_credits", operation=prices, quantity=4)
         captured = operator.rpc("capture_hold", hold_id=used.json()["id"])
         job = caller.rpc("begin_generation", operation=prices, quantity=1, request="0" * 64)
-        for answer in (granted, spent, held, used, captured, job):
+        asked = operator.rpc("dispatch_generation", job_id=job.json()["id"])
+        failed = operator.rpc("finish_generation", job_id=job.json()["id"], outcome="failed")
+        for answer in (granted, spent, held, used, captured, job, asked, failed):
             assert answer.status_code == 200, answer.text
         account = spent.json()["account_id"]
         sale = Sale(account, credits=10)

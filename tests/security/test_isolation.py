@@ -15,7 +15,7 @@ Connection = psycopg.Connection[Any]
 # Rows that everybody may see.
 SHARED = {"pricing_tiers", "credit_packages", "subscription_plans"}
 # What a person of conftest has: one account; the bonus, two grants, a spend and a capture; three holds,
-# one of them a generation job's; a purchase and a subscription.
+# one of them a generation job's; a provider call of it; a purchase and a subscription.
 OWN = {
     "credit_accounts": 1,
     "credit_transactions": 5,
@@ -24,6 +24,7 @@ OWN = {
     "generation_jobs": 1,
     "purchases": 1,
     "subscriptions": 1,
+    "usage_logs": 1,
 }
 OWNER = {
     "credit_accounts": "id",
@@ -33,6 +34,7 @@ OWNER = {
     "generation_jobs": "account_id",
     "purchases": "account_id",
     "subscriptions": "account_id",
+    "usage_logs": "account_id",
 }
 
 

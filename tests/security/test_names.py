@@ -16,19 +16,20 @@ Connection = psycopg.Connection[Any]
 # suggested.
 FUNCTIONS = {
     "begin_generation", "cancel_generation", "capture_hold", "claim_second_subscription", "close_checkout",
-    "close_second_subscription", "consume_credits", "dismiss_stripe_event", "dismiss_stripe_object",
+    "close_second_subscription", "consume_credits", "decline_generation", "dismiss_stripe_event",
+    "dismiss_stripe_object",
     "dispatch_generation", "finish_generation", "freeze_account", "grant_credits", "hold_credits",
-    "ingest_stripe_event", "ingest_stripe_object", "link_stripe_customer", "list_second_subscriptions",
+    "ingest_stripe_event", "ingest_stripe_object", "lease_generations", "link_stripe_customer", "list_second_subscriptions",
     "maintenance_report", "my_credits", "my_generation", "my_stripe_customer", "note_generation",
-    "note_stripe_price", "pending_generations", "prepare_checkout", "prepare_portal", "quote_credits",
-    "refund", "release_hold", "remember_checkout", "retry_stripe_events", "stripe_emails_to_tell",
+    "note_stripe_price", "prepare_checkout", "prepare_portal", "quote_credits",
+    "refund", "release_generations", "release_hold", "remember_checkout", "retry_stripe_events", "stripe_emails_to_tell",
     "stripe_prices_to_check", "stripe_problems",
-    "stripe_sync", "unfreeze_account", "verify_ledger",
+    "stripe_sync", "sweep_files", "unfreeze_account", "verify_ledger",
 }  # fmt: skip
 RELATIONS = {
     "credit_accounts", "credit_holds", "credit_packages", "credit_transactions", "generation_jobs",
     "pricing_tiers", "purchases", "subscription_plans", "subscriptions", "transactions_export",
-    "user_credits",
+    "usage_logs", "user_credits",
 }  # fmt: skip
 # Columns of these tables, with their table.
 COLUMNS = {

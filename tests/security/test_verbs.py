@@ -64,10 +64,11 @@ def test_relations_of_public(caller: Caller, db: Connection, allowed: catalog.Gr
             if any(privilege.partition("(")[0] == needs for privilege in may):
                 fine = answer.status_code in (200, 201, 204, 206)
             else:
-                # Refused before the grant is looked at: a write to a view that nobody can write to, a PUT
-                # that does not name the primary key, or names it with no uuid.
+                # Refused before the grant is looked at: a write to a view that nobody can write to, or to an
+                # id that the table draws, a PUT that does not name the primary key, or names it with no uuid.
                 fine = answer.status_code == (401 if caller.role == "anon" else 403) or (
-                    verb not in ("GET", "HEAD") and code(answer) in ("55000", "PGRST105", "42P10", "22P02")
+                    verb not in ("GET", "HEAD")
+                    and code(answer) in ("55000", "428C9", "PGRST105", "42P10", "22P02")
                 )
             if not fine:
                 wrong[verb, relation] = (answer.status_code, answer.text)
@@ -75,8 +76,9 @@ def test_relations_of_public(caller: Caller, db: Connection, allowed: catalog.Gr
 
 
 def test_relations_of_credits_are_not_there(caller: Caller, db: Connection) -> None:
+    of_public = relations(db, "public")
     for relation in relations(db, "credits"):
-        assert caller.get(relation).status_code == 404, relation
+        assert relation in of_public or caller.get(relation).status_code == 404, relation
         for verb, header in (
             ("GET", "Accept_Profile"),
             ("POST", "Content_Profile"),
@@ -175,7 +177,7 @@ def test_options_tells_nothing_of_rows(caller: Caller, db: Connection) -> None:
     for relation in relations(db, "public"):
         answer = caller.send("OPTIONS", relation)
         assert (answer.status_code, answer.content) == (200, b""), relation
-    for relation in relations(db, "credits"):
+    for relation in set(relations(db, "credits")) - set(relations(db, "public")):
         assert caller.send("OPTIONS", relation).status_code == 404, relation
 
 

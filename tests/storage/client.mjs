@@ -29,6 +29,8 @@ const ofMany = await fetch(many[0].signedUrl);
 const listed = must(await files.list(`${ACCOUNT}/inputs`, { sortBy: { column: "name", order: "desc" } }));
 const again = await files.upload(asIs, bytes, { contentType: "image/png" });
 const outside = await files.upload(`${ACCOUNT}/x.png`, bytes, { contentType: "image/png" });
+const page = await files.upload(`${ACCOUNT}/inputs/page.html`, bytes, { contentType: "image/png" });
+const text = await files.upload(`${ACCOUNT}/inputs/page.png`, bytes, { contentType: "text/plain" });
 const foreign = await anon.storage.from("generations").download(asIs);
 const existed = await files.exists(asIs);
 const removed = must(await files.remove([asIs, asForm]));
@@ -46,6 +48,8 @@ console.log(
     listed: listed.map(({ name }) => name),
     again: again.error?.statusCode,
     outside: outside.error?.statusCode,
+    page: page.error?.statusCode,
+    text: text.error?.statusCode,
     foreign: foreign.error !== null,
     existed: existed.data,
     removed: removed.map(({ name }) => name).sort(),

@@ -114,7 +114,6 @@ def test_owners_write_below_inputs_only(owner: Callable[[], Owner], job: Callabl
     assert refused(me.files.move, me.input, output)[0] == "404"
     me.files.remove([me.input])
     me.files.upload(me.input, b"again", AS_PNG)
-    me.files.upload(f"{me.account}/inputs/deeper/x.png", PNG, AS_PNG)
     me.files.copy(output, f"{me.account}/inputs/copy.png")
     assert me.files.download(output) == PNG
 

@@ -35,6 +35,8 @@ def test_a_database_without_storage_is_left_alone(scratch_db: Database) -> None:
     with scratch_db.connect() as connection:
         connection.execute(SQL)
         assert connection.execute("select to_regnamespace('storage')").fetchone() == (None,)
+        nobody = connection.execute("select public.sweep_files(gen_random_uuid())").fetchone()
+        assert nobody == (None,)  # there is nothing to sweep
 
 
 def test_postgres_does_it_without_being_a_superuser(scratch_db: Database) -> None:

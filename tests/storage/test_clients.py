@@ -62,6 +62,8 @@ def test_supabase_js_from_upload_to_remove(env: Env, owner: Callable[[], Owner])
         "listed": ["form.webp", "a photo.png"],
         "again": "409",
         "outside": "403",
+        "page": "403",
+        "text": "403",
         "foreign": True,
         "existed": True,
         "removed": names,
