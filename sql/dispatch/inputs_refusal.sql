@@ -34,5 +34,5 @@ $$;
 
 comment on function credits.inputs_refusal(uuid, text[]) is
 'Why the files of the bucket generations cannot be a generation''s inputs, by what Storage has noted of them: PT404 '
-'not there or not the account''s, PT400 not images that providers take, PT413 over 32 MiB each or 50 MB together. Nulls when '
-'nothing is wrong. That nobody holds more images in memory than that is what the last one is for.';
+'not there or not the account''s, PT400 not images that providers take, PT413 over 32 MiB each or 50 MB together. '
+'Nulls when nothing is wrong. That nobody holds more images in memory than that is what the last one is for.';

@@ -73,5 +73,5 @@ comment on function credits.reserve is
 'Reserves amount credits of the user, ceil(unit_price * quantity), in a hold that pins unit_price; returns the hold, '
 'or the one that the same key and hash made before. Null for a new request without an amount: then the caller says '
 'what is wrong with it. The one place that makes holds; what they cost is for the caller to know, never for a client '
-'to say. is_limited: whether billing_settings.max_holds_per_minute and max_open_holds apply; generations have limits of '
-'their own. Errors: PT402, PT403, PT409, PT429.';
+'to say. is_limited: whether billing_settings.max_holds_per_minute and max_open_holds apply; generations have limits '
+'of their own. Errors: PT402, PT403, PT409, PT429.';

@@ -4513,8 +4513,8 @@ comment on function credits.reserve is
 'Reserves amount credits of the user, ceil(unit_price * quantity), in a hold that pins unit_price; returns the hold, '
 'or the one that the same key and hash made before. Null for a new request without an amount: then the caller says '
 'what is wrong with it. The one place that makes holds; what they cost is for the caller to know, never for a client '
-'to say. is_limited: whether billing_settings.max_holds_per_minute and max_open_holds apply; generations have limits of '
-'their own. Errors: PT402, PT403, PT409, PT429.';
+'to say. is_limited: whether billing_settings.max_holds_per_minute and max_open_holds apply; generations have limits '
+'of their own. Errors: PT402, PT403, PT409, PT429.';
 
 -- sql/ledger/hold_credits.sql
 create function public.hold_credits(
@@ -5455,8 +5455,8 @@ $$;
 
 comment on function credits.inputs_refusal(uuid, text[]) is
 'Why the files of the bucket generations cannot be a generation''s inputs, by what Storage has noted of them: PT404 '
-'not there or not the account''s, PT400 not images that providers take, PT413 over 32 MiB each or 50 MB together. Nulls when '
-'nothing is wrong. That nobody holds more images in memory than that is what the last one is for.';
+'not there or not the account''s, PT400 not images that providers take, PT413 over 32 MiB each or 50 MB together. '
+'Nulls when nothing is wrong. That nobody holds more images in memory than that is what the last one is for.';
 
 -- sql/dispatch/open_generation.sql
 create function credits.open_generation(
@@ -6835,8 +6835,8 @@ $$;
 comment on function credits.net_purchase(bigint) is
 'Holds a purchase against its refunds and disputes: takes back credits in proportion to the money, round(granted * '
 'least(refunded + disputed, paid) / paid), or gives back what is too much; by the difference to what was taken so '
-'far, so that it may be called at any time and any number of times. Never takes what has expired; takes all of a second '
-'subscription''s. It comes before what downgrades take: credits.collect_subscription_debts has to follow. Returns '
+'far, so that it may be called at any time and any number of times. Never takes what has expired; takes all of a '
+'second subscription''s. It comes before what downgrades take: credits.collect_subscription_debts has to follow. Returns '
 'whether anything changed. The caller holds the locks of its payments and of the account.';
 
 -- sql/stripe/freeze_for_disputes.sql
@@ -9272,8 +9272,9 @@ $$;
 
 comment on function public.dismiss_stripe_event(text, text) is
 'Operator: decides that an event that is quarantined or failed shall have no effect: it is not tried again, and not '
-'taken when it comes again; its object is dismissed with it. Returns {id, type, status, reason, why, dismissed_at}; for one that is dismissed already '
-'what was said first. Errors: PT400 why, PT404 no such event, PT409 it is applied or ignored.';
+'taken when it comes again; its object is dismissed with it. Returns {id, type, status, reason, why, dismissed_at}; '
+'for one that is dismissed already what was said first. Errors: PT400 why, PT404 no such event, PT409 it is applied '
+'or ignored.';
 
 grant execute on function public.dismiss_stripe_event(text, text) to service_role;
 

@@ -17,13 +17,12 @@ Connection = psycopg.Connection[Any]
 FUNCTIONS = {
     "begin_generation", "cancel_generation", "capture_hold", "claim_second_subscription", "close_checkout",
     "close_second_subscription", "consume_credits", "decline_generation", "dismiss_stripe_event",
-    "dismiss_stripe_object",
-    "dispatch_generation", "finish_generation", "freeze_account", "grant_credits", "hold_credits",
-    "ingest_stripe_event", "ingest_stripe_object", "lease_generations", "link_stripe_customer", "list_second_subscriptions",
-    "maintenance_report", "my_credits", "my_generation", "my_stripe_customer", "note_generation",
-    "note_stripe_price", "prepare_checkout", "prepare_portal", "quote_credits",
-    "refund", "release_generations", "release_hold", "remember_checkout", "retry_stripe_events", "stripe_emails_to_tell",
-    "stripe_prices_to_check", "stripe_problems",
+    "dismiss_stripe_object", "dispatch_generation", "finish_generation", "freeze_account", "grant_credits",
+    "hold_credits", "ingest_stripe_event", "ingest_stripe_object", "lease_generations",
+    "link_stripe_customer", "list_second_subscriptions", "maintenance_report", "my_credits",
+    "my_generation", "my_stripe_customer", "note_generation", "note_stripe_price", "prepare_checkout",
+    "prepare_portal", "quote_credits", "refund", "release_generations", "release_hold", "remember_checkout",
+    "retry_stripe_events", "stripe_emails_to_tell", "stripe_prices_to_check", "stripe_problems",
     "stripe_sync", "sweep_files", "unfreeze_account", "verify_ledger",
 }  # fmt: skip
 RELATIONS = {
