@@ -5,6 +5,7 @@ set search_path = ''
 as $$
 declare
   me uuid := credits.caller();
+  known_as text;
   customer credits.stripe_customers;
   subscription public.subscriptions;
 begin
@@ -14,7 +15,8 @@ begin
       'Leave it out for the whole portal.'
     );
   end if;
-  select * into customer from credits.stripe_customers as c where c.customer_id = public.my_stripe_customer();
+  known_as := public.my_stripe_customer();
+  select * into customer from credits.stripe_customers as c where c.customer_id = known_as;
   if flow in ('cancel', 'change') then
     select * into subscription
     from public.subscriptions as s

@@ -6914,16 +6914,16 @@ declare
   part record;
   own bigint[];
   period text;
-  claimed numeric := 0; -- by earlier debts of this period
+  claimed bigint := 0; -- by earlier debts of this period
   excused bigint := 0; -- what expired of this period and stands for what earlier debts wanted
   claim bigint;
   final bigint;
   unused bigint;
   wanted bigint;
-  planned jsonb := '{}'; -- credits by grant
-  debts bigint[] := '{}';
-  grants bigint[] := '{}';
-  amounts bigint[] := '{}';
+  planned jsonb := jsonb_build_object(); -- credits by grant
+  debts bigint[] := array[]::bigint[];
+  grants bigint[] := array[]::bigint[];
+  amounts bigint[] := array[]::bigint[];
 begin
   if not exists (
     select from credits.subscription_debts as d where d.account_id = collect_subscription_debts.account_id
@@ -6948,7 +6948,7 @@ begin
     -- Too much is at most what the period brought and neither refunds nor another downgrade took; nothing, while its
     -- own credits are yet to come: a later period's are not to blame for that.
     select
-      least(debt.amount, greatest(0, coalesce(sum(p.credits_granted - p.credits_clawed_back), 0) - claimed)),
+      least(debt.amount, greatest(0, coalesce(sum(p.credits_granted - p.credits_clawed_back), 0)::bigint - claimed)),
       array(
         select g.id from public.purchases as o
         cross join unnest(o.grant_ids) as g (id)
@@ -6962,10 +6962,10 @@ begin
     claimed := claimed + claim;
 
     -- What expired unused was there to be taken, had the message come in time.
-    select coalesce(sum(t.taken), 0) into final
+    select coalesce(sum(t.taken), 0)::bigint into final
     from credits.debt_takings(debt.account_id) as t
     where t.debt_id = debt.purchase_id and t.is_final;
-    select least(coalesce(-sum(t.amount), 0) - excused, greatest(0, claim - final)) into unused
+    select least(coalesce(-sum(t.amount), 0)::bigint - excused, greatest(0, claim - final)) into unused
     from public.credit_transactions as t
     inner join credits.credit_grants as l on t.related_id = l.transaction_id
     where t.related_id = any(own) and t.kind = 'expiry' and l.expires_at > debt.period_start;
@@ -8717,6 +8717,7 @@ set search_path = ''
 as $$
 declare
   me uuid := credits.caller();
+  known_as text;
   customer credits.stripe_customers;
   subscription public.subscriptions;
 begin
@@ -8726,7 +8727,8 @@ begin
       'Leave it out for the whole portal.'
     );
   end if;
-  select * into customer from credits.stripe_customers as c where c.customer_id = public.my_stripe_customer();
+  known_as := public.my_stripe_customer();
+  select * into customer from credits.stripe_customers as c where c.customer_id = known_as;
   if flow in ('cancel', 'change') then
     select * into subscription
     from public.subscriptions as s
