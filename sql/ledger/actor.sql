@@ -1,9 +1,14 @@
 create function credits.actor() returns text
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-  select case when auth.role() in ('anon', 'authenticated', 'service_role') then auth.role() else 'operator' end;
+declare
+  -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
+  role text := auth.role();
+begin
+  return case when role in ('anon', 'authenticated', 'service_role') then role else 'operator' end;
+end
 $$;
 
 comment on function credits.actor() is

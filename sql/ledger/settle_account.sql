@@ -30,7 +30,8 @@ begin
   end if;
 
   loop
-    through := credits.batch_end(account_id);
+    -- Only expiries can have made it more than a batch.
+    through := case when due then credits.batch_end(account_id) end;
     perform credits.seal_pending(account_id, through);
     exit when through is null;
   end loop;

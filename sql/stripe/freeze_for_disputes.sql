@@ -11,6 +11,15 @@ declare
 begin
   select * into purchase from public.purchases as p where p.id = purchase_id;
   payments := credits.purchase_payments(purchase);
+  -- Most accounts have neither. And what they are frozen for then is no dispute of theirs: that stays.
+  if
+    not exists (select from credits.stripe_disputes as d where d.payment_intent_id = any(payments))
+    and not exists (select from credits.stripe_disputes as d where d.account_id = purchase.account_id)
+    and not exists (select from credits.stripe_fraud_warnings as w where w.payment_intent_id = any(payments))
+  then
+    return;
+  end if;
+
   update credits.stripe_disputes as d set account_id = purchase.account_id
   where d.payment_intent_id = any(payments) and d.account_id is null;
 

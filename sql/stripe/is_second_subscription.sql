@@ -1,12 +1,15 @@
 create function credits.is_second_subscription(subscription_id text) returns boolean
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-  select exists (
+begin
+  -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
+  return exists (
     select from credits.second_subscriptions as s
     where s.subscription_id = is_second_subscription.subscription_id and s.outcome is distinct from 'kept'
   );
+end
 $$;
 
 comment on function credits.is_second_subscription(text) is

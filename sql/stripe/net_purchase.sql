@@ -17,10 +17,11 @@ begin
 
   -- A refund that has failed does not count. What a charge tells beyond the refunds that we know, we have yet to hear
   -- of one by one.
-  select coalesce(sum(r.live + greatest(0, r.told - r.known)), 0) into refunded
+  select coalesce(sum(r.live + greatest(0, r.told - r.known)), 0), min(r.receipt_url) into refunded, receipt
   from (
     select
       coalesce(max(c.refunded), 0) as told,
+      min(c.receipt_url) as receipt_url,
       coalesce(sum(f.amount), 0) as known,
       coalesce(sum(f.amount) filter (where f.status not in ('failed', 'canceled')), 0) as live
     from unnest(payments) as p (id)
@@ -44,7 +45,7 @@ begin
     and (t.kind = 'expiry' or t.kind = 'clawback' and t.metadata ? 'downgrade' and l.expires_at <= credits.now());
 
   target := case
-    when credits.is_second_subscription(purchase.subscription_id)
+    when purchase.subscription_id is not null and credits.is_second_subscription(purchase.subscription_id)
       then greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
     when purchase.amount = 0 then 0
     else least(
@@ -53,7 +54,7 @@ begin
     )
   end;
   -- Month by month where it came so: what expired unused of one month stands for nothing in another.
-  if purchase.amount > 0 and exists (
+  if purchase.amount > 0 and purchase.subscription_id is not null and exists (
     select from credits.allotments as a where a.purchase_id = purchase.id and a.months is not null
   ) then
     select coalesce(sum(least(
@@ -87,9 +88,6 @@ begin
     );
   end if;
 
-  select min(c.receipt_url) into receipt
-  from credits.stripe_payments as c
-  where c.payment_intent_id = any(payments);
   update public.purchases as p
   set
     credits_clawed_back = target,

@@ -2675,11 +2675,16 @@ comment on function credits.available(bigint, bigint) is
 
 -- sql/ledger/actor.sql
 create function credits.actor() returns text
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-  select case when auth.role() in ('anon', 'authenticated', 'service_role') then auth.role() else 'operator' end;
+declare
+  -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
+  role text := auth.role();
+begin
+  return case when role in ('anon', 'authenticated', 'service_role') then role else 'operator' end;
+end
 $$;
 
 comment on function credits.actor() is
@@ -3122,7 +3127,8 @@ begin
   end if;
 
   loop
-    through := credits.batch_end(account_id);
+    -- Only expiries can have made it more than a batch.
+    through := case when due then credits.batch_end(account_id) end;
     perform credits.seal_pending(account_id, through);
     exit when through is null;
   end loop;
@@ -6586,14 +6592,17 @@ comment on function credits.is_live(public.subscriptions) is
 
 -- sql/stripe/is_second_subscription.sql
 create function credits.is_second_subscription(subscription_id text) returns boolean
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-  select exists (
+begin
+  -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
+  return exists (
     select from credits.second_subscriptions as s
     where s.subscription_id = is_second_subscription.subscription_id and s.outcome is distinct from 'kept'
   );
+end
 $$;
 
 comment on function credits.is_second_subscription(text) is
@@ -6744,10 +6753,11 @@ begin
 
   -- A refund that has failed does not count. What a charge tells beyond the refunds that we know, we have yet to hear
   -- of one by one.
-  select coalesce(sum(r.live + greatest(0, r.told - r.known)), 0) into refunded
+  select coalesce(sum(r.live + greatest(0, r.told - r.known)), 0), min(r.receipt_url) into refunded, receipt
   from (
     select
       coalesce(max(c.refunded), 0) as told,
+      min(c.receipt_url) as receipt_url,
       coalesce(sum(f.amount), 0) as known,
       coalesce(sum(f.amount) filter (where f.status not in ('failed', 'canceled')), 0) as live
     from unnest(payments) as p (id)
@@ -6771,7 +6781,7 @@ begin
     and (t.kind = 'expiry' or t.kind = 'clawback' and t.metadata ? 'downgrade' and l.expires_at <= credits.now());
 
   target := case
-    when credits.is_second_subscription(purchase.subscription_id)
+    when purchase.subscription_id is not null and credits.is_second_subscription(purchase.subscription_id)
       then greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
     when purchase.amount = 0 then 0
     else least(
@@ -6780,7 +6790,7 @@ begin
     )
   end;
   -- Month by month where it came so: what expired unused of one month stands for nothing in another.
-  if purchase.amount > 0 and exists (
+  if purchase.amount > 0 and purchase.subscription_id is not null and exists (
     select from credits.allotments as a where a.purchase_id = purchase.id and a.months is not null
   ) then
     select coalesce(sum(least(
@@ -6814,9 +6824,6 @@ begin
     );
   end if;
 
-  select min(c.receipt_url) into receipt
-  from credits.stripe_payments as c
-  where c.payment_intent_id = any(payments);
   update public.purchases as p
   set
     credits_clawed_back = target,
@@ -6853,6 +6860,15 @@ declare
 begin
   select * into purchase from public.purchases as p where p.id = purchase_id;
   payments := credits.purchase_payments(purchase);
+  -- Most accounts have neither. And what they are frozen for then is no dispute of theirs: that stays.
+  if
+    not exists (select from credits.stripe_disputes as d where d.payment_intent_id = any(payments))
+    and not exists (select from credits.stripe_disputes as d where d.account_id = purchase.account_id)
+    and not exists (select from credits.stripe_fraud_warnings as w where w.payment_intent_id = any(payments))
+  then
+    return;
+  end if;
+
   update credits.stripe_disputes as d set account_id = purchase.account_id
   where d.payment_intent_id = any(payments) and d.account_id is null;
 
