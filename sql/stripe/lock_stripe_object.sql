@@ -1,8 +1,11 @@
 create function credits.lock_stripe_object(id text) returns void
-language sql
+language plpgsql
 set search_path = ''
 as $$
-  select pg_advisory_xact_lock(hashtextextended(id, 0));
+begin
+  -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
+  perform pg_advisory_xact_lock(hashtextextended(id, 0));
+end
 $$;
 
 comment on function credits.lock_stripe_object(text) is

@@ -1,7 +1,6 @@
 create function credits.stripe_id(reference jsonb) returns text
 language sql
 immutable
-set search_path = ''
 as $$
   select case jsonb_typeof(reference) when 'object' then reference ->> 'id' else reference #>> '{}' end;
 $$;

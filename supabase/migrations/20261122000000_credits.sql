@@ -6405,7 +6405,6 @@ $$;
 create function credits.stripe_id(reference jsonb) returns text
 language sql
 immutable
-set search_path = ''
 as $$
   select case jsonb_typeof(reference) when 'object' then reference ->> 'id' else reference #>> '{}' end;
 $$;
@@ -6415,10 +6414,13 @@ comment on function credits.stripe_id(jsonb) is
 
 -- sql/stripe/lock_stripe_object.sql
 create function credits.lock_stripe_object(id text) returns void
-language sql
+language plpgsql
 set search_path = ''
 as $$
-  select pg_advisory_xact_lock(hashtextextended(id, 0));
+begin
+  -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
+  perform pg_advisory_xact_lock(hashtextextended(id, 0));
+end
 $$;
 
 comment on function credits.lock_stripe_object(text) is
