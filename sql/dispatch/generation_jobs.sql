@@ -43,7 +43,7 @@ create policy own_jobs on public.generation_jobs for select to authenticated
 using (account_id = (select credits.my_account_id()));
 
 comment on table public.generation_jobs is
-'One row a request for images or video: its reservation, its provider, its outcome. No prompt is kept. Written by '
+'One row a request for images, text or video: reservation, provider, outcome. No prompt is kept. Written by '
 'begin_generation, decline_generation, dispatch_generation, note_generation, lease_generations, release_generations, '
 'finish_generation, cancel_generation and the sweep.';
 comment on column public.generation_jobs.hold_id is 'credit_holds.id: the reservation, and whose key makes it once.';

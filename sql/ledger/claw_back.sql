@@ -62,7 +62,7 @@ end
 $$;
 
 comment on function credits.claw_back(uuid, bigint, bigint, text, jsonb) is
-'Internal: takes back amount credits from an account because their payment was refunded or disputed; returns the '
-'ledger row. Takes from the named grant''s lot first, then from the others in burn order, then below zero: the next '
-'grant pays that off. The debt of a deleted user''s account goes to its successor. Errors: PT400, PT404, PT409 as '
-'elsewhere.';
+'Internal: takes back amount credits from an account, because their payment was refunded or disputed, a plan was '
+'changed for a smaller one, or a debt passes between it and its successor; returns the ledger row. Takes from the '
+'named grant''s lot first, then from the others in burn order, then below zero: the next grant pays that off. The debt '
+'of a deleted user''s account goes to its successor. Errors: PT400, PT404, PT409 as elsewhere.';

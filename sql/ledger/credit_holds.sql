@@ -43,7 +43,7 @@ using (account_id = (select credits.my_account_id()));
 comment on table public.credit_holds is
 'Reservations of credits. A hold pins the price of its operation; capture_hold takes what was used, release_hold '
 'gives all back, and past expires_at it is swept. One that ended without a capture is deleted after '
-'billing_settings.hold_retention.';
+'billing_settings.hold_retention, or beyond max_unused_holds.';
 comment on column public.credit_holds.quantity is 'Units reserved.';
 comment on column public.credit_holds.unit_price is 'Credits for one unit, pinned when the hold was made.';
 comment on column public.credit_holds.price_version is 'The pinned price: credits.pricing_tier_history.version.';

@@ -13,6 +13,9 @@ begin
       case
         -- Nothing is pending or due any more that was when it failed.
         when o.task = 'settlement' then coalesce(least(a.unsettled_since, a.next_expiry) > o.last_at, true)
+        when o.task = 'allotments' and o.account_id is not null then not exists (
+          select from credits.allotments as m where m.account_id = o.account_id and m.next_at <= credits.now()
+        )
         when o.job_id is not null then j.finished_at is not null or j.id is null
       end
     -- Another run has it, or has just written it.
@@ -22,5 +25,5 @@ end
 $$;
 
 comment on function credits.forget_failures() is
-'Deletes failures of the maintenance that are over: their account has been settled since, by whomever, or their job '
-'has ended.';
+'Deletes failures of the maintenance that are over: their account has been settled since, by whomever, has no month '
+'of a plan waiting, or their job has ended.';

@@ -24,5 +24,6 @@ end
 $$;
 
 comment on function credits.give_back(bigint, bigint, jsonb) is
-'Internal: undoes amount credits of a clawback, because its refund failed or its dispute was won; returns the ledger '
-'row, a refund. They go back to the lots they came from, as those of any refund. PT400 beyond what is left of it.';
+'Internal: undoes amount credits of a clawback, because its refund failed, its dispute was won, or a refund comes '
+'before a downgrade; returns the ledger row, a refund. They go back to the lots they came from, as those of any '
+'refund. PT400 beyond what is left of it.';

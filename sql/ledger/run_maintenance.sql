@@ -112,7 +112,7 @@ $$;
 
 comment on function credits.run_maintenance(interval, integer) is
 'Settles accounts in one bounded batch: those with ledger rows unsettled for settle_after or longer, and those where '
-'lots or holds have expired; of one with very many rows, the oldest. Then ends overdue generations, deletes old '
-'unused holds and forgets old payloads of Stripe''s. What fails is undone by itself and noted for '
-'maintenance_report, the rest goes on. Skips what others have locked; run as many at once as you like. Returns '
-'{settled: accounts, more: whether to call again now}.';
+'lots or holds have expired; of one with very many rows, the oldest. Then ends overdue generations, deletes old unused '
+'holds, grants the months of plans with a monthly allotment and forgets old payloads of Stripe''s. What fails is '
+'undone by itself and noted for maintenance_report, the rest goes on. Skips what others have locked; run as many at '
+'once as you like. Returns {settled: accounts, more: whether to call again now}.';

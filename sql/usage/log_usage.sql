@@ -32,4 +32,4 @@ end
 $$;
 
 comment on function credits.log_usage is
-'Writes one provider call to credits.usage_logs. Internal: the operator''s own SQL calls it.';
+'Writes one provider call to credits.usage_logs. For credits.close_generation, and the operator''s own SQL.';

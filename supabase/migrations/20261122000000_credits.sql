@@ -30,8 +30,8 @@ $$;
 grant pricing_admin to postgres;
 
 comment on role pricing_admin is
-'Credits: a DBA who sets prices. May read, insert and update pricing_tiers and credit_packages, and read '
-'the price history; nothing else. Give it to a login: grant pricing_admin to NAME.';
+'Credits: a DBA who sets prices. May read, insert and update pricing_tiers, credit_packages, subscription_plans and '
+'credits.provider_costs, and read the price history; nothing else. Give it to a login: grant pricing_admin to NAME.';
 
 grant usage on schema public, credits to pricing_admin;
 
@@ -767,7 +767,7 @@ using (account_id = (select credits.my_account_id()));
 comment on table public.credit_holds is
 'Reservations of credits. A hold pins the price of its operation; capture_hold takes what was used, release_hold '
 'gives all back, and past expires_at it is swept. One that ended without a capture is deleted after '
-'billing_settings.hold_retention.';
+'billing_settings.hold_retention, or beyond max_unused_holds.';
 comment on column public.credit_holds.quantity is 'Units reserved.';
 comment on column public.credit_holds.unit_price is 'Credits for one unit, pinned when the hold was made.';
 comment on column public.credit_holds.price_version is 'The pinned price: credits.pricing_tier_history.version.';
@@ -1101,7 +1101,7 @@ create policy own_jobs on public.generation_jobs for select to authenticated
 using (account_id = (select credits.my_account_id()));
 
 comment on table public.generation_jobs is
-'One row a request for images or video: its reservation, its provider, its outcome. No prompt is kept. Written by '
+'One row a request for images, text or video: reservation, provider, outcome. No prompt is kept. Written by '
 'begin_generation, decline_generation, dispatch_generation, note_generation, lease_generations, release_generations, '
 'finish_generation, cancel_generation and the sweep.';
 comment on column public.generation_jobs.hold_id is 'credit_holds.id: the reservation, and whose key makes it once.';
@@ -1762,7 +1762,7 @@ alter table credits.subscription_debts force row level security;
 revoke all on table credits.subscription_debts from anon, authenticated, service_role;
 
 comment on table credits.subscription_debts is
-'What a downgrade takes back of a subscription''s own credits: one row an invoice that does.';
+'What a downgrade takes back of credits that subscriptions granted: one row an invoice that does.';
 comment on column credits.subscription_debts.purchase_id is 'purchases.id of the invoice.';
 comment on column credits.subscription_debts.subscription_id is 'subscriptions.id.';
 comment on column credits.subscription_debts.period_start is 'When the change took effect.';
@@ -4032,10 +4032,10 @@ end
 $$;
 
 comment on function credits.claw_back(uuid, bigint, bigint, text, jsonb) is
-'Internal: takes back amount credits from an account because their payment was refunded or disputed; returns the '
-'ledger row. Takes from the named grant''s lot first, then from the others in burn order, then below zero: the next '
-'grant pays that off. The debt of a deleted user''s account goes to its successor. Errors: PT400, PT404, PT409 as '
-'elsewhere.';
+'Internal: takes back amount credits from an account, because their payment was refunded or disputed, a plan was '
+'changed for a smaller one, or a debt passes between it and its successor; returns the ledger row. Takes from the '
+'named grant''s lot first, then from the others in burn order, then below zero: the next grant pays that off. The debt '
+'of a deleted user''s account goes to its successor. Errors: PT400, PT404, PT409 as elsewhere.';
 
 -- sql/ledger/give_back.sql
 create function credits.give_back(clawback_id bigint, amount bigint, metadata jsonb default '{}')
@@ -4064,8 +4064,9 @@ end
 $$;
 
 comment on function credits.give_back(bigint, bigint, jsonb) is
-'Internal: undoes amount credits of a clawback, because its refund failed or its dispute was won; returns the ledger '
-'row, a refund. They go back to the lots they came from, as those of any refund. PT400 beyond what is left of it.';
+'Internal: undoes amount credits of a clawback, because its refund failed, its dispute was won, or a refund comes '
+'before a downgrade; returns the ledger row, a refund. They go back to the lots they came from, as those of any '
+'refund. PT400 beyond what is left of it.';
 
 -- sql/accounts/refuse_anonymous.sql
 create function credits.refuse_anonymous() returns uuid
@@ -5265,7 +5266,7 @@ end
 $$;
 
 comment on function credits.log_usage is
-'Writes one provider call to credits.usage_logs. Internal: the operator''s own SQL calls it.';
+'Writes one provider call to credits.usage_logs. For credits.close_generation, and the operator''s own SQL.';
 
 -- sql/dispatch/refuse_softly.sql
 create function credits.refuse_softly(code text, message text, details text, hint text) returns jsonb
@@ -9372,6 +9373,9 @@ begin
       case
         -- Nothing is pending or due any more that was when it failed.
         when o.task = 'settlement' then coalesce(least(a.unsettled_since, a.next_expiry) > o.last_at, true)
+        when o.task = 'allotments' and o.account_id is not null then not exists (
+          select from credits.allotments as m where m.account_id = o.account_id and m.next_at <= credits.now()
+        )
         when o.job_id is not null then j.finished_at is not null or j.id is null
       end
     -- Another run has it, or has just written it.
@@ -9381,8 +9385,8 @@ end
 $$;
 
 comment on function credits.forget_failures() is
-'Deletes failures of the maintenance that are over: their account has been settled since, by whomever, or their job '
-'has ended.';
+'Deletes failures of the maintenance that are over: their account has been settled since, by whomever, has no month '
+'of a plan waiting, or their job has ended.';
 
 -- sql/ledger/prune_holds.sql
 create function credits.prune_holds(batch integer default 200) returns integer
@@ -9533,10 +9537,10 @@ $$;
 
 comment on function credits.run_maintenance(interval, integer) is
 'Settles accounts in one bounded batch: those with ledger rows unsettled for settle_after or longer, and those where '
-'lots or holds have expired; of one with very many rows, the oldest. Then ends overdue generations, deletes old '
-'unused holds and forgets old payloads of Stripe''s. What fails is undone by itself and noted for '
-'maintenance_report, the rest goes on. Skips what others have locked; run as many at once as you like. Returns '
-'{settled: accounts, more: whether to call again now}.';
+'lots or holds have expired; of one with very many rows, the oldest. Then ends overdue generations, deletes old unused '
+'holds, grants the months of plans with a monthly allotment and forgets old payloads of Stripe''s. What fails is '
+'undone by itself and noted for maintenance_report, the rest goes on. Skips what others have locked; run as many at '
+'once as you like. Returns {settled: accounts, more: whether to call again now}.';
 
 -- sql/ledger/schedule_maintenance.sql
 create function credits.schedule_maintenance() returns text

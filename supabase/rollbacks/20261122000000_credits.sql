@@ -70,9 +70,9 @@ drop function public.claim_second_subscription(text, boolean);
 drop function public.close_checkout(text);
 drop function public.close_second_subscription(text, text, text);
 drop function public.consume_credits(text, integer, text, jsonb);
+drop function public.decline_generation(uuid, jsonb);
 drop function public.dismiss_stripe_event(text, text);
 drop function public.dismiss_stripe_object(text, text);
-drop function public.decline_generation(uuid, jsonb);
 drop function public.dispatch_generation(uuid);
 drop function public.finish_generation(uuid, text, jsonb, jsonb, integer, numeric, jsonb);
 drop function public.freeze_account(uuid, text);
@@ -80,15 +80,15 @@ drop function public.grant_credits(uuid, bigint, text, timestamptz, integer, tex
 drop function public.hold_credits(text, integer, text, interval, jsonb);
 drop function public.ingest_stripe_event(jsonb);
 drop function public.ingest_stripe_object(jsonb);
-drop function public.maintenance_report();
+drop function public.lease_generations(uuid, integer, integer);
 drop function public.link_stripe_customer(uuid, text, text);
 drop function public.list_second_subscriptions(boolean);
+drop function public.maintenance_report();
 drop function public.my_credits();
 drop function public.my_generation(uuid);
 drop function public.my_stripe_customer();
-drop function public.note_stripe_price(text, jsonb);
-drop function public.lease_generations(uuid, integer, integer);
 drop function public.note_generation(uuid, text, boolean, integer, uuid, integer);
+drop function public.note_stripe_price(text, jsonb);
 drop function public.prepare_checkout(text, text, integer, text);
 drop function public.prepare_portal(text);
 drop function public.quote_credits(text, integer, jsonb, integer, boolean, integer);
@@ -104,9 +104,9 @@ drop function public.stripe_sync(timestamptz, timestamptz);
 drop function public.sweep_files(uuid, integer);
 drop function public.unfreeze_account(uuid);
 drop function public.verify_ledger(uuid);
+drop view public.transactions_export;
 drop view public.usage_logs;
 drop view public.user_credits;
-drop view public.transactions_export;
 
 -- Its functions, tables and types, the policies that call them, and the triggers on auth.users, which only the owner of
 -- that table could drop by name. It would tell of each.

@@ -25,6 +25,7 @@ from tests.conftest import ROOT, Env, User
 from tests.local_stripe import official
 
 HTTP = httpx.Client(timeout=30, trust_env=False)
+Buy = Callable[..., httpx.Response]
 PAGES = {
     "success_url": "http://localhost:3000/thanks?session={CHECKOUT_SESSION_ID}",
     "cancel_url": "http://localhost:3000/",
@@ -175,6 +176,17 @@ def plan(env: Env, db: "psycopg.Connection[Any]") -> Iterator[str]:
     )  # fmt: skip
     yield slug
     db.execute("update public.subscription_plans set active = false where slug = %s", [slug])
+
+
+@pytest.fixture
+def buy(url: Callable[[str], str], env: Env) -> Buy:
+    """Asks for a session as a user, with an Idempotency-Key where one is given."""
+
+    def ask(user: User, key: str | None = None, **body: Any) -> httpx.Response:
+        headers = {**user.headers(env), **({} if key is None else {"Idempotency-Key": key})}
+        return post(url("checkout"), {**PAGES, **body}, **headers)
+
+    return ask
 
 
 @pytest.fixture

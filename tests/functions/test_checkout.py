@@ -11,20 +11,7 @@ import pytest
 from scripts.local_stripe.control import Control
 from tests.conftest import Env, User
 
-from .conftest import PAGES, Served, balance, post
-
-Buy = Callable[..., httpx.Response]
-
-
-@pytest.fixture
-def buy(url: Callable[[str], str], env: Env) -> Buy:
-    """Asks for a session as a user, with an Idempotency-Key where one is given."""
-
-    def ask(user: User, key: str | None = None, **body: Any) -> httpx.Response:
-        headers = {**user.headers(env), **({} if key is None else {"Idempotency-Key": key})}
-        return post(url("checkout"), {**PAGES, **body}, **headers)
-
-    return ask
+from .conftest import PAGES, Buy, Served, balance, post
 
 
 def asked(control: Control, path: str) -> list[dict[str, Any]]:

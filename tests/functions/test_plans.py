@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import httpx
 import psycopg
 import pytest
 from psycopg.types.json import Jsonb
@@ -13,21 +12,9 @@ from psycopg.types.json import Jsonb
 from scripts.local_stripe.control import Control
 from tests.conftest import Env, User
 
-from .conftest import PAGES, balance, post
+from .conftest import Buy, balance
 
 Connection = psycopg.Connection[Any]
-Buy = Callable[..., httpx.Response]
-
-
-@pytest.fixture
-def buy(url: Callable[[str], str], env: Env) -> Buy:
-    """Asks for a session as a user, with an Idempotency-Key where one is given."""
-
-    def ask(user: User, key: str | None = None, **body: Any) -> httpx.Response:
-        headers = {**user.headers(env), **({} if key is None else {"Idempotency-Key": key})}
-        return post(url("checkout"), {**PAGES, **body}, **headers)
-
-    return ask
 
 
 @pytest.fixture

@@ -14,21 +14,14 @@ from scripts.local_stripe.control import Control
 from supabase import Client
 from tests.conftest import Env, User
 
-from .conftest import PAGES, balance, post
+from .conftest import PAGES, Buy, balance, post
 
 Connection = psycopg.Connection[Any]
-Ask = Callable[..., httpx.Response]
 HOME = {"return_url": PAGES["cancel_url"]}
 
 
 @pytest.fixture
-def buy(url: Callable[[str], str], env: Env) -> Ask:
-    """Asks for a checkout as a user."""
-    return lambda user, **body: post(url("checkout"), {**PAGES, **body}, **user.headers(env))
-
-
-@pytest.fixture
-def portal(url: Callable[[str], str], env: Env) -> Ask:
+def portal(url: Callable[[str], str], env: Env) -> Buy:
     """Asks for the billing portal as a user."""
     return lambda user, **body: post(url("billing-portal"), {**HOME, **body}, **user.headers(env))
 
@@ -72,7 +65,7 @@ def account_of(user: User) -> str:
 
 
 def test_checkouts_in_a_minute(
-    user: Callable[..., User], buy: Ask, portal: Ask, db: Connection, control: Control
+    user: Callable[..., User], buy: Buy, portal: Buy, db: Connection, control: Control
 ) -> None:
     ann, bob = user(), user()
     db.execute("delete from credits.checkout_rate")
@@ -96,7 +89,7 @@ def test_checkouts_in_a_minute(
         assert buy(ann, package="starter").status_code == 200
 
 
-def test_a_frozen_account(user: Callable[..., User], buy: Ask, plan: str, service: Client) -> None:
+def test_a_frozen_account(user: Callable[..., User], buy: Buy, plan: str, service: Client) -> None:
     ann = user()
     service.rpc("freeze_account", {"user_id": ann.id, "reason": "A test."}).execute()
     for body in ({"package": "starter"}, {"plan": plan}):
@@ -108,7 +101,7 @@ def test_a_frozen_account(user: Callable[..., User], buy: Ask, plan: str, servic
 
 
 def test_for_subscribers_only(
-    user: Callable[..., User], buy: Ask, plan: str, control: Control, db: Connection
+    user: Callable[..., User], buy: Buy, plan: str, control: Control, db: Connection
 ) -> None:
     ann = user()
     db.execute("update public.credit_packages set subscribers_only = true where slug = 'pro'")
@@ -124,7 +117,7 @@ def test_for_subscribers_only(
 
 
 def test_nothing_to_pay(
-    user: Callable[..., User], buy: Ask, env: Env, control: Control, db: Connection
+    user: Callable[..., User], buy: Buy, env: Env, control: Control, db: Connection
 ) -> None:
     """A promotion code of 100 percent brings one package, whatever the quantity."""
     ann, code = user(), f"FREE-{uuid.uuid4().hex[:8]}"
@@ -150,7 +143,7 @@ def test_nothing_to_pay(
     ]  # fmt: skip
 
 
-def test_taxes(user: Callable[..., User], buy: Ask, env: Env, db: Connection, plan: str) -> None:
+def test_taxes(user: Callable[..., User], buy: Buy, env: Env, db: Connection, plan: str) -> None:
     ann = user()
     with settings(db, automatic_tax=True, tax_id_collection=True, billing_address_collection="required"):
         for body in ({"package": "starter"}, {"plan": plan}):
@@ -169,7 +162,7 @@ def test_taxes(user: Callable[..., User], buy: Ask, env: Env, db: Connection, pl
 
 @pytest.mark.parametrize("heard", [True, False], ids=["heard", "lost"])
 def test_a_customer_that_was_deleted(
-    heard: bool, user: Callable[..., User], buy: Ask, portal: Ask, env: Env, control: Control, plan: str
+    heard: bool, user: Callable[..., User], buy: Buy, portal: Buy, env: Env, control: Control, plan: str
 ) -> None:
     ann = user()
     seen = []
@@ -209,7 +202,7 @@ def test_a_key_outlives_its_customer(
 
 
 def test_stripe_follows_the_email_address(
-    user: Callable[..., User], buy: Ask, portal: Ask, env: Env, service: Client, control: Control
+    user: Callable[..., User], buy: Buy, portal: Buy, env: Env, service: Client, control: Control
 ) -> None:
     ann = user()
     assert buy(ann, package="starter").status_code == 200
@@ -230,7 +223,7 @@ def test_stripe_follows_the_email_address(
 
 
 def test_portal_flows(
-    user: Callable[..., User], buy: Ask, portal: Ask, env: Env, control: Control, plan: str
+    user: Callable[..., User], buy: Buy, portal: Buy, env: Env, control: Control, plan: str
 ) -> None:
     ann, bob = user(), user()
     assert buy(ann, package="starter").status_code == 200
@@ -266,7 +259,7 @@ def test_portal_flows(
 
 @pytest.mark.parametrize("charge_first", [True, False])
 def test_links_to_receipts_and_invoices(
-    charge_first: bool, user: Callable[..., User], buy: Ask, env: Env, control: Control, plan: str
+    charge_first: bool, user: Callable[..., User], buy: Buy, env: Env, control: Control, plan: str
 ) -> None:
     ann = user()
     control.delivery("hold")

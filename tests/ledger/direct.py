@@ -7,7 +7,7 @@ import contextlib
 import json
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,12 +15,8 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-# Where the clock of a scratch database starts: after any wall clock, so that nothing made before is in its
-# future.
-START = datetime(2100, 1, 1, tzinfo=UTC)
-
-# The clock of the tests. Only the owner of credits.now() can do this; test_clock.py shows that nobody else
-# can.
+# The clock of the tests. It starts after any wall clock, so that nothing made before is in its future. Only
+# the owner of credits.now() can do this; test_clock.py shows that nobody else can.
 CLOCK = """
 create schema clock;
 create table clock.clock (at timestamptz not null);

@@ -29,7 +29,7 @@ class Till:
         return [self.ingest(message)["status"] for message in messages]
 
     def ingest(self, message: Any) -> dict[str, Any]:
-        """Ingest one message: {status, reason, refresh}."""
+        """Ingest one message: {status, reason, refresh, second}."""
         answer: dict[str, Any] = self.ledger.ask(
             "service_role",
             json.dumps({"role": "service_role", "exp": 4102444800 * 2}),
@@ -46,6 +46,15 @@ class Till:
     def balance(self, user: str) -> int:
         """The account's balance."""
         return int(self.ledger.account(user)["balance"])
+
+    def alive(self, user: str) -> dict[Any, int]:
+        """What is left, by expiry."""
+        self.ledger.settle(user)
+        found: dict[Any, int] = {}
+        for lot in self.ledger.lots(user):
+            if lot["remaining"]:
+                found[lot["expires_at"]] = found.get(lot["expires_at"], 0) + lot["remaining"]
+        return found
 
     def purchase(self, **where: str) -> dict[str, Any]:
         """The one purchase with these values."""

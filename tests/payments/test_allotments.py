@@ -46,15 +46,6 @@ def month(start: datetime, number: int) -> datetime:
     return start + timedelta(days=sum(MONTHS[:number]))
 
 
-def alive(till: Till, user: str) -> dict[Any, int]:
-    till.ledger.settle(user)
-    found: dict[Any, int] = {}
-    for lot in till.ledger.lots(user):
-        if lot["remaining"]:
-            found[lot["expires_at"]] = found.get(lot["expires_at"], 0) + lot["remaining"]
-    return found
-
-
 def test_each_month_brings_its_part_once_and_all_of_them_the_years_credits(clocked: Clocked) -> None:
     till = clocked
     user, sub = contract(till, allotment=1000)
@@ -66,16 +57,16 @@ def test_each_month_brings_its_part_once_and_all_of_them_the_years_credits(clock
         till.maintain()
         till.tell(message | {"id": new_id("evt")} for message in told)
         # 1,000 in twelve parts; what was not used has expired.
-        assert alive(till, user) == {month(start, number + 1): 83 if number < 8 else 84}
+        assert till.alive(user) == {month(start, number + 1): 83 if number < 8 else 84}
         assert till.ledger.broken(user) == []
     till.to(sub.end)
     till.maintain()
-    assert alive(till, user) == {}
+    assert till.alive(user) == {}
     assert till.ledger.account(user)["lifetime_granted"] == 1000
     assert till.purchase(subscription_id=sub.id)["credits_granted"] == 1000
     # The next year begins with its own payment.
     till.tell(sub.renew())
-    assert list(alive(till, user).values()) in ([83], [84])
+    assert list(till.alive(user).values()) in ([83], [84])
 
 
 def test_months_roll_over_as_the_plan_says(clocked: Clocked) -> None:
@@ -84,7 +75,7 @@ def test_months_roll_over_as_the_plan_says(clocked: Clocked) -> None:
     clocked.tell(sub.begin())
     clocked.to(month(start, 1))
     # February's 100, and 30 of January that live until February ends.
-    assert alive(clocked, user) == {month(start, 2): 30 + 70, month(start, 3): 30}
+    assert clocked.alive(user) == {month(start, 2): 30 + 70, month(start, 3): 30}
 
 
 @pytest.mark.parametrize("quantity", [1, 3])
@@ -111,7 +102,7 @@ def test_a_refund_stops_it_and_one_that_fails_lets_it_go_on(clocked: Clocked) ->
     assert till.balance(user) == 0
     till.tell([failed])
     # The month that goes on now, and what was taken lives for the grace of refunds.
-    assert sorted(alive(till, user).values()) == [100, 100]
+    assert sorted(till.alive(user).values()) == [100, 100]
     till.to(month(start, 6))
     assert till.balance(user) == 100
     assert till.ledger.broken(user) == []
@@ -141,7 +132,7 @@ def test_a_dispute_stops_it_until_it_is_won(clocked: Clocked) -> None:
     till.to(month(start, 1))
     assert till.balance(user) == 0
     till.tell(told[2:])
-    assert (till.ledger.account(user)["frozen_at"], month(start, 2) in alive(till, user)) == (None, True)
+    assert (till.ledger.account(user)["frozen_at"], month(start, 2) in till.alive(user)) == (None, True)
     assert till.ledger.broken(user) == []
 
 
@@ -207,9 +198,9 @@ def test_a_year_told_at_its_middle_brings_the_month_that_goes_on(clocked: Clocke
     user, sub = contract(till)
     till.to(month(sub.start, 6) + timedelta(days=3))
     till.tell(sub.begin())
-    assert alive(till, user) == {month(sub.start, 7): 100}
+    assert till.alive(user) == {month(sub.start, 7): 100}
     till.to(month(sub.start, 7))
-    assert alive(till, user) == {month(sub.start, 8): 100}
+    assert till.alive(user) == {month(sub.start, 8): 100}
 
 
 def test_a_year_told_when_it_is_over_brings_its_last_month_for_the_grace(clocked: Clocked) -> None:
@@ -217,7 +208,7 @@ def test_a_year_told_when_it_is_over_brings_its_last_month_for_the_grace(clocked
     user, sub = contract(till)
     till.to(sub.end)
     till.tell(sub.begin())
-    assert alive(till, user) == {sub.end + timedelta(days=30): 100}
+    assert till.alive(user) == {sub.end + timedelta(days=30): 100}
 
 
 def test_one_month_that_cannot_be_granted_holds_up_no_other(clocked: Clocked) -> None:
@@ -237,6 +228,23 @@ def test_one_month_that_cannot_be_granted_holds_up_no_other(clocked: Clocked) ->
     till.ledger.rows("delete from credits.maintenance_failures")
     till.maintain()
     assert (till.balance(small), till.balance(big)) == (100, 10000)
+    assert till.ledger.rows("select * from credits.maintenance_failures") == []
+
+
+def test_a_month_that_came_otherwise_is_no_failure_any_more(clocked: Clocked) -> None:
+    till = clocked
+    user, sub = contract(till)
+    begun = sub.begin()
+    till.tell(begun)
+    till.ledger.rows("update credits.billing_settings set max_grant = 1")
+    till.to(month(sub.start, 1))
+    assert len(till.ledger.rows("select * from credits.maintenance_failures")) == 1
+    till.ledger.rows("update credits.billing_settings set max_grant = 1000000")
+    # A message about the invoice brings what is due.
+    till.ledger.rows("select credits.net_payment(payment_intent_id) from public.purchases where payment_intent_id is not null")
+    assert till.balance(user) == 100
+    till.maintain()
+    assert till.ledger.rows("select * from credits.maintenance_failures") == []
 
 
 def test_a_change_that_comes_before_its_period_waits_for_it(clocked: Clocked) -> None:
@@ -249,7 +257,7 @@ def test_a_change_that_comes_before_its_period_waits_for_it(clocked: Clocked) ->
         for message in [*changed, *begun] if backwards else [*begun, *changed]:
             till.ingest(message)
         till.retry()
-        endings.append((till.balance(user), sorted(alive(till, user).values())))
+        endings.append((till.balance(user), sorted(till.alive(user).values())))
         assert till.ledger.broken(user) == []
     assert endings[0] == endings[1]
     assert endings[0][0] == 100 + round(1200 * 31 / 365)

@@ -20,16 +20,6 @@ def contract(till: Till, **columns: Any) -> tuple[str, Contract]:
     return user, Contract(account, till.plan(500, 4000, **columns), till.ledger.now())
 
 
-def alive(till: Till, user: str) -> dict[Any, int]:
-    """What is left, by expiry."""
-    till.ledger.settle(user)
-    found: dict[Any, int] = {}
-    for lot in till.ledger.lots(user):
-        if lot["remaining"]:
-            found[lot["expires_at"]] = found.get(lot["expires_at"], 0) + lot["remaining"]
-    return found
-
-
 def orders(messages: list[Message]) -> list[list[Message]]:
     """In order, backwards, and shuffled with repeats."""
     dice = random.Random(len(messages))  # noqa: S311 (the same each time)
@@ -45,11 +35,11 @@ def test_past_periods_expire_at_once_and_the_newest_lives_for_the_grace(till: Ti
     sub.account = str(till.ledger.account(user)["id"])
     now = till.ledger.pass_time(sub.end - till.ledger.now() + timedelta(days=3))
     till.tell(orders(messages)[order])
-    assert alive(till, user) == {now + GRACE: 500}
+    assert till.alive(user) == {now + GRACE: 500}
     assert till.ledger.account(user)["lifetime_expired"] == 10 * 500
     assert till.ledger.broken(user) == []
     till.ledger.pass_time(GRACE)
-    assert alive(till, user) == {}
+    assert till.alive(user) == {}
 
 
 @pytest.mark.parametrize("order", [0, 1, 2])
@@ -59,7 +49,7 @@ def test_with_a_period_that_goes_on_no_past_one_lives(till: Till, order: int) ->
     till.ledger.pass_time(sub.start - till.ledger.now() + timedelta(days=1))
     till.tell(orders(messages)[order])
     # The current period, and what of the one before rolls over.
-    assert alive(till, user) == {sub.end: 100 + 400, sub.end + sub.month: 100}
+    assert till.alive(user) == {sub.end: 100 + 400, sub.end + sub.month: 100}
     assert till.balance(user) == 600
     assert till.ledger.broken(user) == []
 
@@ -102,7 +92,7 @@ def test_a_story_told_late_ends_as_in_time(till: Till, order: int, spent: int) -
         owed = till.ledger.value(
             "select sum(owed) from credits.subscription_debts where subscription_id = %s", sub.id
         )
-        left = {str(at - begun): n for at, n in alive(till, user).items()}
+        left = {str(at - begun): n for at, n in till.alive(user).items()}
         endings.append((till.balance(user), left, owed))
         assert till.ledger.broken(user) == []
     assert endings[0] == endings[1]
@@ -131,5 +121,5 @@ def test_the_grace_is_a_setting(own_ledger: Ledger, grace: str, left: int) -> No
     user, sub = contract(till)
     now = till.ledger.pass_time(sub.month)
     till.tell(sub.begin())
-    assert alive(till, user) == ({now + timedelta(days=1): left} if left else {})
+    assert till.alive(user) == ({now + timedelta(days=1): left} if left else {})
     assert till.ledger.broken(user) == []
