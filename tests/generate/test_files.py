@@ -147,7 +147,10 @@ def test_usage_is_the_users_to_read(
     table = ann.user.client.table("usage_logs")
     rows: Any = table.select("*").order("id").execute().data
     known = [(row["operation"], row["model"], row["units"], row["status"]) for row in rows]
-    assert known == [("gen_image", "gpt-image-1", 2, "succeeded"), ("gen_image", "gpt-image-1", 0, "refused")]
+    assert known == [
+        ("gen_image", "gpt-image-2.6-flare", 2, "succeeded"),
+        ("gen_image", "gpt-image-2.6-flare", 0, "refused"),
+    ]
     assert rows[0]["latency_ms"] > 0 and rows[0]["transaction_id"] == job["transaction_id"]
     assert not any("cost" in column for column in rows[0])
     assert bob.user.client.table("usage_logs").select("*").execute().data == []

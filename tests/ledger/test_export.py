@@ -94,7 +94,11 @@ def test_a_token_of_an_anonymous_user(
 ) -> None:
     me = user()
     db.execute("delete from auth.users where id = %s", (me.id,))
-    db.execute("insert into auth.users (id, is_anonymous) values (%s, true)", (me.id,))
+    db.execute(
+        "insert into auth.users (id, aud, role, is_anonymous, created_at, updated_at) "
+        "values (%s, 'authenticated', 'authenticated', true, now(), now())",
+        (me.id,),
+    )
     answer = Api(env.api_url, me.headers(env)).rpc("consume_credits", operation="stable_diffusion")
     assert (answer.status, answer.code) == (403, "PT403")
     assert answer.body["message"] == "Sign up first: anonymous users hold no credits."
