@@ -464,6 +464,7 @@ create table credits.account_addresses (
 create index account_addresses_account_id on credits.account_addresses (account_id);
 create unique index account_addresses_one_successor on credits.account_addresses (account_id)
 where successor_id is not null;
+create index account_addresses_successor_id on credits.account_addresses (successor_id) where successor_id is not null;
 
 alter table credits.account_addresses enable row level security;
 alter table credits.account_addresses force row level security;
@@ -3559,12 +3560,7 @@ declare
 begin
   update public.credit_accounts as h
   set frozen_at = null, frozen_reason = null, updated_at = credits.now()
-  where
-    h.id = heir and h.frozen_reason = reason
-    and not exists (
-      select from credits.stripe_disputes as d
-      where d.standing and (d.account_id = h.id or credits.successor(d.account_id) = h.id)
-    );
+  where h.id = heir and h.frozen_reason = reason and not credits.is_disputed(h.id);
   if found then
     perform credits.pass_thaw(heir, reason);
   end if;
@@ -6599,6 +6595,30 @@ $$;
 comment on function credits.is_live(public.subscriptions) is
 'Whether a subscription has begun and not ended, as far as is known: an account may have one such.';
 
+-- sql/stripe/is_disputed.sql
+create function credits.is_disputed(account_id uuid) returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+  with recursive line (id) as (
+    select is_disputed.account_id
+    union
+    select d.account_id
+    from line
+    inner join credits.account_addresses as d on line.id = d.successor_id
+  )
+
+  select exists (
+    select from line
+    inner join credits.stripe_disputes as d on line.id = d.account_id
+    where d.standing
+  );
+$$;
+
+comment on function credits.is_disputed(uuid) is
+'Whether a dispute stands of a payment of the account, or of one that it took over from, its user being deleted.';
+
 -- sql/stripe/is_second_subscription.sql
 create function credits.is_second_subscription(subscription_id text) returns boolean
 language sql
@@ -6884,11 +6904,7 @@ begin
     set frozen_at = credits.now(), frozen_reason = reason, updated_at = credits.now()
     where a.id = purchase.account_id and a.frozen_at is null;
     perform credits.pass_freeze(purchase.account_id);
-  elsif
-    not exists(
-      select from credits.stripe_disputes as d where d.account_id = purchase.account_id and d.standing
-    )
-  then
+  elsif not credits.is_disputed(purchase.account_id) then
     -- Only what disputes froze: an operator's reason is another.
     update public.credit_accounts as a
     set frozen_at = null, frozen_reason = null, updated_at = credits.now()
@@ -6914,8 +6930,8 @@ end
 $$;
 
 comment on function credits.freeze_for_disputes(bigint) is
-'Freezes the account of a purchase at each new dispute, and unfreezes it once none stands, unless an operator froze '
-'it; so for the successor of a deleted user''s account. Freezes it at each new warning of fraud that says so, until an '
+'Freezes the account of a purchase at each new dispute, and unfreezes it once none stands (see is_disputed), unless an '
+'operator froze it; so for the successor of a deleted user''s account. Freezes it at each new warning of fraud that says so, until an '
 'operator unfreezes it. The caller holds the account''s lock.';
 
 -- sql/stripe/collect_subscription_debts.sql
