@@ -99,6 +99,6 @@ $$;
 
 comment on function credits.note_addresses(uuid, uuid) is
 'Notes the confirmed addresses of the account''s user. The first time, the account takes over the debt of accounts '
-'whose users were deleted and had one of these addresses, or which took over from such a one, is frozen as they are, or '
-'as one that has such an address now, and gets the sign-up bonus, unless an account that has had one of them got it '
-'before. Safe to call twice, also at once.';
+'whose users were deleted and had one of these addresses, or which took over from such a one, is frozen as they are, '
+'or as one that has such an address now, and gets the sign-up bonus, unless an account that has had one of them got '
+'it before. Safe to call twice, also at once.';

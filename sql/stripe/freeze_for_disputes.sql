@@ -54,5 +54,5 @@ $$;
 
 comment on function credits.freeze_for_disputes(bigint) is
 'Freezes the account of a purchase at each new dispute, and unfreezes it once none stands (see is_disputed), unless an '
-'operator froze it; so for the successor of a deleted user''s account. Freezes it at each new warning of fraud that says so, until an '
-'operator unfreezes it. The caller holds the account''s lock.';
+'operator froze it; so for the successor of a deleted user''s account. Freezes it at each new warning of fraud that '
+'says so, until an operator unfreezes it. The caller holds the account''s lock.';

@@ -109,5 +109,5 @@ comment on function credits.net_purchase(bigint) is
 'Holds a purchase against its refunds and disputes: takes back credits in proportion to the money, round(granted * '
 'least(refunded + disputed, paid) / paid), or gives back what is too much; by the difference to what was taken so '
 'far, so that it may be called at any time and any number of times. Never takes what has expired; takes all of a '
-'second subscription''s. It comes before what downgrades take: credits.collect_subscription_debts has to follow. Returns '
-'whether anything changed. The caller holds the locks of its payments and of the account.';
+'second subscription''s. It comes before what downgrades take: credits.collect_subscription_debts has to follow. '
+'Returns whether anything changed. The caller holds the locks of its payments and of the account.';

@@ -3706,9 +3706,9 @@ $$;
 
 comment on function credits.note_addresses(uuid, uuid) is
 'Notes the confirmed addresses of the account''s user. The first time, the account takes over the debt of accounts '
-'whose users were deleted and had one of these addresses, or which took over from such a one, is frozen as they are, or '
-'as one that has such an address now, and gets the sign-up bonus, unless an account that has had one of them got it '
-'before. Safe to call twice, also at once.';
+'whose users were deleted and had one of these addresses, or which took over from such a one, is frozen as they are, '
+'or as one that has such an address now, and gets the sign-up bonus, unless an account that has had one of them got '
+'it before. Safe to call twice, also at once.';
 
 -- sql/accounts/open_account.sql
 create function credits.open_account(user_id uuid) returns uuid
@@ -6871,8 +6871,8 @@ comment on function credits.net_purchase(bigint) is
 'Holds a purchase against its refunds and disputes: takes back credits in proportion to the money, round(granted * '
 'least(refunded + disputed, paid) / paid), or gives back what is too much; by the difference to what was taken so '
 'far, so that it may be called at any time and any number of times. Never takes what has expired; takes all of a '
-'second subscription''s. It comes before what downgrades take: credits.collect_subscription_debts has to follow. Returns '
-'whether anything changed. The caller holds the locks of its payments and of the account.';
+'second subscription''s. It comes before what downgrades take: credits.collect_subscription_debts has to follow. '
+'Returns whether anything changed. The caller holds the locks of its payments and of the account.';
 
 -- sql/stripe/freeze_for_disputes.sql
 create function credits.freeze_for_disputes(purchase_id bigint) returns void
@@ -6931,8 +6931,8 @@ $$;
 
 comment on function credits.freeze_for_disputes(bigint) is
 'Freezes the account of a purchase at each new dispute, and unfreezes it once none stands (see is_disputed), unless an '
-'operator froze it; so for the successor of a deleted user''s account. Freezes it at each new warning of fraud that says so, until an '
-'operator unfreezes it. The caller holds the account''s lock.';
+'operator froze it; so for the successor of a deleted user''s account. Freezes it at each new warning of fraud that '
+'says so, until an operator unfreezes it. The caller holds the account''s lock.';
 
 -- sql/stripe/collect_subscription_debts.sql
 create function credits.collect_subscription_debts(account_id uuid) returns void

@@ -282,7 +282,9 @@ def test_no_second_address_leads_past_the_successor(paying: Ledger) -> None:
     old = leave(paying, user)
     leave(paying, paying.sign_up("ann@example.com"))
     again = str(uuid.uuid4())
-    paying.rows("insert into auth.users (id, phone, phone_confirmed_at) values (%s, '41791234567', now())", again)
+    paying.rows(
+        "insert into auth.users (id, phone, phone_confirmed_at) values (%s, '41791234567', now())", again
+    )
     assert (balance(paying, again), paying.account(again)["frozen_reason"]) == (-30, "payment disputed")
     paying.rows("select credits.claw_back(%s, 5)", old)
     assert (balance(paying, again), total(paying), paying.broken()) == (-35, -35, [])
