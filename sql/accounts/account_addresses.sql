@@ -11,6 +11,7 @@ create table credits.account_addresses (
 create index account_addresses_account_id on credits.account_addresses (account_id);
 create unique index account_addresses_one_successor on credits.account_addresses (account_id)
 where successor_id is not null;
+create index account_addresses_successor_id on credits.account_addresses (successor_id) where successor_id is not null;
 
 alter table credits.account_addresses enable row level security;
 alter table credits.account_addresses force row level security;

@@ -7,6 +7,7 @@ declare
   hash bytea;
   is_new boolean;
   earlier uuid;
+  inherited uuid[] := '{}';
   settings credits.billing_settings;
 begin
   if hashes is null then
@@ -28,14 +29,23 @@ begin
     return;
   end if;
 
+  -- Whoever took over from one of these and was deleted, too, has what it owes.
   for earlier in
+    with recursive line (id) as (
+      select d.account_id from credits.account_addresses as d
+      where d.address = any(hashes) and d.account_id <> note_addresses.account_id
+      union
+      select d.successor_id
+      from line
+      inner join credits.account_addresses as d on line.id = d.account_id
+      where d.successor_id is not null
+    )
+
     select a.id
     from public.credit_accounts as a
     where
-      a.id in (
-        select d.account_id from credits.account_addresses as d
-        where d.address = any(hashes) and d.account_id <> note_addresses.account_id and d.successor_id is null
-      )
+      a.id in (select line.id from line)
+      and credits.successor(a.id) is null
       and (a.user_id is null or exists (select from auth.users as u where u.id = a.user_id and u.deleted_at is not null))
     order by a.id
     for no key update of a
@@ -44,9 +54,10 @@ begin
       update credits.account_addresses as d set successor_id = note_addresses.account_id
       where (d.address, d.account_id) = (
         select o.address, o.account_id from credits.account_addresses as o
-        where o.account_id = earlier and o.address = any(hashes)
+        where o.account_id = earlier
         limit 1
       );
+      inherited := inherited || earlier;
       perform credits.pass_debt(earlier);
     end if;
   end loop;
@@ -58,12 +69,15 @@ begin
     select o.frozen_reason
     from public.credit_accounts as o
     where
-      o.id in (
-        select d.account_id from credits.account_addresses as d
-        where d.address = any(hashes) and d.account_id <> note_addresses.account_id
+      o.frozen_at is not null
+      and (
+        o.id = any(inherited)
+        or o.id in (
+          select d.account_id from credits.account_addresses as d
+          where d.address = any(hashes) and d.account_id <> note_addresses.account_id
+        )
+        and credits.address_hashes(o.user_id) && hashes
       )
-      and o.frozen_at is not null
-      and (credits.successor(o.id) = note_addresses.account_id or credits.address_hashes(o.user_id) && hashes)
     order by o.frozen_at
     limit 1
   ) as f
@@ -85,6 +99,6 @@ $$;
 
 comment on function credits.note_addresses(uuid, uuid) is
 'Notes the confirmed addresses of the account''s user. The first time, the account takes over the debt of accounts '
-'whose users were deleted and had one of these addresses, is frozen as they are, or as one that has such an address '
-'now, and gets the sign-up bonus, unless an account that has had one of them got it before. Safe to call twice, also '
-'at once.';
+'whose users were deleted and had one of these addresses, or which took over from such a one, is frozen as they are, '
+'or as one that has such an address now, and gets the sign-up bonus, unless an account that has had one of them got '
+'it before. Safe to call twice, also at once.';

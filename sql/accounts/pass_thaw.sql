@@ -7,12 +7,7 @@ declare
 begin
   update public.credit_accounts as h
   set frozen_at = null, frozen_reason = null, updated_at = credits.now()
-  where
-    h.id = heir and h.frozen_reason = reason
-    and not exists (
-      select from credits.stripe_disputes as d
-      where d.standing and (d.account_id = h.id or credits.successor(d.account_id) = h.id)
-    );
+  where h.id = heir and h.frozen_reason = reason and not credits.is_disputed(h.id);
   if found then
     perform credits.pass_thaw(heir, reason);
   end if;

@@ -28,7 +28,8 @@ begin
     s.max_generations_in_flight as most_in_flight,
     (
       select count(*) from public.generation_jobs as j
-      where j.account_id = count_generation.account_id and j.finished_at is null
+      -- One whose time is over is not under way, swept or not.
+      where j.account_id = count_generation.account_id and j.finished_at is null and j.deadline_at > moment
     ) as in_flight,
     exists (
       select from public.credit_holds as h

@@ -5,6 +5,7 @@ as $$
 declare
   old uuid[];
 begin
+  -- Not FOR UPDATE: that would also lock, and so write, each of those that OFFSET keeps.
   select array_agg(o.id) into old
   from (
     select h.id
@@ -21,7 +22,6 @@ begin
       )
     order by h.closed_at desc
     limit 10 offset prune_unused_holds.most
-    for update of h skip locked
   ) as o;
   if old is not null then
     delete from public.generation_jobs as j where j.hold_id = any(old);

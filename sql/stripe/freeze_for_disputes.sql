@@ -36,11 +36,7 @@ begin
     set frozen_at = credits.now(), frozen_reason = reason, updated_at = credits.now()
     where a.id = purchase.account_id and a.frozen_at is null;
     perform credits.pass_freeze(purchase.account_id);
-  elsif
-    not exists(
-      select from credits.stripe_disputes as d where d.account_id = purchase.account_id and d.standing
-    )
-  then
+  elsif not credits.is_disputed(purchase.account_id) then
     -- Only what disputes froze: an operator's reason is another.
     update public.credit_accounts as a
     set frozen_at = null, frozen_reason = null, updated_at = credits.now()
@@ -66,6 +62,6 @@ end
 $$;
 
 comment on function credits.freeze_for_disputes(bigint) is
-'Freezes the account of a purchase at each new dispute, and unfreezes it once none stands, unless an operator froze '
-'it; so for the successor of a deleted user''s account. Freezes it at each new warning of fraud that says so, until an '
-'operator unfreezes it. The caller holds the account''s lock.';
+'Freezes the account of a purchase at each new dispute, and unfreezes it once none stands (see is_disputed), unless an '
+'operator froze it; so for the successor of a deleted user''s account. Freezes it at each new warning of fraud that '
+'says so, until an operator unfreezes it. The caller holds the account''s lock.';

@@ -301,6 +301,22 @@ def test_jobs_in_flight_are_limited(own_ledger: Ledger) -> None:
     assert held(studio, user) == (100, 20)
 
 
+def test_a_job_whose_time_is_over_is_not_in_flight(own_ledger: Ledger) -> None:
+    """Or who left some would wait for maintenance, which an app may run rarely."""
+    studio = Studio(own_ledger)
+    own_ledger.rows("update credits.billing_settings set max_generations_in_flight = 2")
+    user, operation = studio.buyer(), studio.operation()
+    studio.begin(user, operation)
+    studio.dispatched(user, operation)
+    own_ledger.pass_time(timedelta(minutes=1))
+    assert studio.begin(user, operation)["status"] == "held"
+    assert studio.begin(user, operation)["code"] == "PT429"
+    own_ledger.pass_time(timedelta(minutes=2))
+    for _ in range(2):
+        assert studio.begin(user, operation)["status"] == "held"
+    assert own_ledger.broken() == []
+
+
 def test_a_hold_made_beforehand_does_not_become_a_job(studio: Studio) -> None:
     """It is past no limit, and what it holds is not what a generation costs."""
     user, operation = studio.buyer(), studio.operation()

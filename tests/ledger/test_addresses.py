@@ -274,6 +274,22 @@ def test_a_dispute_after_the_return_finds_the_person(paying: Ledger) -> None:
     assert [row["balance"] for row in moved] == [0, 0]
 
 
+def test_no_second_address_leads_past_the_successor(paying: Ledger) -> None:
+    """The debt went with one address to a throwaway; who comes with the other one finds it all the same."""
+    user = in_debt(paying, "ann@example.com")
+    paying.rows("update auth.users set phone = '41791234567', phone_confirmed_at = now() where id = %s", user)
+    paying.as_service("freeze_account", user_id=user, reason="payment disputed")
+    old = leave(paying, user)
+    leave(paying, paying.sign_up("ann@example.com"))
+    again = str(uuid.uuid4())
+    paying.rows(
+        "insert into auth.users (id, phone, phone_confirmed_at) values (%s, '41791234567', now())", again
+    )
+    assert (balance(paying, again), paying.account(again)["frozen_reason"]) == (-30, "payment disputed")
+    paying.rows("select credits.claw_back(%s, 5)", old)
+    assert (balance(paying, again), total(paying), paying.broken()) == (-35, -35, [])
+
+
 def test_credits_that_are_left_do_not_come_back(paying: Ledger) -> None:
     user = paying.sign_up("ann@example.com")
     paying.as_service("grant_credits", user_id=user, amount=100, source="purchase")

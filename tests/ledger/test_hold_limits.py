@@ -185,6 +185,20 @@ def test_the_newest_unused_holds_are_kept_and_no_more(own_ledger: Ledger) -> Non
     assert ledger.broken() == []
 
 
+def test_a_hold_writes_none_of_those_that_are_kept(own_ledger: Ledger) -> None:
+    """Up to max_unused_holds of them, or each hold of who has many would cost the disk a thousand rows."""
+    ledger, user = own_ledger, buyer(own_ledger, 10)
+    limits(ledger, max_unused_holds=4)
+    for _ in range(6):
+        hold(ledger, user, ttl=SECOND)
+        ledger.pass_time(SECOND)
+    ledger.settle(user)
+    ledger.pass_time(MINUTE)
+    hold(ledger, user)
+    kept = ledger.rows("select xmax::text from public.credit_holds where status = 'expired'")
+    assert [row["xmax"] for row in kept] == ["0"] * 4
+
+
 def test_only_unused_holds_can_be_deleted(own_ledger: Ledger) -> None:
     user = buyer(own_ledger, 10)
     made = [hold(own_ledger, user) for _ in range(3)]

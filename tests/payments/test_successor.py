@@ -65,6 +65,25 @@ def test_one_won_dispute_of_two_predecessors_unfreezes_nobody(till: Till, addres
     assert till.ledger.broken() == []
 
 
+def test_business_goes_on_and_unfreezes_nobody(till: Till, address: str) -> None:
+    """Such as a renewal: the account's own payments are in order, that of the one before is not."""
+    _, sale, _ = bought(till, address)
+    again = till.ledger.sign_up(address)
+    own = Sale(str(till.ledger.account(again)["id"]))
+    till.tell(own.completed())
+    till.tell(sale.dispute("needs_response"))
+    till.tell(own.refund(100))
+    assert till.ledger.account(again)["frozen_at"] is not None
+    # Nor does its own dispute that was won, or the one of an account between the two.
+    till.tell(own.dispute("needs_response", "won"))
+    assert till.ledger.account(again)["frozen_at"] is not None
+    till.ledger.rows("delete from auth.users where id = %s", again)
+    last = till.ledger.sign_up(address)
+    till.tell(own.refund(100))
+    assert till.ledger.account(last)["frozen_at"] is not None
+    assert till.ledger.broken() == []
+
+
 def test_a_refund_through_a_chain_of_accounts(till: Till, address: str) -> None:
     """Each signed up again after the one before; the oldest one's payment is refunded, then that fails."""
     account, sale, _ = bought(till, address, spent=100)
