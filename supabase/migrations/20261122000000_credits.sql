@@ -464,6 +464,7 @@ create table credits.account_addresses (
 create index account_addresses_account_id on credits.account_addresses (account_id);
 create unique index account_addresses_one_successor on credits.account_addresses (account_id)
 where successor_id is not null;
+create index account_addresses_successor_id on credits.account_addresses (successor_id) where successor_id is not null;
 
 alter table credits.account_addresses enable row level security;
 alter table credits.account_addresses force row level security;
@@ -3565,12 +3566,7 @@ declare
 begin
   update public.credit_accounts as h
   set frozen_at = null, frozen_reason = null, updated_at = credits.now()
-  where
-    h.id = heir and h.frozen_reason = reason
-    and not exists (
-      select from credits.stripe_disputes as d
-      where d.standing and (d.account_id = h.id or credits.successor(d.account_id) = h.id)
-    );
+  where h.id = heir and h.frozen_reason = reason and not credits.is_disputed(h.id);
   if found then
     perform credits.pass_thaw(heir, reason);
   end if;
@@ -3624,6 +3620,7 @@ declare
   hash bytea;
   is_new boolean;
   earlier uuid;
+  inherited uuid[] := '{}';
   settings credits.billing_settings;
 begin
   if hashes is null then
@@ -3645,14 +3642,23 @@ begin
     return;
   end if;
 
+  -- Whoever took over from one of these and was deleted, too, has what it owes.
   for earlier in
+    with recursive line (id) as (
+      select d.account_id from credits.account_addresses as d
+      where d.address = any(hashes) and d.account_id <> note_addresses.account_id
+      union
+      select d.successor_id
+      from line
+      inner join credits.account_addresses as d on line.id = d.account_id
+      where d.successor_id is not null
+    )
+
     select a.id
     from public.credit_accounts as a
     where
-      a.id in (
-        select d.account_id from credits.account_addresses as d
-        where d.address = any(hashes) and d.account_id <> note_addresses.account_id and d.successor_id is null
-      )
+      a.id in (select line.id from line)
+      and credits.successor(a.id) is null
       and (a.user_id is null or exists (select from auth.users as u where u.id = a.user_id and u.deleted_at is not null))
     order by a.id
     for no key update of a
@@ -3661,9 +3667,10 @@ begin
       update credits.account_addresses as d set successor_id = note_addresses.account_id
       where (d.address, d.account_id) = (
         select o.address, o.account_id from credits.account_addresses as o
-        where o.account_id = earlier and o.address = any(hashes)
+        where o.account_id = earlier
         limit 1
       );
+      inherited := inherited || earlier;
       perform credits.pass_debt(earlier);
     end if;
   end loop;
@@ -3675,12 +3682,15 @@ begin
     select o.frozen_reason
     from public.credit_accounts as o
     where
-      o.id in (
-        select d.account_id from credits.account_addresses as d
-        where d.address = any(hashes) and d.account_id <> note_addresses.account_id
+      o.frozen_at is not null
+      and (
+        o.id = any(inherited)
+        or o.id in (
+          select d.account_id from credits.account_addresses as d
+          where d.address = any(hashes) and d.account_id <> note_addresses.account_id
+        )
+        and credits.address_hashes(o.user_id) && hashes
       )
-      and o.frozen_at is not null
-      and (credits.successor(o.id) = note_addresses.account_id or credits.address_hashes(o.user_id) && hashes)
     order by o.frozen_at
     limit 1
   ) as f
@@ -3702,9 +3712,9 @@ $$;
 
 comment on function credits.note_addresses(uuid, uuid) is
 'Notes the confirmed addresses of the account''s user. The first time, the account takes over the debt of accounts '
-'whose users were deleted and had one of these addresses, is frozen as they are, or as one that has such an address '
-'now, and gets the sign-up bonus, unless an account that has had one of them got it before. Safe to call twice, also '
-'at once.';
+'whose users were deleted and had one of these addresses, or which took over from such a one, is frozen as they are, '
+'or as one that has such an address now, and gets the sign-up bonus, unless an account that has had one of them got '
+'it before. Safe to call twice, also at once.';
 
 -- sql/accounts/open_account.sql
 create function credits.open_account(user_id uuid) returns uuid
@@ -4415,6 +4425,7 @@ as $$
 declare
   old uuid[];
 begin
+  -- Not FOR UPDATE: that would also lock, and so write, each of those that OFFSET keeps.
   select array_agg(o.id) into old
   from (
     select h.id
@@ -4431,7 +4442,6 @@ begin
       )
     order by h.closed_at desc
     limit 10 offset prune_unused_holds.most
-    for update of h skip locked
   ) as o;
   if old is not null then
     delete from public.generation_jobs as j where j.hold_id = any(old);
@@ -5391,7 +5401,8 @@ begin
     s.max_generations_in_flight as most_in_flight,
     (
       select count(*) from public.generation_jobs as j
-      where j.account_id = count_generation.account_id and j.finished_at is null
+      -- One whose time is over is not under way, swept or not.
+      where j.account_id = count_generation.account_id and j.finished_at is null and j.deadline_at > moment
     ) as in_flight,
     exists (
       select from public.credit_holds as h
@@ -6593,6 +6604,30 @@ $$;
 comment on function credits.is_live(public.subscriptions) is
 'Whether a subscription has begun and not ended, as far as is known: an account may have one such.';
 
+-- sql/stripe/is_disputed.sql
+create function credits.is_disputed(account_id uuid) returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+  with recursive line (id) as (
+    select is_disputed.account_id
+    union
+    select d.account_id
+    from line
+    inner join credits.account_addresses as d on line.id = d.successor_id
+  )
+
+  select exists (
+    select from line
+    inner join credits.stripe_disputes as d on line.id = d.account_id
+    where d.standing
+  );
+$$;
+
+comment on function credits.is_disputed(uuid) is
+'Whether a dispute stands of a payment of the account, or of one that it took over from, its user being deleted.';
+
 -- sql/stripe/is_second_subscription.sql
 create function credits.is_second_subscription(subscription_id text) returns boolean
 language plpgsql
@@ -6888,11 +6923,7 @@ begin
     set frozen_at = credits.now(), frozen_reason = reason, updated_at = credits.now()
     where a.id = purchase.account_id and a.frozen_at is null;
     perform credits.pass_freeze(purchase.account_id);
-  elsif
-    not exists(
-      select from credits.stripe_disputes as d where d.account_id = purchase.account_id and d.standing
-    )
-  then
+  elsif not credits.is_disputed(purchase.account_id) then
     -- Only what disputes froze: an operator's reason is another.
     update public.credit_accounts as a
     set frozen_at = null, frozen_reason = null, updated_at = credits.now()
@@ -6918,9 +6949,9 @@ end
 $$;
 
 comment on function credits.freeze_for_disputes(bigint) is
-'Freezes the account of a purchase at each new dispute, and unfreezes it once none stands, unless an operator froze '
-'it; so for the successor of a deleted user''s account. Freezes it at each new warning of fraud that says so, until an '
-'operator unfreezes it. The caller holds the account''s lock.';
+'Freezes the account of a purchase at each new dispute, and unfreezes it once none stands (see is_disputed), unless an '
+'operator froze it; so for the successor of a deleted user''s account. Freezes it at each new warning of fraud that '
+'says so, until an operator unfreezes it. The caller holds the account''s lock.';
 
 -- sql/stripe/collect_subscription_debts.sql
 create function credits.collect_subscription_debts(account_id uuid) returns void

@@ -241,7 +241,9 @@ def test_a_month_that_came_otherwise_is_no_failure_any_more(clocked: Clocked) ->
     assert len(till.ledger.rows("select * from credits.maintenance_failures")) == 1
     till.ledger.rows("update credits.billing_settings set max_grant = 1000000")
     # A message about the invoice brings what is due.
-    till.ledger.rows("select credits.net_payment(payment_intent_id) from public.purchases where payment_intent_id is not null")
+    till.ledger.rows(
+        "select credits.net_payment(payment_intent_id) from public.purchases where payment_intent_id is not null"
+    )
     assert till.balance(user) == 100
     till.maintain()
     assert till.ledger.rows("select * from credits.maintenance_failures") == []
