@@ -242,7 +242,8 @@ def test_a_month_that_came_otherwise_is_no_failure_any_more(clocked: Clocked) ->
     till.ledger.rows("update credits.billing_settings set max_grant = 1000000")
     # A message about the invoice brings what is due.
     till.ledger.rows(
-        "select credits.net_payment(payment_intent_id) from public.purchases where payment_intent_id is not null"
+        "select credits.net_payment(p.payment_intent_id) from public.purchases as p "
+        "where p.payment_intent_id is not null"
     )
     assert till.balance(user) == 100
     till.maintain()
