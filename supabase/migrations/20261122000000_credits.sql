@@ -3529,7 +3529,7 @@ comment on function credits.pass_debt(uuid) is
 'Locks the account, then the successor: nothing locks them the other way round.';
 
 -- sql/accounts/pass_freeze.sql
-create function credits.pass_freeze(account_id uuid) returns void
+create function credits.pass_freeze(account_id uuid, over text default null) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -3539,15 +3539,19 @@ begin
   update public.credit_accounts as h
   set frozen_at = credits.now(), frozen_reason = a.frozen_reason, updated_at = credits.now()
   from public.credit_accounts as a
-  where h.id = heir and h.frozen_at is null and a.id = pass_freeze.account_id and a.frozen_at is not null;
+  where
+    h.id = heir
+    and (h.frozen_at is null or h.frozen_reason = over)
+    and a.id = pass_freeze.account_id and a.frozen_at is not null;
   if found then
-    perform credits.pass_freeze(heir);
+    perform credits.pass_freeze(heir, over);
   end if;
 end
 $$;
 
-comment on function credits.pass_freeze(uuid) is
-'Freezes the successor of a frozen account, if it has one, for the same reason.';
+comment on function credits.pass_freeze(uuid, text) is
+'Freezes the successor of a frozen account, if it has one, for the same reason; also one that was frozen for '
+'the reason over.';
 
 -- sql/accounts/pass_thaw.sql
 create function credits.pass_thaw(account_id uuid, reason text) returns void
@@ -6491,7 +6495,8 @@ create function credits.grant_purchase(
   source text,
   expires_at timestamptz,
   priority integer,
-  key text
+  key text,
+  sources jsonb default null
 ) returns void
 language plpgsql
 set search_path = ''
@@ -6512,7 +6517,7 @@ begin
     jsonb_strip_nulls(
       jsonb_build_object(
         'purchase', purchase.id, 'package', purchase.package, 'plan', purchase.plan, 'subscription', purchase.subscription_id,
-        'late', case when is_late then true end
+        'late', case when is_late then true end, 'sources', sources
       )
     )
   );
@@ -6522,10 +6527,11 @@ begin
 end
 $$;
 
-comment on function credits.grant_purchase(bigint, bigint, text, timestamptz, integer, text) is
+comment on function credits.grant_purchase(bigint, bigint, text, timestamptz, integer, text, jsonb) is
 'Grants credits for a paid purchase. key: Stripe''s id of what is granted for; the ledger takes each once. Those whose '
-'expires_at is past live for billing_settings.late_grant_grace and say late in their metadata. The caller holds the '
-'account''s lock; credits.end_late_grants follows.';
+'expires_at is past live for billing_settings.late_grant_grace and say late in their metadata. sources: which '
+'purchases paid for it, with the part of each, where it is not this one alone. The caller holds the account''s lock; '
+'credits.end_late_grants follows.';
 
 -- sql/stripe/take_from_grants.sql
 create function credits.take_from_grants(
@@ -6736,6 +6742,8 @@ declare
   disputed bigint;
   gone bigint;
   target bigint;
+  is_second boolean;
+  lot record;
   figures jsonb;
   receipt text;
 begin
@@ -6770,8 +6778,9 @@ begin
     t.related_id = any(purchase.grant_ids)
     and (t.kind = 'expiry' or t.kind = 'clawback' and t.metadata ? 'downgrade' and l.expires_at <= credits.now());
 
+  is_second := credits.is_second_subscription(purchase.subscription_id);
   target := case
-    when credits.is_second_subscription(purchase.subscription_id)
+    when is_second
       then greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
     when purchase.amount = 0 then 0
     else least(
@@ -6779,31 +6788,63 @@ begin
       greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
     )
   end;
-  -- Month by month where it came so: what expired unused of one month stands for nothing in another.
-  if purchase.amount > 0 and exists (
-    select from credits.allotments as a where a.purchase_id = purchase.id and a.months is not null
-  ) then
-    select coalesce(sum(least(
-      round(l.amount::numeric * least(refunded + disputed, purchase.amount) / purchase.amount)::bigint,
-      greatest(l.amount - t.gone, t.taken)
-    )), 0) into target
-    from credits.credit_grants as l
-    cross join lateral (
-      select
-        coalesce(sum(case r.kind when 'expiry' then -r.amount else credits.left_to_refund(r) end) filter (
-          where r.kind = 'expiry' or r.metadata ? 'downgrade' and l.expires_at <= credits.now()
-        ), 0) as gone,
-        coalesce(sum(credits.left_to_refund(r)) filter (where r.kind = 'clawback' and r.metadata ? 'purchase'), 0) as taken
-      from public.credit_transactions as r
-      where r.related_id = l.transaction_id and r.kind in ('expiry', 'clawback')
-    ) as t
-    where l.transaction_id = any(purchase.grant_ids);
-  end if;
   figures := jsonb_build_object(
     'purchase', purchase.id, 'paid', purchase.amount, 'refunded', refunded, 'disputed', disputed,
     'currency', purchase.currency
   );
-  if target > purchase.credits_clawed_back then
+  if exists (
+    select from credits.allotments as a where a.purchase_id = purchase.id and a.months is not null
+  ) then
+    -- Month by month where it came so: what expired unused of one month stands for nothing in another.
+    target := 0;
+    for lot in
+      select
+        l.transaction_id,
+        t.taken::bigint as taken,
+        least(round(l.amount * s.share), greatest(l.amount - t.gone, t.taken))::bigint as target
+      from credits.credit_grants as l
+      inner join public.credit_transactions as g on l.transaction_id = g.id
+      cross join lateral (
+        select
+          coalesce(sum(case r.kind when 'expiry' then -r.amount else credits.left_to_refund(r) end) filter (
+            where r.kind = 'expiry' or r.metadata ? 'downgrade' and l.expires_at <= credits.now()
+          ), 0) as gone,
+          coalesce(sum(credits.left_to_refund(r)) filter (where r.kind = 'clawback' and r.metadata ? 'purchase'), 0) as taken
+        from public.credit_transactions as r
+        where r.related_id = l.transaction_id and r.kind in ('expiry', 'clawback')
+      ) as t
+      -- Each part goes with the money that paid for it.
+      cross join lateral (
+        select case
+          when is_second then 1
+          else sum(p.value::numeric * case
+            when p.key::bigint = purchase.id
+              then least(refunded + disputed, purchase.amount) / greatest(purchase.amount, 1)::numeric
+            else (
+              select least(c.refunded_amount + c.disputed_amount, c.amount) / greatest(c.amount, 1)::numeric
+              from public.purchases as c
+              where c.id = p.key::bigint
+            )
+          end) / sum(p.value::numeric)
+        end as share
+        from jsonb_each_text(coalesce(g.metadata -> 'sources', jsonb_build_object(purchase.id, 1))) as p
+      ) as s
+      where l.transaction_id = any(purchase.grant_ids)
+      order by l.expires_at, l.id
+    loop
+      target := target + lot.target;
+      if lot.target > lot.taken then
+        perform credits.release_subscription_debts(purchase.account_id);
+        perform credits.claw_back(
+          purchase.account_id, lot.target - lot.taken, lot.transaction_id, metadata => figures
+        );
+      elsif lot.target < lot.taken then
+        perform credits.give_back_clawbacks(
+          array[lot.transaction_id], jsonb_build_object('purchase', purchase.id), lot.taken - lot.target, figures
+        );
+      end if;
+    end loop;
+  elsif target > purchase.credits_clawed_back then
     perform credits.release_subscription_debts(purchase.account_id);
     perform credits.take_from_grants(
       purchase.account_id, target - purchase.credits_clawed_back, purchase.grant_ids, figures, beyond => true
@@ -6835,9 +6876,10 @@ $$;
 comment on function credits.net_purchase(bigint) is
 'Holds a purchase against its refunds and disputes: takes back credits in proportion to the money, round(granted * '
 'least(refunded + disputed, paid) / paid), or gives back what is too much; by the difference to what was taken so '
-'far, so that it may be called at any time and any number of times. Never takes what has expired; takes all of a '
-'second subscription''s. It comes before what downgrades take: credits.collect_subscription_debts has to follow. Returns '
-'whether anything changed. The caller holds the locks of its payments and of the account.';
+'far, so that it may be called at any time and any number of times; month by month where it came so. Never takes '
+'what has expired; takes all of a second subscription''s. It comes before what downgrades take: '
+'credits.collect_subscription_debts has to follow. Returns whether anything changed. The caller holds the locks of '
+'its payments and of the account.';
 
 -- sql/stripe/freeze_for_disputes.sql
 create function credits.freeze_for_disputes(purchase_id bigint) returns void
@@ -6891,9 +6933,12 @@ begin
   update public.credit_accounts as a
   set frozen_at = credits.now(), frozen_reason = warned, updated_at = credits.now()
   where
-    a.id = purchase.account_id and a.frozen_at is null and exists (select from new_warnings as w where w.freezes);
+    a.id = purchase.account_id
+    -- What a dispute froze, it would unfreeze again once it is won.
+    and (a.frozen_at is null or a.frozen_reason = reason)
+    and exists (select from new_warnings as w where w.freezes);
   if found then
-    perform credits.pass_freeze(purchase.account_id);
+    perform credits.pass_freeze(purchase.account_id, reason);
   end if;
 end
 $$;
@@ -7139,40 +7184,75 @@ declare
   period credits.allotments;
   month record;
   rolling bigint;
-  is_void boolean;
+  own bigint;
+  sources jsonb;
 begin
   select * into period from credits.allotments as a
   where a.purchase_id = grant_allotments.purchase_id and a.months is not null and a.next_at <= credits.now();
   if not found then
     return;
   end if;
-  -- The money went back, all of it. Should it return, a month that goes on then is granted then.
-  select p.amount > 0 and p.refunded_amount + p.disputed_amount >= p.amount into is_void
-  from public.purchases as p
-  where p.id = period.purchase_id;
-
   for month in
     select m.* from credits.allotment_months(period) as m
     where
       m.starts_at <= credits.now()
       and m.granted is null
       and m.credits > 0
-      and not is_void
+      -- What ended at once, and not with its period, goes no further.
+      and not exists (
+        select from public.subscriptions as s where s.id = period.subscription_id and s.ended_at <= m.starts_at
+      )
+      -- All the money went back, also that of changes. Should it return, a month that goes on then is granted then.
+      and exists (
+        select from credits.allotments as c
+        inner join public.purchases as p on c.purchase_id = p.id
+        where
+          c.account_id = period.account_id
+          and c.subscription_id = period.subscription_id
+          and c.period_end = period.period_end
+          and (c.months is not null or c.credits > 0 and c.period_start <= m.starts_at)
+          and (p.amount = 0 or p.refunded_amount + p.disputed_amount < p.amount)
+      )
       -- What would have expired by now need not come; the last one of all is the newest, and may be late.
       and (m.ends_at > credits.now() or m.number = period.months)
     order by m.number
   loop
+    -- What changes of plan add to a month, their payments paid for.
+    own := least(month.credits, round(period.credits::numeric / period.months));
+    select
+      jsonb_object_agg(c.purchase_id, round((month.credits - own) * c.rate / c.rates, 6))
+      || jsonb_build_object(period.purchase_id, own)
+    into sources
+    from (
+      select
+        a.purchase_id,
+        sum(a.credits::numeric / x.months) as rate,
+        sum(sum(a.credits::numeric / x.months)) over () as rates
+      from credits.allotments as a
+      cross join lateral (
+        select count(*) as months from credits.allotment_months(period) as n where n.starts_at >= a.period_start
+      ) as x
+      where
+        month.credits > own
+        and a.account_id = period.account_id
+        and a.subscription_id = period.subscription_id
+        and a.period_end = period.period_end
+        and a.months is null
+        and a.credits > 0
+        and a.period_start <= month.starts_at
+      group by a.purchase_id
+    ) as c;
     rolling := case when period.rollover > '0' then least(month.credits, coalesce(period.rollover_cap, month.credits)) else 0 end;
     if month.credits > rolling then
       perform credits.grant_purchase(
         period.purchase_id, month.credits - rolling, 'subscription', month.ends_at, period.priority,
-        format('%s:%s', period.key, month.number)
+        format('%s:%s', period.key, month.number), sources
       );
     end if;
     if rolling > 0 then
       perform credits.grant_purchase(
         period.purchase_id, rolling, 'subscription', month.ends_at + period.rollover, period.priority,
-        format('%s:%s:rollover', period.key, month.number)
+        format('%s:%s:rollover', period.key, month.number), sources
       );
     end if;
   end loop;
@@ -7187,8 +7267,8 @@ $$;
 
 comment on function credits.grant_allotments(bigint) is
 'Grants the months of a purchase''s period that have begun, once each; none while all of its money is refunded or '
-'disputed. credits.net_purchase, which takes the share of a part that was refunded, and '
-'credits.collect_subscription_debts have to follow. The caller holds the account''s lock.';
+'disputed, and none that begins after the subscription has ended. credits.net_purchase, which takes the share of a '
+'part that was refunded, and credits.collect_subscription_debts have to follow. The caller holds the account''s lock.';
 
 -- sql/stripe/open_allotment.sql
 create function credits.open_allotment(
@@ -7205,15 +7285,22 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  span interval := age(period_end at time zone 'UTC', period_start at time zone 'UTC');
+  origin timestamp := period_start at time zone 'UTC';
+  finish timestamp := period_end at time zone 'UTC';
+  -- Of the calendar; not by age(), to which 30 November to 28 February is less than three months.
+  count integer := (extract(year from finish) - extract(year from origin)) * 12
+    + extract(month from finish) - extract(month from origin);
 begin
+  if origin + make_interval(months => count) > finish then
+    count := count - 1;
+  end if;
   insert into credits.allotments (
     purchase_id, account_id, subscription_id, period_start, period_end, credits, months, key, rollover, rollover_cap,
     priority, next_at
   )
   select
     p.id, p.account_id, p.subscription_id, open_allotment.period_start, open_allotment.period_end, open_allotment.amount,
-    greatest(1, extract(year from span) * 12 + extract(month from span)), open_allotment.key, open_allotment.rollover,
+    greatest(1, count), open_allotment.key, open_allotment.rollover,
     open_allotment.rollover_cap, open_allotment.priority, open_allotment.period_start
   from public.purchases as p
   where p.id = open_allotment.purchase_id;
@@ -7359,6 +7446,7 @@ set search_path = ''
 as $$
 declare
   purchase public.purchases;
+  period bigint;
   changed boolean;
 begin
   select p.* into purchase
@@ -7373,15 +7461,19 @@ begin
   end if;
   perform credits.lock_account(purchase.account_id);
   changed := credits.net_purchase(purchase.id);
-  -- Money that came back lets the months go on.
-  if exists (
-    select from credits.allotments as a where a.purchase_id = purchase.id and a.months is not null
-  ) then
+  -- Money that came back lets the months go on; that of a change goes with what it added to them.
+  for period in
+    select distinct m.purchase_id
+    from credits.allotments as a
+    inner join credits.allotments as m
+      on a.account_id = m.account_id and a.subscription_id = m.subscription_id and a.period_end = m.period_end
+    where a.purchase_id = purchase.id and m.months is not null
+  loop
     update credits.allotments as a set next_at = a.period_start
-    where a.purchase_id = purchase.id and a.months is not null;
-    perform credits.grant_allotments(purchase.id);
-    changed := credits.net_purchase(purchase.id) or changed;
-  end if;
+    where a.purchase_id = period and a.months is not null;
+    perform credits.grant_allotments(period);
+    changed := credits.net_purchase(period) or changed;
+  end loop;
   perform credits.collect_subscription_debts(purchase.account_id);
   perform credits.end_late_grants(purchase.account_id);
   perform credits.freeze_for_disputes(purchase.id);
@@ -9050,6 +9142,8 @@ begin
     loop
       perform credits.net_purchase(purchase);
     end loop;
+    perform credits.collect_subscription_debts(account);
+    perform credits.end_late_grants(account);
   end if;
 end
 $$;
