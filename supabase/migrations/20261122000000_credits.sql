@@ -239,7 +239,8 @@ comment on column credits.billing_settings.default_currency is 'The currency of 
 comment on column credits.billing_settings.max_packages is
 'How many of one package a checkout may buy, where credit_packages.max_quantity does not say.';
 comment on column credits.billing_settings.max_free_packages is
-'How many packages a checkout with nothing to pay grants at most, such as one with a promotion code of 100 percent.';
+'How many packages, or units of a plan, are granted at most where there is nothing to pay, as with a promotion code of '
+'100 percent.';
 comment on column credits.billing_settings.allow_promotion_codes is
 'Whether Stripe''s checkout page takes promotion codes.';
 comment on column credits.billing_settings.max_checkouts_per_minute is
@@ -3499,6 +3500,24 @@ $$;
 
 comment on function credits.successor(uuid) is
 'The account that took over from this one, whose user was deleted; null for none.';
+
+-- sql/accounts/accounts_of_mailbox.sql
+create function credits.accounts_of_mailbox(account_id uuid) returns setof uuid
+language sql
+stable
+set search_path = ''
+as $$
+  select accounts_of_mailbox.account_id
+  union
+  select o.account_id
+  from credits.account_addresses as d
+  inner join credits.account_addresses as o on d.address = o.address
+  where d.account_id = accounts_of_mailbox.account_id;
+$$;
+
+comment on function credits.accounts_of_mailbox(uuid) is
+'The account, and those that have had a confirmed address of its: what comes once an address comes once to all of '
+'them.';
 
 -- sql/accounts/pass_debt.sql
 create function credits.pass_debt(account_id uuid) returns void
@@ -7343,8 +7362,8 @@ begin
       where p.id = change_allotments.purchase_id and o.id <> p.id and o.period_end = until
     ) then
       perform credits.fail(
-        'PT422', 'The invoice changes a period whose own invoice has not come yet.', '{}',
-        'Once that has come, retry_stripe_events applies it.'
+        'PT409', 'The invoice changes a period whose own invoice has not come yet.', '{}',
+        'Once that has come, Stripe''s next delivery or retry_stripe_events applies it.'
       );
     end if;
     credits := change;
@@ -7386,7 +7405,7 @@ $$;
 comment on function credits.change_allotments(bigint, text, timestamptz, timestamptz, bigint) is
 'What a change of plan at a moment, within the period that ends then, brings (or takes, below 0) at once, and when '
 'that expires: all of it, or where the period is granted month by month the share of the month that goes on; the '
-'rest changes the months that follow. PT422 while the period is not known. The caller holds the account''s lock.';
+'rest changes the months that follow. PT409 while the period is not known. The caller holds the account''s lock.';
 
 -- sql/stripe/sweep_allotments.sql
 create function credits.sweep_allotments(batch integer default 200) returns integer
@@ -7772,7 +7791,19 @@ as $$
       ) as is_proration,
       jsonb_typeof(l.value #> '{parent,subscription_item_details}') = 'object' as is_period,
       (l.value ->> 'amount')::bigint as amount,
-      coalesce((l.value ->> 'quantity')::integer, 1) as quantity,
+      -- Nothing to pay, say with a promotion code of 100 percent: not for as many as one likes.
+      least(
+        coalesce((l.value ->> 'quantity')::integer, 1),
+        case
+          when (
+            select sum((d.value ->> 'amount')::bigint)
+            from jsonb_array_elements(
+              case jsonb_typeof(l.value -> 'discount_amounts') when 'array' then l.value -> 'discount_amounts' else '[]' end
+            ) as d
+          ) >= (l.value ->> 'amount')::bigint
+            then s.max_free_packages
+        end
+      ) as quantity,
       to_timestamp((l.value #>> '{period,start}')::bigint) as period_start,
       to_timestamp((l.value #>> '{period,end}')::bigint) as period_end,
       l.ordinality as number,
@@ -7780,6 +7811,7 @@ as $$
     from jsonb_array_elements(invoice #> '{lines,data}') with ordinality as l
     inner join public.subscription_plans as p
       on credits.stripe_id(l.value #> '{pricing,price_details,price}') = p.stripe_price_id
+    cross join credits.billing_settings as s
   ),
 
   allotments as (
@@ -7860,7 +7892,8 @@ $$;
 comment on function credits.invoice_grants(jsonb) is
 'What a paid invoice of a subscription grants: one row a lot, with the key that makes it once, the credits and when '
 'they expire. A full line brings the plan''s credits; what of them may roll over is a lot of its own that lives '
-'longer. A trial brings its credits once, whatever the quantity. A proration line of a first invoice brings its share, '
+'longer. A trial brings its credits once, whatever the quantity; a line that is wholly discounted those of '
+'billing_settings.max_free_packages at most. A proration line of a first invoice brings its share, '
 'round(credits * amount / unit_amount); those of an update bring their difference in the measure of the money, '
 'round(sum(credits * amount / unit_amount)), below 0 for a downgrade. What is_monthly comes month by month: one '
 'row for all of it. Lines of prices that are no plan''s bring nothing.';
@@ -7960,8 +7993,9 @@ declare
 begin
   -- Decided here, under the account's lock: several checkouts with a trial may have been open at once.
   select exists(
-    select from public.credit_transactions as t
-    inner join public.purchases as p on t.account_id = p.account_id
+    select from public.purchases as p
+    cross join credits.accounts_of_mailbox(p.account_id) as m (account_id)
+    inner join public.credit_transactions as t on m.account_id = t.account_id
     where p.id = purchase_id and t.idempotency_key in ('sys:stripe:trial', 'sys:stripe:trial:rollover')
   ) into had_trial;
   select s.max_grant into most from credits.billing_settings as s;
@@ -8006,7 +8040,7 @@ end
 $$;
 
 comment on function credits.grant_invoice(bigint, jsonb) is
-'Grants what a paid invoice brings, a trial once an account, and notes what a downgrade takes. The caller holds the '
+'Grants what a paid invoice brings, a trial once an address, and notes what a downgrade takes. The caller holds the '
 'account''s lock. PT422 for a proration beyond billing_settings.max_grant.';
 
 -- sql/stripe/set_subscription_status.sql
@@ -8669,8 +8703,13 @@ begin
         'PT409', 'You have a subscription already.', '{}', 'Change or cancel it in the billing portal.'
       );
     end if;
-    -- One trial an account.
-    if not exists (select from public.subscriptions as s where s.account_id = account) then
+    -- One trial an address, as one bonus.
+    if
+      not exists (
+        select from credits.accounts_of_mailbox(account) as m (account_id)
+        inner join public.subscriptions as s on m.account_id = s.account_id
+      )
+    then
       trial := offered.trial_days;
     end if;
     allotment := offered.credits;

@@ -1,9 +1,11 @@
 """Rules that meet: months of a year with refunds, second subscriptions and ends; freezes of two reasons."""
 
+import uuid
 from datetime import datetime, timedelta
 
 import pytest
 
+from tests.ledger.direct import Ledger
 from tests.payments.conftest import Till
 from tests.payments.messages import Contract, Sale, new_id, stamp
 from tests.payments.test_allotments import YEAR, Clocked, alive, clocked, contract, month, yearly
@@ -145,6 +147,47 @@ def test_a_warning_leaves_an_operators_freeze(own_till: Till) -> None:
     till.ledger.as_service("freeze_account", user_id=user, reason="Ours.")
     till.tell([warning(sale.payment)])
     assert frozen(till, user) == "Ours."
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_trial_comes_once_a_mailbox(till: Till, deleted: bool) -> None:
+    name, plan = uuid.uuid4().hex, till.plan(100, 1000, trial_days=7)
+    balances, days = [], []
+    for tag in ("", "" if deleted else "+2"):
+        user = till.ledger.sign_up(f"{name}{tag}@example.com")
+        order = till.ledger.as_user(user, "prepare_checkout", plan=plan.slug)
+        sub = Contract(str(till.ledger.account(user)["id"]), plan, till.ledger.now())
+        before = till.balance(user)
+        till.tell(sub.begin(trial=True))
+        balances.append(till.balance(user) - before)
+        days.append(order["trial_period_days"])
+        if deleted:
+            till.ledger.rows("delete from auth.users where id = %s", user)
+    assert (balances, days) == ([100, 0], [7, None])
+
+
+@pytest.mark.parametrize(("off", "units"), [(None, 50), (99, 50), (100, 3)])
+def test_a_plan_for_nothing_comes_for_few_units(own_ledger: Ledger, off: int | None, units: int) -> None:
+    own_ledger.rows("update credits.billing_settings set max_free_packages = 3")
+    till = Till(own_ledger)
+    user, account = till.buyer()
+    sub = Contract(account, till.plan(10, 100), own_ledger.now(), quantity=50)
+    line = sub.line(sub.full_price)
+    if off is not None:
+        line["discount_amounts"] = [{"amount": sub.full_price * off // 100, "discount": "di_1"}]
+    paid = sub.full_price * (100 - (off or 0)) // 100
+    till.tell(sub.paid(sub.invoice("subscription_create", [line], amount_paid=paid, amount_due=paid)))
+    assert till.balance(user) == units * 10
+
+
+def test_a_change_that_came_too_early_is_told_again(clocked: Clocked) -> None:
+    user, sub = contract(clocked)
+    begun = sub.begin()
+    changed = sub.change(clocked.plan(2400, 24000, interval="year", monthly_allotment=True), sub.start)
+    paid = [message for message in changed if message["type"] == "invoice.paid"]
+    # Failed is what the webhook answers with 500, so that Stripe sends it again by itself.
+    assert clocked.tell([*paid, *begun, *paid])[0] == "failed"
+    assert clocked.balance(user) == 100 + round(1200 * 31 / 365)
 
 
 @pytest.mark.parametrize(
