@@ -80,10 +80,21 @@ begin
         from public.credit_transactions as r
         where r.related_id = l.transaction_id and r.kind in ('expiry', 'clawback')
       ) as t
-      -- Each part goes with the money that paid for it.
+      -- Each part goes with the money that paid for it; all of what began when the subscription had ended.
       cross join lateral (
         select case
-          when is_second then 1
+          when is_second or exists (
+            select from credits.allotments as a
+            inner join public.subscriptions as e on a.subscription_id = e.id
+            where
+              a.purchase_id = purchase.id
+              and a.months is not null
+              and e.ended_at <= (
+                a.period_start at time zone 'UTC' + make_interval(
+                  months => substring(g.idempotency_key from '^sys:stripe:' || a.key || ':([0-9]+)')::integer - 1
+                )
+              ) at time zone 'UTC'
+          ) then 1
           else sum(p.value::numeric * case
             when p.key::bigint = purchase.id
               then least(refunded + disputed, purchase.amount) / greatest(purchase.amount, 1)::numeric

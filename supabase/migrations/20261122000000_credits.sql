@@ -6832,10 +6832,21 @@ begin
         from public.credit_transactions as r
         where r.related_id = l.transaction_id and r.kind in ('expiry', 'clawback')
       ) as t
-      -- Each part goes with the money that paid for it.
+      -- Each part goes with the money that paid for it; all of what began when the subscription had ended.
       cross join lateral (
         select case
-          when is_second then 1
+          when is_second or exists (
+            select from credits.allotments as a
+            inner join public.subscriptions as e on a.subscription_id = e.id
+            where
+              a.purchase_id = purchase.id
+              and a.months is not null
+              and e.ended_at <= (
+                a.period_start at time zone 'UTC' + make_interval(
+                  months => substring(g.idempotency_key from '^sys:stripe:' || a.key || ':([0-9]+)')::integer - 1
+                )
+              ) at time zone 'UTC'
+          ) then 1
           else sum(p.value::numeric * case
             when p.key::bigint = purchase.id
               then least(refunded + disputed, purchase.amount) / greatest(purchase.amount, 1)::numeric
@@ -8216,6 +8227,7 @@ declare
   account uuid;
   old_rank record;
   new_rank record;
+  period bigint;
 begin
   select p.slug, (i.value ->> 'quantity')::integer into new.plan, new.quantity
   from jsonb_array_elements(subscription #> '{items,data}') as i
@@ -8289,6 +8301,17 @@ begin
     refresh_wanted = new.refresh_wanted
   where s.id = new.id;
   perform credits.set_subscription_status(new.id);
+  if new.ended_at is not null then
+    -- Months that began since then, before this was told.
+    for period in
+      select a.purchase_id from credits.allotments as a
+      where a.account_id = account and a.subscription_id = new.id and a.months is not null
+      order by a.purchase_id
+    loop
+      perform credits.net_purchase(period);
+    end loop;
+    perform credits.collect_subscription_debts(account);
+  end if;
   return case when new is distinct from old then 'changed' else 'unchanged' end;
 end
 $$;
@@ -8296,7 +8319,7 @@ $$;
 comment on function credits.apply_subscription(jsonb, boolean) is
 'Notes what a subscription is now, told by an event or just asked for. Which of two contents is newer is told by '
 'themselves: ended is final, later periods win, incomplete comes first; where they do not tell, refresh_wanted is set. '
-'Grants nothing and takes nothing. Returns changed, unchanged or ignored.';
+'Grants nothing, and takes only months that began after the end. Returns changed, unchanged or ignored.';
 
 -- sql/stripe/apply_stripe_object.sql
 create function credits.apply_stripe_object(object jsonb, event_type text default null) returns text
