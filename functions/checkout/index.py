@@ -97,8 +97,8 @@ async def open_plan(order: Order, params: dict[str, Any], key: str | None) -> Pa
     earlier = order["open_checkouts"]
     newest = earlier[0]["id"] if earlier else None
     if newest is not None and earlier[0]["request"] == request:
-        session = await stripe_api.client().v1.checkout.sessions.retrieve_async(newest)
-        if session.status == "open":
+        session = await found(newest)
+        if session is not None and session.status == "open":
             for other in earlier[1:]:
                 await close(other["id"], newest)
             return {"id": session.id, "url": str(session.url)}
@@ -124,26 +124,31 @@ async def open_plan(order: Order, params: dict[str, Any], key: str | None) -> Pa
     raise FunctionError(409, "This Idempotency-Key belongs to a checkout that is over; send a new key.")
 
 
+async def found(session_id: str) -> Any:
+    """The session as it is now; None when Stripe has none of that id, as after a change of mode."""
+    try:
+        return await stripe_api.client().v1.checkout.sessions.retrieve_async(session_id)
+    except stripe.InvalidRequestError as error:
+        if error.code != "resource_missing":
+            raise
+        return None
+
+
 async def close(session_id: str, opened: str | None) -> None:
     """Expire a session. When it turns out to be paid, expire `opened`, too, and raise FunctionError 409."""
-    sessions = stripe_api.client().v1.checkout.sessions
-    found: Any = None
+    session: Any = None
     try:
-        await sessions.expire_async(session_id)
+        await stripe_api.client().v1.checkout.sessions.expire_async(session_id)
     except stripe.InvalidRequestError:
-        try:
-            found = await sessions.retrieve_async(session_id)
-        except stripe.InvalidRequestError as error:
-            if error.code != "resource_missing":
-                raise
-    if found is not None and found.status == "complete" and await subscribed(found):
+        session = await found(session_id)
+    if session is not None and session.status == "complete" and await subscribed(session):
         if opened is not None:
             await close(opened, None)
         await service_rpc("close_checkout", session_id=session_id)
         raise FunctionError(
             409, "You have a subscription already.", hint="Change or cancel it in the billing portal."
         )
-    if found is not None and found.status == "open":
+    if session is not None and session.status == "open":
         raise unavailable("An earlier checkout could not be ended; try again in a moment.")
     await service_rpc("close_checkout", session_id=session_id)
 

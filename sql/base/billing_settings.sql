@@ -116,7 +116,8 @@ comment on column credits.billing_settings.default_currency is 'The currency of 
 comment on column credits.billing_settings.max_packages is
 'How many of one package a checkout may buy, where credit_packages.max_quantity does not say.';
 comment on column credits.billing_settings.max_free_packages is
-'How many packages a checkout with nothing to pay grants at most, such as one with a promotion code of 100 percent.';
+'How many packages, or units of a plan, are granted at most where there is nothing to pay, as with a promotion code of '
+'100 percent.';
 comment on column credits.billing_settings.allow_promotion_codes is
 'Whether Stripe''s checkout page takes promotion codes.';
 comment on column credits.billing_settings.max_checkouts_per_minute is

@@ -8,6 +8,7 @@ declare
   account uuid;
   old_rank record;
   new_rank record;
+  period bigint;
 begin
   select p.slug, (i.value ->> 'quantity')::integer into new.plan, new.quantity
   from jsonb_array_elements(subscription #> '{items,data}') as i
@@ -81,6 +82,17 @@ begin
     refresh_wanted = new.refresh_wanted
   where s.id = new.id;
   perform credits.set_subscription_status(new.id);
+  if new.ended_at is not null then
+    -- Months that began since then, before this was told.
+    for period in
+      select a.purchase_id from credits.allotments as a
+      where a.account_id = account and a.subscription_id = new.id and a.months is not null
+      order by a.purchase_id
+    loop
+      perform credits.net_purchase(period);
+    end loop;
+    perform credits.collect_subscription_debts(account);
+  end if;
   return case when new is distinct from old then 'changed' else 'unchanged' end;
 end
 $$;
@@ -88,4 +100,4 @@ $$;
 comment on function credits.apply_subscription(jsonb, boolean) is
 'Notes what a subscription is now, told by an event or just asked for. Which of two contents is newer is told by '
 'themselves: ended is final, later periods win, incomplete comes first; where they do not tell, refresh_wanted is set. '
-'Grants nothing and takes nothing. Returns changed, unchanged or ignored.';
+'Grants nothing, and takes only months that began after the end. Returns changed, unchanged or ignored.';

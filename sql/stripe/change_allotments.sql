@@ -28,8 +28,8 @@ begin
       where p.id = change_allotments.purchase_id and o.id <> p.id and o.period_end = until
     ) then
       perform credits.fail(
-        'PT422', 'The invoice changes a period whose own invoice has not come yet.', '{}',
-        'Once that has come, retry_stripe_events applies it.'
+        'PT409', 'The invoice changes a period whose own invoice has not come yet.', '{}',
+        'Once that has come, Stripe''s next delivery or retry_stripe_events applies it.'
       );
     end if;
     credits := change;
@@ -71,4 +71,4 @@ $$;
 comment on function credits.change_allotments(bigint, text, timestamptz, timestamptz, bigint) is
 'What a change of plan at a moment, within the period that ends then, brings (or takes, below 0) at once, and when '
 'that expires: all of it, or where the period is granted month by month the share of the month that goes on; the '
-'rest changes the months that follow. PT422 while the period is not known. The caller holds the account''s lock.';
+'rest changes the months that follow. PT409 while the period is not known. The caller holds the account''s lock.';

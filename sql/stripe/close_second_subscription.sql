@@ -49,6 +49,8 @@ begin
     loop
       perform credits.net_purchase(purchase);
     end loop;
+    perform credits.collect_subscription_debts(account);
+    perform credits.end_late_grants(account);
   end if;
 end
 $$;

@@ -54,9 +54,12 @@ begin
   update public.credit_accounts as a
   set frozen_at = credits.now(), frozen_reason = warned, updated_at = credits.now()
   where
-    a.id = purchase.account_id and a.frozen_at is null and exists (select from new_warnings as w where w.freezes);
+    a.id = purchase.account_id
+    -- What a dispute froze, it would unfreeze again once it is won.
+    and (a.frozen_at is null or a.frozen_reason = reason)
+    and exists (select from new_warnings as w where w.freezes);
   if found then
-    perform credits.pass_freeze(purchase.account_id);
+    perform credits.pass_freeze(purchase.account_id, reason);
   end if;
 end
 $$;

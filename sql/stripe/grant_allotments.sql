@@ -6,40 +6,75 @@ declare
   period credits.allotments;
   month record;
   rolling bigint;
-  is_void boolean;
+  own bigint;
+  sources jsonb;
 begin
   select * into period from credits.allotments as a
   where a.purchase_id = grant_allotments.purchase_id and a.months is not null and a.next_at <= credits.now();
   if not found then
     return;
   end if;
-  -- The money went back, all of it. Should it return, a month that goes on then is granted then.
-  select p.amount > 0 and p.refunded_amount + p.disputed_amount >= p.amount into is_void
-  from public.purchases as p
-  where p.id = period.purchase_id;
-
   for month in
     select m.* from credits.allotment_months(period) as m
     where
       m.starts_at <= credits.now()
       and m.granted is null
       and m.credits > 0
-      and not is_void
+      -- What ended at once, and not with its period, goes no further.
+      and not exists (
+        select from public.subscriptions as s where s.id = period.subscription_id and s.ended_at <= m.starts_at
+      )
+      -- All the money went back, also that of changes. Should it return, a month that goes on then is granted then.
+      and exists (
+        select from credits.allotments as c
+        inner join public.purchases as p on c.purchase_id = p.id
+        where
+          c.account_id = period.account_id
+          and c.subscription_id = period.subscription_id
+          and c.period_end = period.period_end
+          and (c.months is not null or c.credits > 0 and c.period_start <= m.starts_at)
+          and (p.amount = 0 or p.refunded_amount + p.disputed_amount < p.amount)
+      )
       -- What would have expired by now need not come; the last one of all is the newest, and may be late.
       and (m.ends_at > credits.now() or m.number = period.months)
     order by m.number
   loop
+    -- What changes of plan add to a month, their payments paid for.
+    own := least(month.credits, round(period.credits::numeric / period.months));
+    select
+      jsonb_object_agg(c.purchase_id, round((month.credits - own) * c.rate / c.rates, 6))
+      || jsonb_build_object(period.purchase_id, own)
+    into sources
+    from (
+      select
+        a.purchase_id,
+        sum(a.credits::numeric / x.months) as rate,
+        sum(sum(a.credits::numeric / x.months)) over () as rates
+      from credits.allotments as a
+      cross join lateral (
+        select count(*) as months from credits.allotment_months(period) as n where n.starts_at >= a.period_start
+      ) as x
+      where
+        month.credits > own
+        and a.account_id = period.account_id
+        and a.subscription_id = period.subscription_id
+        and a.period_end = period.period_end
+        and a.months is null
+        and a.credits > 0
+        and a.period_start <= month.starts_at
+      group by a.purchase_id
+    ) as c;
     rolling := case when period.rollover > '0' then least(month.credits, coalesce(period.rollover_cap, month.credits)) else 0 end;
     if month.credits > rolling then
       perform credits.grant_purchase(
         period.purchase_id, month.credits - rolling, 'subscription', month.ends_at, period.priority,
-        format('%s:%s', period.key, month.number)
+        format('%s:%s', period.key, month.number), sources
       );
     end if;
     if rolling > 0 then
       perform credits.grant_purchase(
         period.purchase_id, rolling, 'subscription', month.ends_at + period.rollover, period.priority,
-        format('%s:%s:rollover', period.key, month.number)
+        format('%s:%s:rollover', period.key, month.number), sources
       );
     end if;
   end loop;
@@ -54,5 +89,5 @@ $$;
 
 comment on function credits.grant_allotments(bigint) is
 'Grants the months of a purchase''s period that have begun, once each; none while all of its money is refunded or '
-'disputed. credits.net_purchase, which takes the share of a part that was refunded, and '
-'credits.collect_subscription_debts have to follow. The caller holds the account''s lock.';
+'disputed, and none that begins after the subscription has ended. credits.net_purchase, which takes the share of a '
+'part that was refunded, and credits.collect_subscription_debts have to follow. The caller holds the account''s lock.';

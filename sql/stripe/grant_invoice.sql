@@ -9,8 +9,9 @@ declare
 begin
   -- Decided here, under the account's lock: several checkouts with a trial may have been open at once.
   select exists(
-    select from public.credit_transactions as t
-    inner join public.purchases as p on t.account_id = p.account_id
+    select from public.purchases as p
+    cross join credits.accounts_of_mailbox(p.account_id) as m (account_id)
+    inner join public.credit_transactions as t on m.account_id = t.account_id
     where p.id = purchase_id and t.idempotency_key in ('sys:stripe:trial', 'sys:stripe:trial:rollover')
   ) into had_trial;
   select s.max_grant into most from credits.billing_settings as s;
@@ -55,5 +56,5 @@ end
 $$;
 
 comment on function credits.grant_invoice(bigint, jsonb) is
-'Grants what a paid invoice brings, a trial once an account, and notes what a downgrade takes. The caller holds the '
+'Grants what a paid invoice brings, a trial once an address, and notes what a downgrade takes. The caller holds the '
 'account''s lock. PT422 for a proration beyond billing_settings.max_grant.';

@@ -4,7 +4,8 @@ create function credits.grant_purchase(
   source text,
   expires_at timestamptz,
   priority integer,
-  key text
+  key text,
+  sources jsonb default null
 ) returns void
 language plpgsql
 set search_path = ''
@@ -25,7 +26,7 @@ begin
     jsonb_strip_nulls(
       jsonb_build_object(
         'purchase', purchase.id, 'package', purchase.package, 'plan', purchase.plan, 'subscription', purchase.subscription_id,
-        'late', case when is_late then true end
+        'late', case when is_late then true end, 'sources', sources
       )
     )
   );
@@ -35,7 +36,8 @@ begin
 end
 $$;
 
-comment on function credits.grant_purchase(bigint, bigint, text, timestamptz, integer, text) is
+comment on function credits.grant_purchase(bigint, bigint, text, timestamptz, integer, text, jsonb) is
 'Grants credits for a paid purchase. key: Stripe''s id of what is granted for; the ledger takes each once. Those whose '
-'expires_at is past live for billing_settings.late_grant_grace and say late in their metadata. The caller holds the '
-'account''s lock; credits.end_late_grants follows.';
+'expires_at is past live for billing_settings.late_grant_grace and say late in their metadata. sources: which '
+'purchases paid for it, with the part of each, where it is not this one alone. The caller holds the account''s lock; '
+'credits.end_late_grants follows.';

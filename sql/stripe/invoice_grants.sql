@@ -26,7 +26,19 @@ as $$
       ) as is_proration,
       jsonb_typeof(l.value #> '{parent,subscription_item_details}') = 'object' as is_period,
       (l.value ->> 'amount')::bigint as amount,
-      coalesce((l.value ->> 'quantity')::integer, 1) as quantity,
+      -- Nothing to pay, say with a promotion code of 100 percent: not for as many as one likes.
+      least(
+        coalesce((l.value ->> 'quantity')::integer, 1),
+        case
+          when (
+            select sum((d.value ->> 'amount')::bigint)
+            from jsonb_array_elements(
+              case jsonb_typeof(l.value -> 'discount_amounts') when 'array' then l.value -> 'discount_amounts' else '[]' end
+            ) as d
+          ) >= (l.value ->> 'amount')::bigint
+            then s.max_free_packages
+        end
+      ) as quantity,
       to_timestamp((l.value #>> '{period,start}')::bigint) as period_start,
       to_timestamp((l.value #>> '{period,end}')::bigint) as period_end,
       l.ordinality as number,
@@ -34,6 +46,7 @@ as $$
     from jsonb_array_elements(invoice #> '{lines,data}') with ordinality as l
     inner join public.subscription_plans as p
       on credits.stripe_id(l.value #> '{pricing,price_details,price}') = p.stripe_price_id
+    cross join credits.billing_settings as s
   ),
 
   allotments as (
@@ -114,7 +127,8 @@ $$;
 comment on function credits.invoice_grants(jsonb) is
 'What a paid invoice of a subscription grants: one row a lot, with the key that makes it once, the credits and when '
 'they expire. A full line brings the plan''s credits; what of them may roll over is a lot of its own that lives '
-'longer. A trial brings its credits once, whatever the quantity. A proration line of a first invoice brings its share, '
+'longer. A trial brings its credits once, whatever the quantity; a line that is wholly discounted those of '
+'billing_settings.max_free_packages at most. A proration line of a first invoice brings its share, '
 'round(credits * amount / unit_amount); those of an update bring their difference in the measure of the money, '
 'round(sum(credits * amount / unit_amount)), below 0 for a downgrade. What is_monthly comes month by month: one '
 'row for all of it. Lines of prices that are no plan''s bring nothing.';

@@ -4,6 +4,7 @@ set search_path = ''
 as $$
 declare
   purchase public.purchases;
+  period bigint;
   changed boolean;
 begin
   select p.* into purchase
@@ -18,15 +19,19 @@ begin
   end if;
   perform credits.lock_account(purchase.account_id);
   changed := credits.net_purchase(purchase.id);
-  -- Money that came back lets the months go on.
-  if exists (
-    select from credits.allotments as a where a.purchase_id = purchase.id and a.months is not null
-  ) then
+  -- Money that came back lets the months go on; that of a change goes with what it added to them.
+  for period in
+    select distinct m.purchase_id
+    from credits.allotments as a
+    inner join credits.allotments as m
+      on a.account_id = m.account_id and a.subscription_id = m.subscription_id and a.period_end = m.period_end
+    where a.purchase_id = purchase.id and m.months is not null
+  loop
     update credits.allotments as a set next_at = a.period_start
-    where a.purchase_id = purchase.id and a.months is not null;
-    perform credits.grant_allotments(purchase.id);
-    changed := credits.net_purchase(purchase.id) or changed;
-  end if;
+    where a.purchase_id = period and a.months is not null;
+    perform credits.grant_allotments(period);
+    changed := credits.net_purchase(period) or changed;
+  end loop;
   perform credits.collect_subscription_debts(purchase.account_id);
   perform credits.end_late_grants(purchase.account_id);
   perform credits.freeze_for_disputes(purchase.id);

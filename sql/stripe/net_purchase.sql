@@ -9,6 +9,8 @@ declare
   disputed bigint;
   gone bigint;
   target bigint;
+  is_second boolean;
+  lot record;
   figures jsonb;
   receipt text;
 begin
@@ -44,8 +46,9 @@ begin
     t.related_id = any(purchase.grant_ids)
     and (t.kind = 'expiry' or t.kind = 'clawback' and t.metadata ? 'downgrade' and l.expires_at <= credits.now());
 
+  is_second := purchase.subscription_id is not null and credits.is_second_subscription(purchase.subscription_id);
   target := case
-    when purchase.subscription_id is not null and credits.is_second_subscription(purchase.subscription_id)
+    when is_second
       then greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
     when purchase.amount = 0 then 0
     else least(
@@ -53,31 +56,74 @@ begin
       greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
     )
   end;
-  -- Month by month where it came so: what expired unused of one month stands for nothing in another.
-  if purchase.amount > 0 and purchase.subscription_id is not null and exists (
-    select from credits.allotments as a where a.purchase_id = purchase.id and a.months is not null
-  ) then
-    select coalesce(sum(least(
-      round(l.amount::numeric * least(refunded + disputed, purchase.amount) / purchase.amount)::bigint,
-      greatest(l.amount - t.gone, t.taken)
-    )), 0) into target
-    from credits.credit_grants as l
-    cross join lateral (
-      select
-        coalesce(sum(case r.kind when 'expiry' then -r.amount else credits.left_to_refund(r) end) filter (
-          where r.kind = 'expiry' or r.metadata ? 'downgrade' and l.expires_at <= credits.now()
-        ), 0) as gone,
-        coalesce(sum(credits.left_to_refund(r)) filter (where r.kind = 'clawback' and r.metadata ? 'purchase'), 0) as taken
-      from public.credit_transactions as r
-      where r.related_id = l.transaction_id and r.kind in ('expiry', 'clawback')
-    ) as t
-    where l.transaction_id = any(purchase.grant_ids);
-  end if;
   figures := jsonb_build_object(
     'purchase', purchase.id, 'paid', purchase.amount, 'refunded', refunded, 'disputed', disputed,
     'currency', purchase.currency
   );
-  if target > purchase.credits_clawed_back then
+  if purchase.subscription_id is not null and exists (
+    select from credits.allotments as a where a.purchase_id = purchase.id and a.months is not null
+  ) then
+    -- Month by month where it came so: what expired unused of one month stands for nothing in another.
+    target := 0;
+    for lot in
+      select
+        l.transaction_id,
+        t.taken::bigint as taken,
+        least(round(l.amount * s.share), greatest(l.amount - t.gone, t.taken))::bigint as target
+      from credits.credit_grants as l
+      inner join public.credit_transactions as g on l.transaction_id = g.id
+      cross join lateral (
+        select
+          coalesce(sum(case r.kind when 'expiry' then -r.amount else credits.left_to_refund(r) end) filter (
+            where r.kind = 'expiry' or r.metadata ? 'downgrade' and l.expires_at <= credits.now()
+          ), 0) as gone,
+          coalesce(sum(credits.left_to_refund(r)) filter (where r.kind = 'clawback' and r.metadata ? 'purchase'), 0) as taken
+        from public.credit_transactions as r
+        where r.related_id = l.transaction_id and r.kind in ('expiry', 'clawback')
+      ) as t
+      -- Each part goes with the money that paid for it; all of what began when the subscription had ended.
+      cross join lateral (
+        select case
+          when is_second or exists (
+            select from credits.allotments as a
+            inner join public.subscriptions as e on a.subscription_id = e.id
+            where
+              a.purchase_id = purchase.id
+              and a.months is not null
+              and e.ended_at <= (
+                a.period_start at time zone 'UTC' + make_interval(
+                  months => substring(g.idempotency_key from '^sys:stripe:' || a.key || ':([0-9]+)')::integer - 1
+                )
+              ) at time zone 'UTC'
+          ) then 1
+          else sum(p.value::numeric * case
+            when p.key::bigint = purchase.id
+              then least(refunded + disputed, purchase.amount) / greatest(purchase.amount, 1)::numeric
+            else (
+              select least(c.refunded_amount + c.disputed_amount, c.amount) / greatest(c.amount, 1)::numeric
+              from public.purchases as c
+              where c.id = p.key::bigint
+            )
+          end) / sum(p.value::numeric)
+        end as share
+        from jsonb_each_text(coalesce(g.metadata -> 'sources', jsonb_build_object(purchase.id, 1))) as p
+      ) as s
+      where l.transaction_id = any(purchase.grant_ids)
+      order by l.expires_at, l.id
+    loop
+      target := target + lot.target;
+      if lot.target > lot.taken then
+        perform credits.release_subscription_debts(purchase.account_id);
+        perform credits.claw_back(
+          purchase.account_id, lot.target - lot.taken, lot.transaction_id, metadata => figures
+        );
+      elsif lot.target < lot.taken then
+        perform credits.give_back_clawbacks(
+          array[lot.transaction_id], jsonb_build_object('purchase', purchase.id), lot.taken - lot.target, figures
+        );
+      end if;
+    end loop;
+  elsif target > purchase.credits_clawed_back then
     perform credits.release_subscription_debts(purchase.account_id);
     perform credits.take_from_grants(
       purchase.account_id, target - purchase.credits_clawed_back, purchase.grant_ids, figures, beyond => true
@@ -106,6 +152,7 @@ $$;
 comment on function credits.net_purchase(bigint) is
 'Holds a purchase against its refunds and disputes: takes back credits in proportion to the money, round(granted * '
 'least(refunded + disputed, paid) / paid), or gives back what is too much; by the difference to what was taken so '
-'far, so that it may be called at any time and any number of times. Never takes what has expired; takes all of a '
-'second subscription''s. It comes before what downgrades take: credits.collect_subscription_debts has to follow. '
-'Returns whether anything changed. The caller holds the locks of its payments and of the account.';
+'far, so that it may be called at any time and any number of times; month by month where it came so. Never takes '
+'what has expired; takes all of a second subscription''s. It comes before what downgrades take: '
+'credits.collect_subscription_debts has to follow. Returns whether anything changed. The caller holds the locks of '
+'its payments and of the account.';

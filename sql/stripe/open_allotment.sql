@@ -12,15 +12,22 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  span interval := age(period_end at time zone 'UTC', period_start at time zone 'UTC');
+  origin timestamp := period_start at time zone 'UTC';
+  finish timestamp := period_end at time zone 'UTC';
+  -- Of the calendar; not by age(), to which 30 November to 28 February is less than three months.
+  count integer := (extract(year from finish) - extract(year from origin)) * 12
+    + extract(month from finish) - extract(month from origin);
 begin
+  if origin + make_interval(months => count) > finish then
+    count := count - 1;
+  end if;
   insert into credits.allotments (
     purchase_id, account_id, subscription_id, period_start, period_end, credits, months, key, rollover, rollover_cap,
     priority, next_at
   )
   select
     p.id, p.account_id, p.subscription_id, open_allotment.period_start, open_allotment.period_end, open_allotment.amount,
-    greatest(1, extract(year from span) * 12 + extract(month from span)), open_allotment.key, open_allotment.rollover,
+    greatest(1, count), open_allotment.key, open_allotment.rollover,
     open_allotment.rollover_cap, open_allotment.priority, open_allotment.period_start
   from public.purchases as p
   where p.id = open_allotment.purchase_id;

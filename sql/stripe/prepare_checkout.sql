@@ -75,8 +75,13 @@ begin
         'PT409', 'You have a subscription already.', '{}', 'Change or cancel it in the billing portal.'
       );
     end if;
-    -- One trial an account.
-    if not exists (select from public.subscriptions as s where s.account_id = account) then
+    -- One trial an address, as one bonus.
+    if
+      not exists (
+        select from credits.accounts_of_mailbox(account) as m (account_id)
+        inner join public.subscriptions as s on m.account_id = s.account_id
+      )
+    then
       trial := offered.trial_days;
     end if;
     allotment := offered.credits;

@@ -239,7 +239,8 @@ comment on column credits.billing_settings.default_currency is 'The currency of 
 comment on column credits.billing_settings.max_packages is
 'How many of one package a checkout may buy, where credit_packages.max_quantity does not say.';
 comment on column credits.billing_settings.max_free_packages is
-'How many packages a checkout with nothing to pay grants at most, such as one with a promotion code of 100 percent.';
+'How many packages, or units of a plan, are granted at most where there is nothing to pay, as with a promotion code of '
+'100 percent.';
 comment on column credits.billing_settings.allow_promotion_codes is
 'Whether Stripe''s checkout page takes promotion codes.';
 comment on column credits.billing_settings.max_checkouts_per_minute is
@@ -3507,6 +3508,24 @@ $$;
 comment on function credits.successor(uuid) is
 'The account that took over from this one, whose user was deleted; null for none.';
 
+-- sql/accounts/accounts_of_mailbox.sql
+create function credits.accounts_of_mailbox(account_id uuid) returns setof uuid
+language sql
+stable
+set search_path = ''
+as $$
+  select accounts_of_mailbox.account_id
+  union
+  select o.account_id
+  from credits.account_addresses as d
+  inner join credits.account_addresses as o on d.address = o.address
+  where d.account_id = accounts_of_mailbox.account_id;
+$$;
+
+comment on function credits.accounts_of_mailbox(uuid) is
+'The account, and those that have had a confirmed address of its: what comes once an address comes once to all of '
+'them.';
+
 -- sql/accounts/pass_debt.sql
 create function credits.pass_debt(account_id uuid) returns void
 language plpgsql
@@ -3536,7 +3555,7 @@ comment on function credits.pass_debt(uuid) is
 'Locks the account, then the successor: nothing locks them the other way round.';
 
 -- sql/accounts/pass_freeze.sql
-create function credits.pass_freeze(account_id uuid) returns void
+create function credits.pass_freeze(account_id uuid, over text default null) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -3546,15 +3565,19 @@ begin
   update public.credit_accounts as h
   set frozen_at = credits.now(), frozen_reason = a.frozen_reason, updated_at = credits.now()
   from public.credit_accounts as a
-  where h.id = heir and h.frozen_at is null and a.id = pass_freeze.account_id and a.frozen_at is not null;
+  where
+    h.id = heir
+    and (h.frozen_at is null or h.frozen_reason = over)
+    and a.id = pass_freeze.account_id and a.frozen_at is not null;
   if found then
-    perform credits.pass_freeze(heir);
+    perform credits.pass_freeze(heir, over);
   end if;
 end
 $$;
 
-comment on function credits.pass_freeze(uuid) is
-'Freezes the successor of a frozen account, if it has one, for the same reason.';
+comment on function credits.pass_freeze(uuid, text) is
+'Freezes the successor of a frozen account, if it has one, for the same reason; also one that was frozen for '
+'the reason over.';
 
 -- sql/accounts/pass_thaw.sql
 create function credits.pass_thaw(account_id uuid, reason text) returns void
@@ -6511,7 +6534,8 @@ create function credits.grant_purchase(
   source text,
   expires_at timestamptz,
   priority integer,
-  key text
+  key text,
+  sources jsonb default null
 ) returns void
 language plpgsql
 set search_path = ''
@@ -6532,7 +6556,7 @@ begin
     jsonb_strip_nulls(
       jsonb_build_object(
         'purchase', purchase.id, 'package', purchase.package, 'plan', purchase.plan, 'subscription', purchase.subscription_id,
-        'late', case when is_late then true end
+        'late', case when is_late then true end, 'sources', sources
       )
     )
   );
@@ -6542,10 +6566,11 @@ begin
 end
 $$;
 
-comment on function credits.grant_purchase(bigint, bigint, text, timestamptz, integer, text) is
+comment on function credits.grant_purchase(bigint, bigint, text, timestamptz, integer, text, jsonb) is
 'Grants credits for a paid purchase. key: Stripe''s id of what is granted for; the ledger takes each once. Those whose '
-'expires_at is past live for billing_settings.late_grant_grace and say late in their metadata. The caller holds the '
-'account''s lock; credits.end_late_grants follows.';
+'expires_at is past live for billing_settings.late_grant_grace and say late in their metadata. sources: which '
+'purchases paid for it, with the part of each, where it is not this one alone. The caller holds the account''s lock; '
+'credits.end_late_grants follows.';
 
 -- sql/stripe/take_from_grants.sql
 create function credits.take_from_grants(
@@ -6783,6 +6808,8 @@ declare
   disputed bigint;
   gone bigint;
   target bigint;
+  is_second boolean;
+  lot record;
   figures jsonb;
   receipt text;
 begin
@@ -6818,8 +6845,9 @@ begin
     t.related_id = any(purchase.grant_ids)
     and (t.kind = 'expiry' or t.kind = 'clawback' and t.metadata ? 'downgrade' and l.expires_at <= credits.now());
 
+  is_second := purchase.subscription_id is not null and credits.is_second_subscription(purchase.subscription_id);
   target := case
-    when purchase.subscription_id is not null and credits.is_second_subscription(purchase.subscription_id)
+    when is_second
       then greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
     when purchase.amount = 0 then 0
     else least(
@@ -6827,31 +6855,74 @@ begin
       greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
     )
   end;
-  -- Month by month where it came so: what expired unused of one month stands for nothing in another.
-  if purchase.amount > 0 and purchase.subscription_id is not null and exists (
-    select from credits.allotments as a where a.purchase_id = purchase.id and a.months is not null
-  ) then
-    select coalesce(sum(least(
-      round(l.amount::numeric * least(refunded + disputed, purchase.amount) / purchase.amount)::bigint,
-      greatest(l.amount - t.gone, t.taken)
-    )), 0) into target
-    from credits.credit_grants as l
-    cross join lateral (
-      select
-        coalesce(sum(case r.kind when 'expiry' then -r.amount else credits.left_to_refund(r) end) filter (
-          where r.kind = 'expiry' or r.metadata ? 'downgrade' and l.expires_at <= credits.now()
-        ), 0) as gone,
-        coalesce(sum(credits.left_to_refund(r)) filter (where r.kind = 'clawback' and r.metadata ? 'purchase'), 0) as taken
-      from public.credit_transactions as r
-      where r.related_id = l.transaction_id and r.kind in ('expiry', 'clawback')
-    ) as t
-    where l.transaction_id = any(purchase.grant_ids);
-  end if;
   figures := jsonb_build_object(
     'purchase', purchase.id, 'paid', purchase.amount, 'refunded', refunded, 'disputed', disputed,
     'currency', purchase.currency
   );
-  if target > purchase.credits_clawed_back then
+  if purchase.subscription_id is not null and exists (
+    select from credits.allotments as a where a.purchase_id = purchase.id and a.months is not null
+  ) then
+    -- Month by month where it came so: what expired unused of one month stands for nothing in another.
+    target := 0;
+    for lot in
+      select
+        l.transaction_id,
+        t.taken::bigint as taken,
+        least(round(l.amount * s.share), greatest(l.amount - t.gone, t.taken))::bigint as target
+      from credits.credit_grants as l
+      inner join public.credit_transactions as g on l.transaction_id = g.id
+      cross join lateral (
+        select
+          coalesce(sum(case r.kind when 'expiry' then -r.amount else credits.left_to_refund(r) end) filter (
+            where r.kind = 'expiry' or r.metadata ? 'downgrade' and l.expires_at <= credits.now()
+          ), 0) as gone,
+          coalesce(sum(credits.left_to_refund(r)) filter (where r.kind = 'clawback' and r.metadata ? 'purchase'), 0) as taken
+        from public.credit_transactions as r
+        where r.related_id = l.transaction_id and r.kind in ('expiry', 'clawback')
+      ) as t
+      -- Each part goes with the money that paid for it; all of what began when the subscription had ended.
+      cross join lateral (
+        select case
+          when is_second or exists (
+            select from credits.allotments as a
+            inner join public.subscriptions as e on a.subscription_id = e.id
+            where
+              a.purchase_id = purchase.id
+              and a.months is not null
+              and e.ended_at <= (
+                a.period_start at time zone 'UTC' + make_interval(
+                  months => substring(g.idempotency_key from '^sys:stripe:' || a.key || ':([0-9]+)')::integer - 1
+                )
+              ) at time zone 'UTC'
+          ) then 1
+          else sum(p.value::numeric * case
+            when p.key::bigint = purchase.id
+              then least(refunded + disputed, purchase.amount) / greatest(purchase.amount, 1)::numeric
+            else (
+              select least(c.refunded_amount + c.disputed_amount, c.amount) / greatest(c.amount, 1)::numeric
+              from public.purchases as c
+              where c.id = p.key::bigint
+            )
+          end) / sum(p.value::numeric)
+        end as share
+        from jsonb_each_text(coalesce(g.metadata -> 'sources', jsonb_build_object(purchase.id, 1))) as p
+      ) as s
+      where l.transaction_id = any(purchase.grant_ids)
+      order by l.expires_at, l.id
+    loop
+      target := target + lot.target;
+      if lot.target > lot.taken then
+        perform credits.release_subscription_debts(purchase.account_id);
+        perform credits.claw_back(
+          purchase.account_id, lot.target - lot.taken, lot.transaction_id, metadata => figures
+        );
+      elsif lot.target < lot.taken then
+        perform credits.give_back_clawbacks(
+          array[lot.transaction_id], jsonb_build_object('purchase', purchase.id), lot.taken - lot.target, figures
+        );
+      end if;
+    end loop;
+  elsif target > purchase.credits_clawed_back then
     perform credits.release_subscription_debts(purchase.account_id);
     perform credits.take_from_grants(
       purchase.account_id, target - purchase.credits_clawed_back, purchase.grant_ids, figures, beyond => true
@@ -6880,9 +6951,10 @@ $$;
 comment on function credits.net_purchase(bigint) is
 'Holds a purchase against its refunds and disputes: takes back credits in proportion to the money, round(granted * '
 'least(refunded + disputed, paid) / paid), or gives back what is too much; by the difference to what was taken so '
-'far, so that it may be called at any time and any number of times. Never takes what has expired; takes all of a '
-'second subscription''s. It comes before what downgrades take: credits.collect_subscription_debts has to follow. '
-'Returns whether anything changed. The caller holds the locks of its payments and of the account.';
+'far, so that it may be called at any time and any number of times; month by month where it came so. Never takes '
+'what has expired; takes all of a second subscription''s. It comes before what downgrades take: '
+'credits.collect_subscription_debts has to follow. Returns whether anything changed. The caller holds the locks of '
+'its payments and of the account.';
 
 -- sql/stripe/freeze_for_disputes.sql
 create function credits.freeze_for_disputes(purchase_id bigint) returns void
@@ -6941,9 +7013,12 @@ begin
   update public.credit_accounts as a
   set frozen_at = credits.now(), frozen_reason = warned, updated_at = credits.now()
   where
-    a.id = purchase.account_id and a.frozen_at is null and exists (select from new_warnings as w where w.freezes);
+    a.id = purchase.account_id
+    -- What a dispute froze, it would unfreeze again once it is won.
+    and (a.frozen_at is null or a.frozen_reason = reason)
+    and exists (select from new_warnings as w where w.freezes);
   if found then
-    perform credits.pass_freeze(purchase.account_id);
+    perform credits.pass_freeze(purchase.account_id, reason);
   end if;
 end
 $$;
@@ -7189,40 +7264,75 @@ declare
   period credits.allotments;
   month record;
   rolling bigint;
-  is_void boolean;
+  own bigint;
+  sources jsonb;
 begin
   select * into period from credits.allotments as a
   where a.purchase_id = grant_allotments.purchase_id and a.months is not null and a.next_at <= credits.now();
   if not found then
     return;
   end if;
-  -- The money went back, all of it. Should it return, a month that goes on then is granted then.
-  select p.amount > 0 and p.refunded_amount + p.disputed_amount >= p.amount into is_void
-  from public.purchases as p
-  where p.id = period.purchase_id;
-
   for month in
     select m.* from credits.allotment_months(period) as m
     where
       m.starts_at <= credits.now()
       and m.granted is null
       and m.credits > 0
-      and not is_void
+      -- What ended at once, and not with its period, goes no further.
+      and not exists (
+        select from public.subscriptions as s where s.id = period.subscription_id and s.ended_at <= m.starts_at
+      )
+      -- All the money went back, also that of changes. Should it return, a month that goes on then is granted then.
+      and exists (
+        select from credits.allotments as c
+        inner join public.purchases as p on c.purchase_id = p.id
+        where
+          c.account_id = period.account_id
+          and c.subscription_id = period.subscription_id
+          and c.period_end = period.period_end
+          and (c.months is not null or c.credits > 0 and c.period_start <= m.starts_at)
+          and (p.amount = 0 or p.refunded_amount + p.disputed_amount < p.amount)
+      )
       -- What would have expired by now need not come; the last one of all is the newest, and may be late.
       and (m.ends_at > credits.now() or m.number = period.months)
     order by m.number
   loop
+    -- What changes of plan add to a month, their payments paid for.
+    own := least(month.credits, round(period.credits::numeric / period.months));
+    select
+      jsonb_object_agg(c.purchase_id, round((month.credits - own) * c.rate / c.rates, 6))
+      || jsonb_build_object(period.purchase_id, own)
+    into sources
+    from (
+      select
+        a.purchase_id,
+        sum(a.credits::numeric / x.months) as rate,
+        sum(sum(a.credits::numeric / x.months)) over () as rates
+      from credits.allotments as a
+      cross join lateral (
+        select count(*) as months from credits.allotment_months(period) as n where n.starts_at >= a.period_start
+      ) as x
+      where
+        month.credits > own
+        and a.account_id = period.account_id
+        and a.subscription_id = period.subscription_id
+        and a.period_end = period.period_end
+        and a.months is null
+        and a.credits > 0
+        and a.period_start <= month.starts_at
+      group by a.purchase_id
+    ) as c;
     rolling := case when period.rollover > '0' then least(month.credits, coalesce(period.rollover_cap, month.credits)) else 0 end;
     if month.credits > rolling then
       perform credits.grant_purchase(
         period.purchase_id, month.credits - rolling, 'subscription', month.ends_at, period.priority,
-        format('%s:%s', period.key, month.number)
+        format('%s:%s', period.key, month.number), sources
       );
     end if;
     if rolling > 0 then
       perform credits.grant_purchase(
         period.purchase_id, rolling, 'subscription', month.ends_at + period.rollover, period.priority,
-        format('%s:%s:rollover', period.key, month.number)
+        format('%s:%s:rollover', period.key, month.number), sources
       );
     end if;
   end loop;
@@ -7237,8 +7347,8 @@ $$;
 
 comment on function credits.grant_allotments(bigint) is
 'Grants the months of a purchase''s period that have begun, once each; none while all of its money is refunded or '
-'disputed. credits.net_purchase, which takes the share of a part that was refunded, and '
-'credits.collect_subscription_debts have to follow. The caller holds the account''s lock.';
+'disputed, and none that begins after the subscription has ended. credits.net_purchase, which takes the share of a '
+'part that was refunded, and credits.collect_subscription_debts have to follow. The caller holds the account''s lock.';
 
 -- sql/stripe/open_allotment.sql
 create function credits.open_allotment(
@@ -7255,15 +7365,22 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  span interval := age(period_end at time zone 'UTC', period_start at time zone 'UTC');
+  origin timestamp := period_start at time zone 'UTC';
+  finish timestamp := period_end at time zone 'UTC';
+  -- Of the calendar; not by age(), to which 30 November to 28 February is less than three months.
+  count integer := (extract(year from finish) - extract(year from origin)) * 12
+    + extract(month from finish) - extract(month from origin);
 begin
+  if origin + make_interval(months => count) > finish then
+    count := count - 1;
+  end if;
   insert into credits.allotments (
     purchase_id, account_id, subscription_id, period_start, period_end, credits, months, key, rollover, rollover_cap,
     priority, next_at
   )
   select
     p.id, p.account_id, p.subscription_id, open_allotment.period_start, open_allotment.period_end, open_allotment.amount,
-    greatest(1, extract(year from span) * 12 + extract(month from span)), open_allotment.key, open_allotment.rollover,
+    greatest(1, count), open_allotment.key, open_allotment.rollover,
     open_allotment.rollover_cap, open_allotment.priority, open_allotment.period_start
   from public.purchases as p
   where p.id = open_allotment.purchase_id;
@@ -7306,8 +7423,8 @@ begin
       where p.id = change_allotments.purchase_id and o.id <> p.id and o.period_end = until
     ) then
       perform credits.fail(
-        'PT422', 'The invoice changes a period whose own invoice has not come yet.', '{}',
-        'Once that has come, retry_stripe_events applies it.'
+        'PT409', 'The invoice changes a period whose own invoice has not come yet.', '{}',
+        'Once that has come, Stripe''s next delivery or retry_stripe_events applies it.'
       );
     end if;
     credits := change;
@@ -7349,7 +7466,7 @@ $$;
 comment on function credits.change_allotments(bigint, text, timestamptz, timestamptz, bigint) is
 'What a change of plan at a moment, within the period that ends then, brings (or takes, below 0) at once, and when '
 'that expires: all of it, or where the period is granted month by month the share of the month that goes on; the '
-'rest changes the months that follow. PT422 while the period is not known. The caller holds the account''s lock.';
+'rest changes the months that follow. PT409 while the period is not known. The caller holds the account''s lock.';
 
 -- sql/stripe/sweep_allotments.sql
 create function credits.sweep_allotments(batch integer default 200) returns integer
@@ -7409,6 +7526,7 @@ set search_path = ''
 as $$
 declare
   purchase public.purchases;
+  period bigint;
   changed boolean;
 begin
   select p.* into purchase
@@ -7423,15 +7541,19 @@ begin
   end if;
   perform credits.lock_account(purchase.account_id);
   changed := credits.net_purchase(purchase.id);
-  -- Money that came back lets the months go on.
-  if exists (
-    select from credits.allotments as a where a.purchase_id = purchase.id and a.months is not null
-  ) then
+  -- Money that came back lets the months go on; that of a change goes with what it added to them.
+  for period in
+    select distinct m.purchase_id
+    from credits.allotments as a
+    inner join credits.allotments as m
+      on a.account_id = m.account_id and a.subscription_id = m.subscription_id and a.period_end = m.period_end
+    where a.purchase_id = purchase.id and m.months is not null
+  loop
     update credits.allotments as a set next_at = a.period_start
-    where a.purchase_id = purchase.id and a.months is not null;
-    perform credits.grant_allotments(purchase.id);
-    changed := credits.net_purchase(purchase.id) or changed;
-  end if;
+    where a.purchase_id = period and a.months is not null;
+    perform credits.grant_allotments(period);
+    changed := credits.net_purchase(period) or changed;
+  end loop;
   perform credits.collect_subscription_debts(purchase.account_id);
   perform credits.end_late_grants(purchase.account_id);
   perform credits.freeze_for_disputes(purchase.id);
@@ -7730,7 +7852,19 @@ as $$
       ) as is_proration,
       jsonb_typeof(l.value #> '{parent,subscription_item_details}') = 'object' as is_period,
       (l.value ->> 'amount')::bigint as amount,
-      coalesce((l.value ->> 'quantity')::integer, 1) as quantity,
+      -- Nothing to pay, say with a promotion code of 100 percent: not for as many as one likes.
+      least(
+        coalesce((l.value ->> 'quantity')::integer, 1),
+        case
+          when (
+            select sum((d.value ->> 'amount')::bigint)
+            from jsonb_array_elements(
+              case jsonb_typeof(l.value -> 'discount_amounts') when 'array' then l.value -> 'discount_amounts' else '[]' end
+            ) as d
+          ) >= (l.value ->> 'amount')::bigint
+            then s.max_free_packages
+        end
+      ) as quantity,
       to_timestamp((l.value #>> '{period,start}')::bigint) as period_start,
       to_timestamp((l.value #>> '{period,end}')::bigint) as period_end,
       l.ordinality as number,
@@ -7738,6 +7872,7 @@ as $$
     from jsonb_array_elements(invoice #> '{lines,data}') with ordinality as l
     inner join public.subscription_plans as p
       on credits.stripe_id(l.value #> '{pricing,price_details,price}') = p.stripe_price_id
+    cross join credits.billing_settings as s
   ),
 
   allotments as (
@@ -7818,7 +7953,8 @@ $$;
 comment on function credits.invoice_grants(jsonb) is
 'What a paid invoice of a subscription grants: one row a lot, with the key that makes it once, the credits and when '
 'they expire. A full line brings the plan''s credits; what of them may roll over is a lot of its own that lives '
-'longer. A trial brings its credits once, whatever the quantity. A proration line of a first invoice brings its share, '
+'longer. A trial brings its credits once, whatever the quantity; a line that is wholly discounted those of '
+'billing_settings.max_free_packages at most. A proration line of a first invoice brings its share, '
 'round(credits * amount / unit_amount); those of an update bring their difference in the measure of the money, '
 'round(sum(credits * amount / unit_amount)), below 0 for a downgrade. What is_monthly comes month by month: one '
 'row for all of it. Lines of prices that are no plan''s bring nothing.';
@@ -7918,8 +8054,9 @@ declare
 begin
   -- Decided here, under the account's lock: several checkouts with a trial may have been open at once.
   select exists(
-    select from public.credit_transactions as t
-    inner join public.purchases as p on t.account_id = p.account_id
+    select from public.purchases as p
+    cross join credits.accounts_of_mailbox(p.account_id) as m (account_id)
+    inner join public.credit_transactions as t on m.account_id = t.account_id
     where p.id = purchase_id and t.idempotency_key in ('sys:stripe:trial', 'sys:stripe:trial:rollover')
   ) into had_trial;
   select s.max_grant into most from credits.billing_settings as s;
@@ -7964,7 +8101,7 @@ end
 $$;
 
 comment on function credits.grant_invoice(bigint, jsonb) is
-'Grants what a paid invoice brings, a trial once an account, and notes what a downgrade takes. The caller holds the '
+'Grants what a paid invoice brings, a trial once an address, and notes what a downgrade takes. The caller holds the '
 'account''s lock. PT422 for a proration beyond billing_settings.max_grant.';
 
 -- sql/stripe/set_subscription_status.sql
@@ -8140,6 +8277,7 @@ declare
   account uuid;
   old_rank record;
   new_rank record;
+  period bigint;
 begin
   select p.slug, (i.value ->> 'quantity')::integer into new.plan, new.quantity
   from jsonb_array_elements(subscription #> '{items,data}') as i
@@ -8213,6 +8351,17 @@ begin
     refresh_wanted = new.refresh_wanted
   where s.id = new.id;
   perform credits.set_subscription_status(new.id);
+  if new.ended_at is not null then
+    -- Months that began since then, before this was told.
+    for period in
+      select a.purchase_id from credits.allotments as a
+      where a.account_id = account and a.subscription_id = new.id and a.months is not null
+      order by a.purchase_id
+    loop
+      perform credits.net_purchase(period);
+    end loop;
+    perform credits.collect_subscription_debts(account);
+  end if;
   return case when new is distinct from old then 'changed' else 'unchanged' end;
 end
 $$;
@@ -8220,7 +8369,7 @@ $$;
 comment on function credits.apply_subscription(jsonb, boolean) is
 'Notes what a subscription is now, told by an event or just asked for. Which of two contents is newer is told by '
 'themselves: ended is final, later periods win, incomplete comes first; where they do not tell, refresh_wanted is set. '
-'Grants nothing and takes nothing. Returns changed, unchanged or ignored.';
+'Grants nothing, and takes only months that began after the end. Returns changed, unchanged or ignored.';
 
 -- sql/stripe/apply_stripe_object.sql
 create function credits.apply_stripe_object(object jsonb, event_type text default null) returns text
@@ -8627,8 +8776,13 @@ begin
         'PT409', 'You have a subscription already.', '{}', 'Change or cancel it in the billing portal.'
       );
     end if;
-    -- One trial an account.
-    if not exists (select from public.subscriptions as s where s.account_id = account) then
+    -- One trial an address, as one bonus.
+    if
+      not exists (
+        select from credits.accounts_of_mailbox(account) as m (account_id)
+        inner join public.subscriptions as s on m.account_id = s.account_id
+      )
+    then
       trial := offered.trial_days;
     end if;
     allotment := offered.credits;
@@ -9102,6 +9256,8 @@ begin
     loop
       perform credits.net_purchase(purchase);
     end loop;
+    perform credits.collect_subscription_debts(account);
+    perform credits.end_late_grants(account);
   end if;
 end
 $$;

@@ -76,6 +76,20 @@ def test_the_same_again_is_the_same_page(
     assert open_ones(env, ann) == [fresh]  # a refused one closes nothing
 
 
+def test_a_page_that_stripe_has_no_longer_is_made_anew(
+    user: Callable[..., User], buy: Buy, env: Env, plan: str, seats: str, db: Connection
+) -> None:
+    """Say the test data was deleted, or the mode has changed."""
+    for again in (plan, seats):
+        ann = user()
+        first = buy(ann, plan=plan).json()["id"]
+        gone = f"cs_test_{uuid.uuid4().hex}"
+        db.execute("update credits.plan_checkouts set session_id = %s where session_id = %s", [gone, first])
+        answer = buy(ann, plan=again)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["id"] in open_ones(env, ann)
+
+
 def test_another_plan_closes_the_page(
     user: Callable[..., User], buy: Buy, env: Env, plan: str, seats: str, control: Control
 ) -> None:
