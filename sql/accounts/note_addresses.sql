@@ -7,7 +7,7 @@ declare
   hash bytea;
   is_new boolean;
   earlier uuid;
-  inherited uuid[] := '{}';
+  inherited uuid[] := array[]::uuid[];
   settings credits.billing_settings;
 begin
   if hashes is null then

@@ -8,7 +8,7 @@ import pytest
 from tests.ledger.direct import Ledger
 from tests.payments.conftest import Till
 from tests.payments.messages import Contract, Sale, new_id, stamp
-from tests.payments.test_allotments import YEAR, Clocked, alive, clocked, contract, month, yearly
+from tests.payments.test_allotments import YEAR, Clocked, clocked, contract, month, yearly
 from tests.payments.test_fraud_warning import WARNED, frozen, own_till, warning
 from tests.payments.test_second import second
 
@@ -30,9 +30,9 @@ def test_no_month_of_a_second_subscription_can_be_spent(clocked: Clocked) -> Non
     till.ledger.as_service(
         "close_second_subscription", subscription_id=second(till, contracts), outcome="kept"
     )
-    assert alive(till, user)[month(contracts[0].start, 3)] == 200
+    assert till.alive(user)[month(contracts[0].start, 3)] == 200
     till.to(month(contracts[0].start, 5))
-    assert alive(till, user)[month(contracts[0].start, 6)] == 200
+    assert till.alive(user)[month(contracts[0].start, 6)] == 200
     assert till.ledger.broken(user) == []
 
 
@@ -122,7 +122,7 @@ def test_what_expires_of_a_month_gives_nothing_back_of_a_refund(clocked: Clocked
     # Forty of each month that did not expire unused.
     taken = till.ledger.account(user)["lifetime_clawed_back"]
     assert taken == 3 * 40
-    assert list(alive(till, user).values()) == [60, 60, 60]
+    assert list(till.alive(user).values()) == [60, 60, 60]
     till.to(sub.end + timedelta(days=100))
     told = sale.charge_refunded()
     told["data"]["object"] |= {"status": "succeeded", "receipt_url": "https://pay.stripe.com/receipts/1"}

@@ -4,7 +4,7 @@ import random
 from datetime import datetime, timedelta
 
 from tests.payments.messages import Contract, Message, Plan, Sale, new_id, stamp
-from tests.payments.test_allotments import YEAR, Clocked, alive, clocked, month, yearly
+from tests.payments.test_allotments import YEAR, Clocked, clocked, month, yearly
 
 __all__ = ["clocked"]
 
@@ -73,10 +73,10 @@ def test_months_in_any_order(clocked: Clocked) -> None:
             spent = random.Random(100 * seed + number).choice([0, 50, 90, 300])  # noqa: S311
             for user, _ in pair:
                 may = till.ledger.account(user)["frozen_at"] is None
-                if may and 0 < spent <= min(sum(alive(till, user).values()), till.balance(user)):
+                if may and 0 < spent <= min(sum(till.alive(user).values()), till.balance(user)):
                     till.ledger.as_user(user, "consume_credits", operation="one", quantity=spent)
             one, other = (
-                sorted((f"{at:%F %H}", left) for at, left in alive(till, user).items()) for user, _ in pair
+                sorted((f"{at:%F %H}", left) for at, left in till.alive(user).items()) for user, _ in pair
             )
             assert one == other, (seed, number)
             assert till.balance(pair[0][0]) == till.balance(pair[1][0]), (seed, number)
