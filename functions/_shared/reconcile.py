@@ -24,7 +24,7 @@ from typing import Any
 import stripe
 
 from . import stripe_api
-from .customers import is_gone, tell_email
+from .customers import forget, is_gone, tell_email
 from .database import service_rpc
 from .errors import FunctionError
 from .ingest import Outcome, as_body, ingest_event, ingest_object, is_unreadable
@@ -123,6 +123,10 @@ class Report:
         self.seconds["open" if reason else "settled"] += 1
         if reason:
             self._problem("second subscription", row["subscription_id"], {"status": "open", "reason": reason})
+
+    def count_customer(self, customer: str, reason: str) -> None:
+        """Note a customer whose address Stripe did not take."""
+        self._problem("customer", customer, {"status": "failed", "reason": reason})
 
     def _problem(self, kind: str, item_id: str, outcome: Outcome) -> None:
         if len(self.problems) < PROBLEMS:
@@ -298,10 +302,11 @@ async def _tell_emails(report: Report) -> None:
         try:
             await tell_email(row["account_id"], row["customer_id"], row["email"])
         except stripe.InvalidRequestError as error:
-            if not is_gone(error):
-                raise
-            # The next checkout makes a new customer.
-            await ingest_object({"id": row["customer_id"], "object": "customer", "deleted": True})
+            if is_gone(error):
+                await forget(row["customer_id"])  # the next checkout makes a new one
+            else:
+                report.count_customer(row["customer_id"], str(error.user_message or error.code))
+                continue
         report.emails += 1
 
 

@@ -48,8 +48,8 @@ $$;
 
 comment on function public.dismiss_stripe_event(text, text) is
 'Operator: decides that an event that is quarantined or failed shall have no effect: it is not tried again, and not '
-'taken when it comes again; its object is dismissed with it. Returns {id, type, status, reason, why, dismissed_at}; '
-'for one that is dismissed already what was said first. Errors: PT400 why, PT404 no such event, PT409 it is applied '
-'or ignored.';
+'taken when it comes again; its object is dismissed with it (see dismiss_stripe_object). What other messages tell of '
+'the object counts. Returns {id, type, status, reason, why, dismissed_at}; for one that is dismissed already what was '
+'said first. Errors: PT400 why, PT404 no such event, PT409 it is applied or ignored.';
 
 grant execute on function public.dismiss_stripe_event(text, text) to service_role;

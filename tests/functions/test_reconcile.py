@@ -1,5 +1,6 @@
 """Making up for webhooks that never came."""
 
+import asyncio
 import json
 import subprocess
 import uuid
@@ -9,8 +10,10 @@ from typing import Any
 
 import psycopg
 import pytest
+import stripe
 from postgrest.exceptions import APIError
 
+from _shared import reconcile as reconciling
 from scripts.local_stack import Stack
 from scripts.local_stripe.control import Control
 from supabase import Client
@@ -382,6 +385,29 @@ def test_prices_are_compared(reconcile: Reconcile, env: Env, db: Connection, sta
         assert (done.returncode, done.stdout) == (0, "Stripe charges what the rows say.\n")
     finally:
         db.execute("delete from public.subscription_plans where slug = %s", [slug])
+
+
+def test_an_address_that_cannot_be_told_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    async def rows(rpc: str) -> list[dict[str, str]]:
+        assert rpc == "stripe_emails_to_tell"
+        return [
+            {"account_id": "a", "customer_id": f"cus_{name}", "email": f"{name}@example.com"}
+            for name in ("ann", "bob")
+        ]
+
+    async def tell(account: str, customer: str, email: str) -> None:
+        if customer == "cus_ann":
+            raise stripe.InvalidRequestError("Locked.", "customer")  # type: ignore[no-untyped-call]
+        told.append(email)
+
+    monkeypatch.setattr(reconciling, "service_rpc", rows)
+    monkeypatch.setattr(reconciling, "tell_email", tell)
+    report = reconciling.Report()
+    asyncio.run(reconciling._tell_emails(report))
+    assert (told, report.emails) == (["bob@example.com"], 1)
+    assert [(problem["id"], problem["kind"]) for problem in report.problems] == [("cus_ann", "customer")]
 
 
 def test_email_addresses_are_told(
