@@ -4,6 +4,8 @@ create function credits.run_maintenance(
 ) returns jsonb
 language plpgsql
 set search_path = ''
+-- Nothing here waits longer than that for a session that was left open; what could not be done is noted.
+set lock_timeout = '3s'
 as $$
 declare
   moment timestamptz := credits.now();
@@ -13,7 +15,6 @@ declare
   pending integer;
   settled integer := 0;
   unfinished boolean := false;
-  usual_timeout text := current_setting('lock_timeout');
   -- Ledger rows that one run settles for accounts with more than one batch: bounded, however much is pending.
   budget integer := 60 * credits.settlement_batch();
 begin
@@ -36,13 +37,10 @@ begin
   ) as due;
 
   -- An account that is spent from without a pause is never free when SKIP LOCKED looks. Wait for one such account,
-  -- while this transaction holds no other lock that it could be waited for. But not for ever: not for a session that
-  -- was left open.
+  -- while this transaction holds no other lock that it could be waited for.
   if overdue is not null then
     begin
-      perform set_config('lock_timeout', '3s', true);
       perform from public.credit_accounts as a where a.id = overdue for no key update;
-      perform set_config('lock_timeout', usual_timeout, true);
     exception
       when others then
         perform credits.note_failure('settlement', sqlstate, sqlerrm, overdue);
