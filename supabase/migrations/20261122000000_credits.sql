@@ -6690,10 +6690,7 @@ begin
     s.account_id = me.account_id
     and s.id <> me.id
     and credits.is_live(s)
-    and not exists (
-      select from credits.second_subscriptions as o
-      where o.subscription_id = s.id and o.outcome is distinct from 'kept'
-    )
+    and not credits.is_second_subscription(s.id)
   order by s.created_at, s.id
   limit 1;
   if found then
