@@ -1,7 +1,7 @@
 """The run of a generation job, from the provider's call to its charge.
 
 Every job runs in a task of this process that no request owns: a client who hangs up changes nothing. What
-has to survive the process is in the database, and sql/dispatch decides who gets what: here nothing is priced
+has to survive the process is in the database, and sql/generation decides who gets what: here nothing is priced
 or charged.
 """
 

@@ -15,22 +15,56 @@ from scripts.local_stack.paths import Paths
 from scripts.local_stack.postgres import Postgres
 from scripts.local_stack.processes import start_time
 
+# Functions call each other, so no order of loading has each called one before its caller.
+BODIES_LATER = "set local check_function_bodies = off;\n"
+
+
+def schema_paths(root: Path) -> list[str]:
+    """[db.migrations] schema_paths of supabase/config.toml as they stand there."""
+    with (root / "supabase" / "config.toml").open("rb") as file:
+        listed: list[str] = tomllib.load(file)["db"]["migrations"]["schema_paths"]
+    return listed
+
 
 def schema_files(root: Path) -> list[Path]:
-    """The files of sql/ in load order, as [db.migrations] schema_paths of supabase/config.toml lists them."""
-    with (root / "supabase" / "config.toml").open("rb") as file:
-        listed = tomllib.load(file)["db"]["migrations"]["schema_paths"]
-    return [(root / "supabase" / name).resolve() for name in listed]
+    """The files of sql/ in load order, as schema_paths lists them.
+
+    A pattern stands for its files in the order of their names, but for those that came before.
+    """
+    folder = root / "supabase"
+    found: dict[Path, None] = {}
+    for name in schema_paths(root):
+        files = sorted(folder.glob(name)) if "*" in name else [folder / name]
+        found.update(dict.fromkeys(path.resolve() for path in files))
+    return list(found)
 
 
 def load_sql(root: Path, database_url: str) -> None:
     """Load sql/ as the role in the URL, in one transaction. Raises StackError that names the file."""
     with psycopg.connect(database_url) as connection:
+        connection.execute(BODIES_LATER)
         for path in schema_files(root):
             try:
                 connection.execute(path.read_bytes())
             except (psycopg.Error, OSError) as error:
                 raise StackError(f"{path.relative_to(root.resolve())} does not load: {error}") from error
+        _check_bodies(connection)
+
+
+def _check_bodies(connection: psycopg.Connection) -> None:
+    """Have Postgres check the bodies that it has taken unseen: write each function anew, as it is."""
+    connection.execute("set local check_function_bodies = on")
+    functions = connection.execute(
+        """
+        select p.oid::regprocedure::text, pg_get_functiondef(p.oid) from pg_proc as p
+        where p.pronamespace in ('public'::regnamespace, 'credits'::regnamespace)
+        """
+    ).fetchall()
+    for name, definition in functions:
+        try:
+            connection.execute(definition)
+        except psycopg.Error as error:
+            raise StackError(f"{name} does not load: {error}") from error
 
 
 def without_tls(database_url: str) -> str:

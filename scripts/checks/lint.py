@@ -110,21 +110,21 @@ def squawk(context: Context) -> list[str]:
 
 
 def load_order(context: Context) -> list[str]:
-    """sql/: every file stands once in schema_paths of supabase/config.toml."""
+    """sql/: every file is loaded by schema_paths of supabase/config.toml."""
     return unlisted(context.root)
 
 
 def unlisted(root: Path) -> list[str]:
     """Where the files below sql/ and schema_paths differ."""
-    listed = databases.schema_files(root)
+    listed = databases.schema_paths(root)
+    files = databases.schema_files(root)
     there = set((root.resolve() / "sql").rglob("*.sql"))
     findings = [
-        f"{path.relative_to(root.resolve())} is not in schema_paths." for path in sorted(there - set(listed))
+        f"{path.relative_to(root.resolve())} is not in schema_paths." for path in sorted(there - set(files))
     ]
-    findings += [f"schema_paths lists {path}, which is not there." for path in listed if path not in there]
+    findings += [f"schema_paths lists {path}, which is not there." for path in files if path not in there]
     findings += [
-        f"schema_paths lists {path} twice."
-        for path in sorted({path for path in listed if listed.count(path) > 1})
+        f"schema_paths lists {name} twice." for name in sorted({n for n in listed if listed.count(n) > 1})
     ]
     return findings
 

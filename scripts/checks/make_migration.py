@@ -130,7 +130,7 @@ def next_version(root: Path) -> str:
 
 def whole(root: Path) -> str:
     """The first migration: sql/ in load order."""
-    parts = [FIRST + LOCK_TIMEOUT]
+    parts = [FIRST + LOCK_TIMEOUT + databases.BODIES_LATER]
     parts += [f"-- {path.relative_to(root)}\n{path.read_text()}" for path in databases.schema_files(root)]
     return "\n".join(parts)
 

@@ -1,6 +1,7 @@
 -- The whole of sql/ in load order (supabase/config.toml, schema_paths). Written by scripts/migration.
 
 set local lock_timeout = '10s';
+set local check_function_bodies = off;
 
 -- sql/base/schema.sql
 create schema credits;
@@ -59,29 +60,6 @@ comment on domain credits.credit_amount is
 'A number of credits that cannot be negative. A domain, because it is checked only where a statement assigns it: a '
 'CHECK of the table is read from the catalog and planned anew by every spend.';
 
--- sql/base/fail.sql
-create function credits.fail(
-  status text,
-  message text,
-  details jsonb default '{}',
-  hint text default ''
-) returns void
-language plpgsql
-set search_path = ''
-as $$
-begin
-  raise exception using
-    errcode = status,
-    message = message,
-    detail = details::text,
-    hint = hint;
-end
-$$;
-
-comment on function credits.fail(text, text, jsonb, text) is
-'Ends the call with an error that PostgREST turns into HTTP status NNN for SQLSTATE PTNNN: a sentence, the '
-'figures as JSON in details, a way out in hint. The transaction is undone, so a refusal leaves no trace.';
-
 -- sql/base/lasts.sql
 create function credits.lasts(span interval, shortest interval, longest interval) returns boolean
 language sql
@@ -100,25 +78,6 @@ comment on function credits.lasts(interval, interval, interval) is
 
 -- Evaluated as who edits the plans.
 grant execute on function credits.lasts(interval, interval, interval) to pricing_admin;
-
--- sql/base/lasting.sql
-create function credits.lasting(span interval, moment timestamptz) returns interval
-language plpgsql
-immutable
-set search_path = ''
-as $$
-begin
-  -- In UTC, so that a day has 24 hours whatever time zone a caller sets.
-  return make_interval(secs => extract(epoch from (moment at time zone 'UTC' + span) - moment at time zone 'UTC')::double precision);
-exception
-  when datetime_field_overflow then
-    return null;
-end
-$$;
-
-comment on function credits.lasting(interval, timestamptz) is
-'How long a span of time takes that begins at the moment, in seconds alone: such intervals compare as the moments do '
-'where they end. Null for one that ends outside the calendar.';
 
 -- sql/base/billing_settings.sql
 create table credits.billing_settings (
@@ -286,91 +245,6 @@ comment on table credits.secrets is
 'recognised any more.';
 comment on column credits.secrets.name is 'What it is for. addresses: the hashes in account_addresses.';
 comment on column credits.secrets.value is '32 random bytes.';
-
--- sql/base/hmac_sha256.sql
-create function credits.hmac_sha256(secret bytea, message bytea) returns bytea
-language sql
-immutable
-set search_path = ''
-as $$
-  select sha256(p.outer_pad || sha256(p.inner_pad || message))
-  from (
-    select
-      string_agg(set_byte('\x00', 0, k.byte # 54), '' order by k.at) as inner_pad,
-      string_agg(set_byte('\x00', 0, k.byte # 92), '' order by k.at) as outer_pad
-    from (
-      select
-        i.at,
-        case when i.at < length(secret) then get_byte(secret, i.at) else 0 end as byte
-      from generate_series(0, 63) as i (at)
-    ) as k
-  ) as p;
-$$;
-
-comment on function credits.hmac_sha256(bytea, bytea) is
-'HMAC-SHA256 (RFC 2104) of the message, for secrets of at most 64 bytes; without pgcrypto.';
-
--- sql/base/check_metadata.sql
-create function credits.check_metadata(metadata jsonb) returns void
-language plpgsql
-immutable
-set search_path = ''
-as $$
-begin
-  if jsonb_typeof(metadata) is distinct from 'object' then
-    perform credits.fail('PT400', 'metadata must be a JSON object.', '{}', 'Send {} or leave it out.');
-  elsif octet_length(metadata::text) > 8192 then
-    perform credits.fail(
-      'PT400', 'metadata is larger than 8 KiB.',
-      jsonb_build_object('bytes', octet_length(metadata::text), 'limit', 8192), 'Keep large values elsewhere and send their id.'
-    );
-  end if;
-end
-$$;
-
-comment on function credits.check_metadata(jsonb) is 'PT400 unless metadata is a JSON object of at most 8192 bytes.';
-
--- sql/base/check_request.sql
-create function credits.check_request() returns void
-language plpgsql
-stable
--- So that it may call credits.fail, which no API role can.
-security definer
-set search_path = ''
-as $$
-declare
-  claims jsonb := nullif(current_setting('request.jwt.claims', true), '')::jsonb;
-begin
-  -- No token, or one that says no more than that: what anon may do, anyone may.
-  if claims is null or claims - 'role' = '{}' and claims ->> 'role' = 'anon' then
-    return;
-  end if;
-  if jsonb_typeof(claims -> 'exp') is distinct from 'number' then
-    perform credits.fail('PT401', 'The token never expires.', '{"claim": "exp"}', 'Sign in again to get a token with exp.');
-  end if;
-  if claims ->> 'role' = 'authenticated' then
-    if coalesce(claims ->> 'sub', '') !~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
-      perform credits.fail('PT401', 'The token names no user.', '{"claim": "sub"}', 'Sign in again to get a token with sub.');
-    end if;
-    if not coalesce(claims -> 'aud' @> '"authenticated"', false) then
-      perform credits.fail(
-        'PT401', 'The token is meant for another audience.', '{"claim": "aud"}',
-        'Use a token of this project: aud must be "authenticated".'
-      );
-    end if;
-  end if;
-end
-$$;
-
-comment on function credits.check_request() is
-'PostgREST''s db-pre-request: refuses with PT401 a token without exp, and a user''s token without a user id in '
-'sub or with an aud other than "authenticated". PostgREST has verified signature and expiry before.';
-
-grant execute on function credits.check_request() to anon, authenticated, service_role;
-
--- PostgREST reads it from its login role; a running one hears of it by the notification.
-alter role authenticator set "pgrst.db_pre_request" = 'credits.check_request';
-notify pgrst, 'reload config';
 
 -- sql/accounts/credit_accounts.sql
 -- One row an owner. Today an owner is a user; a team will be a second nullable column beside user_id. The ledger
@@ -645,7 +519,7 @@ comment on column public.credit_packages.max_quantity is
 comment on column public.credit_packages.subscribers_only is
 'True sells it to accounts with a subscription that is trialing or active.';
 
--- sql/ledger/transaction_kind.sql
+-- sql/ledger/tables/transaction_kind.sql
 create type public.transaction_kind as enum (
   'grant', -- credits come in and make a lot
   'spend', -- consume_credits
@@ -657,7 +531,7 @@ create type public.transaction_kind as enum (
 
 comment on type public.transaction_kind is 'Why a balance changed. Grants and refunds add, the others take.';
 
--- sql/ledger/hold_status.sql
+-- sql/ledger/tables/hold_status.sql
 create type public.hold_status as enum (
   'held', -- open; becomes one of the others, once
   'captured', -- used, wholly or in part
@@ -667,7 +541,7 @@ create type public.hold_status as enum (
 
 comment on type public.hold_status is 'The life of a hold.';
 
--- sql/ledger/credit_transactions.sql
+-- sql/ledger/tables/credit_transactions.sql
 -- No CHECK, as in credit_accounts: each would be planned anew by every spend. Only the ledger's functions write here,
 -- and verify_ledger holds each row against the rules.
 create table public.credit_transactions (
@@ -723,7 +597,7 @@ comment on column public.credit_transactions.idempotency_key is
 comment on column public.credit_transactions.request_hash is 'SHA-256 of the request that came with the key.';
 comment on column public.credit_transactions.metadata is 'The caller''s JSON object, at most 8 KiB.';
 
--- sql/ledger/credit_holds.sql
+-- sql/ledger/tables/credit_holds.sql
 create table public.credit_holds (
   id uuid primary key default gen_random_uuid(),
   account_id uuid not null references public.credit_accounts (id),
@@ -782,7 +656,7 @@ comment on column public.credit_holds.idempotency_key is
 comment on column public.credit_holds.request_hash is 'SHA-256 of the request that came with the key.';
 comment on column public.credit_holds.metadata is 'The caller''s JSON object, at most 8 KiB.';
 
--- sql/ledger/credit_grants.sql
+-- sql/ledger/tables/credit_grants.sql
 create table credits.credit_grants (
   id bigint generated always as identity primary key,
   account_id uuid not null references public.credit_accounts (id),
@@ -827,7 +701,7 @@ comment on column credits.credit_grants.returned_from is
 comment on column credits.credit_grants.promotional is
 'Given, not paid for; burns before paid lots of the same priority and expiry.';
 
--- sql/ledger/credit_allocations.sql
+-- sql/ledger/tables/credit_allocations.sql
 create table credits.credit_allocations (
   id bigint generated always as identity,
   -- No foreign keys: they would double the time of a settlement, and nothing that they point to is ever deleted.
@@ -852,7 +726,7 @@ comment on column credits.credit_allocations.id is
 comment on column credits.credit_allocations.amount is
 'Credits taken from the lot; negative where a refund put them back.';
 
--- sql/ledger/ledger_seals.sql
+-- sql/ledger/tables/ledger_seals.sql
 create table credits.ledger_seals (
   account_id uuid not null references public.credit_accounts (id),
   number integer not null,
@@ -879,7 +753,7 @@ comment on column credits.ledger_seals.through_id is
 comment on column credits.ledger_seals.entries is 'Rows in the batch.';
 comment on column credits.ledger_seals.hash is 'credits.seal_hash(previous hash, the digests of the batch''s rows).';
 
--- sql/ledger/operator_entries.sql
+-- sql/ledger/tables/operator_entries.sql
 create table credits.operator_entries (
   transaction_id bigint primary key,
   login text not null default session_user,
@@ -895,53 +769,6 @@ comment on table credits.operator_entries is
 comment on column credits.operator_entries.transaction_id is 'credit_transactions.id.';
 comment on column credits.operator_entries.login is 'The session_user.';
 comment on column credits.operator_entries.noted_at is 'When.';
-
--- sql/ledger/refuse_change.sql
-create function credits.refuse_change() returns trigger
-language plpgsql
-set search_path = ''
-as $$
-begin
-  raise exception '%.% is append-only: % is refused.', tg_table_schema, tg_table_name, tg_op
-    using errcode = 'PT403', hint = 'Correct a mistake with a new row: refund, grant_credits or credits.claw_back.';
-end
-$$;
-
-comment on function credits.refuse_change() is 'Refuses UPDATE, DELETE and TRUNCATE, whoever asks.';
-
-create trigger append_only before update or delete on public.credit_transactions
-for each row execute function credits.refuse_change();
-create trigger no_truncate before truncate on public.credit_transactions
-for each statement execute function credits.refuse_change();
-
-create trigger append_only before update or delete on credits.credit_allocations
-for each row execute function credits.refuse_change();
-create trigger no_truncate before truncate on credits.credit_allocations
-for each statement execute function credits.refuse_change();
-
-create trigger append_only before update or delete on credits.ledger_seals
-for each row execute function credits.refuse_change();
-create trigger no_truncate before truncate on credits.ledger_seals
-for each statement execute function credits.refuse_change();
-
-create trigger append_only before update or delete on credits.pricing_tier_history
-for each row execute function credits.refuse_change();
-create trigger no_truncate before truncate on credits.pricing_tier_history
-for each statement execute function credits.refuse_change();
-
-create trigger no_delete before delete on public.credit_accounts
-for each row execute function credits.refuse_change();
-create trigger no_truncate before truncate on public.credit_accounts
-for each statement execute function credits.refuse_change();
-create trigger no_delete before delete on credits.credit_grants
-for each row execute function credits.refuse_change();
-create trigger no_truncate before truncate on credits.credit_grants
-for each statement execute function credits.refuse_change();
--- One that ended without a capture moved nothing: credits.prune_holds.
-create trigger no_delete before delete on public.credit_holds
-for each row when (old.status not in ('released', 'expired')) execute function credits.refuse_change();
-create trigger no_truncate before truncate on public.credit_holds
-for each statement execute function credits.refuse_change();
 
 -- sql/usage/daily_usage.sql
 create table credits.daily_usage (
@@ -1017,7 +844,7 @@ comment on column credits.usage_logs.hold_id is
 'The hold that the call ran under; null once that was deleted, which only happens to holds that charged nothing.';
 comment on column credits.usage_logs.transaction_id is 'The spend or capture that paid for it.';
 
--- sql/accounts/usage_logs.sql
+-- sql/usage/own_usage_logs.sql
 create view public.usage_logs
 with (security_invoker = true)
 as
@@ -1042,7 +869,7 @@ comment on view public.usage_logs is
 'The signed-in user''s provider calls, one row each: credits.usage_logs without what they cost us. For service_role, '
 'everybody''s.';
 
--- sql/dispatch/generation_status.sql
+-- sql/generation/generation_status.sql
 create type public.generation_status as enum (
   'held', -- credits are reserved; no provider was asked yet
   'dispatched', -- a provider is being asked: from here on it may cost money
@@ -1057,7 +884,7 @@ create type public.generation_status as enum (
 
 comment on type public.generation_status is 'The life of a generation job.';
 
--- sql/dispatch/generation_jobs.sql
+-- sql/generation/generation_jobs.sql
 create table public.generation_jobs (
   id uuid primary key default gen_random_uuid(),
   account_id uuid not null references public.credit_accounts (id),
@@ -1123,7 +950,7 @@ comment on column public.generation_jobs.dispatched_at is
 'Committed before the provider is asked, so that no call goes unnoticed.';
 comment on column public.generation_jobs.deadline_at is 'Past it the sweep ends the job and its hold.';
 
--- sql/dispatch/generation_rate.sql
+-- sql/generation/generation_rate.sql
 create table credits.generation_rate (
   account_id uuid primary key references public.credit_accounts (id),
   minute timestamptz not null,
@@ -1138,7 +965,7 @@ revoke all on table credits.generation_rate from anon, authenticated, service_ro
 comment on table credits.generation_rate is
 'How many generations an account has asked for in the current minute, those that were refused included.';
 
--- sql/ledger/maintenance_failures.sql
+-- sql/maintenance/maintenance_failures.sql
 create table credits.maintenance_failures (
   id bigint generated always as identity primary key,
   task text not null,
@@ -1177,7 +1004,7 @@ comment on column credits.maintenance_failures.last_at is 'When it failed last.'
 comment on column credits.maintenance_failures.retry_at is
 'Not tried before: ten seconds after the first failure, then twice as long each time, up to an hour.';
 
--- sql/dispatch/file_sweep.sql
+-- sql/generation/file_sweep.sql
 create table credits.file_sweep (
   id boolean primary key default true,
   leased_by uuid,
@@ -1200,7 +1027,7 @@ comment on column credits.file_sweep.leased_until is 'Until then no other proces
 comment on column credits.file_sweep.after is 'The last name that was looked at; null between two sweeps.';
 comment on column credits.file_sweep.swept_at is 'When a sweep last came to the end of the bucket.';
 
--- sql/dispatch/provider_costs.sql
+-- sql/generation/provider_costs.sql
 create table credits.provider_costs (
   provider text not null,
   model text not null,
@@ -1241,7 +1068,7 @@ comment on column credits.provider_costs.input_image is 'For a million tokens of
 comment on column credits.provider_costs.output_text is 'For a million tokens of text that it made, thoughts included.';
 comment on column credits.provider_costs.output_image is 'For a million tokens of images that it made.';
 
--- sql/dispatch/generation_margins.sql
+-- sql/generation/generation_margins.sql
 create view credits.generation_margins
 with (security_invoker = true)
 as
@@ -1266,7 +1093,7 @@ comment on view credits.generation_margins is
 'Revenue against cost by operation, provider, model and UTC day: credits charged, what the providers took in US '
 'dollars, how much of that nobody paid for (lost_cost), and credits earned for each dollar.';
 
--- sql/dispatch/generation_failures.sql
+-- sql/generation/generation_failures.sql
 create view credits.generation_failures
 with (security_invoker = true)
 as
@@ -1289,7 +1116,7 @@ comment on view credits.generation_failures is
 'operator to act on: model_gone, provider_quota, provider_key, not_set_up. For the provider: provider_busy, '
 'provider_down, no_output, deadline. For the user: refused, provider_rejected.';
 
--- sql/stripe/stripe_event_status.sql
+-- sql/payments/tables/stripe_event_status.sql
 create type credits.stripe_event_status as enum (
   'applied', -- its effects are in the same transaction as its row
   'ignored', -- none of our business
@@ -1300,7 +1127,7 @@ create type credits.stripe_event_status as enum (
 
 comment on type credits.stripe_event_status is 'What became of a Stripe event.';
 
--- sql/stripe/purchase_status.sql
+-- sql/payments/tables/purchase_status.sql
 create type public.purchase_status as enum (
   'pending', -- checked out, money under way
   'failed', -- the payment failed; an invoice can still be paid
@@ -1311,7 +1138,7 @@ create type public.purchase_status as enum (
 comment on type public.purchase_status is
 'The state of a payment. The order is that of knowledge: a later message only ever raises it.';
 
--- sql/stripe/stripe_customers.sql
+-- sql/payments/tables/stripe_customers.sql
 create table credits.stripe_customers (
   customer_id text primary key,
   account_id uuid references public.credit_accounts (id),
@@ -1337,7 +1164,7 @@ comment on column credits.stripe_customers.email_hash is
 'SHA-256 of the e-mail address that Stripe has of it; null where we do not know.';
 comment on column credits.stripe_customers.deleted_at is 'When we heard that Stripe deleted the customer.';
 
--- sql/stripe/stripe_events.sql
+-- sql/payments/tables/stripe_events.sql
 create table credits.stripe_events (
   id text primary key,
   type text not null,
@@ -1382,7 +1209,7 @@ comment on column credits.stripe_events.attempts is 'How often its effects were 
 comment on column credits.stripe_events.dismissed_why is 'Why a person decided that it shall have no effect.';
 comment on column credits.stripe_events.dismissed_at is 'When they did.';
 
--- sql/stripe/stripe_payments.sql
+-- sql/payments/tables/stripe_payments.sql
 create table credits.stripe_payments (
   payment_intent_id text primary key,
   invoice_id text,
@@ -1405,7 +1232,7 @@ comment on column credits.stripe_payments.refunded is
 'The highest total of refunds that a charge of it has told, in minor units.';
 comment on column credits.stripe_payments.receipt_url is 'Stripe''s page of the receipt of a charge that succeeded.';
 
--- sql/stripe/stripe_refunds.sql
+-- sql/payments/tables/stripe_refunds.sql
 create table credits.stripe_refunds (
   id text primary key,
   payment_intent_id text not null,
@@ -1428,7 +1255,7 @@ comment on column credits.stripe_refunds.id is 'Stripe''s re_… id.';
 comment on column credits.stripe_refunds.amount is 'In minor units of the payment''s currency.';
 comment on column credits.stripe_refunds.status is 'The furthest that it is known to have come.';
 
--- sql/stripe/stripe_disputes.sql
+-- sql/payments/tables/stripe_disputes.sql
 create table credits.stripe_disputes (
   id text primary key,
   payment_intent_id text not null,
@@ -1476,7 +1303,7 @@ comment on column credits.stripe_disputes.standing is
 comment on column credits.stripe_disputes.takes is
 'Whether it keeps the money from us: it stands, or was prevented from becoming a chargeback by giving the money back.';
 
--- sql/stripe/stripe_fraud_warnings.sql
+-- sql/payments/tables/stripe_fraud_warnings.sql
 create table credits.stripe_fraud_warnings (
   id text primary key,
   payment_intent_id text not null,
@@ -1507,7 +1334,7 @@ comment on column credits.stripe_fraud_warnings.freezes is
 comment on column credits.stripe_fraud_warnings.froze_at is
 'When it froze the account: once, so that an operator can unfreeze it.';
 
--- sql/stripe/stripe_progress.sql
+-- sql/payments/tables/stripe_progress.sql
 create table credits.stripe_progress (
   id boolean primary key default true,
   events_through timestamptz,
@@ -1526,7 +1353,7 @@ comment on column credits.stripe_progress.id is 'Always true: there is one row.'
 comment on column credits.stripe_progress.events_through is 'Stripe''s events up to then have been read.';
 comment on column credits.stripe_progress.swept_at is 'When Stripe''s objects were last compared.';
 
--- sql/stripe/subscription_plans.sql
+-- sql/payments/tables/subscription_plans.sql
 create table public.subscription_plans (
   id bigint generated always as identity primary key,
   slug text not null,
@@ -1627,7 +1454,7 @@ comment on column public.subscription_plans.stripe_price_id is
 comment on column public.subscription_plans.max_quantity is
 'How many of it, such as seats, one checkout may subscribe to; with a trial always one.';
 
--- sql/stripe/subscriptions.sql
+-- sql/payments/tables/subscriptions.sql
 create table public.subscriptions (
   id text primary key,
   account_id uuid not null references public.credit_accounts (id),
@@ -1672,7 +1499,7 @@ comment on column public.subscriptions.latest_invoice_id is 'Stripe''s in_… id
 comment on column public.subscriptions.refresh_wanted is
 'True when two messages of one period differ and neither says which is newer: ask Stripe.';
 
--- sql/stripe/purchases.sql
+-- sql/payments/tables/purchases.sql
 create table public.purchases (
   id bigint generated always as identity primary key,
   account_id uuid not null references public.credit_accounts (id),
@@ -1745,7 +1572,7 @@ comment on column public.purchases.hosted_invoice_url is
 'Stripe''s page of the invoice, to see, print or pay; null for a package.';
 comment on column public.purchases.receipt_url is 'Stripe''s page of the receipt; null while none is known.';
 
--- sql/stripe/subscription_debts.sql
+-- sql/payments/tables/subscription_debts.sql
 create table credits.subscription_debts (
   purchase_id bigint primary key references public.purchases (id),
   account_id uuid not null references public.credit_accounts (id),
@@ -1774,7 +1601,7 @@ comment on column credits.subscription_debts.owed is
 'Credits still to be taken, because they were spent. Not those that refunds have taken, that have expired unused, or '
 'whose grant is yet to come.';
 
--- sql/stripe/allotments.sql
+-- sql/payments/tables/allotments.sql
 create table credits.allotments (
   purchase_id bigint references public.purchases (id),
   account_id uuid not null references public.credit_accounts (id),
@@ -1821,7 +1648,7 @@ comment on column credits.allotments.priority is 'Of the lots, as the plan said.
 comment on column credits.allotments.next_at is
 'When the next month begins that has not been looked at; null for none.';
 
--- sql/stripe/second_subscriptions.sql
+-- sql/payments/tables/second_subscriptions.sql
 create table credits.second_subscriptions (
   subscription_id text primary key references public.subscriptions (id),
   account_id uuid not null references public.credit_accounts (id),
@@ -1858,7 +1685,7 @@ comment on column credits.second_subscriptions.outcome is
 comment on column credits.second_subscriptions.note is 'What a person said about it.';
 comment on column credits.second_subscriptions.closed_at is 'When it had been dealt with.';
 
--- sql/stripe/dismissed_stripe_objects.sql
+-- sql/payments/tables/dismissed_stripe_objects.sql
 create table credits.dismissed_stripe_objects (
   object_id text primary key,
   why text not null,
@@ -1876,7 +1703,7 @@ comment on table credits.dismissed_stripe_objects is
 comment on column credits.dismissed_stripe_objects.object_id is 'Stripe''s id.';
 comment on column credits.dismissed_stripe_objects.why is 'Why it may have no effect.';
 
--- sql/stripe/checkout_rate.sql
+-- sql/payments/tables/checkout_rate.sql
 create table credits.checkout_rate (
   account_id uuid primary key references public.credit_accounts (id),
   minute timestamptz not null,
@@ -1891,7 +1718,7 @@ revoke all on table credits.checkout_rate from anon, authenticated, service_role
 comment on table credits.checkout_rate is
 'How many pages of Stripe''s an account has opened in the current minute.';
 
--- sql/stripe/plan_checkouts.sql
+-- sql/payments/tables/plan_checkouts.sql
 create table credits.plan_checkouts (
   session_id text primary key,
   account_id uuid not null references public.credit_accounts (id),
@@ -1919,7 +1746,7 @@ comment on column credits.plan_checkouts.url is 'The page to pay on.';
 comment on column credits.plan_checkouts.expires_at is 'When Stripe expires it by itself.';
 comment on column credits.plan_checkouts.closed_at is 'When it was found paid or expired; null while it may be open.';
 
--- sql/stripe/stripe_prices.sql
+-- sql/payments/tables/stripe_prices.sql
 create table credits.stripe_prices (
   id text primary key,
   price jsonb,
@@ -1937,472 +1764,7 @@ comment on column credits.stripe_prices.id is 'Stripe''s price_… id.';
 comment on column credits.stripe_prices.price is 'The Price; null when Stripe has none of that id.';
 comment on column credits.stripe_prices.checked_at is 'When Stripe was asked.';
 
--- sql/pricing/is_whole.sql
-create function credits.is_whole(value jsonb, lowest numeric, highest numeric) returns boolean
-language sql
-immutable
-set search_path = ''
-as $$
-  select case
-    when value is null then true
-    when jsonb_typeof(value) <> 'number' or (value #>> '{}') !~ '^-?[0-9]{1,16}$' then false
-    else (value #>> '{}')::numeric between lowest and highest
-  end;
-$$;
-
-comment on function credits.is_whole(jsonb, numeric, numeric) is
-'Whether a JSON value is a whole number in the range, or is not there.';
-
--- sql/pricing/is_surcharge.sql
-create function credits.is_surcharge(value jsonb) returns boolean
-language sql
-immutable
-set search_path = ''
-as $$
-  select case
-    when value is null then true
-    when jsonb_typeof(value) <> 'number' then false
-    else (value #>> '{}')::numeric between 0 and 1000000 and scale((value #>> '{}')::numeric) <= 4
-  end;
-$$;
-
-comment on function credits.is_surcharge(jsonb) is
-'Whether a JSON value is an amount of credits that can be added to a price (0 to 1,000,000, up to 4 decimals), or is '
-'not there.';
-
--- sql/pricing/option_surcharge.sql
-create function credits.option_surcharge(spec jsonb, value jsonb) returns numeric
-language sql
-immutable
-set search_path = ''
-as $$
-  select case jsonb_typeof(spec -> 'values')
-    when 'array' then (
-      select 0
-      from jsonb_array_elements(spec -> 'values') as v (item)
-      where v.item = option_surcharge.value and v.item::text = option_surcharge.value::text
-    )
-    when 'object' then (
-      select v.adds::numeric
-      from jsonb_each_text(spec -> 'values') as v (item, adds)
-      where
-        v.item = option_surcharge.value #>> '{}'
-        and jsonb_typeof(option_surcharge.value) = case when v.item ~ '^-?[0-9]+$' then 'number' else 'string' end
-    )
-    else case
-      -- Only then is it a number that a comparison can take.
-      when jsonb_typeof(value) <> 'number' or (value #>> '{}') !~ '^-?[0-9]{1,16}$' then null
-      when (value #>> '{}')::numeric between (spec ->> 'min')::numeric and (spec ->> 'max')::numeric then 0
-    end
-  end;
-$$;
-
-comment on function credits.option_surcharge(jsonb, jsonb) is
-'What a value of an option adds to the price of a unit, in credits, by the option''s part of pricing_tiers.terms; null '
-'for a value that it does not have.';
-
--- sql/pricing/check_terms.sql
-create function credits.check_terms(terms jsonb, unit text) returns void
-language plpgsql
-immutable
-set search_path = ''
-as $$
-declare
-  known constant text[] := array[
-    'output', 'inputs', 'mask', 'max_n', 'max_prompt', 'options', 'deadline_seconds', 'charge_refusals'
-  ];
-  inputs jsonb := coalesce(terms -> 'inputs', '{}');
-  wrong text;
-  name text;
-  spec jsonb;
-  entry record;
-begin
-  if jsonb_typeof(terms) is distinct from 'object' or octet_length(terms::text) > 8192 then
-    wrong := 'terms must be a JSON object of at most 8 KiB.';
-  elsif terms - known <> '{}' then
-    wrong := format(
-      'terms know no %s, only %s.', (select min(o.k) from jsonb_object_keys(terms - known) as o (k)),
-      array_to_string(known, ', ')
-    );
-  elsif coalesce(terms -> 'output' not in ('"image"', '"text"', '"video"'), false) then
-    wrong := 'terms.output must be "image", "text" or "video".';
-  elsif not credits.is_whole(terms -> 'max_n', 1, 1000) then
-    wrong := 'terms.max_n must be a whole number from 1 to 1000.';
-  elsif not credits.is_whole(terms -> 'max_prompt', 1, 1000000) then
-    wrong := 'terms.max_prompt must be a whole number of characters from 1 to 1000000.';
-  elsif not credits.is_whole(terms -> 'deadline_seconds', 5, 86400) then
-    wrong := 'terms.deadline_seconds must be a whole number from 5 to 86400.';
-  elsif coalesce(jsonb_typeof(terms -> 'charge_refusals') <> 'boolean', false) then
-    wrong := 'terms.charge_refusals must be true or false.';
-  elsif coalesce(jsonb_typeof(terms -> 'mask') <> 'boolean', false) then
-    wrong := 'terms.mask must be true or false.';
-  elsif jsonb_typeof(inputs) <> 'object' or inputs - array['min', 'max', 'credits'] <> '{}' then
-    wrong := 'terms.inputs must be an object of min, max and credits.';
-  elsif (terms ? 'inputs' and not inputs ? 'max') or not credits.is_whole(inputs -> 'max', 0, 16) then
-    wrong := 'terms.inputs.max must be a whole number from 0 to 16.';
-  elsif not credits.is_whole(inputs -> 'min', 0, (inputs ->> 'max')::integer) then
-    wrong := 'terms.inputs.min must be a whole number from 0 to max.';
-  elsif not credits.is_surcharge(inputs -> 'credits') then
-    wrong := 'terms.inputs.credits must be from 0 to 1000000, with up to 4 decimals.';
-  elsif terms -> 'mask' = 'true' and coalesce((inputs ->> 'max')::integer, 0) = 0 then
-    wrong := 'terms.mask needs inputs.max from 1 on: a mask is for an image.';
-  elsif coalesce(jsonb_typeof(terms -> 'options') <> 'object', false) then
-    wrong := 'terms.options must be an object of options by name.';
-  end if;
-  if wrong is not null then
-    perform credits.fail('PT400', wrong, '{}', 'README, "For DBAs: prices", has the terms of a price.');
-  end if;
-
-  for name, spec in select o.key, o.value from jsonb_each(terms -> 'options') as o (key, value) loop
-    wrong := case
-      when name !~ '^[a-z][a-z0-9_]{0,39}$' then 'is no name of an option: snake_case, up to 40 letters.'
-      when jsonb_typeof(spec) <> 'object' or spec - array['values', 'min', 'max', 'default'] <> '{}'
-        then 'must be an object of values, or of min and max, and default.'
-      when (spec ? 'values') = (spec ?| array['min', 'max']) then 'must have either values, or min and max.'
-      when spec ? 'values' and jsonb_typeof(spec -> 'values') not in ('array', 'object')
-        then 'must have values as a list, or as an object of what each value adds in credits.'
-      when spec ? 'values' then null
-      when
-        not (spec ? 'min' and spec ? 'max')
-        or not credits.is_whole(spec -> 'max', -9007199254740991, 9007199254740991)
-        then 'must have whole numbers as min and max.'
-      when not credits.is_whole(spec -> 'min', -9007199254740991, (spec ->> 'max')::numeric)
-        then 'must have a whole number as min, not over max.'
-    end;
-    if wrong is null and jsonb_typeof(spec -> 'values') = 'array' then
-      if spec -> 'values' = '[]' or exists (
-        select from jsonb_array_elements(spec -> 'values') as a (v)
-        where not (
-          jsonb_typeof(v) = 'string' and char_length(v #>> '{}') between 1 and 100
-          or jsonb_typeof(v) = 'number' and credits.is_whole(v, -9007199254740991, 9007199254740991)
-        )
-      ) then
-        wrong := 'must list words and whole numbers, one at least.';
-      end if;
-    elsif wrong is null and jsonb_typeof(spec -> 'values') = 'object' then
-      for entry in select v.key, v.value from jsonb_each(spec -> 'values') as v (key, value) loop
-        if char_length(entry.key) not between 1 and 100 or not credits.is_surcharge(entry.value) then
-          wrong := 'must say of each value what it adds: from 0 to 1000000 credits, with up to 4 decimals.';
-        end if;
-      end loop;
-      if spec -> 'values' = '{}' then
-        wrong := 'must have a value at least.';
-      elsif
-        wrong is null
-        and not spec ? 'default'
-        and exists (select from jsonb_each_text(spec -> 'values') as v (key, value) where v.value::numeric <> 0)
-      then
-        -- What the provider takes when nothing is said could be its dearest.
-        wrong := 'must have a default, since some of its values cost more.';
-      end if;
-    end if;
-    if wrong is null and spec ? 'default' and credits.option_surcharge(spec, spec -> 'default') is distinct from 0 then
-      wrong := 'must have a default that is one of its values and adds nothing: credits_per_unit is its price.';
-    end if;
-    if wrong is null and name = 'duration' and unit = 'second' then
-      if
-        not spec ? 'default'
-        or not credits.is_whole(spec -> 'min', 1, 86400) or not credits.is_whole(spec -> 'max', 1, 86400)
-        or exists (
-          select from jsonb_array_elements(
-            case jsonb_typeof(spec -> 'values') when 'array' then spec -> 'values' else '[]' end
-          ) as a (v)
-          where not credits.is_whole(a.v, 1, 86400)
-        )
-        or exists (
-          select from jsonb_object_keys(
-            case jsonb_typeof(spec -> 'values') when 'object' then spec -> 'values' else '{}' end
-          ) as o (k)
-          where o.k !~ '^[1-9][0-9]{0,4}$'
-        )
-      then
-        wrong := 'must have whole seconds from 1 to 86400 and a default, since seconds are what the price counts.';
-      end if;
-    end if;
-    if wrong is not null then
-      perform credits.fail(
-        'PT400', format('terms.options.%s %s', name, wrong), jsonb_build_object('option', name),
-        'README, "For DBAs: prices", has the terms of a price.'
-      );
-    end if;
-  end loop;
-end
-$$;
-
-comment on function credits.check_terms(jsonb, text) is
-'PT400 unless pricing_tiers.terms are {output: "image" (default), "text" or "video"; inputs: {min, max: images that '
-'the user gives, up to 16 (default: none), credits: what each beyond min adds to a unit}; mask: whether one may come '
-'with them; max_n: outputs of a request; max_prompt: characters; deadline_seconds: 5 to 86400, default 120; '
-'charge_refusals: whether a refusal by the provider''s policy is charged, default false; options: {NAME: {values: '
-'[...] or {VALUE: credits that it adds to a unit}, or min and max of a whole number; default: what is sent when the '
-'user does not say}}}. With the unit "second" a unit is a second of the option duration.';
-
--- sql/pricing/version_price.sql
-create function credits.version_price() returns trigger
-language plpgsql
-security definer
-set search_path = ''
-as $$
-declare
-  moment timestamptz := credits.now();
-begin
-  perform credits.check_terms(new.terms, new.unit);
-  if tg_op = 'UPDATE' then
-    if new is not distinct from old then
-      return new;
-    end if;
-    -- A price in force that is edited with a future date: what is in force stays in a row of its own until then.
-    if old.active and old.effective_from <= moment and new.effective_from > moment then
-      insert into public.pricing_tiers (
-        operation, provider, model, unit, credits_per_unit, effective_from, active, metadata, terms
-      )
-      values (
-        old.operation, old.provider, old.model, old.unit, old.credits_per_unit,
-        -- The old date is still taken by the row that is being changed.
-        old.effective_from + interval '1 microsecond', true, old.metadata, old.terms
-      );
-    end if;
-  end if;
-  new.version := nextval(pg_get_serial_sequence('credits.pricing_tier_history', 'version'));
-  return new;
-end
-$$;
-
-comment on function credits.version_price() is
-'Gives each changed price a new version, and keeps the price in force when an edit schedules its successor. PT400: its '
-'terms are not as credits.check_terms wants them.';
-
-create trigger version_price before insert or update on public.pricing_tiers
-for each row execute function credits.version_price();
-
--- sql/pricing/record_price_change.sql
-create function credits.record_price_change() returns trigger
-language plpgsql
-security definer
-set search_path = ''
-as $$
-begin
-  if tg_op = 'DELETE' then
-    insert into credits.pricing_tier_history (tier_id, action, old) values (old.id, 'delete', to_jsonb(old));
-  elsif tg_op = 'INSERT' then
-    insert into credits.pricing_tier_history (version, tier_id, action, new)
-    values (new.version, new.id, 'insert', to_jsonb(new));
-  elsif new.version <> old.version then
-    insert into credits.pricing_tier_history (version, tier_id, action, old, new)
-    values (new.version, new.id, 'update', to_jsonb(old), to_jsonb(new));
-  end if;
-  return null;
-end
-$$;
-
-comment on function credits.record_price_change() is 'Writes each change of a price to credits.pricing_tier_history.';
-
-create trigger record_price_change after insert or update or delete on public.pricing_tiers
-for each row execute function credits.record_price_change();
-
--- sql/pricing/max_quantity.sql
-create function credits.max_quantity() returns integer
-language plpgsql
-stable
-set search_path = ''
-as $$
-begin
-  return (select s.max_quantity from credits.billing_settings as s);
-end
-$$;
-
-comment on function credits.max_quantity() is
-'billing_settings.max_quantity. A function, so that a statement reads the settings only where it comes to ask.';
-
--- sql/pricing/price.sql
-create function credits.price(operation text, quantity integer) returns table (
-  id bigint,
-  credits_per_unit numeric,
-  version bigint,
-  credits bigint
-)
-language sql
-stable
-as $$
-  select
-    t.id,
-    t.credits_per_unit,
-    t.version,
-    case when price.quantity = 1 or price.quantity between 1 and credits.max_quantity()
-    then ceil(t.credits_per_unit * price.quantity)::bigint end
-  from public.pricing_tiers as t
-  where t.operation = price.operation and t.active and t.effective_from <= credits.now()
-  order by t.effective_from desc
-  limit 1;
-$$;
-
-comment on function credits.price(text, integer) is
-'What the quantity of the operation costs now, by the pricing_tiers row in force (active, in effect, the latest): its '
-'id, credits for one unit, version, and the whole, ceil(credits_per_unit * quantity), in credits. No row for an '
-'operation that is not sold, null credits for a quantity out of range: then call credits.refuse_price. The one place '
-'that prices a call. Every spend runs it: without a SET clause it is planned as part of its caller, and one unit is '
-'priced without looking up the limit.';
-
--- sql/pricing/price_in_force_id.sql
-create function credits.price_in_force_id(operation text) returns bigint
-language sql
-stable
-security definer
-set search_path = ''
-as $$
-  select p.id from credits.price(price_in_force_id.operation, 1) as p;
-$$;
-
-comment on function credits.price_in_force_id(text) is
-'Id of the price in force; what the read policy of pricing_tiers asks.';
-
-grant execute on function credits.price_in_force_id(text) to anon, authenticated;
-
-create policy prices_in_force on public.pricing_tiers for select to anon, authenticated
-using (id = credits.price_in_force_id(operation));
-
-create policy pricing_admin_edits on public.pricing_tiers for all to pricing_admin
-using (true) with check (true);
-
--- sql/pricing/refuse_price.sql
-create function credits.refuse_price(operation text, quantity integer) returns void
-language plpgsql
-stable
-set search_path = ''
-as $$
-declare
-  most integer := credits.max_quantity();
-begin
-  if quantity between 1 and most then
-    perform credits.fail(
-      'PT404', 'There is no such operation.', jsonb_build_object('operation', left(operation, 100)),
-      'The operations on sale are the rows of pricing_tiers.'
-    );
-  end if;
-  perform credits.fail(
-    'PT400', format('quantity must be a whole number from 1 to %s.', most),
-    jsonb_build_object('quantity', quantity, 'limit', most), 'Send a quantity in that range.'
-  );
-end
-$$;
-
-comment on function credits.refuse_price(text, integer) is
-'Why credits.price found no price: PT400 quantity, PT404 operation.';
-
--- sql/pricing/generation_price.sql
-create function credits.generation_price(
-  operation text,
-  quantity integer,
-  options jsonb,
-  inputs integer,
-  mask boolean,
-  prompt_length integer,
-  out version bigint,
-  out unit_price numeric,
-  out units integer,
-  out amount bigint,
-  out settled jsonb,
-  out refusal text
-)
-language plpgsql
-stable
-set search_path = ''
-as $$
-declare
-  unit text;
-  terms jsonb;
-  least_images integer;
-  most_images integer;
-  most integer := credits.max_quantity();
-  name text;
-  spec jsonb;
-  adds numeric;
-begin
-  select p.version, p.credits_per_unit, t.unit, t.terms into version, unit_price, unit, terms
-  from credits.price(generation_price.operation, 1) as p
-  inner join public.pricing_tiers as t on p.id = t.id;
-  if not found then
-    return;
-  end if;
-  settled := coalesce(options, '{}');
-  least_images := coalesce((terms #>> '{inputs,min}')::integer, 0);
-  most_images := coalesce((terms #>> '{inputs,max}')::integer, 0);
-  inputs := coalesce(inputs, least_images);
-
-  refusal := case
-    when quantity is null or quantity < 1 then 'n is a whole number from 1 on.'
-    when quantity > coalesce((terms ->> 'max_n')::integer, most)
-      then format('n is at most %s for %s.', coalesce((terms ->> 'max_n')::integer, most), operation)
-    when prompt_length > (terms ->> 'max_prompt')::integer
-      then format('The prompt is longer than the %s characters of %s.', terms ->> 'max_prompt', operation)
-    when inputs > most_images and most_images = 0 then format('%s takes no images.', operation)
-    when inputs > most_images and most_images = 1 then format('%s takes one image.', operation)
-    when inputs > most_images then format('%s takes at most %s images.', operation, most_images)
-    when inputs < 0 then 'inputs is a number of images.'
-    when inputs < least_images and least_images = 1 then format('%s needs an image in inputs.', operation)
-    when inputs < least_images then format('%s needs %s images in inputs.', operation, least_images)
-    when mask and not coalesce((terms -> 'mask')::boolean, false) then format('%s takes no mask.', operation)
-    when mask and inputs = 0 then 'A mask needs an image in inputs.'
-    when jsonb_typeof(settled) <> 'object' then 'options is an object.'
-  end;
-  if refusal is not null then
-    return;
-  end if;
-  unit_price := unit_price + coalesce((terms #>> '{inputs,credits}')::numeric, 0) * (inputs - least_images);
-
-  terms := coalesce(terms -> 'options', '{}');
-  select min(o.key) into name from jsonb_object_keys(settled) as o (key) where not terms ? o.key;
-  if name is not null then
-    refusal := format(
-      '%s knows these options: %s.', operation,
-      coalesce((select string_agg(o.key, ', ' order by o.key) from jsonb_object_keys(terms) as o (key)), 'none')
-    );
-    return;
-  end if;
-  for name, spec in select o.key, o.value from jsonb_each(terms) as o (key, value) loop
-    if settled ? name then
-      adds := credits.option_surcharge(spec, settled -> name);
-      if adds is null then
-        refusal := format(
-          'The option %s of %s is %s.', name, operation,
-          case jsonb_typeof(spec -> 'values')
-            when 'array'
-              then 'one of ' || (select string_agg(a.v, ', ') from jsonb_array_elements_text(spec -> 'values') as a (v))
-            when 'object'
-              then 'one of ' || (select string_agg(a.v, ', ') from jsonb_object_keys(spec -> 'values') as a (v))
-            else format('a whole number from %s to %s', spec ->> 'min', spec ->> 'max')
-          end
-        );
-        return;
-      end if;
-      unit_price := unit_price + adds;
-    elsif spec ? 'default' then
-      settled := settled || jsonb_build_object(name, spec -> 'default');
-    end if;
-  end loop;
-
-  if unit = 'second' and not settled ? 'duration' then
-    refusal := format(
-      '%s is sold by the second, but its price has no option duration; tell the app''s operator.', operation
-    );
-  elsif unit = 'second' and quantity::bigint * (settled ->> 'duration')::bigint > most then
-    refusal := format('n times duration is at most %s seconds.', most);
-  else
-    units := quantity * case when unit = 'second' then (settled ->> 'duration')::integer else 1 end;
-    amount := ceil(unit_price * units);
-  end if;
-end
-$$;
-
-comment on function credits.generation_price(text, integer, jsonb, integer, boolean, integer) is
-'What a generation of quantity outputs with these options, number of input images (null: as few as it takes), mask '
-'and length of prompt costs now, by the pricing_tiers row in force and its terms: version; unit_price, which is '
-'credits_per_unit and all that options and inputs add; units (with the unit "second": quantity times duration); '
-'amount in credits, ceil(unit_price * units); settled: the options with defaults, as the provider gets them. '
-'refusal, a sentence for the user, in place of an amount where it does not fit the terms. No version: the operation '
-'is not sold.';
-
--- sql/ledger/lots_in_burn_order.sql
+-- sql/ledger/tables/lots_in_burn_order.sql
 create view credits.lots_in_burn_order
 with (security_invoker = true)
 as
@@ -2420,183 +1782,6 @@ revoke all on table credits.lots_in_burn_order from anon, authenticated, service
 comment on view credits.lots_in_burn_order is
 'Lots with something left, and the order in which an account''s lots burn: by priority, then earliest expiry, then '
 'promotional before paid, then oldest. The one place that says so. As of the last settlement.';
-
--- sql/ledger/lots_as_of_now.sql
-create function credits.lots_as_of_now(account_id uuid) returns table (
-  id bigint,
-  remaining bigint,
-  expires_at timestamptz,
-  source text
-)
-language sql
-stable
-set search_path = ''
-as $$
-  with account as (
-    select
-      a.balance,
-      (
-        select t.created_at from public.credit_transactions as t
-        where t.account_id = a.id
-        order by t.id desc
-        limit 1
-      ) as last_entry_at
-    from public.credit_accounts as a
-    where a.id = lots_as_of_now.account_id
-  ),
-
-  lots as (
-    select
-      l.id,
-      l.remaining,
-      l.expires_at,
-      l.source,
-      l.burn_position,
-      -- Expired before the newest ledger row was written: nothing unsettled can have burned it.
-      coalesce(l.expires_at <= account.last_entry_at, false) as lapsed,
-      -- What the lots do not know of yet: debits since the last settlement.
-      sum(l.remaining) over () - account.balance as pending
-    from credits.lots_in_burn_order as l
-    cross join account
-    where l.account_id = lots_as_of_now.account_id
-  ),
-
-  reached as (
-    select
-      lots.*,
-      coalesce(sum(lots.remaining) filter (where not lots.lapsed) over (
-        order by lots.burn_position rows between unbounded preceding and 1 preceding
-      ), 0) as ahead
-    from lots
-  )
-
-  select
-    r.id,
-    case
-      when r.lapsed then r.remaining
-      else r.remaining - greatest(0, least(r.remaining, r.pending - r.ahead))::bigint
-    end,
-    r.expires_at,
-    r.source
-  from reached as r
-  where r.lapsed or r.pending - r.ahead < r.remaining;
-$$;
-
-comment on function credits.lots_as_of_now(uuid) is
-'The account''s lots with what is left of each, in credits, once the debits since the last settlement are taken off '
-'in burn order. Lots past their expiry are still there: credits.due_expiries tells what of them is gone.';
-
--- sql/ledger/due_expiries.sql
-create function credits.due_expiries(account_id uuid, moment timestamptz) returns table (
-  grant_id bigint,
-  expired_at timestamptz,
-  credits bigint
-)
-language sql
-stable
-set search_path = ''
-as $$
-  with due as (
-    select
-      l.id,
-      l.remaining,
-      l.expires_at,
-      -- Only a hold that was made while the lot lived can keep it alive.
-      (
-        select coalesce(sum(h.amount), 0)
-        from public.credit_holds as h
-        where
-          h.account_id = due_expiries.account_id
-          and h.status = 'held'
-          and h.expires_at > moment
-          and h.created_at < l.expires_at
-      ) as holds
-    from credits.lots_as_of_now(due_expiries.account_id) as l
-    where l.expires_at <= moment
-  ),
-
-  summed as (
-    select
-      due.*,
-      sum(due.remaining) over expiry_order as through
-    from due
-    window expiry_order as (order by due.expires_at, due.id)
-  ),
-
-  -- Lot by lot, kept(n) = least(kept(n - 1) + remaining(n), holds(n)); this is the same without the recursion.
-  kept as (
-    select
-      summed.*,
-      summed.through + least(0, min(summed.holds - summed.through) over expiry_order) as kept_through
-    from summed
-    window expiry_order as (order by summed.expires_at, summed.id)
-  )
-
-  select
-    k.id,
-    k.expires_at,
-    k.remaining - (k.kept_through - lag(k.kept_through, 1, 0::numeric) over (order by k.expires_at, k.id))::bigint
-  from kept as k;
-$$;
-
-comment on function credits.due_expiries(uuid, timestamptz) is
-'What is gone, in credits, of each lot whose expiry has come by the moment. A hold rests on the credits that expire '
-'first: as much of those as open holds made before the expiry cover stays until the holds end. The result depends on '
-'the moment only, not on when the account was settled before.';
-
--- sql/ledger/next_expiry.sql
-create function credits.next_expiry(account_id uuid, moment timestamptz) returns timestamptz
-language sql
-stable
-set search_path = ''
-as $$
-  select least(
-    (
-      select min(g.expires_at)
-      from credits.credit_grants as g
-      where g.account_id = next_expiry.account_id and g.remaining > 0 and g.expires_at > moment
-    ),
-    (
-      select min(h.expires_at)
-      from public.credit_holds as h
-      where h.account_id = next_expiry.account_id and h.status = 'held'
-    )
-  );
-$$;
-
-comment on function credits.next_expiry(uuid, timestamptz) is
-'When time alone next changes the account after the moment: its first lot or open hold to expire; null for never.';
-
--- sql/accounts/account_position.sql
-create function credits.account_position(
-  account public.credit_accounts,
-  out balance bigint,
-  out held bigint,
-  out available bigint
-)
-language plpgsql
-volatile
-set search_path = ''
-as $$
-declare
-  moment timestamptz := credits.now();
-begin
-  balance := account.balance;
-  held := account.held;
-  if account.next_expiry <= moment then
-    balance := balance - (select coalesce(sum(e.credits), 0) from credits.due_expiries(account.id, moment) as e);
-    held := held - (
-      select coalesce(sum(h.amount), 0)
-      from public.credit_holds as h
-      where h.account_id = account.id and h.status = 'held' and h.expires_at <= moment
-    );
-  end if;
-  available := balance - held;
-end
-$$;
-
-comment on function credits.account_position(public.credit_accounts) is
-'What the account is worth now, in credits: what a settlement at this moment would leave, without writing anything.';
 
 -- sql/accounts/my_position.sql
 create function credits.my_position() returns table (
@@ -2663,805 +1848,266 @@ comment on view public.user_credits is
 'The signed-in user''s credits, one row: balance, available (balance - held), held and lifetime totals, in credits. '
 'As of now: what has expired is not counted, settled or not.';
 
--- sql/ledger/available.sql
-create function credits.available(balance bigint, held bigint) returns bigint
+-- sql/ledger/entries/csv_text.sql
+create function credits.csv_text(value text) returns text
 language sql
 immutable
+set search_path = ''
 as $$
-  select greatest(0, balance - held);
+  select case when value ~ '^\s*[=+@＝＋－＠-]|^[\t\r\n]' then '''' || value else value end;
 $$;
 
-comment on function credits.available(bigint, bigint) is
-'credit_accounts.available of a balance and what is held of it, in credits. Spends and holds subtract from it instead, '
-'where its type refuses to go below 0.';
+comment on function credits.csv_text(text) is
+'The text as a cell that no spreadsheet takes for a formula: one that begins with = + - @, a tab or a line break gets '
+'an apostrophe before it.';
 
--- sql/ledger/actor.sql
-create function credits.actor() returns text
+-- Evaluated as the reader of transactions_export.
+grant execute on function credits.csv_text(text) to service_role;
+
+-- sql/ledger/rpc/transactions_export.sql
+create view public.transactions_export
+with (security_invoker = true)
+as
+select
+  t.id,
+  t.created_at,
+  t.account_id,
+  a.user_id,
+  t.kind,
+  t.amount,
+  t.balance_after,
+  t.quantity,
+  t.unit_price,
+  t.price_version,
+  t.hold_id,
+  t.related_id,
+  t.actor,
+  credits.csv_text(t.operation) as operation,
+  credits.csv_text(t.idempotency_key) as idempotency_key,
+  credits.csv_text(t.metadata::text) as metadata
+from public.credit_transactions as t
+left join public.credit_accounts as a on t.account_id = a.id;
+
+revoke all on table public.transactions_export from anon, authenticated, service_role;
+grant select on table public.transactions_export to service_role;
+
+comment on view public.transactions_export is
+'Operator: the ledger for spreadsheets (Accept: text/csv). What callers wrote cannot be taken for a formula: see '
+'credits.csv_text. Numbers stay numbers.';
+
+-- sql/generation/may_upload_input.sql
+create function credits.may_upload_input(name text, metadata jsonb) returns boolean
 language plpgsql
-stable
+security definer
 set search_path = ''
 as $$
 declare
-  -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
-  role text := auth.role();
+  account text := credits.my_account_id()::text;
+  mime_type text := lower(metadata ->> 'mimetype');
+  bytes numeric := coalesce(metadata ->> 'size', metadata ->> 'contentLength')::numeric;
 begin
-  return case when role in ('anon', 'authenticated', 'service_role') then role else 'operator' end;
-end
-$$;
-
-comment on function credits.actor() is
-'Who acts, as ledger rows say it: the API role, or operator for a direct session. Users read it, so it names no login; '
-'see operator_entries.';
-
--- sql/ledger/note_operator.sql
-create function credits.note_operator(entry public.credit_transactions) returns void
-language plpgsql
-set search_path = ''
-as $$
-begin
-  if entry.actor = 'operator' then
-    insert into credits.operator_entries (transaction_id) values (entry.id);
+  if account is null
+    or split_part(name, '/', 1) <> account
+    or name !~* '^[^/]+/inputs/[^/]+\.(png|jpe?g|webp|gif)$'
+    or split_part(name, '/', 2) <> 'inputs'
+    -- JSON, or nothing, is what a request for a signed upload URL says, which has no file yet.
+    or mime_type <> 'application/json' and mime_type <> all (credits.input_types()) then
+    return false;
   end if;
-end
-$$;
-
-comment on function credits.note_operator(public.credit_transactions) is
-'Keeps the login of a direct session that wrote the ledger row, where users cannot read it.';
-
--- sql/ledger/post_entry.sql
-create function credits.post_entry(
-  account_id uuid,
-  kind public.transaction_kind,
-  amount bigint,
-  related_id bigint default null,
-  operation text default null,
-  idempotency_key text default null,
-  request_hash bytea default null,
-  metadata jsonb default '{}',
-  actor text default credits.actor(),
-  moment timestamptz default null
-) returns public.credit_transactions
-language plpgsql
-set search_path = ''
-as $$
-declare
-  account public.credit_accounts;
-  entry public.credit_transactions;
-begin
-  update public.credit_accounts as a
-  set
-    balance = a.balance + post_entry.amount,
-    lifetime_granted = a.lifetime_granted + case when post_entry.kind = 'grant' then post_entry.amount else 0 end,
-    lifetime_refunded = a.lifetime_refunded + case when post_entry.kind = 'refund' then post_entry.amount else 0 end,
-    lifetime_expired = a.lifetime_expired - case when post_entry.kind = 'expiry' then post_entry.amount else 0 end,
-    lifetime_clawed_back = a.lifetime_clawed_back - case when post_entry.kind = 'clawback' then post_entry.amount else 0 end,
-    available = credits.available(a.balance + post_entry.amount, a.held),
-    unsettled = a.unsettled + 1,
-    unsettled_since = coalesce(a.unsettled_since, credits.now()),
-    -- The account was settled before, so nothing has expired yet that this row could see as alive.
-    updated_at = coalesce(post_entry.moment, least(credits.now(), a.next_expiry - interval '1 microsecond'))
-  where a.id = post_entry.account_id
-  returning a.* into account;
-
-  insert into public.credit_transactions (
-    account_id, kind, amount, balance_after, operation, related_id, actor, idempotency_key, request_hash, metadata,
-    created_at
-  )
-  values (
-    post_entry.account_id, post_entry.kind, post_entry.amount, account.balance, post_entry.operation,
-    post_entry.related_id, post_entry.actor, post_entry.idempotency_key, post_entry.request_hash, post_entry.metadata,
-    account.updated_at
-  )
-  returning * into entry;
-  perform credits.note_operator(entry);
-  return entry;
-end
-$$;
-
-comment on function credits.post_entry is
-'Changes a balance and writes the ledger row that says so, for a grant, refund, clawback or expiry. Checks nothing but '
-'the constraints. The caller holds the account''s lock. consume_credits and capture_hold write their own rows, in one '
-'UPDATE with their conditions. moment: when it happened, for an expiry.';
-
--- sql/ledger/settlement_batch.sql
-create function credits.settlement_batch() returns integer
-language sql
-immutable
-as $$
-  select 1000;
-$$;
-
-comment on function credits.settlement_batch() is
-'How many ledger rows a settlement takes at a time, and a seal covers at most: what bounds its memory. Without a SET '
-'clause it is planned as part of its caller.';
-
--- sql/ledger/max_unsettled.sql
-create function credits.max_unsettled() returns integer
-language sql
-immutable
-as $$
-  select 50000;
-$$;
-
-comment on function credits.max_unsettled() is
-'With so many ledger rows unsettled a spend or a capture settles some first, so that a grant, which needs all of them '
-'settled, never takes long. More than the busiest account writes between two maintenances. Without a SET clause it is '
-'planned as part of its caller.';
-
--- sql/ledger/batch_end.sql
-create function credits.batch_end(account_id uuid) returns bigint
-language plpgsql
-stable
-set search_path = ''
-as $$
-declare
-  account record;
-begin
-  select a.settled_through, a.unsettled into account
-  from public.credit_accounts as a
-  where a.id = batch_end.account_id;
-  if account.unsettled <= credits.settlement_batch() then
-    return null;
-  end if;
+  -- One upload of an account at a time: the next one counts this one.
+  perform pg_advisory_xact_lock(hashtextextended('credits.inputs/' || account, 0));
   return (
-    select t.id from public.credit_transactions as t
-    where t.account_id = batch_end.account_id and t.id > account.settled_through
-    order by t.id
-    limit 1 offset credits.settlement_batch() - 1
+    select
+      count(o.id) < s.max_input_files
+      and coalesce(sum((o.metadata ->> 'size')::bigint), 0) + greatest(bytes, 1) <= s.max_input_bytes
+    from credits.billing_settings as s
+    left join storage.objects as o
+      on
+        o.bucket_id = 'generations'
+        and o.name ~>=~ (account || '/inputs/') and o.name ~<~ (account || '/inputs0')
+        and o.name <> may_upload_input.name
+    group by s.id
   );
 end
 $$;
 
-comment on function credits.batch_end(uuid) is
-'The last ledger row of the account''s next batch to settle, of credits.settlement_batch rows; null where all that is '
-'unsettled is one batch.';
+comment on function credits.may_upload_input(text, jsonb) is
+'For the policy on storage.objects: whether the signed-in user may put a file of this name there, by what Storage '
+'knows of it then (mimetype; size or contentLength, in bytes): an image directly below their inputs/, within '
+'billing_settings.max_input_files and max_input_bytes.';
 
--- sql/ledger/allocate_pending.sql
-create function credits.allocate_pending(
-  account_id uuid,
-  through_id bigint default null,
-  usable_from timestamptz default null,
-  preferred_lot bigint default null
-) returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  first_id bigint;
-  settled bigint;
-  last_entry_at timestamptz;
-  first_unpaid bigint;
+grant execute on function credits.may_upload_input(text, jsonb) to authenticated;
+
+-- sql/generation/generations_bucket.sql
+-- The Storage bucket of the files, where there is Storage. Row level security on storage.objects is on already, and
+-- only policies on it are the project's to make. What an operator has changed in the bucket's settings stays.
+do $$
 begin
-  select least(a.debt_from, a.settled_through + 1), a.settled_through
-  into first_id, settled
-  from public.credit_accounts as a
-  where a.id = allocate_pending.account_id;
-
-  -- Nothing fell due between these rows, or the one after it would have settled first: so a lot that is alive at the
-  -- last of them was alive at each. Of all that are pending, also when only some are paid now.
-  select t.created_at into last_entry_at
-  from public.credit_transactions as t
-  where t.account_id = allocate_pending.account_id and t.id >= first_id
-  order by t.id desc
-  limit 1;
-  if not found then
+  if to_regclass('storage.objects') is null or to_regclass('storage.buckets') is null then
     return;
   end if;
 
-  with pending as (
-    select
-      t.id,
-      d.due,
-      sum(d.due) over (order by t.id) as through
-    from public.credit_transactions as t
-    cross join lateral (
-      select -t.amount - case
-        -- Only an old debt can be partly paid.
-        when t.id > settled then 0
-        else (select coalesce(sum(x.amount), 0) from credits.credit_allocations as x where x.transaction_id = t.id)
-      end as due
-    ) as d
-    where
-      t.account_id = allocate_pending.account_id
-      and t.id between first_id and coalesce(through_id, 9223372036854775807)
-      and t.amount < 0
-      and d.due > 0
-  ),
-
-  lots as (
-    select
-      l.id,
-      l.remaining,
-      sum(l.remaining) over (
-        order by
-          coalesce(l.id = preferred_lot, false) desc,
-          -- Credits that only a hold keeps go before those that would stay.
-          -- They go as the holds rest on them: what expired first first, or a hold made later would lose its own.
-          case when l.expires_at <= last_entry_at then l.expires_at end nulls last,
-          l.burn_position
-      ) as through
-    from credits.lots_in_burn_order as l
-    where
-      l.account_id = allocate_pending.account_id
-      and (l.expires_at is null or l.expires_at > coalesce(usable_from, last_entry_at))
-  ),
-
-  -- Debits and lots laid end to end: a lot pays for a debit where the two overlap.
-  paid as (
-    insert into credits.credit_allocations (transaction_id, grant_id, amount)
-    select p.id, l.id, least(p.through, l.through) - greatest(p.through - p.due, l.through - l.remaining)
-    from pending as p
-    inner join lots as l on p.through - p.due < l.through and l.through - l.remaining < p.through
-    -- Lots that none of these reach need not be compared with each.
-    where l.through - l.remaining < (select max(m.through) from pending as m)
-    order by p.through, l.through
-    returning credit_allocations.grant_id, credit_allocations.amount
-  ),
-
-  burned as (
-    update credits.credit_grants as g set remaining = g.remaining - b.amount
-    from (select p.grant_id, sum(p.amount) as amount from paid as p group by p.grant_id) as b
-    where g.id = b.grant_id
+  insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_types)
+  values (
+    'generations', 'generations', false, 100 * 1000 * 1000,
+    array['image/png', 'image/jpeg', 'image/webp', 'image/gif', 'video/mp4', 'video/webm', 'text/plain']
   )
+  on conflict (id) do nothing;
 
-  select min(p.id) into first_unpaid
-  from pending as p
-  where p.through > (select coalesce(sum(l.remaining), 0) from lots as l);
-
-  update public.credit_accounts as a set debt_from = first_unpaid
-  where a.id = allocate_pending.account_id and a.debt_from is distinct from first_unpaid;
-end
-$$;
-
-comment on function credits.allocate_pending(uuid, bigint, timestamptz, bigint) is
-'First part of a settlement: pays the debits that no lot has paid yet from the lots, oldest debit first, in burn '
-'order. through_id: the last row to pay, null for all. usable_from lets lots be used that had expired by then no '
-'more; preferred_lot goes first. What the lots cannot pay (a clawback''s debt) waits for the next grant. The caller '
-'holds the account''s lock.';
-
--- sql/ledger/expire_due.sql
-create function credits.expire_due(account_id uuid) returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  moment timestamptz := credits.now();
-  freed bigint;
-  lot record;
-begin
-  with swept as (
-    update public.credit_holds as h set status = 'expired', closed_at = moment
-    where h.account_id = expire_due.account_id and h.status = 'held' and h.expires_at <= moment
-    returning h.amount
-  )
-
-  select coalesce(sum(s.amount), 0) into freed from swept as s;
-
-  update public.credit_accounts as a
-  set
-    held = a.held - freed,
-    available = credits.available(a.balance, a.held - freed),
-    lapsed = 0,
-    updated_at = moment
-  where a.id = expire_due.account_id and (freed > 0 or a.lapsed > 0);
-
-  for lot in
-    select d.grant_id, d.credits, g.transaction_id
-    from credits.due_expiries(expire_due.account_id, moment) as d
-    inner join credits.credit_grants as g on d.grant_id = g.id
-    where d.credits > 0
-    order by d.expired_at, d.grant_id
-  loop
-    with entry as (
-      select e.id
-      from credits.post_entry(
-        expire_due.account_id, 'expiry', -lot.credits, related_id => lot.transaction_id, actor => 'system', moment => moment
-      ) as e
+  -- Names are ACCOUNT/JOB/INDEX.EXT for what was generated, which the service role writes, and ACCOUNT/inputs/NAME for
+  -- what the user uploads. An output is read once its job has succeeded: a crash between storing and charging gives
+  -- nothing away. No policy for update: a user's file is replaced by removing it first.
+  drop policy if exists generations_read_own on storage.objects;
+  create policy generations_read_own on storage.objects for select to authenticated
+  using (
+    bucket_id = 'generations'
+    and (storage.foldername(name))[1] = (select credits.my_account_id())::text
+    and (
+      (storage.foldername(name))[2] = 'inputs'
+      or exists (
+        select from public.generation_jobs as j
+        where j.status = 'succeeded' and j.id = case
+          when (storage.foldername(objects.name))[2] ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+            then ((storage.foldername(objects.name))[2])::uuid
+        end
+      )
     )
+  );
 
-    insert into credits.credit_allocations (transaction_id, grant_id, amount)
-    select entry.id, lot.grant_id, lot.credits from entry;
-    update credits.credit_grants as g set remaining = g.remaining - lot.credits where g.id = lot.grant_id;
-  end loop;
+  drop policy if exists generations_upload_inputs on storage.objects;
+  create policy generations_upload_inputs on storage.objects for insert to authenticated
+  with check (bucket_id = 'generations' and credits.may_upload_input(name, metadata));
 
-  update public.credit_accounts as a
-  set
-    lapsed = (
-      select coalesce(sum(g.remaining), 0)
-      from credits.credit_grants as g
-      where g.account_id = a.id and g.remaining > 0 and g.expires_at <= moment
-    ),
-    next_expiry = credits.next_expiry(a.id, moment),
-    updated_at = moment
-  where a.id = expire_due.account_id;
+  drop policy if exists generations_delete_inputs on storage.objects;
+  create policy generations_delete_inputs on storage.objects for delete to authenticated
+  using (
+    bucket_id = 'generations'
+    and (storage.foldername(name))[1] = (select credits.my_account_id())::text
+    and (storage.foldername(name))[2] = 'inputs'
+  );
 end
 $$;
 
-comment on function credits.expire_due(uuid) is
-'Second part of a settlement: ends the holds whose time is over, writes off the lots that have expired (one expiry row '
-'a lot) and notes when to look again. The caller holds the account''s lock and has allocated what was pending.';
-
--- sql/ledger/ledger_line.sql
-create function credits.ledger_line(entry public.credit_transactions) returns text
-language sql
-stable
-as $$
-  select row(
-    entry.id, entry.account_id, entry.kind, entry.amount, entry.balance_after, entry.operation, entry.quantity,
-    entry.unit_price, entry.price_version, entry.hold_id, entry.related_id, entry.actor, entry.idempotency_key,
-    encode(entry.request_hash, 'hex'), entry.metadata, extract(epoch from entry.created_at)
-  )::text;
-$$;
-
-comment on function credits.ledger_line(public.credit_transactions) is
-'A ledger row as one line of text, the same in every session whatever its time zone or date style.';
-
--- sql/ledger/entry_digest.sql
-create function credits.entry_digest(entry public.credit_transactions) returns bytea
-language sql
-stable
-as $$
-  select sha256(convert_to(credits.ledger_line(entry), 'UTF8'));
-$$;
-
-comment on function credits.entry_digest(public.credit_transactions) is
-'SHA-256 of a ledger row as credits.ledger_line writes it: what its seal is made over.';
-
--- sql/ledger/seal_hash.sql
-create function credits.seal_hash(previous bytea, digests bytea) returns bytea
+-- sql/payments/checkout/price_differences.sql
+create function credits.price_differences(
+  price jsonb,
+  currency text,
+  unit_amount bigint,
+  period_interval text,
+  period_count integer,
+  is_sold boolean
+) returns text[]
 language sql
 immutable
-as $$
-  select sha256(coalesce(previous, '') || digests);
-$$;
-
-comment on function credits.seal_hash(bytea, bytea) is
-'SHA-256 over the previous seal''s hash and the digests (credits.entry_digest) of the batch''s ledger rows, in order '
-'of id, end to end.';
-
--- sql/ledger/seal_pending.sql
-create function credits.seal_pending(account_id uuid, through_id bigint default null) returns void
-language plpgsql
 set search_path = ''
-as $$
-declare
-  settled bigint;
-  last_id bigint;
-  batch_size integer;
-  digests bytea;
-  through bigint := coalesce(through_id, 9223372036854775807);
-begin
-  select a.settled_through into settled from public.credit_accounts as a where a.id = seal_pending.account_id;
-
-  -- A digest a row, not the rows' text: a batch of large ones would not fit into one value.
-  select count(*), max(t.id), string_agg(credits.entry_digest(t), '' order by t.id)
-  into batch_size, last_id, digests
-  from public.credit_transactions as t
-  where t.account_id = seal_pending.account_id and t.id > settled and t.id <= through;
-  if batch_size = 0 then
-    -- A count that somebody changed would keep spends settling for ever.
-    update public.credit_accounts as a set unsettled = 0, unsettled_since = null
-    where a.id = seal_pending.account_id and (a.unsettled <> 0 or a.unsettled_since is not null);
-    return;
-  end if;
-
-  insert into credits.ledger_seals (account_id, number, through_id, entries, hash, sealed_at)
-  select
-    seal_pending.account_id,
-    coalesce(max(s.number), 0) + 1,
-    last_id,
-    batch_size,
-    credits.seal_hash((array_agg(s.hash))[1], digests),
-    credits.now()
-  from (
-    select p.number, p.hash from credits.ledger_seals as p
-    where p.account_id = seal_pending.account_id
-    order by p.number desc
-    limit 1
-  ) as s;
-
-  insert into credits.daily_usage as u (account_id, day, operation, transactions, quantity, spent, refunded)
-  select
-    t.account_id,
-    (t.created_at at time zone 'UTC')::date,
-    t.operation,
-    count(*) filter (where t.amount < 0),
-    coalesce(sum(t.quantity) filter (where t.amount < 0), 0),
-    coalesce(-sum(t.amount) filter (where t.amount < 0), 0),
-    coalesce(sum(t.amount) filter (where t.amount > 0), 0)
-  from public.credit_transactions as t
-  where t.account_id = seal_pending.account_id and t.id > settled and t.id <= through and t.operation is not null
-  group by 1, 2, 3
-  on conflict on constraint daily_usage_pkey do update set
-    transactions = u.transactions + excluded.transactions,
-    quantity = u.quantity + excluded.quantity,
-    spent = u.spent + excluded.spent,
-    refunded = u.refunded + excluded.refunded;
-
-  update public.credit_accounts as a
-  set
-    settled_through = last_id,
-    unsettled = case when through_id is null then 0 else a.unsettled - batch_size end,
-    unsettled_since = case when through_id is not null then (
-      select t.created_at from public.credit_transactions as t
-      where t.account_id = a.id and t.id > last_id
-      order by t.id
-      limit 1
-    ) end
-  where a.id = seal_pending.account_id;
-end
-$$;
-
-comment on function credits.seal_pending(uuid, bigint) is
-'Last part of a settlement: adds the ledger rows since the last one, up to through_id or all, to the daily usage and '
-'chains a seal over them. The caller holds the account''s lock.';
-
--- sql/ledger/settle_account.sql
-create function credits.settle_account(
-  account_id uuid,
-  usable_from timestamptz default null,
-  preferred_lot bigint default null,
-  batches integer default null
-) returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  through bigint;
-  due boolean;
-begin
-  loop
-    through := credits.batch_end(account_id);
-    perform credits.allocate_pending(account_id, through, usable_from, preferred_lot);
-    exit when through is null;
-    perform credits.seal_pending(account_id, through);
-    batches := batches - 1;
-    if batches = 0 then
-      return;
-    end if;
-  end loop;
-
-  select a.lapsed > 0 or a.next_expiry <= credits.now() into due
-  from public.credit_accounts as a
-  where a.id = settle_account.account_id;
-  if due then
-    perform credits.expire_due(account_id);
-  end if;
-
-  loop
-    -- Only expiries can have made it more than a batch.
-    through := case when due then credits.batch_end(account_id) end;
-    perform credits.seal_pending(account_id, through);
-    exit when through is null;
-  end loop;
-end
-$$;
-
-comment on function credits.settle_account(uuid, timestamptz, bigint, integer) is
-'Brings lots, expiry, daily usage and seals up to the newest ledger row, so that they are as if each spend had done it '
-'at once. In batches of credits.settlement_batch rows: however much is pending, it takes little memory. batches: after '
-'so many it stops, with what came first settled and what is due still to expire; null for all. The caller holds the '
-'account''s lock. usable_from and preferred_lot: see credits.allocate_pending.';
-
--- sql/ledger/end_lot.sql
-create function credits.end_lot(lot_id bigint) returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  lot credits.credit_grants;
-  account public.credit_accounts;
-  entry public.credit_transactions;
-  gone bigint;
-begin
-  select * into lot from credits.credit_grants as g where g.id = lot_id;
-  perform credits.settle_account(lot.account_id);
-  select * into lot from credits.credit_grants as g where g.id = lot_id;
-  select * into account from public.credit_accounts as a where a.id = lot.account_id;
-  gone := greatest(0, lot.remaining - account.held);
-  if gone > 0 then
-    entry := credits.post_entry(
-      lot.account_id, 'expiry', -gone, related_id => lot.transaction_id, actor => 'system', moment => credits.now()
-    );
-    insert into credits.credit_allocations (transaction_id, grant_id, amount) values (entry.id, lot.id, gone);
-  end if;
-  update credits.credit_grants as g
-  set
-    remaining = g.remaining - gone,
-    expires_at = case
-      when g.remaining > gone then g.expires_at
-      else least(g.expires_at, greatest(credits.now(), g.created_at + interval '1 microsecond'))
-    end
-  where g.id = lot.id;
-  update public.credit_accounts as a set next_expiry = credits.next_expiry(a.id, credits.now())
-  where a.id = lot.account_id;
-  perform credits.seal_pending(lot.account_id);
-end
-$$;
-
-comment on function credits.end_lot(bigint) is
-'Lets a lot expire now, before its time. As much as open holds have set aside stays until the lot''s own expiry. The '
-'caller holds the account''s lock.';
-
--- sql/ledger/lock_account.sql
-create function credits.lock_account(account_id uuid) returns public.credit_accounts
-language plpgsql
-set search_path = ''
-as $$
-declare
-  account public.credit_accounts;
-begin
-  select * into account from public.credit_accounts as a where a.id = lock_account.account_id for no key update;
-  -- Nothing pending, due or owed: settled already, perhaps by this very transaction.
-  if
-    account.unsettled_since is not null
-    or account.debt_from is not null
-    or account.lapsed > 0
-    or account.next_expiry <= credits.now()
-  then
-    perform credits.settle_account(account_id);
-    select * into account from public.credit_accounts as a where a.id = lock_account.account_id;
-  end if;
-  return account;
-end
-$$;
-
-comment on function credits.lock_account(uuid) is
-'Takes the account''s row lock until the transaction ends and settles the account. Everything that changes lots, and '
-'every refusal of a spend, starts here.';
-
--- sql/ledger/request_hash.sql
-create function credits.request_hash(variadic request text[]) returns bytea
-language sql
-stable
-as $$
-  select sha256(convert_to(request::text, 'UTF8'));
-$$;
-
-comment on function credits.request_hash(text[]) is
-'SHA-256 that tells whether two requests with the same idempotency key are the same: the call''s name, then each '
-'argument.';
-
--- sql/ledger/refuse_key.sql
-create function credits.refuse_key(idempotency_key text) returns bytea
-language plpgsql
-stable
-set search_path = ''
-as $$
-begin
-  if starts_with(idempotency_key, 'sys:') then
-    perform credits.fail('PT400', 'Keys that start with "sys:" are reserved.', '{}', 'Choose another idempotency_key.');
-  end if;
-  perform credits.fail(
-    'PT400', 'idempotency_key must have 1 to 255 characters.', '{}', 'A UUID made by the client for each action is a good key.'
-  );
-  return null;
-end
-$$;
-
-comment on function credits.refuse_key(text) is
-'Why a caller may not use the idempotency key, as PT400: its length, or that it is of the kind that the ledger itself '
-'uses, so that no caller can take the key of a bonus or a payment beforehand.';
-
--- sql/ledger/keyed_hash.sql
-create function credits.keyed_hash(idempotency_key text, variadic request text[]) returns bytea
-language sql
-stable
 as $$
   select case
-    when idempotency_key is null then null
-    when char_length(idempotency_key) between 1 and 255 and not starts_with(idempotency_key, 'sys:')
-    then credits.request_hash(variadic request)
-    else credits.refuse_key(idempotency_key)
+    when price is null then array['Stripe has no such Price.']
+    else array(
+      select format('%s is %s here, %s in Stripe.', d.what, coalesce(d.ours, 'none'), coalesce(d.theirs, 'none'))
+      from (
+        values
+        (1, 'currency', currency, price ->> 'currency'),
+        (2, 'unit_amount', unit_amount::text, price ->> 'unit_amount'),
+        (3, 'type', case when period_interval is null then 'one_time' else 'recurring' end, price ->> 'type'),
+        (4, 'interval', period_interval, price #>> '{recurring,interval}'),
+        (5, 'interval_count', period_count::text, price #>> '{recurring,interval_count}'),
+        -- A Price that counts otherwise than so much a piece charges another amount than the row says.
+        (6, 'billing_scheme', 'per_unit', price ->> 'billing_scheme'),
+        (7, 'transform_quantity', null, nullif(price -> 'transform_quantity', 'null')::text),
+        (8, 'custom_unit_amount', null, nullif(price -> 'custom_unit_amount', 'null')::text),
+        (
+          9, 'usage_type', case when period_interval is not null then 'licensed' end, price #>> '{recurring,usage_type}'
+        ),
+        -- Who subscribed to a row that is no longer sold goes on paying a Price that may be archived.
+        (10, 'active', case when is_sold then 'true' else price ->> 'active' end, price ->> 'active')
+      ) as d (place, what, ours, theirs)
+      where d.ours is distinct from d.theirs
+      order by d.place
+    )
   end;
 $$;
 
-comment on function credits.keyed_hash(text, text[]) is
-'credits.request_hash of a call that came with an idempotency key; null without one; PT400 for a key that a caller may '
-'not use. Planned as part of its caller, for want of a SET clause.';
+comment on function credits.price_differences(jsonb, text, bigint, text, integer, boolean) is
+'What a Stripe Price says otherwise than the row that names it, a sentence each; empty when Stripe charges what the '
+'row says. price: null when Stripe has none. period_interval, period_count: of a plan; null for a package.';
 
--- sql/ledger/key_is_new.sql
-create function credits.key_is_new(account_id uuid, idempotency_key text) returns boolean
+-- sql/payments/tables/priced_rows.sql
+create view credits.priced_rows with (security_invoker = true) as
+select
+  p.stripe_price_id,
+  'package' as kind,
+  p.slug,
+  p.currency,
+  p.active,
+  credits.price_differences(s.price, p.currency, p.unit_amount, null, null, p.active) as differences
+from public.credit_packages as p
+left join credits.stripe_prices as s on p.stripe_price_id = s.id
+where p.stripe_price_id is not null
+union all
+select
+  p.stripe_price_id,
+  'plan' as kind,
+  p.slug,
+  p.currency,
+  p.active,
+  credits.price_differences(s.price, p.currency, p.unit_amount, p.interval, p.interval_count, p.active) as differences
+from public.subscription_plans as p
+left join credits.stripe_prices as s on p.stripe_price_id = s.id;
+
+revoke all on table credits.priced_rows from anon, authenticated, service_role;
+
+comment on view credits.priced_rows is
+'The rows that name a Stripe Price, with what that Price, as last asked for, says otherwise.';
+
+-- sql/accounts/account_position.sql
+create function credits.account_position(
+  account public.credit_accounts,
+  out balance bigint,
+  out held bigint,
+  out available bigint
+)
 language plpgsql
 volatile
 set search_path = ''
 as $$
-begin
-  return
-    not exists (
-      select from public.credit_transactions as t
-      where t.account_id = key_is_new.account_id and t.idempotency_key = key_is_new.idempotency_key
-    )
-    and not exists (
-      select from public.credit_holds as h
-      where h.account_id = key_is_new.account_id and h.idempotency_key = key_is_new.idempotency_key
-    );
-end
-$$;
-
-comment on function credits.key_is_new(uuid, text) is
-'Whether nothing of the account has the idempotency key. For the WHERE of the UPDATE that takes the account''s lock: '
-'everything with a key changes the account''s row, so where the UPDATE had to wait, Postgres asks again once it has '
-'the lock, and being volatile the function then sees what the other session has committed.';
-
--- sql/ledger/replayed.sql
-create function credits.replayed(
-  account_id uuid,
-  idempotency_key text,
-  request_hash bytea,
-  out entry public.credit_transactions,
-  out hold public.credit_holds
-)
-language plpgsql
-set search_path = ''
-as $$
-begin
-  if idempotency_key is null then
-    return;
-  end if;
-  -- A call with this key that is under way holds the lock; from here on its row can be seen, or it has failed.
-  perform from public.credit_accounts as a where a.id = replayed.account_id for no key update;
-
-  select t.* into entry from public.credit_transactions as t
-  where t.account_id = replayed.account_id and t.idempotency_key = replayed.idempotency_key;
-  select h.* into hold from public.credit_holds as h
-  where h.account_id = replayed.account_id and h.idempotency_key = replayed.idempotency_key;
-  if coalesce(entry.request_hash, hold.request_hash) <> request_hash then
-    perform credits.fail(
-      'PT409', 'This idempotency_key was used for another request.',
-      jsonb_build_object('idempotency_key', idempotency_key), 'Use a new key for a new request.'
-    );
-  end if;
-end
-$$;
-
-comment on function credits.replayed(uuid, text, bytea) is
-'What the same request wrote before with this idempotency key of the account: a ledger row or a hold; nulls for a new '
-'key or none. With a key it takes the account''s row lock, so that no other session can use it meanwhile. PT409: the '
-'key came with another request.';
-
--- sql/ledger/pay_debt.sql
-create function credits.pay_debt(account_id uuid) returns void
-language plpgsql
-set search_path = ''
-as $$
-begin
-  if exists (
-    select from public.credit_accounts as a where a.id = pay_debt.account_id and a.debt_from is not null
-  ) then
-    perform credits.settle_account(account_id);
-  end if;
-end
-$$;
-
-comment on function credits.pay_debt(uuid) is
-'Pays from new credits what a clawback had left unpaid. The caller holds the account''s lock.';
-
--- sql/ledger/add_lot.sql
-create function credits.add_lot(
-  entry public.credit_transactions,
-  amount bigint,
-  source text,
-  expires_at timestamptz,
-  priority integer,
-  returned_from bigint default null
-) returns void
-language plpgsql
-set search_path = ''
-as $$
-begin
-  insert into credits.credit_grants (
-    account_id, transaction_id, amount, remaining, source, expires_at, priority, returned_from, created_at
-  )
-  values (
-    entry.account_id, entry.id, add_lot.amount, add_lot.amount, add_lot.source, add_lot.expires_at,
-    coalesce(add_lot.priority, 50), add_lot.returned_from, entry.created_at
-  );
-end
-$$;
-
-comment on function credits.add_lot is
-'Opens a lot for what the ledger row brought in. The caller sets the account''s next_expiry and pays its '
-'debt.';
-
--- sql/ledger/grant_to_account.sql
-create function credits.grant_to_account(
-  account_id uuid,
-  amount bigint,
-  source text,
-  expires_at timestamptz,
-  priority integer,
-  idempotency_key text,
-  request_hash bytea,
-  metadata jsonb
-) returns public.credit_transactions
-language plpgsql
-set search_path = ''
-as $$
 declare
-  most bigint;
-  account public.credit_accounts;
-  entry public.credit_transactions;
+  moment timestamptz := credits.now();
 begin
-  perform credits.check_metadata(metadata);
-  select s.max_grant into most from credits.billing_settings as s;
-  if amount is null or amount not between 1 and most then
-    perform credits.fail(
-      'PT400', format('amount must be a whole number of credits from 1 to %s.', most),
-      jsonb_build_object('amount', amount, 'limit', most), 'The limit is billing_settings.max_grant.'
-    );
-  elsif source is null or source not in ('purchase', 'subscription', 'bonus', 'referral', 'promo', 'refund') then
-    perform credits.fail(
-      'PT400', 'source must be purchase, subscription, bonus, referral, promo or refund.',
-      jsonb_build_object('source', left(source, 100)), 'It says where the credits come from.'
-    );
-  elsif priority not between 0 and 100 then
-    perform credits.fail(
-      'PT400', 'priority must be from 0 (burns first) to 100.', jsonb_build_object('priority', priority),
-      'Leave it out for 50.'
+  balance := account.balance;
+  held := account.held;
+  if account.next_expiry <= moment then
+    balance := balance - (select coalesce(sum(e.credits), 0) from credits.due_expiries(account.id, moment) as e);
+    held := held - (
+      select coalesce(sum(h.amount), 0)
+      from public.credit_holds as h
+      where h.account_id = account.id and h.status = 'held' and h.expires_at <= moment
     );
   end if;
-
-  account := credits.lock_account(account_id);
-  if account.balance + amount > 1000000000000000 then
-    perform credits.fail(
-      'PT400', 'The balance would exceed a quadrillion credits.',
-      jsonb_build_object('balance', account.balance, 'amount', amount), 'Grant less.'
-    );
-  end if;
-  entry := credits.post_entry(
-    account_id, 'grant', amount,
-    idempotency_key => idempotency_key,
-    request_hash => case when idempotency_key is not null then coalesce(request_hash, credits.request_hash(idempotency_key)) end,
-    metadata => metadata
-  );
-  -- Only now is the moment of the grant known: it may have waited for the account's lock.
-  if not coalesce(isfinite(expires_at) and expires_at > entry.created_at, true) then
-    perform credits.fail(
-      'PT400', 'expires_at must be in the future.', jsonb_build_object('expires_at', expires_at),
-      'Leave it out for credits that never expire.'
-    );
-  end if;
-  perform credits.add_lot(entry, amount, source, expires_at, priority);
-  update public.credit_accounts as a set next_expiry = least(a.next_expiry, grant_to_account.expires_at)
-  where a.id = grant_to_account.account_id and grant_to_account.expires_at is not null;
-  perform credits.pay_debt(account_id);
-  return entry;
+  available := balance - held;
 end
 $$;
 
-comment on function credits.grant_to_account is
-'Grants credits to an account as one lot; returns the ledger row. The one way credits come in: grant_credits, the '
-'sign-up bonus and payments end here. Locks and settles the account. Errors: PT400.';
+comment on function credits.account_position(public.credit_accounts) is
+'What the account is worth now, in credits: what a settlement at this moment would leave, without writing anything.';
 
--- sql/accounts/normal_email.sql
-create function credits.normal_email(email text) returns text
+-- sql/accounts/accounts_of_mailbox.sql
+create function credits.accounts_of_mailbox(account_id uuid) returns setof uuid
 language sql
-immutable
+stable
 set search_path = ''
 as $$
-  select case when strpos(whole.address, '@') > 1 then mailbox.name || '@' || mailbox.domain else nullif(whole.address, '') end
-  from (select lower(btrim(email)) as address) as whole
-  cross join lateral (
-    select
-      regexp_replace(whole.address, '@[^@]*$', '') as name,
-      regexp_replace(whole.address, '^.*@', '') as domain
-  ) as part
-  -- A name that begins with + has no tag.
-  cross join lateral (select coalesce(nullif(split_part(part.name, '+', 1), ''), part.name) as name) as untagged
-  cross join lateral (
-    select
-      case
-        when part.domain in ('gmail.com', 'googlemail.com') then replace(untagged.name, '.', '')
-        else untagged.name
-      end as name,
-      case when part.domain = 'googlemail.com' then 'gmail.com' else part.domain end as domain
-  ) as mailbox;
+  select accounts_of_mailbox.account_id
+  union
+  select o.account_id
+  from credits.account_addresses as d
+  inner join credits.account_addresses as o on d.address = o.address
+  where d.account_id = accounts_of_mailbox.account_id;
 $$;
 
-comment on function credits.normal_email(text) is
-'The one way of writing an e-mail address by which a mailbox is recognised: lower case, no spaces around it, no +tag, '
-'and at Gmail no dots. Null for none.';
+comment on function credits.accounts_of_mailbox(uuid) is
+'The account, and those that have had a confirmed address of its: what comes once an address comes once to all of '
+'them.';
 
 -- sql/accounts/address_hashes.sql
 create function credits.address_hashes(user_id uuid) returns bytea[]
@@ -3494,144 +2140,171 @@ comment on function credits.address_hashes(uuid) is
 'The keyed hashes of the user''s confirmed addresses, e-mail and phone, in order; null for none, as for an anonymous '
 'user. Only who has the database can tell whether a hash is that of an address.';
 
--- sql/accounts/successor.sql
-create function credits.successor(account_id uuid) returns uuid
+-- sql/accounts/caller.sql
+create function credits.caller() returns uuid
 language sql
 stable
-set search_path = ''
 as $$
-  select d.successor_id
-  from credits.account_addresses as d
-  where d.account_id = successor.account_id and d.successor_id is not null;
+  select coalesce(auth.uid(), credits.refuse_anonymous());
 $$;
 
-comment on function credits.successor(uuid) is
-'The account that took over from this one, whose user was deleted; null for none.';
+comment on function credits.caller() is
+'The signed-in user''s id; PT403 without one. Every spend asks: without a SET clause it is planned as part of its '
+'caller.';
 
--- sql/accounts/accounts_of_mailbox.sql
-create function credits.accounts_of_mailbox(account_id uuid) returns setof uuid
-language sql
+-- sql/accounts/freeze_account.sql
+create function public.freeze_account(user_id uuid, reason text) returns public.credit_accounts
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  account_id uuid := credits.open_account(freeze_account.user_id);
+  account public.credit_accounts;
+begin
+  if coalesce(btrim(reason), '') = '' then
+    perform credits.fail('PT400', 'A freeze needs a reason.', '{}', 'Send reason as text.');
+  end if;
+  update public.credit_accounts as a
+  set
+    frozen_at = coalesce(a.frozen_at, credits.now()),
+    frozen_reason = reason,
+    updated_at = credits.now()
+  where a.id = account_id
+  returning a.* into account;
+  return account;
+end
+$$;
+
+comment on function public.freeze_account(uuid, text) is
+'Operator: stops the user''s spends and holds (PT403) until unfreeze_account. Grants, refunds and captures of '
+'earlier holds go on. Calling it again changes the reason only. Errors: PT400 no reason, PT404 no such user.';
+
+grant execute on function public.freeze_account(uuid, text) to service_role;
+
+-- sql/accounts/handle_user.sql
+create function credits.handle_user() returns trigger
+language plpgsql
+security definer
+set search_path = ''
+-- Nobody waits longer than that for a session that deals with the same address.
+set lock_timeout = '2s'
+as $$
+begin
+  perform credits.note_addresses(credits.open_account(new.id), new.id);
+  return null;
+exception
+  when others then
+    -- A user who cannot sign up is worse than one whose account opens at the first call.
+    raise warning 'credits: no account for user % yet: %', new.id, sqlerrm;
+    return null;
+end
+$$;
+
+comment on function credits.handle_user() is
+'Opens an account for each user whose e-mail or phone number is confirmed, and notes the addresses that they change '
+'to. Never blocks what Auth does: what fails here is done at the user''s first call.';
+
+create trigger open_credit_account after insert on auth.users
+for each row
+when (not new.is_anonymous and (new.email_confirmed_at is not null or new.phone_confirmed_at is not null))
+execute function credits.handle_user();
+
+create trigger note_credit_addresses
+after update of email, email_confirmed_at, phone, phone_confirmed_at, is_anonymous on auth.users
+for each row
+when (
+  not new.is_anonymous
+  and new.deleted_at is null
+  and (new.email_confirmed_at is not null or new.phone_confirmed_at is not null)
+  and (
+    (old.email, old.phone, old.is_anonymous, old.email_confirmed_at is null, old.phone_confirmed_at is null)
+    is distinct from
+    (new.email, new.phone, new.is_anonymous, new.email_confirmed_at is null, new.phone_confirmed_at is null)
+  )
+)
+execute function credits.handle_user();
+
+-- sql/accounts/my_credits.sql
+create function public.my_credits() returns jsonb
+language plpgsql
 stable
-set search_path = ''
-as $$
-  select accounts_of_mailbox.account_id
-  union
-  select o.account_id
-  from credits.account_addresses as d
-  inner join credits.account_addresses as o on d.address = o.address
-  where d.account_id = accounts_of_mailbox.account_id;
-$$;
-
-comment on function credits.accounts_of_mailbox(uuid) is
-'The account, and those that have had a confirmed address of its: what comes once an address comes once to all of '
-'them.';
-
--- sql/accounts/pass_debt.sql
-create function credits.pass_debt(account_id uuid) returns void
-language plpgsql
+security definer
 set search_path = ''
 as $$
 declare
-  heir uuid := credits.successor(account_id);
-  owed bigint;
-  entry public.credit_transactions;
+  answer jsonb;
 begin
-  if heir is null then
-    return;
+  perform credits.caller();
+  select
+    jsonb_build_object(
+      'balance', p.balance,
+      'available', p.available,
+      'held', p.held,
+      'frozen', p.frozen_at is not null,
+      'expiring_next', coalesce(
+        (
+          select jsonb_agg(
+            jsonb_build_object('credits', l.remaining, 'expires_at', l.expires_at, 'source', l.source)
+            order by l.expires_at, l.id
+          )
+          from credits.lots_as_of_now(p.account_id) as l
+          where l.expires_at > credits.now()
+        ),
+        '[]'
+      ),
+      'totals', jsonb_build_object(
+        'granted', p.lifetime_granted,
+        'spent', p.lifetime_spent,
+        'refunded', p.lifetime_refunded,
+        'expired', p.lifetime_expired,
+        'clawed_back', p.lifetime_clawed_back
+      )
+    )
+  into answer
+  from credits.my_position() as p;
+  if answer is null then
+    perform credits.fail('PT404', 'You have no credit account yet.', '{}', 'It opens with your first spend, hold or grant.');
   end if;
-  -- What claw_back takes at most; more than that follows with the next debt.
-  owed := least(-(credits.lock_account(account_id)).balance, 1000000000000);
-  if owed > 0 then
-    entry := credits.post_entry(account_id, 'grant', owed, metadata => jsonb_build_object('debt_passed_to', heir));
-    perform credits.add_lot(entry, owed, 'refund', null, null);
-    perform credits.pay_debt(account_id);
-    perform credits.claw_back(heir, owed, metadata => jsonb_build_object('debt_passed_from', account_id));
-  end if;
+  return answer;
 end
 $$;
 
-comment on function credits.pass_debt(uuid) is
-'Moves what an account owes to its successor, if it has one: a grant here, a clawback there, so that it is owed once. '
-'Locks the account, then the successor: nothing locks them the other way round.';
+comment on function public.my_credits() is
+'The signed-in user''s credits: {balance, available, held, frozen, expiring_next: [{credits, expires_at, source}] '
+'soonest first, totals: {granted, spent, refunded, expired, clawed_back}}. Errors: PT403 not signed in, PT404 no '
+'account.';
 
--- sql/accounts/pass_freeze.sql
-create function credits.pass_freeze(account_id uuid, over text default null) returns void
-language plpgsql
+grant execute on function public.my_credits() to authenticated;
+
+-- sql/accounts/normal_email.sql
+create function credits.normal_email(email text) returns text
+language sql
+immutable
 set search_path = ''
 as $$
-declare
-  heir uuid := credits.successor(account_id);
-begin
-  update public.credit_accounts as h
-  set frozen_at = credits.now(), frozen_reason = a.frozen_reason, updated_at = credits.now()
-  from public.credit_accounts as a
-  where
-    h.id = heir
-    and (h.frozen_at is null or h.frozen_reason = over)
-    and a.id = pass_freeze.account_id and a.frozen_at is not null;
-  if found then
-    perform credits.pass_freeze(heir, over);
-  end if;
-end
+  select case when strpos(whole.address, '@') > 1 then mailbox.name || '@' || mailbox.domain else nullif(whole.address, '') end
+  from (select lower(btrim(email)) as address) as whole
+  cross join lateral (
+    select
+      regexp_replace(whole.address, '@[^@]*$', '') as name,
+      regexp_replace(whole.address, '^.*@', '') as domain
+  ) as part
+  -- A name that begins with + has no tag.
+  cross join lateral (select coalesce(nullif(split_part(part.name, '+', 1), ''), part.name) as name) as untagged
+  cross join lateral (
+    select
+      case
+        when part.domain in ('gmail.com', 'googlemail.com') then replace(untagged.name, '.', '')
+        else untagged.name
+      end as name,
+      case when part.domain = 'googlemail.com' then 'gmail.com' else part.domain end as domain
+  ) as mailbox;
 $$;
 
-comment on function credits.pass_freeze(uuid, text) is
-'Freezes the successor of a frozen account, if it has one, for the same reason; also one that was frozen for '
-'the reason over.';
-
--- sql/accounts/pass_thaw.sql
-create function credits.pass_thaw(account_id uuid, reason text) returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  heir uuid := credits.successor(account_id);
-begin
-  update public.credit_accounts as h
-  set frozen_at = null, frozen_reason = null, updated_at = credits.now()
-  where h.id = heir and h.frozen_reason = reason and not credits.is_disputed(h.id);
-  if found then
-    perform credits.pass_thaw(heir, reason);
-  end if;
-end
-$$;
-
-comment on function credits.pass_thaw(uuid, text) is
-'Unfreezes the successor of an account whose disputes are over, if that was the reason and it has no others.';
-
--- sql/accounts/return_debt.sql
-create function credits.return_debt(account_id uuid) returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  heir uuid := credits.successor(account_id);
-  spare bigint;
-  taken public.credit_transactions;
-  part bigint;
-begin
-  if heir is null then
-    return;
-  end if;
-  spare := (credits.lock_account(account_id)).available;
-  for taken in
-    select t.* from public.credit_transactions as t
-    where t.account_id = heir and t.kind = 'clawback' and t.metadata ->> 'debt_passed_from' = return_debt.account_id::text
-    order by t.id
-  loop
-    part := least(spare, credits.left_to_refund(taken));
-    if part > 0 then
-      perform credits.claw_back(account_id, part, metadata => jsonb_build_object('debt_returned_to', heir));
-      perform credits.give_back(taken.id, part, jsonb_build_object('debt_returned_from', account_id));
-      spare := spare - part;
-    end if;
-  end loop;
-end
-$$;
-
-comment on function credits.return_debt(uuid) is
-'When a deleted user''s account gets credits back, because a dispute was won, say: gives them to the successor, as far '
-'as it took over debt from this account. The caller holds the account''s lock.';
+comment on function credits.normal_email(text) is
+'The one way of writing an e-mail address by which a mailbox is recognised: lower case, no spaces around it, no +tag, '
+'and at Gmail no dots. Null for none.';
 
 -- sql/accounts/note_addresses.sql
 create function credits.note_addresses(account_id uuid, user_id uuid) returns void
@@ -3790,50 +2463,2347 @@ comment on function credits.open_account(uuid) is
 'see note_addresses. Safe to call twice, also at once. PT404 for a user that does not exist, PT403 for an anonymous '
 'one unless billing_settings.anonymous_credits.';
 
--- sql/accounts/handle_user.sql
-create function credits.handle_user() returns trigger
+-- sql/accounts/pass_debt.sql
+create function credits.pass_debt(account_id uuid) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  heir uuid := credits.successor(account_id);
+  owed bigint;
+  entry public.credit_transactions;
+begin
+  if heir is null then
+    return;
+  end if;
+  -- What claw_back takes at most; more than that follows with the next debt.
+  owed := least(-(credits.lock_account(account_id)).balance, 1000000000000);
+  if owed > 0 then
+    entry := credits.post_entry(account_id, 'grant', owed, metadata => jsonb_build_object('debt_passed_to', heir));
+    perform credits.add_lot(entry, owed, 'refund', null, null);
+    perform credits.pay_debt(account_id);
+    perform credits.claw_back(heir, owed, metadata => jsonb_build_object('debt_passed_from', account_id));
+  end if;
+end
+$$;
+
+comment on function credits.pass_debt(uuid) is
+'Moves what an account owes to its successor, if it has one: a grant here, a clawback there, so that it is owed once. '
+'Locks the account, then the successor: nothing locks them the other way round.';
+
+-- sql/accounts/pass_freeze.sql
+create function credits.pass_freeze(account_id uuid, over text default null) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  heir uuid := credits.successor(account_id);
+begin
+  update public.credit_accounts as h
+  set frozen_at = credits.now(), frozen_reason = a.frozen_reason, updated_at = credits.now()
+  from public.credit_accounts as a
+  where
+    h.id = heir
+    and (h.frozen_at is null or h.frozen_reason = over)
+    and a.id = pass_freeze.account_id and a.frozen_at is not null;
+  if found then
+    perform credits.pass_freeze(heir, over);
+  end if;
+end
+$$;
+
+comment on function credits.pass_freeze(uuid, text) is
+'Freezes the successor of a frozen account, if it has one, for the same reason; also one that was frozen for '
+'the reason over.';
+
+-- sql/accounts/pass_thaw.sql
+create function credits.pass_thaw(account_id uuid, reason text) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  heir uuid := credits.successor(account_id);
+begin
+  update public.credit_accounts as h
+  set frozen_at = null, frozen_reason = null, updated_at = credits.now()
+  where h.id = heir and h.frozen_reason = reason and not credits.is_disputed(h.id);
+  if found then
+    perform credits.pass_thaw(heir, reason);
+  end if;
+end
+$$;
+
+comment on function credits.pass_thaw(uuid, text) is
+'Unfreezes the successor of an account whose disputes are over, if that was the reason and it has no others.';
+
+-- sql/accounts/refuse_anonymous.sql
+create function credits.refuse_anonymous() returns uuid
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  perform credits.fail('PT403', 'Nobody is signed in.', '{}', 'Call with a user''s access token.');
+  return null;
+end
+$$;
+
+comment on function credits.refuse_anonymous() is
+'PT403. Returns a uuid only so that credits.caller can be one expression.';
+
+-- sql/accounts/return_debt.sql
+create function credits.return_debt(account_id uuid) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  heir uuid := credits.successor(account_id);
+  spare bigint;
+  taken public.credit_transactions;
+  part bigint;
+begin
+  if heir is null then
+    return;
+  end if;
+  spare := (credits.lock_account(account_id)).available;
+  for taken in
+    select t.* from public.credit_transactions as t
+    where t.account_id = heir and t.kind = 'clawback' and t.metadata ->> 'debt_passed_from' = return_debt.account_id::text
+    order by t.id
+  loop
+    part := least(spare, credits.left_to_refund(taken));
+    if part > 0 then
+      perform credits.claw_back(account_id, part, metadata => jsonb_build_object('debt_returned_to', heir));
+      perform credits.give_back(taken.id, part, jsonb_build_object('debt_returned_from', account_id));
+      spare := spare - part;
+    end if;
+  end loop;
+end
+$$;
+
+comment on function credits.return_debt(uuid) is
+'When a deleted user''s account gets credits back, because a dispute was won, say: gives them to the successor, as far '
+'as it took over debt from this account. The caller holds the account''s lock.';
+
+-- sql/accounts/successor.sql
+create function credits.successor(account_id uuid) returns uuid
+language sql
+stable
+set search_path = ''
+as $$
+  select d.successor_id
+  from credits.account_addresses as d
+  where d.account_id = successor.account_id and d.successor_id is not null;
+$$;
+
+comment on function credits.successor(uuid) is
+'The account that took over from this one, whose user was deleted; null for none.';
+
+-- sql/accounts/unfreeze_account.sql
+create function public.unfreeze_account(user_id uuid) returns public.credit_accounts
 language plpgsql
 security definer
 set search_path = ''
--- Nobody waits longer than that for a session that deals with the same address.
-set lock_timeout = '2s'
+as $$
+declare
+  account_id uuid := credits.open_account(unfreeze_account.user_id);
+  account public.credit_accounts;
+begin
+  update public.credit_accounts as a
+  set
+    frozen_at = null,
+    frozen_reason = null,
+    updated_at = credits.now()
+  where a.id = account_id
+  returning a.* into account;
+  return account;
+end
+$$;
+
+comment on function public.unfreeze_account(uuid) is
+'Operator: lets a frozen account spend again; nothing happens to one that is not frozen. Errors: PT404 no such user.';
+
+grant execute on function public.unfreeze_account(uuid) to service_role;
+
+-- sql/base/check_metadata.sql
+create function credits.check_metadata(metadata jsonb) returns void
+language plpgsql
+immutable
+set search_path = ''
 as $$
 begin
-  perform credits.note_addresses(credits.open_account(new.id), new.id);
-  return null;
+  if jsonb_typeof(metadata) is distinct from 'object' then
+    perform credits.fail('PT400', 'metadata must be a JSON object.', '{}', 'Send {} or leave it out.');
+  elsif octet_length(metadata::text) > 8192 then
+    perform credits.fail(
+      'PT400', 'metadata is larger than 8 KiB.',
+      jsonb_build_object('bytes', octet_length(metadata::text), 'limit', 8192), 'Keep large values elsewhere and send their id.'
+    );
+  end if;
+end
+$$;
+
+comment on function credits.check_metadata(jsonb) is 'PT400 unless metadata is a JSON object of at most 8192 bytes.';
+
+-- sql/base/check_request.sql
+create function credits.check_request() returns void
+language plpgsql
+stable
+-- So that it may call credits.fail, which no API role can.
+security definer
+set search_path = ''
+as $$
+declare
+  claims jsonb := nullif(current_setting('request.jwt.claims', true), '')::jsonb;
+begin
+  -- No token, or one that says no more than that: what anon may do, anyone may.
+  if claims is null or claims - 'role' = '{}' and claims ->> 'role' = 'anon' then
+    return;
+  end if;
+  if jsonb_typeof(claims -> 'exp') is distinct from 'number' then
+    perform credits.fail('PT401', 'The token never expires.', '{"claim": "exp"}', 'Sign in again to get a token with exp.');
+  end if;
+  if claims ->> 'role' = 'authenticated' then
+    if coalesce(claims ->> 'sub', '') !~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
+      perform credits.fail('PT401', 'The token names no user.', '{"claim": "sub"}', 'Sign in again to get a token with sub.');
+    end if;
+    if not coalesce(claims -> 'aud' @> '"authenticated"', false) then
+      perform credits.fail(
+        'PT401', 'The token is meant for another audience.', '{"claim": "aud"}',
+        'Use a token of this project: aud must be "authenticated".'
+      );
+    end if;
+  end if;
+end
+$$;
+
+comment on function credits.check_request() is
+'PostgREST''s db-pre-request: refuses with PT401 a token without exp, and a user''s token without a user id in '
+'sub or with an aud other than "authenticated". PostgREST has verified signature and expiry before.';
+
+grant execute on function credits.check_request() to anon, authenticated, service_role;
+
+-- PostgREST reads it from its login role; a running one hears of it by the notification.
+alter role authenticator set "pgrst.db_pre_request" = 'credits.check_request';
+notify pgrst, 'reload config';
+
+-- sql/base/fail.sql
+create function credits.fail(
+  status text,
+  message text,
+  details jsonb default '{}',
+  hint text default ''
+) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  raise exception using
+    errcode = status,
+    message = message,
+    detail = details::text,
+    hint = hint;
+end
+$$;
+
+comment on function credits.fail(text, text, jsonb, text) is
+'Ends the call with an error that PostgREST turns into HTTP status NNN for SQLSTATE PTNNN: a sentence, the '
+'figures as JSON in details, a way out in hint. The transaction is undone, so a refusal leaves no trace.';
+
+-- sql/base/hmac_sha256.sql
+create function credits.hmac_sha256(secret bytea, message bytea) returns bytea
+language sql
+immutable
+set search_path = ''
+as $$
+  select sha256(p.outer_pad || sha256(p.inner_pad || message))
+  from (
+    select
+      string_agg(set_byte('\x00', 0, k.byte # 54), '' order by k.at) as inner_pad,
+      string_agg(set_byte('\x00', 0, k.byte # 92), '' order by k.at) as outer_pad
+    from (
+      select
+        i.at,
+        case when i.at < length(secret) then get_byte(secret, i.at) else 0 end as byte
+      from generate_series(0, 63) as i (at)
+    ) as k
+  ) as p;
+$$;
+
+comment on function credits.hmac_sha256(bytea, bytea) is
+'HMAC-SHA256 (RFC 2104) of the message, for secrets of at most 64 bytes; without pgcrypto.';
+
+-- sql/base/lasting.sql
+create function credits.lasting(span interval, moment timestamptz) returns interval
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  -- In UTC, so that a day has 24 hours whatever time zone a caller sets.
+  return make_interval(secs => extract(epoch from (moment at time zone 'UTC' + span) - moment at time zone 'UTC')::double precision);
 exception
-  when others then
-    -- A user who cannot sign up is worse than one whose account opens at the first call.
-    raise warning 'credits: no account for user % yet: %', new.id, sqlerrm;
+  when datetime_field_overflow then
     return null;
 end
 $$;
 
-comment on function credits.handle_user() is
-'Opens an account for each user whose e-mail or phone number is confirmed, and notes the addresses that they change '
-'to. Never blocks what Auth does: what fails here is done at the user''s first call.';
+comment on function credits.lasting(interval, timestamptz) is
+'How long a span of time takes that begins at the moment, in seconds alone: such intervals compare as the moments do '
+'where they end. Null for one that ends outside the calendar.';
 
-create trigger open_credit_account after insert on auth.users
-for each row
-when (not new.is_anonymous and (new.email_confirmed_at is not null or new.phone_confirmed_at is not null))
-execute function credits.handle_user();
+-- sql/generation/begin_generation.sql
+create function public.begin_generation(
+  operation text,
+  quantity integer,
+  request text,
+  idempotency_key text default null,
+  options jsonb default '{}',
+  inputs integer default 0,
+  mask boolean default false,
+  prompt_length integer default 0,
+  files text[] default '{}'
+) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  me uuid := credits.caller();
+  account uuid := credits.open_account(me);
+  full_up jsonb;
+  job public.generation_jobs;
+  code text;
+  message text;
+  details text;
+  hint text;
+begin
+  if coalesce(request, '') !~ '^[0-9a-f]{64}$' then
+    perform credits.fail(
+      'PT400', 'request must be the SHA-256 of the request, in hex.', '{}', 'Call the function generate instead.'
+    );
+  end if;
+  full_up := credits.count_generation(account, idempotency_key);
+  if full_up is not null then
+    return full_up;
+  end if;
+  begin
+    job := credits.open_generation(
+      operation, quantity, request, idempotency_key, coalesce(options, '{}'), coalesce(inputs, 0),
+      coalesce(mask, false), coalesce(prompt_length, 0), coalesce(files, '{}')
+    );
+  exception
+    when others then
+      if sqlstate not like 'PT%' then
+        raise;
+      end if;
+      get stacked diagnostics
+        code = returned_sqlstate, message = message_text, details = pg_exception_detail, hint = pg_exception_hint;
+      return credits.refuse_softly(code, message, details, hint);
+  end;
+  return credits.job_json(job);
+end
+$$;
 
-create trigger note_credit_addresses
-after update of email, email_confirmed_at, phone, phone_confirmed_at, is_anonymous on auth.users
-for each row
-when (
-  not new.is_anonymous
-  and new.deleted_at is null
-  and (new.email_confirmed_at is not null or new.phone_confirmed_at is not null)
-  and (
-    (old.email, old.phone, old.is_anonymous, old.email_confirmed_at is null, old.phone_confirmed_at is null)
-    is distinct from
-    (new.email, new.phone, new.is_anonymous, new.email_confirmed_at is null, new.phone_confirmed_at is null)
+comment on function public.begin_generation is
+'Reserves the signed-in user''s credits for quantity outputs of the operation and opens a job, for the function '
+'generate. request: SHA-256 of the request, in hex. options, inputs (number of images), mask (whether there is one) '
+'and prompt_length (characters) count by the terms of the price; files are the paths of inputs in Storage. With '
+'idempotency_key a repeat returns the same job as it is now; with anything changed it is PT409. Returns the job with '
+'credits_held, credits_charged, available. Errors as hold_credits, PT400 for what does not fit the terms, PT404 and '
+'PT413 for files, and PT429 beyond billing_settings.max_generations_per_minute or max_generations_in_flight '
+'(details: limit, retry_after in seconds). A refusal counts as a call too.';
+
+grant execute on function public.begin_generation to authenticated;
+
+-- sql/generation/call_cost.sql
+create function credits.call_cost(
+  provider text,
+  model text,
+  tokens jsonb,
+  outputs integer,
+  seconds numeric
+) returns numeric
+language sql
+stable
+set search_path = ''
+as $$
+  select coalesce(
+    (
+      -- A kind of tokens that is counted and has no price makes the sum unknown.
+      select case when bool_and(p.price is not null) then sum(t.value::numeric * p.price) / 1000000 end
+      from jsonb_each_text(case jsonb_typeof(tokens) when 'object' then tokens else '{}' end) as t
+      left join (
+        values
+        ('input_text', c.input_text), ('input_image', c.input_image), ('output_text', c.output_text),
+        ('output_image', c.output_image)
+      ) as p (kind, price) on t.key = p.kind
+      where t.value ~ '^[0-9]{1,12}$' and t.value <> '0'
+    ),
+    c.cost_per_second * seconds * outputs,
+    c.cost_per_output * outputs
   )
-)
-execute function credits.handle_user();
+  from credits.provider_costs as c
+  where c.provider = call_cost.provider and c.model = call_cost.model;
+$$;
 
--- sql/ledger/make_spendable.sql
+comment on function credits.call_cost(text, text, jsonb, integer, numeric) is
+'What a provider''s call cost us, US dollars, by credits.provider_costs: its tokens ({input_text, input_image, '
+'output_text, output_image}) where they are known and have prices, else its outputs, by the seconds of one or each. '
+'Null where the row does not say.';
+
+-- sql/generation/cancel_generation.sql
+create function public.cancel_generation(job_id uuid) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  me uuid := credits.caller();
+  job public.generation_jobs;
+begin
+  if not exists (
+    select from public.generation_jobs as j
+    inner join public.credit_accounts as a on j.account_id = a.id
+    where j.id = job_id and a.user_id = me
+  ) then
+    perform credits.fail('PT404', 'There is no such job.', jsonb_build_object('job', job_id), 'Check the id.');
+  end if;
+  job := credits.lock_generation(job_id);
+  if job.status = 'held' then
+    job := credits.close_generation(
+      job, credits.lock_hold(job.hold_id), 'canceled', 0, 'failed', null,
+      jsonb_build_object('status', 409, 'code', 'canceled', 'message', 'The job was canceled.'), null, null
+    );
+  elsif job.finished_at is null then
+    update public.generation_jobs as j set cancel_requested_at = coalesce(j.cancel_requested_at, credits.now())
+    where j.id = job.id
+    returning * into job;
+  end if;
+  return credits.job_json(job);
+end
+$$;
+
+comment on function public.cancel_generation(uuid) is
+'Takes the signed-in user''s job back: at once while no provider was asked; after that it notes the wish, and the '
+'function generate cancels what the provider lets it. A job that is over stays as it is. Returns the job. Errors: '
+'PT403 not signed in, PT404 no such job, another user''s included.';
+
+grant execute on function public.cancel_generation(uuid) to authenticated;
+
+-- sql/generation/check_lease.sql
+create function credits.check_lease(lease_seconds integer) returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  if lease_seconds is null or lease_seconds not between 1 and 300 then
+    perform credits.fail(
+      'PT400', 'lease_seconds must be from 1 to 300.', jsonb_build_object('lease_seconds', lease_seconds),
+      'Renew a lease before it ends instead.'
+    );
+  end if;
+end
+$$;
+
+comment on function credits.check_lease(integer) is 'PT400 unless it is a number of seconds that a lease may have.';
+
+-- sql/generation/close_generation.sql
+create function credits.close_generation(
+  job public.generation_jobs,
+  hold public.credit_holds,
+  status public.generation_status,
+  delivered integer,
+  usage_status text,
+  outputs jsonb,
+  error jsonb,
+  latency_ms integer,
+  provider_cost numeric,
+  tokens jsonb default null
+) returns public.generation_jobs
+language plpgsql
+set search_path = ''
+as $$
+declare
+  -- With the unit "second" an output is as many units as it has seconds.
+  units_each integer := hold.quantity / job.quantity;
+  paid public.credit_transactions;
+  closed public.generation_jobs;
+begin
+  if delivered > 0 then
+    paid := credits.capture(hold, delivered * units_each, jsonb_build_object('job', job.id));
+  elsif hold.status = 'held' then
+    perform credits.release(hold, close_generation.status::text);
+  end if;
+  update public.generation_jobs as j
+  set
+    status = close_generation.status,
+    outputs = coalesce(close_generation.outputs, '[]'),
+    error = close_generation.error,
+    -- The hold's: where an operator captured it by hand.
+    transaction_id = coalesce(paid.id, hold.transaction_id),
+    finished_at = credits.now()
+  where j.id = job.id
+  returning * into closed;
+  if job.dispatched_at is not null then
+    perform credits.log_usage(
+      job.account_id, job.provider, job.model, job.operation, jsonb_array_length(closed.outputs) * units_each,
+      usage_status, latency_ms,
+      coalesce(
+        close_generation.provider_cost,
+        credits.call_cost(
+          job.provider, job.model, tokens,
+          case
+            when usage_status in ('succeeded', 'unknown') then job.quantity
+            when usage_status = 'partial' then delivered
+            -- The provider has done its part.
+            when error ->> 'code' = 'not_stored' then job.quantity
+            else 0
+          end,
+          (job.options ->> 'duration')::numeric
+        )
+      ),
+      job.hold_id, closed.transaction_id, tokens
+    );
+  end if;
+  return closed;
+end
+$$;
+
+comment on function credits.close_generation is
+'Ends a job: captures what was delivered or releases the hold, notes the outcome, logs the provider call with its cost '
+'(as told, else by credits.call_cost: for refusals and failures their tokens, if any), unless no provider was asked. '
+'delivered: how many outputs to charge. The caller holds the locks of both, and asks to capture only what is held.';
+
+-- sql/generation/count_generation.sql
+create function credits.count_generation(account_id uuid, idempotency_key text) returns jsonb
+language plpgsql
+set search_path = ''
+as $$
+declare
+  moment timestamptz := credits.now();
+  this_minute timestamptz := date_trunc('minute', moment);
+  calls integer;
+  account record;
+begin
+  if exists (
+    select from public.credit_holds as h
+    inner join public.generation_jobs as j on h.id = j.hold_id
+    where h.account_id = count_generation.account_id and h.idempotency_key = count_generation.idempotency_key
+  ) then
+    return null;
+  end if;
+  insert into credits.generation_rate as r (account_id, minute, calls)
+  values (count_generation.account_id, this_minute, 1)
+  on conflict on constraint generation_rate_pkey do update set
+    minute = excluded.minute,
+    calls = case when r.minute = excluded.minute then r.calls + 1 else 1 end
+  returning r.calls into calls;
+
+  -- Under the lock of that row, so it also sees what the same key opened meanwhile.
+  select
+    s.max_generations_per_minute as most_calls,
+    s.max_generations_in_flight as most_in_flight,
+    (
+      select count(*) from public.generation_jobs as j
+      -- One whose time is over is not under way, swept or not.
+      where j.account_id = count_generation.account_id and j.finished_at is null and j.deadline_at > moment
+    ) as in_flight,
+    exists (
+      select from public.credit_holds as h
+      inner join public.generation_jobs as j on h.id = j.hold_id
+      where h.account_id = count_generation.account_id and h.idempotency_key = count_generation.idempotency_key
+    ) as is_repeat
+  into account
+  from credits.billing_settings as s;
+
+  if account.is_repeat then
+    return null;
+  elsif calls > account.most_calls then
+    return credits.refuse_softly(
+      'PT429', 'Too many generations in this minute.',
+      jsonb_build_object(
+        'limit', account.most_calls, 'retry_after', ceil(extract(epoch from this_minute + interval '1 minute' - moment))
+      )::text,
+      'Wait, then try again.'
+    );
+  elsif account.in_flight >= account.most_in_flight then
+    return credits.refuse_softly(
+      'PT429', 'Too many generations are under way.',
+      jsonb_build_object('limit', account.most_in_flight, 'retry_after', 5)::text, 'Wait for one to end.'
+    );
+  end if;
+  return null;
+end
+$$;
+
+comment on function credits.count_generation(uuid, text) is
+'Counts a call of begin_generation against the account''s limits, one session at a time an account. Returns the '
+'refusal, or null to go on. A repeat of a key that opened a job is not counted.';
+
+-- sql/generation/decline_generation.sql
+create function public.decline_generation(job_id uuid, error jsonb) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  job public.generation_jobs := credits.lock_generation(job_id);
+begin
+  if job.status = 'held' then
+    job := credits.close_generation(
+      job, credits.lock_hold(job.hold_id), 'failed', 0, 'failed', null, error, null, null
+    );
+  end if;
+  return credits.job_json(job);
+end
+$$;
+
+comment on function public.decline_generation(uuid, jsonb) is
+'For the function generate when it finds before it asks a provider that a job cannot be done: ends it and gives the '
+'credits back. A job that somebody else has dispatched meanwhile, or that is over, stays as it is. error: {status, '
+'code, message} for the client. Returns the job. Errors: PT404 no such job.';
+
+grant execute on function public.decline_generation(uuid, jsonb) to service_role;
+
+-- sql/generation/dispatch_generation.sql
+create function public.dispatch_generation(job_id uuid) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  job public.generation_jobs := credits.lock_generation(job_id);
+  hold public.credit_holds;
+begin
+  if job.status <> 'held' then
+    return null;
+  end if;
+  hold := credits.lock_hold(job.hold_id);
+  if hold.status <> 'held' or job.deadline_at <= credits.now() then
+    job := credits.expire_generation(job, hold);
+    return credits.job_json(job);
+  end if;
+  update public.generation_jobs as j
+  set
+    status = 'dispatched',
+    dispatched_at = credits.now(),
+    deadline_at = credits.now() + make_interval(
+      secs => (credits.generation_terms(p.new -> 'terms') ->> 'deadline_seconds')::double precision
+    )
+  from credits.pricing_tier_history as p
+  where j.id = job.id and p.version = hold.price_version
+  returning j.* into job;
+  perform credits.keep_hold(hold, job.deadline_at);
+  return credits.job_json(job);
+end
+$$;
+
+comment on function public.dispatch_generation(uuid) is
+'For the function generate, before it asks the provider: returns the job to the one caller who may ask, and null to '
+'every other. The job''s deadline counts from here. A job that was not started in time is ended and returned as '
+'failed. Errors: PT404 no such job.';
+
+grant execute on function public.dispatch_generation(uuid) to service_role;
+
+-- sql/generation/expire_generation.sql
+create function credits.expire_generation(
+  job public.generation_jobs,
+  hold public.credit_holds
+) returns public.generation_jobs
+language sql
+set search_path = ''
+as $$
+  select e.*
+  from credits.close_generation(
+    job, hold,
+    case when job.dispatched_at is null then 'failed' else 'expired' end::public.generation_status,
+    0, 'unknown', null,
+    case
+      when job.dispatched_at is null
+        then jsonb_build_object('status', 504, 'code', 'not_dispatched', 'message', 'The job was not started in time.')
+      else
+        jsonb_build_object('status', 504, 'code', 'deadline', 'message', 'The provider did not deliver in time.')
+    end,
+    null, null
+  ) as e;
+$$;
+
+comment on function credits.expire_generation(public.generation_jobs, public.credit_holds) is
+'Ends a job whose time is over: the user gets the credits back; the provider''s cost is logged as ours '
+'(usage_logs.status unknown). The caller holds the locks of both.';
+
+-- sql/generation/finish_generation.sql
+create function public.finish_generation(
+  job_id uuid,
+  outcome text,
+  outputs jsonb default '[]',
+  error jsonb default null,
+  latency_ms integer default null,
+  provider_cost numeric default null,
+  tokens jsonb default null
+) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  job public.generation_jobs := credits.lock_generation(job_id);
+  hold public.credit_holds;
+  delivered integer;
+  charged integer;
+begin
+  if job.finished_at is not null then
+    return credits.job_json(job);
+  elsif outcome is null or outcome not in ('succeeded', 'refused', 'failed', 'canceled') then
+    perform credits.fail(
+      'PT400', 'outcome must be succeeded, refused, failed or canceled.', jsonb_build_object('outcome', outcome),
+      'It says how the provider''s call ended.'
+    );
+  elsif jsonb_typeof(outputs) is distinct from 'array' then
+    perform credits.fail('PT400', 'outputs must be an array.', '{}', 'Send one object for each output.');
+  end if;
+  delivered := jsonb_array_length(outputs);
+  if (outcome = 'succeeded') <> (delivered > 0) or delivered > job.quantity then
+    perform credits.fail(
+      'PT400', format('A job of %s cannot have %s with %s outputs.', job.quantity, outcome, delivered),
+      jsonb_build_object('quantity', job.quantity, 'outputs', delivered), 'Only a job that succeeded has outputs.'
+    );
+  end if;
+
+  hold := credits.lock_hold(job.hold_id);
+  if hold.status <> 'held' then
+    -- Its time was over before its outcome came: what the provider did is our loss.
+    job := credits.expire_generation(job, hold);
+    return credits.job_json(job);
+  end if;
+  charged := delivered;
+  if outcome = 'refused' and (
+    select (credits.generation_terms(p.new -> 'terms') ->> 'charge_refusals')::boolean
+    from credits.pricing_tier_history as p
+    where p.version = hold.price_version
+  ) then
+    charged := job.quantity;
+  end if;
+  job := credits.close_generation(
+    job, hold, outcome::public.generation_status, charged,
+    case
+      when outcome = 'succeeded' and delivered < job.quantity then 'partial'
+      when outcome = 'canceled' then 'failed'
+      else outcome
+    end,
+    outputs, error, latency_ms, provider_cost, tokens
+  );
+  return credits.job_json(job);
+end
+$$;
+
+comment on function public.finish_generation is
+'For the function generate, once a provider''s call has ended: charges what was delivered and releases the rest; '
+'logs the call. outcome: succeeded (with 1 to quantity outputs), refused, failed or canceled. error: {status, code, '
+'message} for the client. provider_cost: US dollars; else by '
+'credits.call_cost from tokens, {input_text, input_image, output_text, output_image}, and outputs. A job that is '
+'over, expired included, stays as it is. Returns the job with credits_charged and available. Errors: PT400, PT404.';
+
+grant execute on function public.finish_generation to service_role;
+
+-- sql/generation/generation_terms.sql
+create function credits.generation_terms(terms jsonb) returns jsonb
+language sql
+stable
+as $$
+  select jsonb_build_object(
+    'output', coalesce(terms ->> 'output', 'image'),
+    'deadline_seconds', coalesce((terms ->> 'deadline_seconds')::integer, 120),
+    'charge_refusals', coalesce((terms ->> 'charge_refusals')::boolean, false)
+  );
+$$;
+
+comment on function credits.generation_terms(jsonb) is
+'What pricing_tiers.terms say of the run of a job, defaults filled in: {output: image, text or video; '
+'deadline_seconds; charge_refusals}. Of a job: by the price that its hold pinned. Without a SET clause it is planned '
+'as part of its caller.';
+
+-- sql/generation/input_types.sql
+create function credits.input_types() returns text[]
+language sql
+immutable
+as $$
+  select array['image/png', 'image/jpeg', 'image/webp', 'image/gif'];
+$$;
+
+comment on function credits.input_types() is
+'The MIME types of what users may upload below inputs/. Without a SET clause it is planned as part of its caller.';
+
+-- sql/generation/inputs_refusal.sql
+create function credits.inputs_refusal(account_id uuid, files text[], out code text, out message text)
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  -- A project without Storage has no files.
+  if cardinality(files) > 0 and to_regclass('storage.objects') is null then
+    code := 'PT404';
+  elsif cardinality(files) > 17 then
+    -- Sixteen images and a mask: what no request has is looked up for nobody.
+    code := 'PT413';
+  elsif cardinality(files) > 0 then
+    select
+      case
+        when count(*) filter (
+          where o.name is null or not starts_with(f.path, inputs_refusal.account_id::text || '/')
+        ) > 0 then 'PT404'
+        when bool_or(o.metadata ->> 'mimetype' not in ('image/png', 'image/jpeg', 'image/webp')) then 'PT400'
+        when sum((o.metadata ->> 'size')::bigint) > 50000000 or max((o.metadata ->> 'size')::bigint) > 32 * 1024 * 1024
+          then 'PT413'
+      end
+    into code
+    from unnest(files) as f (path)
+    left join storage.objects as o on o.bucket_id = 'generations' and f.path = o.name;
+  end if;
+  message := case code
+    when 'PT404' then 'There is no such file among your inputs.'
+    when 'PT400' then 'An input cannot be used. Send a PNG, JPEG or WebP image.'
+    when 'PT413' then 'The inputs are too many, or larger than 32 MiB each or 50 MB together.'
+  end;
+end
+$$;
+
+comment on function credits.inputs_refusal(uuid, text[]) is
+'Why the files of the bucket generations cannot be a generation''s inputs, by what Storage has noted of them: PT404 '
+'not there or not the account''s, PT400 not images that providers take, PT413 over 32 MiB each or 50 MB together. '
+'Nulls when nothing is wrong. That nobody holds more images in memory than that is what the last one is for.';
+
+-- sql/generation/job_json.sql
+create function credits.job_json(job public.generation_jobs) returns jsonb
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
+  return (
+    select to_jsonb(job) || jsonb_build_object(
+      'terms', credits.generation_terms(p.new -> 'terms'),
+      'credits_held', h.amount,
+      'credits_charged', coalesce(-t.amount, 0),
+      'request', h.metadata ->> 'request',
+      'available', a.available
+    )
+    from public.credit_holds as h
+    inner join credits.account_position(
+      (select c from public.credit_accounts as c where c.id = job.account_id)
+    ) as a on true
+    inner join credits.pricing_tier_history as p on h.price_version = p.version
+    left join public.credit_transactions as t on job.transaction_id = t.id
+    where h.id = job.hold_id
+  );
+end
+$$;
+
+comment on function credits.job_json(public.generation_jobs) is
+'A job for the function generate: the row, with its terms, credits_held, credits_charged, the digest of its request, '
+'and what the account has available now.';
+
+-- sql/generation/keep_hold.sql
+create function credits.keep_hold(hold public.credit_holds, deadline timestamptz) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  ends timestamptz := deadline + credits.sweep_grace();
+begin
+  update public.credit_holds as h set expires_at = ends where h.id = hold.id and h.status = 'held';
+  if ends < hold.expires_at then
+    update public.credit_accounts as a set next_expiry = ends where a.id = hold.account_id and a.next_expiry > ends;
+  end if;
+end
+$$;
+
+comment on function credits.keep_hold(public.credit_holds, timestamptz) is
+'Lets an open hold live as long as its job may, and the sweep''s grace more. The caller has it from credits.lock_hold.';
+
+-- sql/generation/lease_generations.sql
+create function public.lease_generations(
+  process uuid,
+  lease_seconds integer default 45,
+  batch integer default 100
+) returns setof jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  perform credits.check_lease(lease_seconds);
+  if process is null then
+    perform credits.fail('PT400', 'process is missing.', '{}', 'Send a UUID that the process keeps while it runs.');
+  end if;
+  return query
+  with free as (
+    select j.id
+    from public.generation_jobs as j
+    where
+      j.finished_at is null
+      and j.provider_job_id is not null
+      and j.deadline_at > credits.now()
+      and (j.leased_until is null or j.leased_until <= credits.now())
+    order by j.deadline_at
+    limit least(greatest(batch, 1), 100)
+    for no key update skip locked
+  ),
+
+  taken as (
+    update public.generation_jobs as j
+    set leased_by = process, leased_until = credits.now() + make_interval(secs => lease_seconds)
+    from free
+    where j.id = free.id
+    returning j
+  )
+
+  select credits.job_json(t.j) from taken as t;
+end
+$$;
+
+comment on function public.lease_generations(uuid, integer, integer) is
+'For the function generate: hands the process up to batch jobs (at most 100) that are with a provider who can be asked '
+'about them, and that no other process sees to, the most urgent first. They are its own for lease_seconds (1 to 300); '
+'note_generation renews that. Call it again while it returns a full batch. Errors: PT400.';
+
+grant execute on function public.lease_generations(uuid, integer, integer) to service_role;
+
+-- sql/generation/lock_generation.sql
+create function credits.lock_generation(job_id uuid) returns public.generation_jobs
+language plpgsql
+set search_path = ''
+as $$
+declare
+  job public.generation_jobs;
+begin
+  select * into job from public.generation_jobs as j where j.id = job_id for no key update;
+  if not found then
+    perform credits.fail('PT404', 'There is no such job.', jsonb_build_object('job', job_id), 'Check the id.');
+  end if;
+  return job;
+end
+$$;
+
+comment on function credits.lock_generation(uuid) is
+'The job, locked until the transaction ends; before its account, always. PT404 for none.';
+
+-- sql/generation/my_generation.sql
+create function public.my_generation(job_id uuid) returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  me uuid := credits.caller();
+  job public.generation_jobs;
+begin
+  select j.* into job
+  from public.generation_jobs as j
+  inner join public.credit_accounts as a on j.account_id = a.id
+  where j.id = job_id and a.user_id = me;
+  if not found then
+    perform credits.fail('PT404', 'There is no such job.', jsonb_build_object('job', job_id), 'Check the id.');
+  end if;
+  return credits.job_json(job);
+end
+$$;
+
+comment on function public.my_generation(uuid) is
+'The signed-in user''s job, with credits_held, credits_charged and available. Errors: PT403 not signed in, PT404 no '
+'such job, another user''s included.';
+
+grant execute on function public.my_generation(uuid) to authenticated;
+
+-- sql/generation/note_generation.sql
+create function public.note_generation(
+  job_id uuid,
+  provider_job_id text default null,
+  unknown boolean default false,
+  extend_seconds integer default null,
+  process uuid default null,
+  lease_seconds integer default 45
+) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  job public.generation_jobs := credits.lock_generation(job_id);
+  moment timestamptz := credits.now();
+begin
+  if job.finished_at is not null or job.dispatched_at is null then
+    return credits.job_json(job);
+  elsif extend_seconds not between 1 and 3600 then
+    perform credits.fail(
+      'PT400', 'extend_seconds must be from 1 to 3600.', jsonb_build_object('extend_seconds', extend_seconds),
+      'Send a heartbeat more often instead.'
+    );
+  elsif job.leased_by <> process and job.leased_until > moment then
+    return credits.job_json(job);
+  end if;
+  perform credits.check_lease(lease_seconds);
+  update public.generation_jobs as j
+  set
+    provider_job_id = coalesce(note_generation.provider_job_id, j.provider_job_id),
+    status = case
+      when note_generation.unknown then 'unknown'
+      when coalesce(note_generation.provider_job_id, j.provider_job_id) is not null then 'running'
+      else j.status
+    end,
+    deadline_at = greatest(
+      j.deadline_at,
+      case when extend_seconds is not null then least(
+        moment + make_interval(secs => extend_seconds), j.created_at + s.hold_ttl_max - credits.sweep_grace()
+      ) end
+    ),
+    leased_by = coalesce(process, j.leased_by),
+    leased_until = case
+      when process is not null then moment + make_interval(secs => lease_seconds) else j.leased_until
+    end
+  from credits.billing_settings as s
+  where j.id = job.id
+  returning j.* into job;
+  perform credits.keep_hold(credits.lock_hold(job.hold_id), job.deadline_at);
+  return credits.job_json(job);
+end
+$$;
+
+comment on function public.note_generation(uuid, text, boolean, integer, uuid, integer) is
+'For the function generate while a job is under way: keeps the provider''s id; unknown: the provider may or may not '
+'have taken it; extend_seconds: a heartbeat, which moves the deadline to so long from now, at most '
+'billing_settings.hold_ttl_max from the start; process: who sees to it, for lease_seconds (1 to 300) from now. A job '
+'that is over stays as it is, and so does one that another process has: look at leased_by. Returns the job. Errors: '
+'PT400, PT404.';
+
+grant execute on function public.note_generation(uuid, text, boolean, integer, uuid, integer) to service_role;
+
+-- sql/generation/open_generation.sql
+create function credits.open_generation(
+  operation text,
+  quantity integer,
+  request text,
+  idempotency_key text,
+  options jsonb,
+  inputs integer,
+  mask boolean,
+  prompt_length integer,
+  files text[]
+) returns public.generation_jobs
+language plpgsql
+set search_path = ''
+as $$
+declare
+  me uuid := credits.caller();
+  price record;
+  wrong record;
+  hold public.credit_holds;
+  job public.generation_jobs;
+begin
+  select * into price
+  from credits.generation_price(
+    open_generation.operation, open_generation.quantity, open_generation.options, open_generation.inputs,
+    open_generation.mask, open_generation.prompt_length
+  );
+  select * into wrong from credits.inputs_refusal(credits.open_account(me), files);
+  hold := credits.reserve(
+    me, operation, price.units, price.unit_price, price.version, case when wrong.code is null then price.amount end,
+    interval '1 minute' + credits.sweep_grace(), idempotency_key,
+    -- All that decides about the price is in it, and hold_credits makes another: what is begun with a key is what was
+    -- paid for.
+    credits.keyed_hash(
+      idempotency_key, 'begin_generation', operation, quantity::text, request, options::text, inputs::text, mask::text,
+      prompt_length::text, files::text
+    ),
+    jsonb_build_object('request', request),
+    is_limited => false
+  );
+  if hold.id is null then
+    if price.version is null then
+      perform credits.refuse_price(operation, quantity);
+    elsif price.refusal is not null then
+      perform credits.fail(
+        'PT400', price.refusal, jsonb_build_object('operation', operation),
+        'The terms of an operation are in its row of pricing_tiers.'
+      );
+    end if;
+    perform credits.fail(wrong.code, wrong.message, '{}', 'Upload it again, or name another.');
+  end if;
+  insert into public.generation_jobs (
+    account_id, hold_id, operation, provider, model, quantity, options, deadline_at, created_at
+  )
+  select
+    hold.account_id, hold.id, hold.operation, p.new ->> 'provider', p.new ->> 'model', open_generation.quantity,
+    coalesce(price.settled, '{}'), hold.created_at + interval '1 minute', hold.created_at
+  from credits.pricing_tier_history as p
+  where p.version = hold.price_version
+  on conflict on constraint generation_jobs_hold_id_key do nothing
+  returning * into job;
+  if not found then
+    select * into job from public.generation_jobs as j where j.hold_id = hold.id;
+  end if;
+  return job;
+end
+$$;
+
+comment on function credits.open_generation(text, integer, text, text, jsonb, integer, boolean, integer, text[]) is
+'Holds the credits and opens the job, or finds the one that the same key and request opened. Provider, model and '
+'options are those of the price that the hold pinned. Until it is dispatched the job has a minute.';
+
+-- sql/generation/refuse_softly.sql
+create function credits.refuse_softly(code text, message text, details text, hint text) returns jsonb
+language sql
+set search_path = ''
+as $$
+  select jsonb_build_object('code', code, 'message', message, 'details', details, 'hint', hint)
+  from set_config('response.status', substr(code, 3), true);
+$$;
+
+comment on function credits.refuse_softly(text, text, text, text) is
+'A refusal that commits: the body and the HTTP status that credits.fail would give through PostgREST, but what was '
+'written before, such as a count of calls, stays.';
+
+-- sql/generation/release_generations.sql
+create function public.release_generations(process uuid) returns integer
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  released integer;
+begin
+  update public.generation_jobs as j
+  set leased_until = null
+  where j.leased_by = process and j.finished_at is null and j.leased_until is not null;
+  get diagnostics released = row_count;
+  return released;
+end
+$$;
+
+comment on function public.release_generations(uuid) is
+'For the function generate when its process ends: gives back every job that lease_generations or note_generation gave '
+'it, so that another process need not wait. Returns how many.';
+
+grant execute on function public.release_generations(uuid) to service_role;
+
+-- sql/generation/sweep_files.sql
+create function public.sweep_files(process uuid, batch integer default 500) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  moment timestamptz := credits.now();
+  page integer := least(greatest(batch, 1), 500);
+  sweep credits.file_sweep;
+  settings credits.billing_settings;
+  seen bigint;
+  stale jsonb;
+  last text;
+begin
+  if to_regclass('storage.objects') is null then
+    return null;
+  end if;
+  update credits.file_sweep as s
+  set leased_by = process, leased_until = moment + interval '1 minute'
+  where
+    process is not null
+    and (s.leased_by = process or s.leased_until is null or s.leased_until <= moment)
+    and (s.after is not null or s.swept_at is null or s.swept_at <= moment - interval '1 hour')
+  returning * into sweep;
+  if not found then
+    return null;
+  end if;
+  select * into settings from credits.billing_settings;
+
+  with looked_at as materialized (
+    select
+      o.name,
+      o.created_at,
+      split_part(o.name, '/', 1) as account,
+      split_part(o.name, '/', 2) as folder
+    from storage.objects as o
+    where o.bucket_id = 'generations' and o.name > coalesce(sweep.after, '')
+    order by o.name
+    limit page
+  ),
+
+  -- Nothing is ours that does not lie in the folder of an account.
+  accounts as (
+    select
+      a.id,
+      names.account
+    from (select distinct l.account from looked_at as l) as names
+    inner join public.credit_accounts as a on a.id = case
+      when names.account ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then names.account::uuid
+    end
+  ),
+
+  -- What came past the policy, by uploads at the same moment or signed URLs: of too many, the first ones stay.
+  inputs as (
+    select
+      o.name,
+      lower(o.metadata ->> 'mimetype') <> all (credits.input_types()) as is_wrong,
+      row_number() over first_come as files,
+      sum((o.metadata ->> 'size')::bigint) over first_come as bytes
+    from accounts as a
+    inner join storage.objects as o
+      on o.bucket_id = 'generations' and o.name ~>=~ (a.account || '/inputs/') and o.name ~<~ (a.account || '/inputs0')
+    window first_come as (partition by a.id order by o.created_at, o.id)
+  )
+
+  select
+    (select count(*) from looked_at),
+    (select max(l.name) from looked_at as l),
+    coalesce(jsonb_agg(l.name order by l.name) filter (
+      where i.name is not null and (
+        l.created_at <= moment - settings.input_retention
+        or i.is_wrong
+        or i.files > settings.max_input_files
+        or i.bytes > settings.max_input_bytes
+      )
+      or j.id is not null and l.created_at <= moment - settings.orphan_retention
+    ), '[]')
+  into seen, last, stale
+  from looked_at as l
+  inner join accounts as a on l.account = a.account
+  left join inputs as i on l.name = i.name
+  -- Only of a job that is over: it stays what it is, so nobody can come to need the file.
+  left join public.generation_jobs as j
+    on
+      j.id = case
+        when l.name ~ '^[^/]+/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/[0-9]+\.(png|jpg|webp|gif|mp4|webm|txt)$'
+          then l.folder::uuid
+      end
+      and j.account_id = a.id
+      and j.finished_at <= moment - settings.orphan_retention
+      and not j.outputs @> jsonb_build_array(jsonb_build_object('path', l.name));
+
+  last := case when seen = page then last end;
+  update credits.file_sweep as s
+  set
+    after = last,
+    swept_at = case when last is null then moment else s.swept_at end,
+    leased_until = case when last is not null then s.leased_until end;
+  return jsonb_build_object('paths', stale, 'more', last is not null);
+end
+$$;
+
+comment on function public.sweep_files(uuid, integer) is
+'For the function generate: looks at the next batch files (at most 500) of the bucket generations, and returns {paths: '
+'those to be deleted through Storage, more: whether to call again now}. Null while another process sweeps, and within '
+'an hour of the last sweep''s end. To be deleted are files of jobs that are over for '
+'billing_settings.orphan_retention and do not list them as outputs, and inputs that are older than input_retention, '
+'are no images, or are beyond max_input_files and max_input_bytes.';
+
+grant execute on function public.sweep_files(uuid, integer) to service_role;
+
+-- sql/generation/sweep_generations.sql
+create function credits.sweep_generations(batch integer default 200) returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  job public.generation_jobs;
+  swept integer := 0;
+begin
+  for job in
+    select j.* from public.generation_jobs as j
+    where
+      j.finished_at is null
+      and j.deadline_at <= credits.now()
+      and not exists (
+        select from credits.maintenance_failures as f where f.job_id = j.id and f.retry_at > credits.now()
+      )
+    order by j.deadline_at
+    limit batch
+    for no key update skip locked
+  loop
+    -- Waits for nobody: two sweeps that hold several accounts each would wait for one another.
+    perform from public.credit_accounts as a where a.id = job.account_id for no key update skip locked;
+    if found then
+      begin
+        perform credits.expire_generation(job, credits.lock_hold(job.hold_id));
+        swept := swept + 1;
+      exception
+        when others then
+          perform credits.note_failure('generations', sqlstate, sqlerrm, job.account_id, job.id);
+      end;
+    end if;
+  end loop;
+  return swept;
+end
+$$;
+
+comment on function credits.sweep_generations(integer) is
+'Ends up to batch jobs whose deadline has passed, whatever became of the function that ran them; returns how many. '
+'Leaves what others have locked to the next time, and notes what fails.';
+
+-- sql/generation/sweep_grace.sql
+create function credits.sweep_grace() returns interval
+language sql
+immutable
+as $$
+  select interval '45 seconds';
+$$;
+
+comment on function credits.sweep_grace() is
+'How much longer than its job a hold lives, so that the sweep finds it: under a minute. Without a SET clause it is '
+'planned as part of its caller.';
+
+-- sql/maintenance/forget_failures.sql
+create function credits.forget_failures() returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  delete from credits.maintenance_failures as f
+  where f.id in (
+    select o.id
+    from credits.maintenance_failures as o
+    left join public.credit_accounts as a on o.account_id = a.id
+    left join public.generation_jobs as j on o.job_id = j.id
+    where
+      case
+        -- Nothing is pending or due any more that was when it failed.
+        when o.task = 'settlement' then coalesce(least(a.unsettled_since, a.next_expiry) > o.last_at, true)
+        when o.task = 'allotments' and o.account_id is not null then not exists (
+          select from credits.allotments as m where m.account_id = o.account_id and m.next_at <= credits.now()
+        )
+        when o.job_id is not null then j.finished_at is not null or j.id is null
+      end
+    -- Another run has it, or has just written it.
+    for update of o skip locked
+  );
+end
+$$;
+
+comment on function credits.forget_failures() is
+'Deletes failures of the maintenance that are over: their account has been settled since, by whomever, has no month '
+'of a plan waiting, or their job has ended.';
+
+-- sql/maintenance/maintenance_report.sql
+create function public.maintenance_report() returns table (
+  task text,
+  account_id uuid,
+  user_id uuid,
+  job_id uuid,
+  sqlstate text,
+  message text,
+  failures integer,
+  first_at timestamptz,
+  last_at timestamptz,
+  retry_at timestamptz
+)
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select f.task, f.account_id, a.user_id, f.job_id, f.sqlstate, f.message, f.failures, f.first_at, f.last_at, f.retry_at
+  from credits.maintenance_failures as f
+  left join public.credit_accounts as a on f.account_id = a.id
+  order by f.first_at;
+$$;
+
+comment on function public.maintenance_report() is
+'Operator: what maintenance could not do and still cannot, oldest first; no row when all is well. task: settlement (of '
+'an account), generations (the end of a job), allotments (the month of a plan), holds, stripe_payloads (a sweep as a '
+'whole). retry_at: when it is tried next.';
+
+grant execute on function public.maintenance_report() to service_role;
+
+-- sql/maintenance/note_failure.sql
+create function credits.note_failure(
+  task text,
+  state text,
+  message text,
+  account_id uuid default null,
+  job_id uuid default null
+) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  moment timestamptz := credits.now();
+  -- Of these classes Postgres's sentences name tables and constraints; the others' may quote values.
+  told text := case
+    when left(state, 2) in ('23', '25', '40', '42', '53', '54', '55', '57', '58', 'PT', 'XX') then left(message, 500)
+  end;
+begin
+  raise warning 'credits: maintenance could not do % of account %, job %: % %', task, account_id, job_id, state, message;
+  insert into credits.maintenance_failures as f (
+    task, account_id, job_id, sqlstate, message, first_at, last_at, retry_at
+  )
+  values (
+    note_failure.task, note_failure.account_id, note_failure.job_id, state, told, moment, moment,
+    moment + interval '10 seconds'
+  )
+  on conflict on constraint maintenance_failures_task_account_id_job_id_key do update set
+    sqlstate = excluded.sqlstate,
+    message = excluded.message,
+    failures = f.failures + 1,
+    last_at = excluded.last_at,
+    retry_at = moment + least(interval '10 seconds' * 2 ^ least(f.failures, 10), interval '1 hour');
+end
+$$;
+
+comment on function credits.note_failure(text, text, text, uuid, uuid) is
+'Writes down that a part of the maintenance failed, so that the others go on and an operator sees it.';
+
+-- sql/maintenance/run_maintenance.sql
+create function credits.run_maintenance(
+  settle_after interval default '0',
+  batch integer default 200
+) returns jsonb
+language plpgsql
+set search_path = ''
+-- Nothing here waits longer than that for a session that was left open; what could not be done is noted.
+set lock_timeout = '3s'
+as $$
+declare
+  moment timestamptz := credits.now();
+  waiting uuid[];
+  overdue uuid;
+  candidate uuid;
+  pending integer;
+  settled integer := 0;
+  unfinished boolean := false;
+  -- Ledger rows that one run settles for accounts with more than one batch: bounded, however much is pending.
+  budget integer := 60 * credits.settlement_batch();
+begin
+  -- No index serves this: what it would hold changes with the spends, and each would pay for it.
+  select
+    array_agg(due.id order by due.since),
+    (array_agg(due.id order by due.since) filter (where due.since < moment - settle_after - interval '1 minute'))[1]
+  into waiting, overdue
+  from (
+    select a.id, least(a.unsettled_since, a.next_expiry) as since
+    from public.credit_accounts as a
+    where
+      (a.next_expiry <= moment or a.unsettled_since <= moment - settle_after)
+      and not exists (
+        select from credits.maintenance_failures as f
+        where f.account_id = a.id and f.task = 'settlement' and f.retry_at > moment
+      )
+    order by since
+    limit batch
+  ) as due;
+
+  -- An account that is spent from without a pause is never free when SKIP LOCKED looks. Wait for one such account,
+  -- while this transaction holds no other lock that it could be waited for.
+  if overdue is not null then
+    begin
+      perform from public.credit_accounts as a where a.id = overdue for no key update;
+    exception
+      when others then
+        perform credits.note_failure('settlement', sqlstate, sqlerrm, overdue);
+    end;
+  end if;
+
+  foreach candidate in array coalesce(waiting, '{}') loop
+    select a.unsettled into pending
+    from public.credit_accounts as a
+    where
+      a.id = candidate
+      and (a.next_expiry <= moment or a.unsettled_since <= moment - settle_after)
+    for no key update skip locked;
+    continue when not found;
+    if pending > credits.settlement_batch() then
+      if budget <= 0 then
+        unfinished := true;
+        continue;
+      end if;
+      budget := budget - least(pending, 20 * credits.settlement_batch());
+      unfinished := unfinished or pending > 20 * credits.settlement_batch();
+    end if;
+    begin
+      perform credits.settle_account(candidate, batches => 20);
+      settled := settled + 1;
+    exception
+      when others then
+        perform credits.note_failure('settlement', sqlstate, sqlerrm, candidate);
+    end;
+  end loop;
+
+  begin
+    perform credits.sweep_generations(batch);
+    delete from credits.maintenance_failures as f where f.task = 'generations' and f.job_id is null;
+  exception
+    when others then
+      perform credits.note_failure('generations', sqlstate, sqlerrm);
+  end;
+  begin
+    -- Quick ones: as many as a busy app leaves.
+    perform credits.prune_holds(5 * batch);
+    delete from credits.maintenance_failures as f where f.task = 'holds';
+  exception
+    when others then
+      perform credits.note_failure('holds', sqlstate, sqlerrm);
+  end;
+  begin
+    perform credits.sweep_allotments(batch);
+    delete from credits.maintenance_failures as f where f.task = 'allotments' and f.account_id is null;
+  exception
+    when others then
+      perform credits.note_failure('allotments', sqlstate, sqlerrm);
+  end;
+  begin
+    perform credits.forget_stripe_payloads(batch);
+    delete from credits.maintenance_failures as f where f.task = 'stripe_payloads';
+  exception
+    when others then
+      perform credits.note_failure('stripe_payloads', sqlstate, sqlerrm);
+  end;
+  perform credits.forget_failures();
+  return jsonb_build_object(
+    'settled', settled, 'more', settled > 0 and (unfinished or cardinality(waiting) = batch)
+  );
+end
+$$;
+
+comment on function credits.run_maintenance(interval, integer) is
+'Settles accounts in one bounded batch: those with ledger rows unsettled for settle_after or longer, and those where '
+'lots or holds have expired; of one with very many rows, the oldest. Then ends overdue generations, deletes old unused '
+'holds, grants the months of plans with a monthly allotment and forgets old payloads of Stripe''s. What fails is '
+'undone by itself and noted for maintenance_report, the rest goes on. Skips what others have locked; run as many at '
+'once as you like. Returns {settled: accounts, more: whether to call again now}.';
+
+-- sql/maintenance/schedule_maintenance.sql
+create function credits.schedule_maintenance() returns text
+language plpgsql
+set search_path = ''
+as $body$
+begin
+  if not exists (select from pg_catalog.pg_extension where extname = 'pg_cron') then
+    return 'pg_cron is not installed: enable it (Dashboard, Integrations, Cron), then: select credits.schedule_maintenance();';
+  end if;
+  execute $job$
+    select cron.schedule(
+      'credits-maintenance', '10 seconds', $$select credits.run_maintenance(settle_after => '30 seconds')$$
+    )
+  $job$;
+  return 'Scheduled every 10 seconds as the pg_cron job credits-maintenance.';
+end
+$body$;
+
+comment on function credits.schedule_maintenance() is
+'Has pg_cron run credits.run_maintenance, where pg_cron is installed; says what it did. Safe to call again.';
+
+select credits.schedule_maintenance();
+
+-- sql/pricing/check_terms.sql
+create function credits.check_terms(terms jsonb, unit text) returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+  known constant text[] := array[
+    'output', 'inputs', 'mask', 'max_n', 'max_prompt', 'options', 'deadline_seconds', 'charge_refusals'
+  ];
+  inputs jsonb := coalesce(terms -> 'inputs', '{}');
+  wrong text;
+  name text;
+  spec jsonb;
+  entry record;
+begin
+  if jsonb_typeof(terms) is distinct from 'object' or octet_length(terms::text) > 8192 then
+    wrong := 'terms must be a JSON object of at most 8 KiB.';
+  elsif terms - known <> '{}' then
+    wrong := format(
+      'terms know no %s, only %s.', (select min(o.k) from jsonb_object_keys(terms - known) as o (k)),
+      array_to_string(known, ', ')
+    );
+  elsif coalesce(terms -> 'output' not in ('"image"', '"text"', '"video"'), false) then
+    wrong := 'terms.output must be "image", "text" or "video".';
+  elsif not credits.is_whole(terms -> 'max_n', 1, 1000) then
+    wrong := 'terms.max_n must be a whole number from 1 to 1000.';
+  elsif not credits.is_whole(terms -> 'max_prompt', 1, 1000000) then
+    wrong := 'terms.max_prompt must be a whole number of characters from 1 to 1000000.';
+  elsif not credits.is_whole(terms -> 'deadline_seconds', 5, 86400) then
+    wrong := 'terms.deadline_seconds must be a whole number from 5 to 86400.';
+  elsif coalesce(jsonb_typeof(terms -> 'charge_refusals') <> 'boolean', false) then
+    wrong := 'terms.charge_refusals must be true or false.';
+  elsif coalesce(jsonb_typeof(terms -> 'mask') <> 'boolean', false) then
+    wrong := 'terms.mask must be true or false.';
+  elsif jsonb_typeof(inputs) <> 'object' or inputs - array['min', 'max', 'credits'] <> '{}' then
+    wrong := 'terms.inputs must be an object of min, max and credits.';
+  elsif (terms ? 'inputs' and not inputs ? 'max') or not credits.is_whole(inputs -> 'max', 0, 16) then
+    wrong := 'terms.inputs.max must be a whole number from 0 to 16.';
+  elsif not credits.is_whole(inputs -> 'min', 0, (inputs ->> 'max')::integer) then
+    wrong := 'terms.inputs.min must be a whole number from 0 to max.';
+  elsif not credits.is_surcharge(inputs -> 'credits') then
+    wrong := 'terms.inputs.credits must be from 0 to 1000000, with up to 4 decimals.';
+  elsif terms -> 'mask' = 'true' and coalesce((inputs ->> 'max')::integer, 0) = 0 then
+    wrong := 'terms.mask needs inputs.max from 1 on: a mask is for an image.';
+  elsif coalesce(jsonb_typeof(terms -> 'options') <> 'object', false) then
+    wrong := 'terms.options must be an object of options by name.';
+  end if;
+  if wrong is not null then
+    perform credits.fail('PT400', wrong, '{}', 'README, "For DBAs: prices", has the terms of a price.');
+  end if;
+
+  for name, spec in select o.key, o.value from jsonb_each(terms -> 'options') as o (key, value) loop
+    wrong := case
+      when name !~ '^[a-z][a-z0-9_]{0,39}$' then 'is no name of an option: snake_case, up to 40 letters.'
+      when jsonb_typeof(spec) <> 'object' or spec - array['values', 'min', 'max', 'default'] <> '{}'
+        then 'must be an object of values, or of min and max, and default.'
+      when (spec ? 'values') = (spec ?| array['min', 'max']) then 'must have either values, or min and max.'
+      when spec ? 'values' and jsonb_typeof(spec -> 'values') not in ('array', 'object')
+        then 'must have values as a list, or as an object of what each value adds in credits.'
+      when spec ? 'values' then null
+      when
+        not (spec ? 'min' and spec ? 'max')
+        or not credits.is_whole(spec -> 'max', -9007199254740991, 9007199254740991)
+        then 'must have whole numbers as min and max.'
+      when not credits.is_whole(spec -> 'min', -9007199254740991, (spec ->> 'max')::numeric)
+        then 'must have a whole number as min, not over max.'
+    end;
+    if wrong is null and jsonb_typeof(spec -> 'values') = 'array' then
+      if spec -> 'values' = '[]' or exists (
+        select from jsonb_array_elements(spec -> 'values') as a (v)
+        where not (
+          jsonb_typeof(v) = 'string' and char_length(v #>> '{}') between 1 and 100
+          or jsonb_typeof(v) = 'number' and credits.is_whole(v, -9007199254740991, 9007199254740991)
+        )
+      ) then
+        wrong := 'must list words and whole numbers, one at least.';
+      end if;
+    elsif wrong is null and jsonb_typeof(spec -> 'values') = 'object' then
+      for entry in select v.key, v.value from jsonb_each(spec -> 'values') as v (key, value) loop
+        if char_length(entry.key) not between 1 and 100 or not credits.is_surcharge(entry.value) then
+          wrong := 'must say of each value what it adds: from 0 to 1000000 credits, with up to 4 decimals.';
+        end if;
+      end loop;
+      if spec -> 'values' = '{}' then
+        wrong := 'must have a value at least.';
+      elsif
+        wrong is null
+        and not spec ? 'default'
+        and exists (select from jsonb_each_text(spec -> 'values') as v (key, value) where v.value::numeric <> 0)
+      then
+        -- What the provider takes when nothing is said could be its dearest.
+        wrong := 'must have a default, since some of its values cost more.';
+      end if;
+    end if;
+    if wrong is null and spec ? 'default' and credits.option_surcharge(spec, spec -> 'default') is distinct from 0 then
+      wrong := 'must have a default that is one of its values and adds nothing: credits_per_unit is its price.';
+    end if;
+    if wrong is null and name = 'duration' and unit = 'second' then
+      if
+        not spec ? 'default'
+        or not credits.is_whole(spec -> 'min', 1, 86400) or not credits.is_whole(spec -> 'max', 1, 86400)
+        or exists (
+          select from jsonb_array_elements(
+            case jsonb_typeof(spec -> 'values') when 'array' then spec -> 'values' else '[]' end
+          ) as a (v)
+          where not credits.is_whole(a.v, 1, 86400)
+        )
+        or exists (
+          select from jsonb_object_keys(
+            case jsonb_typeof(spec -> 'values') when 'object' then spec -> 'values' else '{}' end
+          ) as o (k)
+          where o.k !~ '^[1-9][0-9]{0,4}$'
+        )
+      then
+        wrong := 'must have whole seconds from 1 to 86400 and a default, since seconds are what the price counts.';
+      end if;
+    end if;
+    if wrong is not null then
+      perform credits.fail(
+        'PT400', format('terms.options.%s %s', name, wrong), jsonb_build_object('option', name),
+        'README, "For DBAs: prices", has the terms of a price.'
+      );
+    end if;
+  end loop;
+end
+$$;
+
+comment on function credits.check_terms(jsonb, text) is
+'PT400 unless pricing_tiers.terms are {output: "image" (default), "text" or "video"; inputs: {min, max: images that '
+'the user gives, up to 16 (default: none), credits: what each beyond min adds to a unit}; mask: whether one may come '
+'with them; max_n: outputs of a request; max_prompt: characters; deadline_seconds: 5 to 86400, default 120; '
+'charge_refusals: whether a refusal by the provider''s policy is charged, default false; options: {NAME: {values: '
+'[...] or {VALUE: credits that it adds to a unit}, or min and max of a whole number; default: what is sent when the '
+'user does not say}}}. With the unit "second" a unit is a second of the option duration.';
+
+-- sql/pricing/generation_price.sql
+create function credits.generation_price(
+  operation text,
+  quantity integer,
+  options jsonb,
+  inputs integer,
+  mask boolean,
+  prompt_length integer,
+  out version bigint,
+  out unit_price numeric,
+  out units integer,
+  out amount bigint,
+  out settled jsonb,
+  out refusal text
+)
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  unit text;
+  terms jsonb;
+  least_images integer;
+  most_images integer;
+  most integer := credits.max_quantity();
+  name text;
+  spec jsonb;
+  adds numeric;
+begin
+  select p.version, p.credits_per_unit, t.unit, t.terms into version, unit_price, unit, terms
+  from credits.price(generation_price.operation, 1) as p
+  inner join public.pricing_tiers as t on p.id = t.id;
+  if not found then
+    return;
+  end if;
+  settled := coalesce(options, '{}');
+  least_images := coalesce((terms #>> '{inputs,min}')::integer, 0);
+  most_images := coalesce((terms #>> '{inputs,max}')::integer, 0);
+  inputs := coalesce(inputs, least_images);
+
+  refusal := case
+    when quantity is null or quantity < 1 then 'n is a whole number from 1 on.'
+    when quantity > coalesce((terms ->> 'max_n')::integer, most)
+      then format('n is at most %s for %s.', coalesce((terms ->> 'max_n')::integer, most), operation)
+    when prompt_length > (terms ->> 'max_prompt')::integer
+      then format('The prompt is longer than the %s characters of %s.', terms ->> 'max_prompt', operation)
+    when inputs > most_images and most_images = 0 then format('%s takes no images.', operation)
+    when inputs > most_images and most_images = 1 then format('%s takes one image.', operation)
+    when inputs > most_images then format('%s takes at most %s images.', operation, most_images)
+    when inputs < 0 then 'inputs is a number of images.'
+    when inputs < least_images and least_images = 1 then format('%s needs an image in inputs.', operation)
+    when inputs < least_images then format('%s needs %s images in inputs.', operation, least_images)
+    when mask and not coalesce((terms -> 'mask')::boolean, false) then format('%s takes no mask.', operation)
+    when mask and inputs = 0 then 'A mask needs an image in inputs.'
+    when jsonb_typeof(settled) <> 'object' then 'options is an object.'
+  end;
+  if refusal is not null then
+    return;
+  end if;
+  unit_price := unit_price + coalesce((terms #>> '{inputs,credits}')::numeric, 0) * (inputs - least_images);
+
+  terms := coalesce(terms -> 'options', '{}');
+  select min(o.key) into name from jsonb_object_keys(settled) as o (key) where not terms ? o.key;
+  if name is not null then
+    refusal := format(
+      '%s knows these options: %s.', operation,
+      coalesce((select string_agg(o.key, ', ' order by o.key) from jsonb_object_keys(terms) as o (key)), 'none')
+    );
+    return;
+  end if;
+  for name, spec in select o.key, o.value from jsonb_each(terms) as o (key, value) loop
+    if settled ? name then
+      adds := credits.option_surcharge(spec, settled -> name);
+      if adds is null then
+        refusal := format(
+          'The option %s of %s is %s.', name, operation,
+          case jsonb_typeof(spec -> 'values')
+            when 'array'
+              then 'one of ' || (select string_agg(a.v, ', ') from jsonb_array_elements_text(spec -> 'values') as a (v))
+            when 'object'
+              then 'one of ' || (select string_agg(a.v, ', ') from jsonb_object_keys(spec -> 'values') as a (v))
+            else format('a whole number from %s to %s', spec ->> 'min', spec ->> 'max')
+          end
+        );
+        return;
+      end if;
+      unit_price := unit_price + adds;
+    elsif spec ? 'default' then
+      settled := settled || jsonb_build_object(name, spec -> 'default');
+    end if;
+  end loop;
+
+  if unit = 'second' and not settled ? 'duration' then
+    refusal := format(
+      '%s is sold by the second, but its price has no option duration; tell the app''s operator.', operation
+    );
+  elsif unit = 'second' and quantity::bigint * (settled ->> 'duration')::bigint > most then
+    refusal := format('n times duration is at most %s seconds.', most);
+  else
+    units := quantity * case when unit = 'second' then (settled ->> 'duration')::integer else 1 end;
+    amount := ceil(unit_price * units);
+  end if;
+end
+$$;
+
+comment on function credits.generation_price(text, integer, jsonb, integer, boolean, integer) is
+'What a generation of quantity outputs with these options, number of input images (null: as few as it takes), mask '
+'and length of prompt costs now, by the pricing_tiers row in force and its terms: version; unit_price, which is '
+'credits_per_unit and all that options and inputs add; units (with the unit "second": quantity times duration); '
+'amount in credits, ceil(unit_price * units); settled: the options with defaults, as the provider gets them. '
+'refusal, a sentence for the user, in place of an amount where it does not fit the terms. No version: the operation '
+'is not sold.';
+
+-- sql/pricing/is_surcharge.sql
+create function credits.is_surcharge(value jsonb) returns boolean
+language sql
+immutable
+set search_path = ''
+as $$
+  select case
+    when value is null then true
+    when jsonb_typeof(value) <> 'number' then false
+    else (value #>> '{}')::numeric between 0 and 1000000 and scale((value #>> '{}')::numeric) <= 4
+  end;
+$$;
+
+comment on function credits.is_surcharge(jsonb) is
+'Whether a JSON value is an amount of credits that can be added to a price (0 to 1,000,000, up to 4 decimals), or is '
+'not there.';
+
+-- sql/pricing/is_whole.sql
+create function credits.is_whole(value jsonb, lowest numeric, highest numeric) returns boolean
+language sql
+immutable
+set search_path = ''
+as $$
+  select case
+    when value is null then true
+    when jsonb_typeof(value) <> 'number' or (value #>> '{}') !~ '^-?[0-9]{1,16}$' then false
+    else (value #>> '{}')::numeric between lowest and highest
+  end;
+$$;
+
+comment on function credits.is_whole(jsonb, numeric, numeric) is
+'Whether a JSON value is a whole number in the range, or is not there.';
+
+-- sql/pricing/max_quantity.sql
+create function credits.max_quantity() returns integer
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  return (select s.max_quantity from credits.billing_settings as s);
+end
+$$;
+
+comment on function credits.max_quantity() is
+'billing_settings.max_quantity. A function, so that a statement reads the settings only where it comes to ask.';
+
+-- sql/pricing/option_surcharge.sql
+create function credits.option_surcharge(spec jsonb, value jsonb) returns numeric
+language sql
+immutable
+set search_path = ''
+as $$
+  select case jsonb_typeof(spec -> 'values')
+    when 'array' then (
+      select 0
+      from jsonb_array_elements(spec -> 'values') as v (item)
+      where v.item = option_surcharge.value and v.item::text = option_surcharge.value::text
+    )
+    when 'object' then (
+      select v.adds::numeric
+      from jsonb_each_text(spec -> 'values') as v (item, adds)
+      where
+        v.item = option_surcharge.value #>> '{}'
+        and jsonb_typeof(option_surcharge.value) = case when v.item ~ '^-?[0-9]+$' then 'number' else 'string' end
+    )
+    else case
+      -- Only then is it a number that a comparison can take.
+      when jsonb_typeof(value) <> 'number' or (value #>> '{}') !~ '^-?[0-9]{1,16}$' then null
+      when (value #>> '{}')::numeric between (spec ->> 'min')::numeric and (spec ->> 'max')::numeric then 0
+    end
+  end;
+$$;
+
+comment on function credits.option_surcharge(jsonb, jsonb) is
+'What a value of an option adds to the price of a unit, in credits, by the option''s part of pricing_tiers.terms; null '
+'for a value that it does not have.';
+
+-- sql/pricing/price.sql
+create function credits.price(operation text, quantity integer) returns table (
+  id bigint,
+  credits_per_unit numeric,
+  version bigint,
+  credits bigint
+)
+language sql
+stable
+as $$
+  select
+    t.id,
+    t.credits_per_unit,
+    t.version,
+    case when price.quantity = 1 or price.quantity between 1 and credits.max_quantity()
+    then ceil(t.credits_per_unit * price.quantity)::bigint end
+  from public.pricing_tiers as t
+  where t.operation = price.operation and t.active and t.effective_from <= credits.now()
+  order by t.effective_from desc
+  limit 1;
+$$;
+
+comment on function credits.price(text, integer) is
+'What the quantity of the operation costs now, by the pricing_tiers row in force (active, in effect, the latest): its '
+'id, credits for one unit, version, and the whole, ceil(credits_per_unit * quantity), in credits. No row for an '
+'operation that is not sold, null credits for a quantity out of range: then call credits.refuse_price. The one place '
+'that prices a call. Every spend runs it: without a SET clause it is planned as part of its caller, and one unit is '
+'priced without looking up the limit.';
+
+-- sql/pricing/price_in_force_id.sql
+create function credits.price_in_force_id(operation text) returns bigint
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select p.id from credits.price(price_in_force_id.operation, 1) as p;
+$$;
+
+comment on function credits.price_in_force_id(text) is
+'Id of the price in force; what the read policy of pricing_tiers asks.';
+
+grant execute on function credits.price_in_force_id(text) to anon, authenticated;
+
+create policy prices_in_force on public.pricing_tiers for select to anon, authenticated
+using (id = credits.price_in_force_id(operation));
+
+create policy pricing_admin_edits on public.pricing_tiers for all to pricing_admin
+using (true) with check (true);
+
+-- sql/pricing/quote_credits.sql
+create function public.quote_credits(
+  operation text,
+  quantity integer default 1,
+  options jsonb default null,
+  inputs integer default null,
+  mask boolean default false,
+  prompt_length integer default 0
+) returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  price record;
+  generation record;
+  available bigint;
+  frozen boolean;
+begin
+  perform credits.caller();
+  if options is null then
+    select p.credits, p.version into price from credits.price(operation, quantity) as p;
+  else
+    select g.amount as credits, g.version, g.refusal into generation
+    from credits.generation_price(
+      quote_credits.operation, quote_credits.quantity, quote_credits.options, quote_credits.inputs, quote_credits.mask,
+      quote_credits.prompt_length
+    ) as g;
+    if generation.refusal is not null then
+      perform credits.fail(
+        'PT400', generation.refusal, jsonb_build_object('operation', operation),
+        'The terms of an operation are in its row of pricing_tiers.'
+      );
+    end if;
+    price := generation;
+  end if;
+  if price.credits is null then
+    perform credits.refuse_price(operation, quantity);
+  end if;
+  select p.available, p.frozen_at is not null into available, frozen from credits.my_position() as p;
+  available := coalesce(available, 0);
+  return jsonb_build_object(
+    'operation', operation,
+    'quantity', quantity,
+    'credits', price.credits,
+    'price_version', price.version,
+    'available', available,
+    'affordable', available >= price.credits and not coalesce(frozen, false)
+  );
+end
+$$;
+
+comment on function public.quote_credits(text, integer, jsonb, integer, boolean, integer) is
+'What the operation would cost the signed-in user now, without spending: {operation, quantity, credits, '
+'price_version, available, affordable}. Without options: quantity units, as consume_credits and hold_credits sell '
+'them. With options, {} included: quantity outputs of generate with them, with inputs images (as few as it takes '
+'when left out), and a mask. Not affordable while the account is frozen. Errors: PT400 quantity or what does not fit '
+'the price''s terms, PT403 not signed in, PT404 unknown operation.';
+
+grant execute on function public.quote_credits(text, integer, jsonb, integer, boolean, integer) to authenticated;
+
+-- sql/pricing/record_price_change.sql
+create function credits.record_price_change() returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  if tg_op = 'DELETE' then
+    insert into credits.pricing_tier_history (tier_id, action, old) values (old.id, 'delete', to_jsonb(old));
+  elsif tg_op = 'INSERT' then
+    insert into credits.pricing_tier_history (version, tier_id, action, new)
+    values (new.version, new.id, 'insert', to_jsonb(new));
+  elsif new.version <> old.version then
+    insert into credits.pricing_tier_history (version, tier_id, action, old, new)
+    values (new.version, new.id, 'update', to_jsonb(old), to_jsonb(new));
+  end if;
+  return null;
+end
+$$;
+
+comment on function credits.record_price_change() is 'Writes each change of a price to credits.pricing_tier_history.';
+
+create trigger record_price_change after insert or update or delete on public.pricing_tiers
+for each row execute function credits.record_price_change();
+
+-- sql/pricing/refuse_price.sql
+create function credits.refuse_price(operation text, quantity integer) returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  most integer := credits.max_quantity();
+begin
+  if quantity between 1 and most then
+    perform credits.fail(
+      'PT404', 'There is no such operation.', jsonb_build_object('operation', left(operation, 100)),
+      'The operations on sale are the rows of pricing_tiers.'
+    );
+  end if;
+  perform credits.fail(
+    'PT400', format('quantity must be a whole number from 1 to %s.', most),
+    jsonb_build_object('quantity', quantity, 'limit', most), 'Send a quantity in that range.'
+  );
+end
+$$;
+
+comment on function credits.refuse_price(text, integer) is
+'Why credits.price found no price: PT400 quantity, PT404 operation.';
+
+-- sql/pricing/version_price.sql
+create function credits.version_price() returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  moment timestamptz := credits.now();
+begin
+  perform credits.check_terms(new.terms, new.unit);
+  if tg_op = 'UPDATE' then
+    if new is not distinct from old then
+      return new;
+    end if;
+    -- A price in force that is edited with a future date: what is in force stays in a row of its own until then.
+    if old.active and old.effective_from <= moment and new.effective_from > moment then
+      insert into public.pricing_tiers (
+        operation, provider, model, unit, credits_per_unit, effective_from, active, metadata, terms
+      )
+      values (
+        old.operation, old.provider, old.model, old.unit, old.credits_per_unit,
+        -- The old date is still taken by the row that is being changed.
+        old.effective_from + interval '1 microsecond', true, old.metadata, old.terms
+      );
+    end if;
+  end if;
+  new.version := nextval(pg_get_serial_sequence('credits.pricing_tier_history', 'version'));
+  return new;
+end
+$$;
+
+comment on function credits.version_price() is
+'Gives each changed price a new version, and keeps the price in force when an edit schedules its successor. PT400: its '
+'terms are not as credits.check_terms wants them.';
+
+create trigger version_price before insert or update on public.pricing_tiers
+for each row execute function credits.version_price();
+
+-- sql/usage/log_usage.sql
+create function credits.log_usage(
+  account_id uuid,
+  provider text,
+  model text,
+  operation text,
+  units numeric,
+  status text,
+  latency_ms integer default null,
+  provider_cost numeric default null,
+  hold_id uuid default null,
+  transaction_id bigint default null,
+  tokens jsonb default null
+) returns credits.usage_logs
+language plpgsql
+set search_path = ''
+as $$
+declare
+  entry credits.usage_logs;
+begin
+  insert into credits.usage_logs (
+    account_id, provider, model, operation, units, status, latency_ms, provider_cost, hold_id, transaction_id,
+    tokens
+  )
+  values (
+    log_usage.account_id, log_usage.provider, log_usage.model, log_usage.operation, log_usage.units, log_usage.status,
+    log_usage.latency_ms, log_usage.provider_cost, log_usage.hold_id, log_usage.transaction_id,
+    log_usage.tokens
+  )
+  returning * into entry;
+  return entry;
+end
+$$;
+
+comment on function credits.log_usage is
+'Writes one provider call to credits.usage_logs. For credits.close_generation, and the operator''s own SQL.';
+
+-- sql/ledger/entries/actor.sql
+create function credits.actor() returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
+  role text := auth.role();
+begin
+  return case when role in ('anon', 'authenticated', 'service_role') then role else 'operator' end;
+end
+$$;
+
+comment on function credits.actor() is
+'Who acts, as ledger rows say it: the API role, or operator for a direct session. Users read it, so it names no login; '
+'see operator_entries.';
+
+-- sql/ledger/entries/available.sql
+create function credits.available(balance bigint, held bigint) returns bigint
+language sql
+immutable
+as $$
+  select greatest(0, balance - held);
+$$;
+
+comment on function credits.available(bigint, bigint) is
+'credit_accounts.available of a balance and what is held of it, in credits. Spends and holds subtract from it instead, '
+'where its type refuses to go below 0.';
+
+-- sql/ledger/entries/claw_back.sql
+create function credits.claw_back(
+  account_id uuid,
+  amount bigint,
+  grant_transaction_id bigint default null,
+  idempotency_key text default null,
+  metadata jsonb default '{}'
+) returns public.credit_transactions
+language plpgsql
+set search_path = ''
+as $$
+declare
+  hash bytea;
+  lot_id bigint;
+  account public.credit_accounts;
+  entry public.credit_transactions;
+begin
+  perform credits.check_metadata(metadata);
+  -- Not billing_settings.max_grant: what was granted can be taken back, also after the limit was lowered.
+  if amount is null or amount not between 1 and 1000000000000 then
+    perform credits.fail(
+      'PT400', 'amount must be a whole number of credits from 1 to a trillion.', jsonb_build_object('amount', amount),
+      'No grant is larger.'
+    );
+  end if;
+  if idempotency_key is not null then
+    hash := credits.request_hash('claw_back', amount::text, grant_transaction_id::text, metadata::text);
+  end if;
+  entry := (credits.replayed(account_id, idempotency_key, hash)).entry;
+  if entry.id is not null then
+    return entry;
+  end if;
+
+  account := credits.lock_account(account_id);
+  if account.id is null then
+    perform credits.fail(
+      'PT404', 'There is no such account.', jsonb_build_object('account_id', account_id), 'Check the account id.'
+    );
+  end if;
+  if grant_transaction_id is not null then
+    select g.id into lot_id from credits.credit_grants as g
+    inner join public.credit_transactions as t on g.transaction_id = t.id
+    where t.id = grant_transaction_id and t.kind = 'grant' and g.account_id = claw_back.account_id;
+    if not found then
+      perform credits.fail(
+        'PT404', 'The account has no such grant.', jsonb_build_object('transaction_id', grant_transaction_id),
+        'Name the ledger row of a grant to this account.'
+      );
+    end if;
+  end if;
+
+  entry := credits.post_entry(
+    account_id, 'clawback', -amount,
+    related_id => grant_transaction_id,
+    idempotency_key => idempotency_key,
+    request_hash => hash,
+    metadata => metadata
+  );
+  perform credits.settle_account(account_id, usable_from => '-infinity', preferred_lot => lot_id);
+  perform credits.pass_debt(account_id);
+  return entry;
+end
+$$;
+
+comment on function credits.claw_back(uuid, bigint, bigint, text, jsonb) is
+'Internal: takes back amount credits from an account, because their payment was refunded or disputed, a plan was '
+'changed for a smaller one, or a debt passes between it and its successor; returns the ledger row. Takes from the '
+'named grant''s lot first, then from the others in burn order, then below zero: the next grant pays that off. The debt '
+'of a deleted user''s account goes to its successor. Errors: PT400, PT404, PT409 as elsewhere.';
+
+-- sql/ledger/entries/give_back.sql
+create function credits.give_back(clawback_id bigint, amount bigint, metadata jsonb default '{}')
+returns public.credit_transactions
+language plpgsql
+set search_path = ''
+as $$
+declare
+  taken public.credit_transactions;
+  left_to_give bigint;
+  entry public.credit_transactions;
+begin
+  select * into taken from public.credit_transactions as t where t.id = clawback_id and t.kind = 'clawback';
+  perform credits.lock_account(taken.account_id);
+  left_to_give := credits.left_to_refund(taken);
+  if not coalesce(amount between 1 and left_to_give, false) then
+    perform credits.fail(
+      'PT400', format('amount must be from 1 to the %s credits that are left to give back.', left_to_give),
+      jsonb_build_object('transaction_id', clawback_id, 'amount', amount), 'Name a clawback.'
+    );
+  end if;
+  entry := credits.post_entry(taken.account_id, 'refund', amount, related_id => taken.id, metadata => metadata);
+  perform credits.return_to_lots(entry);
+  return entry;
+end
+$$;
+
+comment on function credits.give_back(bigint, bigint, jsonb) is
+'Internal: undoes amount credits of a clawback, because its refund failed, its dispute was won, or a refund comes '
+'before a downgrade; returns the ledger row, a refund. They go back to the lots they came from, as those of any '
+'refund. PT400 beyond what is left of it.';
+
+-- sql/ledger/entries/grant_to_account.sql
+create function credits.grant_to_account(
+  account_id uuid,
+  amount bigint,
+  source text,
+  expires_at timestamptz,
+  priority integer,
+  idempotency_key text,
+  request_hash bytea,
+  metadata jsonb
+) returns public.credit_transactions
+language plpgsql
+set search_path = ''
+as $$
+declare
+  most bigint;
+  account public.credit_accounts;
+  entry public.credit_transactions;
+begin
+  perform credits.check_metadata(metadata);
+  select s.max_grant into most from credits.billing_settings as s;
+  if amount is null or amount not between 1 and most then
+    perform credits.fail(
+      'PT400', format('amount must be a whole number of credits from 1 to %s.', most),
+      jsonb_build_object('amount', amount, 'limit', most), 'The limit is billing_settings.max_grant.'
+    );
+  elsif source is null or source not in ('purchase', 'subscription', 'bonus', 'referral', 'promo', 'refund') then
+    perform credits.fail(
+      'PT400', 'source must be purchase, subscription, bonus, referral, promo or refund.',
+      jsonb_build_object('source', left(source, 100)), 'It says where the credits come from.'
+    );
+  elsif priority not between 0 and 100 then
+    perform credits.fail(
+      'PT400', 'priority must be from 0 (burns first) to 100.', jsonb_build_object('priority', priority),
+      'Leave it out for 50.'
+    );
+  end if;
+
+  account := credits.lock_account(account_id);
+  if account.balance + amount > 1000000000000000 then
+    perform credits.fail(
+      'PT400', 'The balance would exceed a quadrillion credits.',
+      jsonb_build_object('balance', account.balance, 'amount', amount), 'Grant less.'
+    );
+  end if;
+  entry := credits.post_entry(
+    account_id, 'grant', amount,
+    idempotency_key => idempotency_key,
+    request_hash => case when idempotency_key is not null then coalesce(request_hash, credits.request_hash(idempotency_key)) end,
+    metadata => metadata
+  );
+  -- Only now is the moment of the grant known: it may have waited for the account's lock.
+  if not coalesce(isfinite(expires_at) and expires_at > entry.created_at, true) then
+    perform credits.fail(
+      'PT400', 'expires_at must be in the future.', jsonb_build_object('expires_at', expires_at),
+      'Leave it out for credits that never expire.'
+    );
+  end if;
+  perform credits.add_lot(entry, amount, source, expires_at, priority);
+  update public.credit_accounts as a set next_expiry = least(a.next_expiry, grant_to_account.expires_at)
+  where a.id = grant_to_account.account_id and grant_to_account.expires_at is not null;
+  perform credits.pay_debt(account_id);
+  return entry;
+end
+$$;
+
+comment on function credits.grant_to_account is
+'Grants credits to an account as one lot; returns the ledger row. The one way credits come in: grant_credits, the '
+'sign-up bonus and payments end here. Locks and settles the account. Errors: PT400.';
+
+-- sql/ledger/entries/left_to_refund.sql
+create function credits.left_to_refund(debit public.credit_transactions) returns bigint
+language sql
+stable
+set search_path = ''
+as $$
+  select -debit.amount - coalesce(sum(t.amount), 0)::bigint
+  from public.credit_transactions as t
+  where t.related_id = debit.id and t.kind = 'refund';
+$$;
+
+comment on function credits.left_to_refund(public.credit_transactions) is
+'What of a spend, capture or clawback has not been given back yet. Stays true under the account''s lock.';
+
+-- sql/ledger/entries/lock_account.sql
+create function credits.lock_account(account_id uuid) returns public.credit_accounts
+language plpgsql
+set search_path = ''
+as $$
+declare
+  account public.credit_accounts;
+begin
+  select * into account from public.credit_accounts as a where a.id = lock_account.account_id for no key update;
+  -- Nothing pending, due or owed: settled already, perhaps by this very transaction.
+  if
+    account.unsettled_since is not null
+    or account.debt_from is not null
+    or account.lapsed > 0
+    or account.next_expiry <= credits.now()
+  then
+    perform credits.settle_account(account_id);
+    select * into account from public.credit_accounts as a where a.id = lock_account.account_id;
+  end if;
+  return account;
+end
+$$;
+
+comment on function credits.lock_account(uuid) is
+'Takes the account''s row lock until the transaction ends and settles the account. Everything that changes lots, and '
+'every refusal of a spend, starts here.';
+
+-- sql/ledger/entries/make_spendable.sql
 create function credits.make_spendable(user_id uuid, required bigint) returns void
 language plpgsql
 set search_path = ''
@@ -3876,36 +4846,94 @@ comment on function credits.make_spendable(uuid, bigint) is
 'settles what is due and returns, with the account locked, for another try, or says why not: PT402 (details: '
 'required, available, shortfall, in credits) or PT403.';
 
--- sql/ledger/lock_hold.sql
-create function credits.lock_hold(hold_id uuid) returns public.credit_holds
+-- sql/ledger/entries/note_operator.sql
+create function credits.note_operator(entry public.credit_transactions) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if entry.actor = 'operator' then
+    insert into credits.operator_entries (transaction_id) values (entry.id);
+  end if;
+end
+$$;
+
+comment on function credits.note_operator(public.credit_transactions) is
+'Keeps the login of a direct session that wrote the ledger row, where users cannot read it.';
+
+-- sql/ledger/entries/pay_debt.sql
+create function credits.pay_debt(account_id uuid) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if exists (
+    select from public.credit_accounts as a where a.id = pay_debt.account_id and a.debt_from is not null
+  ) then
+    perform credits.settle_account(account_id);
+  end if;
+end
+$$;
+
+comment on function credits.pay_debt(uuid) is
+'Pays from new credits what a clawback had left unpaid. The caller holds the account''s lock.';
+
+-- sql/ledger/entries/post_entry.sql
+create function credits.post_entry(
+  account_id uuid,
+  kind public.transaction_kind,
+  amount bigint,
+  related_id bigint default null,
+  operation text default null,
+  idempotency_key text default null,
+  request_hash bytea default null,
+  metadata jsonb default '{}',
+  actor text default credits.actor(),
+  moment timestamptz default null
+) returns public.credit_transactions
 language plpgsql
 set search_path = ''
 as $$
 declare
-  hold public.credit_holds;
-  account record;
+  account public.credit_accounts;
+  entry public.credit_transactions;
 begin
-  -- The account first, then its holds: the order in which everything here locks.
-  select a.id, a.lapsed > 0 or a.next_expiry <= credits.now() as due into account
-  from public.credit_accounts as a
-  inner join public.credit_holds as h on a.id = h.account_id
-  where h.id = lock_hold.hold_id
-  for no key update of a;
-  if account.due then
-    perform credits.lock_account(account.id);
-  end if;
-  select * into hold from public.credit_holds as h where h.id = lock_hold.hold_id;
-  if not found then
-    perform credits.fail('PT404', 'There is no such hold.', jsonb_build_object('hold_id', hold_id), 'Check the hold id.');
-  end if;
-  return hold;
+  update public.credit_accounts as a
+  set
+    balance = a.balance + post_entry.amount,
+    lifetime_granted = a.lifetime_granted + case when post_entry.kind = 'grant' then post_entry.amount else 0 end,
+    lifetime_refunded = a.lifetime_refunded + case when post_entry.kind = 'refund' then post_entry.amount else 0 end,
+    lifetime_expired = a.lifetime_expired - case when post_entry.kind = 'expiry' then post_entry.amount else 0 end,
+    lifetime_clawed_back = a.lifetime_clawed_back - case when post_entry.kind = 'clawback' then post_entry.amount else 0 end,
+    available = credits.available(a.balance + post_entry.amount, a.held),
+    unsettled = a.unsettled + 1,
+    unsettled_since = coalesce(a.unsettled_since, credits.now()),
+    -- The account was settled before, so nothing has expired yet that this row could see as alive.
+    updated_at = coalesce(post_entry.moment, least(credits.now(), a.next_expiry - interval '1 microsecond'))
+  where a.id = post_entry.account_id
+  returning a.* into account;
+
+  insert into public.credit_transactions (
+    account_id, kind, amount, balance_after, operation, related_id, actor, idempotency_key, request_hash, metadata,
+    created_at
+  )
+  values (
+    post_entry.account_id, post_entry.kind, post_entry.amount, account.balance, post_entry.operation,
+    post_entry.related_id, post_entry.actor, post_entry.idempotency_key, post_entry.request_hash, post_entry.metadata,
+    account.updated_at
+  )
+  returning * into entry;
+  perform credits.note_operator(entry);
+  return entry;
 end
 $$;
 
-comment on function credits.lock_hold(uuid) is
-'The hold as it is now, with its account locked until the transaction ends and settled if anything was due. PT404.';
+comment on function credits.post_entry is
+'Changes a balance and writes the ledger row that says so, for a grant, refund, clawback or expiry. Checks nothing but '
+'the constraints. The caller holds the account''s lock. consume_credits and capture_hold write their own rows, in one '
+'UPDATE with their conditions. moment: when it happened, for an expiry.';
 
--- sql/ledger/return_to_lots.sql
+-- sql/ledger/entries/return_to_lots.sql
 create function credits.return_to_lots(entry public.credit_transactions) returns void
 language plpgsql
 set search_path = ''
@@ -3986,319 +5014,770 @@ comment on function credits.return_to_lots(public.credit_transactions) is
 'new lots that live for billing_settings.refund_grace. A deleted user''s account passes them on as far as its '
 'successor took over its debt. The caller holds the account''s lock and has settled it.';
 
--- sql/ledger/left_to_refund.sql
-create function credits.left_to_refund(debit public.credit_transactions) returns bigint
-language sql
-stable
-set search_path = ''
-as $$
-  select -debit.amount - coalesce(sum(t.amount), 0)::bigint
-  from public.credit_transactions as t
-  where t.related_id = debit.id and t.kind = 'refund';
-$$;
-
-comment on function credits.left_to_refund(public.credit_transactions) is
-'What of a spend, capture or clawback has not been given back yet. Stays true under the account''s lock.';
-
--- sql/ledger/claw_back.sql
-create function credits.claw_back(
-  account_id uuid,
-  amount bigint,
-  grant_transaction_id bigint default null,
-  idempotency_key text default null,
-  metadata jsonb default '{}'
+-- sql/ledger/holds/capture.sql
+create function credits.capture(
+  hold public.credit_holds,
+  quantity integer,
+  metadata jsonb
 ) returns public.credit_transactions
 language plpgsql
 set search_path = ''
 as $$
 declare
-  hash bytea;
-  lot_id bigint;
+  cost bigint := ceil(hold.unit_price * quantity);
   account public.credit_accounts;
   entry public.credit_transactions;
 begin
-  perform credits.check_metadata(metadata);
-  -- Not billing_settings.max_grant: what was granted can be taken back, also after the limit was lowered.
-  if amount is null or amount not between 1 and 1000000000000 then
-    perform credits.fail(
-      'PT400', 'amount must be a whole number of credits from 1 to a trillion.', jsonb_build_object('amount', amount),
-      'No grant is larger.'
-    );
-  end if;
-  if idempotency_key is not null then
-    hash := credits.request_hash('claw_back', amount::text, grant_transaction_id::text, metadata::text);
-  end if;
-  entry := (credits.replayed(account_id, idempotency_key, hash)).entry;
-  if entry.id is not null then
-    return entry;
-  end if;
+  update public.credit_accounts as a
+  set
+    balance = a.balance - cost,
+    held = a.held - hold.amount,
+    lifetime_spent = a.lifetime_spent + cost,
+    available = credits.available(a.balance - cost, a.held - hold.amount),
+    unsettled = a.unsettled + 1,
+    unsettled_since = coalesce(a.unsettled_since, credits.now()),
+    -- credits.lock_hold has found the moment to be before the next expiry.
+    updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
+  where a.id = hold.account_id
+  returning a.* into account;
 
-  account := credits.lock_account(account_id);
-  if account.id is null then
-    perform credits.fail(
-      'PT404', 'There is no such account.', jsonb_build_object('account_id', account_id), 'Check the account id.'
-    );
-  end if;
-  if grant_transaction_id is not null then
-    select g.id into lot_id from credits.credit_grants as g
-    inner join public.credit_transactions as t on g.transaction_id = t.id
-    where t.id = grant_transaction_id and t.kind = 'grant' and g.account_id = claw_back.account_id;
-    if not found then
-      perform credits.fail(
-        'PT404', 'The account has no such grant.', jsonb_build_object('transaction_id', grant_transaction_id),
-        'Name the ledger row of a grant to this account.'
-      );
-    end if;
-  end if;
+  insert into public.credit_transactions (
+    account_id, kind, amount, balance_after, operation, quantity, unit_price, price_version, hold_id, actor, metadata,
+    created_at
+  )
+  values (
+    hold.account_id, 'capture', -cost, account.balance, hold.operation, capture.quantity, hold.unit_price,
+    hold.price_version, hold.id, credits.actor(), capture.metadata, account.updated_at
+  )
+  returning * into entry;
+  perform credits.note_operator(entry);
 
-  entry := credits.post_entry(
-    account_id, 'clawback', -amount,
-    related_id => grant_transaction_id,
-    idempotency_key => idempotency_key,
-    request_hash => hash,
-    metadata => metadata
-  );
-  perform credits.settle_account(account_id, usable_from => '-infinity', preferred_lot => lot_id);
-  perform credits.pass_debt(account_id);
+  update public.credit_holds as h
+  set status = 'captured', transaction_id = entry.id, closed_at = account.updated_at
+  where h.id = hold.id;
+
+  -- Credits that had expired under holds: this hold's go first, and what no hold covers any more is written off.
+  if account.lapsed > 0 then
+    perform credits.settle_account(hold.account_id, usable_from => hold.created_at);
+  elsif account.unsettled >= credits.max_unsettled() then
+    perform credits.settle_account(hold.account_id, batches => 1);
+  end if;
   return entry;
 end
 $$;
 
-comment on function credits.claw_back(uuid, bigint, bigint, text, jsonb) is
-'Internal: takes back amount credits from an account, because their payment was refunded or disputed, a plan was '
-'changed for a smaller one, or a debt passes between it and its successor; returns the ledger row. Takes from the '
-'named grant''s lot first, then from the others in burn order, then below zero: the next grant pays that off. The debt '
-'of a deleted user''s account goes to its successor. Errors: PT400, PT404, PT409 as elsewhere.';
+comment on function credits.capture(public.credit_holds, integer, jsonb) is
+'Charges quantity units of an open hold at its pinned price and frees the rest; returns the ledger row. The caller has '
+'the hold from credits.lock_hold, and checked that it is held and has that many units.';
 
--- sql/ledger/give_back.sql
-create function credits.give_back(clawback_id bigint, amount bigint, metadata jsonb default '{}')
-returns public.credit_transactions
+-- sql/ledger/holds/hold_refusal.sql
+create function credits.hold_refusal(account_id uuid) returns jsonb
 language plpgsql
+volatile
 set search_path = ''
 as $$
 declare
-  taken public.credit_transactions;
-  left_to_give bigint;
-  entry public.credit_transactions;
+  moment timestamptz := credits.now();
+  settings record;
+  made record;
 begin
-  select * into taken from public.credit_transactions as t where t.id = clawback_id and t.kind = 'clawback';
-  perform credits.lock_account(taken.account_id);
-  left_to_give := credits.left_to_refund(taken);
-  if not coalesce(amount between 1 and left_to_give, false) then
-    perform credits.fail(
-      'PT400', format('amount must be from 1 to the %s credits that are left to give back.', left_to_give),
-      jsonb_build_object('transaction_id', clawback_id, 'amount', amount), 'Name a clawback.'
+  select s.max_holds_per_minute, s.max_open_holds into settings from credits.billing_settings as s;
+
+  -- Generations have limits of their own.
+  select count(*) as holds, min(n.created_at) as oldest into made
+  from (
+    select h.created_at
+    from public.credit_holds as h
+    where
+      h.account_id = hold_refusal.account_id
+      and h.created_at > moment - interval '1 minute'
+      and not exists (select from public.generation_jobs as j where j.hold_id = h.id)
+    order by h.created_at desc
+    limit settings.max_holds_per_minute
+  ) as n;
+  if made.holds >= settings.max_holds_per_minute then
+    return jsonb_build_object(
+      'message', 'Too many holds in this minute.',
+      'limit', settings.max_holds_per_minute,
+      'retry_after', ceil(extract(epoch from coalesce(made.oldest, moment) + interval '1 minute' - moment))
     );
   end if;
-  entry := credits.post_entry(taken.account_id, 'refund', amount, related_id => taken.id, metadata => metadata);
-  perform credits.return_to_lots(entry);
-  return entry;
-end
-$$;
 
-comment on function credits.give_back(bigint, bigint, jsonb) is
-'Internal: undoes amount credits of a clawback, because its refund failed, its dispute was won, or a refund comes '
-'before a downgrade; returns the ledger row, a refund. They go back to the lots they came from, as those of any '
-'refund. PT400 beyond what is left of it.';
-
--- sql/accounts/refuse_anonymous.sql
-create function credits.refuse_anonymous() returns uuid
-language plpgsql
-stable
-set search_path = ''
-as $$
-begin
-  perform credits.fail('PT403', 'Nobody is signed in.', '{}', 'Call with a user''s access token.');
+  select count(*) as holds, min(n.expires_at) as first_end into made
+  from (
+    select h.expires_at
+    from public.credit_holds as h
+    where
+      h.account_id = hold_refusal.account_id
+      and h.status = 'held'
+      and h.expires_at > moment
+      and not exists (select from public.generation_jobs as j where j.hold_id = h.id)
+    limit settings.max_open_holds
+  ) as n;
+  if made.holds >= settings.max_open_holds then
+    return jsonb_build_object(
+      'message', 'Too many holds are open.',
+      'limit', settings.max_open_holds,
+      'retry_after', ceil(extract(epoch from coalesce(made.first_end, moment + interval '1 minute') - moment))
+    );
+  end if;
   return null;
 end
 $$;
 
-comment on function credits.refuse_anonymous() is
-'PT403. Returns a uuid only so that credits.caller can be one expression.';
+comment on function credits.hold_refusal(uuid) is
+'Why the account may not make another hold now, by billing_settings.max_holds_per_minute and max_open_holds: '
+'{message, limit, retry_after in seconds}; null when it may. Counts rows, writes none. For the WHERE of the UPDATE '
+'that takes the account''s lock: every hold changes the account''s row, so where the UPDATE had to wait, Postgres '
+'asks again once it has the lock, and being volatile the function then sees what the other session has committed.';
 
--- sql/accounts/caller.sql
-create function credits.caller() returns uuid
+-- sql/ledger/holds/lock_hold.sql
+create function credits.lock_hold(hold_id uuid) returns public.credit_holds
+language plpgsql
+set search_path = ''
+as $$
+declare
+  hold public.credit_holds;
+  account record;
+begin
+  -- The account first, then its holds: the order in which everything here locks.
+  select a.id, a.lapsed > 0 or a.next_expiry <= credits.now() as due into account
+  from public.credit_accounts as a
+  inner join public.credit_holds as h on a.id = h.account_id
+  where h.id = lock_hold.hold_id
+  for no key update of a;
+  if account.due then
+    perform credits.lock_account(account.id);
+  end if;
+  select * into hold from public.credit_holds as h where h.id = lock_hold.hold_id;
+  if not found then
+    perform credits.fail('PT404', 'There is no such hold.', jsonb_build_object('hold_id', hold_id), 'Check the hold id.');
+  end if;
+  return hold;
+end
+$$;
+
+comment on function credits.lock_hold(uuid) is
+'The hold as it is now, with its account locked until the transaction ends and settled if anything was due. PT404.';
+
+-- sql/ledger/holds/prune_holds.sql
+create function credits.prune_holds(batch integer default 200) returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  before timestamptz := credits.now() - (select s.hold_retention from credits.billing_settings as s);
+  old uuid[];
+begin
+  -- With the account's lock nobody finds the hold by its key meanwhile and opens a job on it.
+  select array_agg(o.id) into old
+  from (
+    select h.id
+    from public.credit_holds as h
+    inner join public.credit_accounts as a on h.account_id = a.id
+    where
+      h.status in ('released', 'expired')
+      and h.closed_at <= before
+      and not exists (select from public.generation_jobs as j where j.hold_id = h.id and j.finished_at is null)
+    order by h.closed_at
+    limit batch
+    for update of h skip locked
+    for no key update of a skip locked
+  ) as o;
+  delete from public.generation_jobs as j where j.hold_id = any(old);
+  delete from public.credit_holds as h where h.id = any(old);
+  return coalesce(cardinality(old), 0);
+end
+$$;
+
+comment on function credits.prune_holds(integer) is
+'Deletes up to batch holds that ended without a capture billing_settings.hold_retention ago, with the generations that '
+'they were made for; returns how many. Their provider calls stay in credits.usage_logs. Captured holds stay for ever.';
+
+-- sql/ledger/holds/prune_unused_holds.sql
+create function credits.prune_unused_holds(account_id uuid, most integer) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  old uuid[];
+begin
+  -- Not FOR UPDATE: that would also lock, and so write, each of those that OFFSET keeps.
+  select array_agg(o.id) into old
+  from (
+    select h.id
+    from public.credit_holds as h
+    where
+      h.account_id = prune_unused_holds.account_id
+      and h.status in ('released', 'expired')
+      -- Those of this minute count against its limit.
+      and h.closed_at <= credits.now() - interval '1 minute'
+      -- A generation that asked a provider was not for nothing.
+      and not exists (
+        select from public.generation_jobs as j
+        where j.hold_id = h.id and (j.finished_at is null or j.dispatched_at is not null)
+      )
+    order by h.closed_at desc
+    limit 10 offset prune_unused_holds.most
+  ) as o;
+  if old is not null then
+    delete from public.generation_jobs as j where j.hold_id = any(old);
+    delete from public.credit_holds as h where h.id = any(old);
+  end if;
+end
+$$;
+
+comment on function credits.prune_unused_holds(uuid, integer) is
+'Deletes some of the account''s holds that ended without a capture or a provider''s call, beyond the newest so many: '
+'who makes holds in order to fill the database gets no further than that. The caller holds the account''s lock.';
+
+-- sql/ledger/holds/release.sql
+create function credits.release(hold public.credit_holds, reason text) returns public.credit_holds
+language plpgsql
+set search_path = ''
+as $$
+declare
+  lapsed bigint;
+begin
+  update public.credit_accounts as a
+  set
+    held = a.held - hold.amount,
+    available = credits.available(a.balance, a.held - hold.amount),
+    updated_at = credits.now()
+  where a.id = hold.account_id
+  returning a.lapsed into lapsed;
+
+  update public.credit_holds as h
+  set status = 'released', release_reason = reason, closed_at = credits.now()
+  where h.id = hold.id
+  returning h.* into hold;
+
+  if lapsed > 0 then
+    perform credits.settle_account(hold.account_id);
+  end if;
+  return hold;
+end
+$$;
+
+comment on function credits.release(public.credit_holds, text) is
+'Gives back everything that an open hold reserved; returns the hold. The caller has it from credits.lock_hold, and '
+'checked that it is held.';
+
+-- sql/ledger/holds/reserve.sql
+create function credits.reserve(
+  user_id uuid,
+  operation text,
+  quantity integer,
+  unit_price numeric,
+  price_version bigint,
+  amount bigint,
+  lifetime interval,
+  idempotency_key text,
+  hash bytea,
+  metadata jsonb,
+  is_limited boolean
+) returns public.credit_holds
+language plpgsql
+set search_path = ''
+as $$
+declare
+  account record;
+  refusal jsonb;
+  hold public.credit_holds;
+begin
+  loop
+    update public.credit_accounts as a
+    set
+      held = a.held + amount,
+      available = a.available - amount,
+      next_expiry = least(a.next_expiry, credits.now() + lifetime),
+      updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
+    where
+      a.user_id = reserve.user_id
+      and a.available >= amount
+      and a.frozen_at is null
+      and (a.next_expiry is null or a.next_expiry > credits.now())
+      and (reserve.idempotency_key is null or credits.key_is_new(a.id, reserve.idempotency_key))
+      and (not is_limited or credits.hold_refusal(a.id) is null)
+    returning a.id, a.updated_at, a.next_expiry, a.updated_at + lifetime as expires_at into account;
+    exit when found;
+
+    hold := (credits.replayed(credits.open_account(user_id), idempotency_key, hash)).hold;
+    if hold.id is not null then
+      return hold;
+    elsif amount is null then
+      return null;
+    end if;
+    perform credits.make_spendable(user_id, amount);
+    -- With the lock, which make_spendable took.
+    refusal := case when is_limited then credits.hold_refusal(credits.open_account(user_id)) end;
+    if refusal is not null then
+      perform credits.fail('PT429', refusal ->> 'message', refusal - 'message', 'Wait, or let open holds end.');
+    end if;
+  end loop;
+
+  insert into public.credit_holds (
+    account_id, operation, quantity, unit_price, price_version, amount, expires_at, idempotency_key, request_hash,
+    metadata, created_at
+  )
+  values (
+    account.id, reserve.operation, reserve.quantity, reserve.unit_price, reserve.price_version, amount,
+    account.expires_at, reserve.idempotency_key, hash, reserve.metadata, account.updated_at
+  )
+  returning * into hold;
+
+  -- The clock may have moved on between the two columns that the UPDATE set from it.
+  if account.next_expiry > hold.expires_at then
+    update public.credit_accounts as a set next_expiry = hold.expires_at where a.id = account.id;
+  end if;
+  perform credits.prune_unused_holds(account.id, (select s.max_unused_holds from credits.billing_settings as s));
+  return hold;
+end
+$$;
+
+comment on function credits.reserve is
+'Reserves amount credits of the user, ceil(unit_price * quantity), in a hold that pins unit_price; returns the hold, '
+'or the one that the same key and hash made before. Null for a new request without an amount: then the caller says '
+'what is wrong with it. The one place that makes holds; what they cost is for the caller to know, never for a client '
+'to say. is_limited: whether billing_settings.max_holds_per_minute and max_open_holds apply; generations have limits '
+'of their own. Errors: PT402, PT403, PT409, PT429.';
+
+-- sql/ledger/keys/key_is_new.sql
+create function credits.key_is_new(account_id uuid, idempotency_key text) returns boolean
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  return
+    not exists (
+      select from public.credit_transactions as t
+      where t.account_id = key_is_new.account_id and t.idempotency_key = key_is_new.idempotency_key
+    )
+    and not exists (
+      select from public.credit_holds as h
+      where h.account_id = key_is_new.account_id and h.idempotency_key = key_is_new.idempotency_key
+    );
+end
+$$;
+
+comment on function credits.key_is_new(uuid, text) is
+'Whether nothing of the account has the idempotency key. For the WHERE of the UPDATE that takes the account''s lock: '
+'everything with a key changes the account''s row, so where the UPDATE had to wait, Postgres asks again once it has '
+'the lock, and being volatile the function then sees what the other session has committed.';
+
+-- sql/ledger/keys/keyed_hash.sql
+create function credits.keyed_hash(idempotency_key text, variadic request text[]) returns bytea
 language sql
 stable
 as $$
-  select coalesce(auth.uid(), credits.refuse_anonymous());
+  select case
+    when idempotency_key is null then null
+    when char_length(idempotency_key) between 1 and 255 and not starts_with(idempotency_key, 'sys:')
+    then credits.request_hash(variadic request)
+    else credits.refuse_key(idempotency_key)
+  end;
 $$;
 
-comment on function credits.caller() is
-'The signed-in user''s id; PT403 without one. Every spend asks: without a SET clause it is planned as part of its '
-'caller.';
+comment on function credits.keyed_hash(text, text[]) is
+'credits.request_hash of a call that came with an idempotency key; null without one; PT400 for a key that a caller may '
+'not use. Planned as part of its caller, for want of a SET clause.';
 
--- sql/accounts/my_credits.sql
-create function public.my_credits() returns jsonb
+-- sql/ledger/keys/refuse_key.sql
+create function credits.refuse_key(idempotency_key text) returns bytea
 language plpgsql
 stable
-security definer
 set search_path = ''
 as $$
-declare
-  answer jsonb;
 begin
-  perform credits.caller();
-  select
-    jsonb_build_object(
-      'balance', p.balance,
-      'available', p.available,
-      'held', p.held,
-      'frozen', p.frozen_at is not null,
-      'expiring_next', coalesce(
-        (
-          select jsonb_agg(
-            jsonb_build_object('credits', l.remaining, 'expires_at', l.expires_at, 'source', l.source)
-            order by l.expires_at, l.id
-          )
-          from credits.lots_as_of_now(p.account_id) as l
-          where l.expires_at > credits.now()
-        ),
-        '[]'
-      ),
-      'totals', jsonb_build_object(
-        'granted', p.lifetime_granted,
-        'spent', p.lifetime_spent,
-        'refunded', p.lifetime_refunded,
-        'expired', p.lifetime_expired,
-        'clawed_back', p.lifetime_clawed_back
-      )
-    )
-  into answer
-  from credits.my_position() as p;
-  if answer is null then
-    perform credits.fail('PT404', 'You have no credit account yet.', '{}', 'It opens with your first spend, hold or grant.');
+  if starts_with(idempotency_key, 'sys:') then
+    perform credits.fail('PT400', 'Keys that start with "sys:" are reserved.', '{}', 'Choose another idempotency_key.');
   end if;
-  return answer;
+  perform credits.fail(
+    'PT400', 'idempotency_key must have 1 to 255 characters.', '{}', 'A UUID made by the client for each action is a good key.'
+  );
+  return null;
 end
 $$;
 
-comment on function public.my_credits() is
-'The signed-in user''s credits: {balance, available, held, frozen, expiring_next: [{credits, expires_at, source}] '
-'soonest first, totals: {granted, spent, refunded, expired, clawed_back}}. Errors: PT403 not signed in, PT404 no '
-'account.';
+comment on function credits.refuse_key(text) is
+'Why a caller may not use the idempotency key, as PT400: its length, or that it is of the kind that the ledger itself '
+'uses, so that no caller can take the key of a bonus or a payment beforehand.';
 
-grant execute on function public.my_credits() to authenticated;
-
--- sql/accounts/freeze_account.sql
-create function public.freeze_account(user_id uuid, reason text) returns public.credit_accounts
+-- sql/ledger/keys/replayed.sql
+create function credits.replayed(
+  account_id uuid,
+  idempotency_key text,
+  request_hash bytea,
+  out entry public.credit_transactions,
+  out hold public.credit_holds
+)
 language plpgsql
-security definer
 set search_path = ''
 as $$
-declare
-  account_id uuid := credits.open_account(freeze_account.user_id);
-  account public.credit_accounts;
 begin
-  if coalesce(btrim(reason), '') = '' then
-    perform credits.fail('PT400', 'A freeze needs a reason.', '{}', 'Send reason as text.');
+  if idempotency_key is null then
+    return;
   end if;
-  update public.credit_accounts as a
-  set
-    frozen_at = coalesce(a.frozen_at, credits.now()),
-    frozen_reason = reason,
-    updated_at = credits.now()
-  where a.id = account_id
-  returning a.* into account;
-  return account;
+  -- A call with this key that is under way holds the lock; from here on its row can be seen, or it has failed.
+  perform from public.credit_accounts as a where a.id = replayed.account_id for no key update;
+
+  select t.* into entry from public.credit_transactions as t
+  where t.account_id = replayed.account_id and t.idempotency_key = replayed.idempotency_key;
+  select h.* into hold from public.credit_holds as h
+  where h.account_id = replayed.account_id and h.idempotency_key = replayed.idempotency_key;
+  if coalesce(entry.request_hash, hold.request_hash) <> request_hash then
+    perform credits.fail(
+      'PT409', 'This idempotency_key was used for another request.',
+      jsonb_build_object('idempotency_key', idempotency_key), 'Use a new key for a new request.'
+    );
+  end if;
 end
 $$;
 
-comment on function public.freeze_account(uuid, text) is
-'Operator: stops the user''s spends and holds (PT403) until unfreeze_account. Grants, refunds and captures of '
-'earlier holds go on. Calling it again changes the reason only. Errors: PT400 no reason, PT404 no such user.';
+comment on function credits.replayed(uuid, text, bytea) is
+'What the same request wrote before with this idempotency key of the account: a ledger row or a hold; nulls for a new '
+'key or none. With a key it takes the account''s row lock, so that no other session can use it meanwhile. PT409: the '
+'key came with another request.';
 
-grant execute on function public.freeze_account(uuid, text) to service_role;
-
--- sql/accounts/unfreeze_account.sql
-create function public.unfreeze_account(user_id uuid) returns public.credit_accounts
-language plpgsql
-security definer
-set search_path = ''
-as $$
-declare
-  account_id uuid := credits.open_account(unfreeze_account.user_id);
-  account public.credit_accounts;
-begin
-  update public.credit_accounts as a
-  set
-    frozen_at = null,
-    frozen_reason = null,
-    updated_at = credits.now()
-  where a.id = account_id
-  returning a.* into account;
-  return account;
-end
-$$;
-
-comment on function public.unfreeze_account(uuid) is
-'Operator: lets a frozen account spend again; nothing happens to one that is not frozen. Errors: PT404 no such user.';
-
-grant execute on function public.unfreeze_account(uuid) to service_role;
-
--- sql/pricing/quote_credits.sql
-create function public.quote_credits(
-  operation text,
-  quantity integer default 1,
-  options jsonb default null,
-  inputs integer default null,
-  mask boolean default false,
-  prompt_length integer default 0
-) returns jsonb
-language plpgsql
+-- sql/ledger/keys/request_hash.sql
+create function credits.request_hash(variadic request text[]) returns bytea
+language sql
 stable
-security definer
+as $$
+  select sha256(convert_to(request::text, 'UTF8'));
+$$;
+
+comment on function credits.request_hash(text[]) is
+'SHA-256 that tells whether two requests with the same idempotency key are the same: the call''s name, then each '
+'argument.';
+
+-- sql/ledger/lots/add_lot.sql
+create function credits.add_lot(
+  entry public.credit_transactions,
+  amount bigint,
+  source text,
+  expires_at timestamptz,
+  priority integer,
+  returned_from bigint default null
+) returns void
+language plpgsql
 set search_path = ''
 as $$
-declare
-  price record;
-  generation record;
-  available bigint;
-  frozen boolean;
 begin
-  perform credits.caller();
-  if options is null then
-    select p.credits, p.version into price from credits.price(operation, quantity) as p;
-  else
-    select g.amount as credits, g.version, g.refusal into generation
-    from credits.generation_price(
-      quote_credits.operation, quote_credits.quantity, quote_credits.options, quote_credits.inputs, quote_credits.mask,
-      quote_credits.prompt_length
-    ) as g;
-    if generation.refusal is not null then
-      perform credits.fail(
-        'PT400', generation.refusal, jsonb_build_object('operation', operation),
-        'The terms of an operation are in its row of pricing_tiers.'
-      );
-    end if;
-    price := generation;
-  end if;
-  if price.credits is null then
-    perform credits.refuse_price(operation, quantity);
-  end if;
-  select p.available, p.frozen_at is not null into available, frozen from credits.my_position() as p;
-  available := coalesce(available, 0);
-  return jsonb_build_object(
-    'operation', operation,
-    'quantity', quantity,
-    'credits', price.credits,
-    'price_version', price.version,
-    'available', available,
-    'affordable', available >= price.credits and not coalesce(frozen, false)
+  insert into credits.credit_grants (
+    account_id, transaction_id, amount, remaining, source, expires_at, priority, returned_from, created_at
+  )
+  values (
+    entry.account_id, entry.id, add_lot.amount, add_lot.amount, add_lot.source, add_lot.expires_at,
+    coalesce(add_lot.priority, 50), add_lot.returned_from, entry.created_at
   );
 end
 $$;
 
-comment on function public.quote_credits(text, integer, jsonb, integer, boolean, integer) is
-'What the operation would cost the signed-in user now, without spending: {operation, quantity, credits, '
-'price_version, available, affordable}. Without options: quantity units, as consume_credits and hold_credits sell '
-'them. With options, {} included: quantity outputs of generate with them, with inputs images (as few as it takes '
-'when left out), and a mask. Not affordable while the account is frozen. Errors: PT400 quantity or what does not fit '
-'the price''s terms, PT403 not signed in, PT404 unknown operation.';
+comment on function credits.add_lot is
+'Opens a lot for what the ledger row brought in. The caller sets the account''s next_expiry and pays its '
+'debt.';
 
-grant execute on function public.quote_credits(text, integer, jsonb, integer, boolean, integer) to authenticated;
+-- sql/ledger/lots/due_expiries.sql
+create function credits.due_expiries(account_id uuid, moment timestamptz) returns table (
+  grant_id bigint,
+  expired_at timestamptz,
+  credits bigint
+)
+language sql
+stable
+set search_path = ''
+as $$
+  with due as (
+    select
+      l.id,
+      l.remaining,
+      l.expires_at,
+      -- Only a hold that was made while the lot lived can keep it alive.
+      (
+        select coalesce(sum(h.amount), 0)
+        from public.credit_holds as h
+        where
+          h.account_id = due_expiries.account_id
+          and h.status = 'held'
+          and h.expires_at > moment
+          and h.created_at < l.expires_at
+      ) as holds
+    from credits.lots_as_of_now(due_expiries.account_id) as l
+    where l.expires_at <= moment
+  ),
 
--- sql/ledger/consume_credits.sql
+  summed as (
+    select
+      due.*,
+      sum(due.remaining) over expiry_order as through
+    from due
+    window expiry_order as (order by due.expires_at, due.id)
+  ),
+
+  -- Lot by lot, kept(n) = least(kept(n - 1) + remaining(n), holds(n)); this is the same without the recursion.
+  kept as (
+    select
+      summed.*,
+      summed.through + least(0, min(summed.holds - summed.through) over expiry_order) as kept_through
+    from summed
+    window expiry_order as (order by summed.expires_at, summed.id)
+  )
+
+  select
+    k.id,
+    k.expires_at,
+    k.remaining - (k.kept_through - lag(k.kept_through, 1, 0::numeric) over (order by k.expires_at, k.id))::bigint
+  from kept as k;
+$$;
+
+comment on function credits.due_expiries(uuid, timestamptz) is
+'What is gone, in credits, of each lot whose expiry has come by the moment. A hold rests on the credits that expire '
+'first: as much of those as open holds made before the expiry cover stays until the holds end. The result depends on '
+'the moment only, not on when the account was settled before.';
+
+-- sql/ledger/lots/end_lot.sql
+create function credits.end_lot(lot_id bigint) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  lot credits.credit_grants;
+  account public.credit_accounts;
+  entry public.credit_transactions;
+  gone bigint;
+begin
+  select * into lot from credits.credit_grants as g where g.id = lot_id;
+  perform credits.settle_account(lot.account_id);
+  select * into lot from credits.credit_grants as g where g.id = lot_id;
+  select * into account from public.credit_accounts as a where a.id = lot.account_id;
+  gone := greatest(0, lot.remaining - account.held);
+  if gone > 0 then
+    entry := credits.post_entry(
+      lot.account_id, 'expiry', -gone, related_id => lot.transaction_id, actor => 'system', moment => credits.now()
+    );
+    insert into credits.credit_allocations (transaction_id, grant_id, amount) values (entry.id, lot.id, gone);
+  end if;
+  update credits.credit_grants as g
+  set
+    remaining = g.remaining - gone,
+    expires_at = case
+      when g.remaining > gone then g.expires_at
+      else least(g.expires_at, greatest(credits.now(), g.created_at + interval '1 microsecond'))
+    end
+  where g.id = lot.id;
+  update public.credit_accounts as a set next_expiry = credits.next_expiry(a.id, credits.now())
+  where a.id = lot.account_id;
+  perform credits.seal_pending(lot.account_id);
+end
+$$;
+
+comment on function credits.end_lot(bigint) is
+'Lets a lot expire now, before its time. As much as open holds have set aside stays until the lot''s own expiry. The '
+'caller holds the account''s lock.';
+
+-- sql/ledger/lots/expire_due.sql
+create function credits.expire_due(account_id uuid) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  moment timestamptz := credits.now();
+  freed bigint;
+  lot record;
+begin
+  with swept as (
+    update public.credit_holds as h set status = 'expired', closed_at = moment
+    where h.account_id = expire_due.account_id and h.status = 'held' and h.expires_at <= moment
+    returning h.amount
+  )
+
+  select coalesce(sum(s.amount), 0) into freed from swept as s;
+
+  update public.credit_accounts as a
+  set
+    held = a.held - freed,
+    available = credits.available(a.balance, a.held - freed),
+    lapsed = 0,
+    updated_at = moment
+  where a.id = expire_due.account_id and (freed > 0 or a.lapsed > 0);
+
+  for lot in
+    select d.grant_id, d.credits, g.transaction_id
+    from credits.due_expiries(expire_due.account_id, moment) as d
+    inner join credits.credit_grants as g on d.grant_id = g.id
+    where d.credits > 0
+    order by d.expired_at, d.grant_id
+  loop
+    with entry as (
+      select e.id
+      from credits.post_entry(
+        expire_due.account_id, 'expiry', -lot.credits, related_id => lot.transaction_id, actor => 'system', moment => moment
+      ) as e
+    )
+
+    insert into credits.credit_allocations (transaction_id, grant_id, amount)
+    select entry.id, lot.grant_id, lot.credits from entry;
+    update credits.credit_grants as g set remaining = g.remaining - lot.credits where g.id = lot.grant_id;
+  end loop;
+
+  update public.credit_accounts as a
+  set
+    lapsed = (
+      select coalesce(sum(g.remaining), 0)
+      from credits.credit_grants as g
+      where g.account_id = a.id and g.remaining > 0 and g.expires_at <= moment
+    ),
+    next_expiry = credits.next_expiry(a.id, moment),
+    updated_at = moment
+  where a.id = expire_due.account_id;
+end
+$$;
+
+comment on function credits.expire_due(uuid) is
+'Second part of a settlement: ends the holds whose time is over, writes off the lots that have expired (one expiry row '
+'a lot) and notes when to look again. The caller holds the account''s lock and has allocated what was pending.';
+
+-- sql/ledger/lots/lots_as_of_now.sql
+create function credits.lots_as_of_now(account_id uuid) returns table (
+  id bigint,
+  remaining bigint,
+  expires_at timestamptz,
+  source text
+)
+language sql
+stable
+set search_path = ''
+as $$
+  with account as (
+    select
+      a.balance,
+      (
+        select t.created_at from public.credit_transactions as t
+        where t.account_id = a.id
+        order by t.id desc
+        limit 1
+      ) as last_entry_at
+    from public.credit_accounts as a
+    where a.id = lots_as_of_now.account_id
+  ),
+
+  lots as (
+    select
+      l.id,
+      l.remaining,
+      l.expires_at,
+      l.source,
+      l.burn_position,
+      -- Expired before the newest ledger row was written: nothing unsettled can have burned it.
+      coalesce(l.expires_at <= account.last_entry_at, false) as lapsed,
+      -- What the lots do not know of yet: debits since the last settlement.
+      sum(l.remaining) over () - account.balance as pending
+    from credits.lots_in_burn_order as l
+    cross join account
+    where l.account_id = lots_as_of_now.account_id
+  ),
+
+  reached as (
+    select
+      lots.*,
+      coalesce(sum(lots.remaining) filter (where not lots.lapsed) over (
+        order by lots.burn_position rows between unbounded preceding and 1 preceding
+      ), 0) as ahead
+    from lots
+  )
+
+  select
+    r.id,
+    case
+      when r.lapsed then r.remaining
+      else r.remaining - greatest(0, least(r.remaining, r.pending - r.ahead))::bigint
+    end,
+    r.expires_at,
+    r.source
+  from reached as r
+  where r.lapsed or r.pending - r.ahead < r.remaining;
+$$;
+
+comment on function credits.lots_as_of_now(uuid) is
+'The account''s lots with what is left of each, in credits, once the debits since the last settlement are taken off '
+'in burn order. Lots past their expiry are still there: credits.due_expiries tells what of them is gone.';
+
+-- sql/ledger/lots/next_expiry.sql
+create function credits.next_expiry(account_id uuid, moment timestamptz) returns timestamptz
+language sql
+stable
+set search_path = ''
+as $$
+  select least(
+    (
+      select min(g.expires_at)
+      from credits.credit_grants as g
+      where g.account_id = next_expiry.account_id and g.remaining > 0 and g.expires_at > moment
+    ),
+    (
+      select min(h.expires_at)
+      from public.credit_holds as h
+      where h.account_id = next_expiry.account_id and h.status = 'held'
+    )
+  );
+$$;
+
+comment on function credits.next_expiry(uuid, timestamptz) is
+'When time alone next changes the account after the moment: its first lot or open hold to expire; null for never.';
+
+-- sql/ledger/rpc/capture_hold.sql
+create function public.capture_hold(
+  hold_id uuid,
+  quantity integer default null,
+  metadata jsonb default '{}'
+) returns public.credit_transactions
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  hold public.credit_holds;
+  used integer;
+  entry public.credit_transactions;
+begin
+  perform credits.check_metadata(metadata);
+  hold := credits.lock_hold(hold_id);
+  used := coalesce(quantity, hold.quantity);
+
+  if hold.status = 'captured' then
+    select * into entry from public.credit_transactions as t where t.id = hold.transaction_id;
+    if entry.quantity = used then
+      return entry;
+    end if;
+    perform credits.fail(
+      'PT409', 'The hold was captured with another quantity.',
+      jsonb_build_object('hold_id', hold.id, 'captured', entry.quantity, 'quantity', used), 'A hold is captured once.'
+    );
+  elsif hold.status <> 'held' then
+    perform credits.fail(
+      'PT409', format('The hold was %s; it cannot be captured.', hold.status),
+      jsonb_build_object('hold_id', hold.id, 'status', hold.status, 'closed_at', hold.closed_at), 'Make a new hold.'
+    );
+  elsif used not between 1 and hold.quantity then
+    perform credits.fail(
+      'PT400', format('quantity must be from 1 to the %s that are held.', hold.quantity),
+      jsonb_build_object('quantity', used, 'held', hold.quantity), 'To take nothing, call release_hold.'
+    );
+  end if;
+  return credits.capture(hold, used, metadata);
+end
+$$;
+
+comment on function public.capture_hold(uuid, integer, jsonb) is
+'Operator: charges quantity units (default: all) of what a hold reserved, at its pinned price; the rest is free again. '
+'Returns the ledger row; a repeat returns the same row. Errors: PT400 quantity, PT404 no such hold, PT409 released, '
+'expired or captured with another quantity.';
+
+grant execute on function public.capture_hold(uuid, integer, jsonb) to service_role;
+
+-- sql/ledger/rpc/consume_credits.sql
 create function public.consume_credits(
   operation text,
   quantity integer default 1,
@@ -4379,184 +5858,44 @@ comment on function public.consume_credits(text, integer, text, jsonb) is
 
 grant execute on function public.consume_credits(text, integer, text, jsonb) to authenticated;
 
--- sql/ledger/hold_refusal.sql
-create function credits.hold_refusal(account_id uuid) returns jsonb
-language plpgsql
-volatile
-set search_path = ''
-as $$
-declare
-  moment timestamptz := credits.now();
-  settings record;
-  made record;
-begin
-  select s.max_holds_per_minute, s.max_open_holds into settings from credits.billing_settings as s;
-
-  -- Generations have limits of their own.
-  select count(*) as holds, min(n.created_at) as oldest into made
-  from (
-    select h.created_at
-    from public.credit_holds as h
-    where
-      h.account_id = hold_refusal.account_id
-      and h.created_at > moment - interval '1 minute'
-      and not exists (select from public.generation_jobs as j where j.hold_id = h.id)
-    order by h.created_at desc
-    limit settings.max_holds_per_minute
-  ) as n;
-  if made.holds >= settings.max_holds_per_minute then
-    return jsonb_build_object(
-      'message', 'Too many holds in this minute.',
-      'limit', settings.max_holds_per_minute,
-      'retry_after', ceil(extract(epoch from coalesce(made.oldest, moment) + interval '1 minute' - moment))
-    );
-  end if;
-
-  select count(*) as holds, min(n.expires_at) as first_end into made
-  from (
-    select h.expires_at
-    from public.credit_holds as h
-    where
-      h.account_id = hold_refusal.account_id
-      and h.status = 'held'
-      and h.expires_at > moment
-      and not exists (select from public.generation_jobs as j where j.hold_id = h.id)
-    limit settings.max_open_holds
-  ) as n;
-  if made.holds >= settings.max_open_holds then
-    return jsonb_build_object(
-      'message', 'Too many holds are open.',
-      'limit', settings.max_open_holds,
-      'retry_after', ceil(extract(epoch from coalesce(made.first_end, moment + interval '1 minute') - moment))
-    );
-  end if;
-  return null;
-end
-$$;
-
-comment on function credits.hold_refusal(uuid) is
-'Why the account may not make another hold now, by billing_settings.max_holds_per_minute and max_open_holds: '
-'{message, limit, retry_after in seconds}; null when it may. Counts rows, writes none. For the WHERE of the UPDATE '
-'that takes the account''s lock: every hold changes the account''s row, so where the UPDATE had to wait, Postgres '
-'asks again once it has the lock, and being volatile the function then sees what the other session has committed.';
-
--- sql/ledger/prune_unused_holds.sql
-create function credits.prune_unused_holds(account_id uuid, most integer) returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  old uuid[];
-begin
-  -- Not FOR UPDATE: that would also lock, and so write, each of those that OFFSET keeps.
-  select array_agg(o.id) into old
-  from (
-    select h.id
-    from public.credit_holds as h
-    where
-      h.account_id = prune_unused_holds.account_id
-      and h.status in ('released', 'expired')
-      -- Those of this minute count against its limit.
-      and h.closed_at <= credits.now() - interval '1 minute'
-      -- A generation that asked a provider was not for nothing.
-      and not exists (
-        select from public.generation_jobs as j
-        where j.hold_id = h.id and (j.finished_at is null or j.dispatched_at is not null)
-      )
-    order by h.closed_at desc
-    limit 10 offset prune_unused_holds.most
-  ) as o;
-  if old is not null then
-    delete from public.generation_jobs as j where j.hold_id = any(old);
-    delete from public.credit_holds as h where h.id = any(old);
-  end if;
-end
-$$;
-
-comment on function credits.prune_unused_holds(uuid, integer) is
-'Deletes some of the account''s holds that ended without a capture or a provider''s call, beyond the newest so many: '
-'who makes holds in order to fill the database gets no further than that. The caller holds the account''s lock.';
-
--- sql/ledger/reserve.sql
-create function credits.reserve(
+-- sql/ledger/rpc/grant_credits.sql
+create function public.grant_credits(
   user_id uuid,
-  operation text,
-  quantity integer,
-  unit_price numeric,
-  price_version bigint,
   amount bigint,
-  lifetime interval,
-  idempotency_key text,
-  hash bytea,
-  metadata jsonb,
-  is_limited boolean
-) returns public.credit_holds
+  source text,
+  expires_at timestamptz default null,
+  priority integer default null,
+  idempotency_key text default null,
+  metadata jsonb default '{}'
+) returns public.credit_transactions
 language plpgsql
+security definer
 set search_path = ''
 as $$
 declare
-  account record;
-  refusal jsonb;
-  hold public.credit_holds;
+  account_id uuid := credits.open_account(user_id);
+  hash bytea := credits.keyed_hash(
+    idempotency_key, 'grant_credits', amount::text, source, extract(epoch from expires_at)::text, priority::text,
+    metadata::text
+  );
+  entry public.credit_transactions;
 begin
-  loop
-    update public.credit_accounts as a
-    set
-      held = a.held + amount,
-      available = a.available - amount,
-      next_expiry = least(a.next_expiry, credits.now() + lifetime),
-      updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
-    where
-      a.user_id = reserve.user_id
-      and a.available >= amount
-      and a.frozen_at is null
-      and (a.next_expiry is null or a.next_expiry > credits.now())
-      and (reserve.idempotency_key is null or credits.key_is_new(a.id, reserve.idempotency_key))
-      and (not is_limited or credits.hold_refusal(a.id) is null)
-    returning a.id, a.updated_at, a.next_expiry, a.updated_at + lifetime as expires_at into account;
-    exit when found;
-
-    hold := (credits.replayed(credits.open_account(user_id), idempotency_key, hash)).hold;
-    if hold.id is not null then
-      return hold;
-    elsif amount is null then
-      return null;
-    end if;
-    perform credits.make_spendable(user_id, amount);
-    -- With the lock, which make_spendable took.
-    refusal := case when is_limited then credits.hold_refusal(credits.open_account(user_id)) end;
-    if refusal is not null then
-      perform credits.fail('PT429', refusal ->> 'message', refusal - 'message', 'Wait, or let open holds end.');
-    end if;
-  end loop;
-
-  insert into public.credit_holds (
-    account_id, operation, quantity, unit_price, price_version, amount, expires_at, idempotency_key, request_hash,
-    metadata, created_at
-  )
-  values (
-    account.id, reserve.operation, reserve.quantity, reserve.unit_price, reserve.price_version, amount,
-    account.expires_at, reserve.idempotency_key, hash, reserve.metadata, account.updated_at
-  )
-  returning * into hold;
-
-  -- The clock may have moved on between the two columns that the UPDATE set from it.
-  if account.next_expiry > hold.expires_at then
-    update public.credit_accounts as a set next_expiry = hold.expires_at where a.id = account.id;
+  entry := (credits.replayed(account_id, idempotency_key, hash)).entry;
+  if entry.id is not null then
+    return entry;
   end if;
-  perform credits.prune_unused_holds(account.id, (select s.max_unused_holds from credits.billing_settings as s));
-  return hold;
+  return credits.grant_to_account(account_id, amount, source, expires_at, priority, idempotency_key, hash, metadata);
 end
 $$;
 
-comment on function credits.reserve is
-'Reserves amount credits of the user, ceil(unit_price * quantity), in a hold that pins unit_price; returns the hold, '
-'or the one that the same key and hash made before. Null for a new request without an amount: then the caller says '
-'what is wrong with it. The one place that makes holds; what they cost is for the caller to know, never for a client '
-'to say. is_limited: whether billing_settings.max_holds_per_minute and max_open_holds apply; generations have limits '
-'of their own. Errors: PT402, PT403, PT409, PT429.';
+comment on function public.grant_credits(uuid, bigint, text, timestamptz, integer, text, jsonb) is
+'Operator: grants amount credits to a user as one lot; returns the ledger row. source: purchase, subscription, bonus, '
+'referral, promo or refund. priority: 0 burns first, 100 last, default 50. Without expires_at they never expire. '
+'Errors: PT400 bad argument, PT404 no such user, PT409 key used for another request.';
 
--- sql/ledger/hold_credits.sql
+grant execute on function public.grant_credits(uuid, bigint, text, timestamptz, integer, text, jsonb) to service_role;
+
+-- sql/ledger/rpc/hold_credits.sql
 create function public.hold_credits(
   operation text,
   quantity integer default 1,
@@ -4611,213 +5950,7 @@ comment on function public.hold_credits(text, integer, text, interval, jsonb) is
 
 grant execute on function public.hold_credits(text, integer, text, interval, jsonb) to authenticated;
 
--- sql/ledger/capture.sql
-create function credits.capture(
-  hold public.credit_holds,
-  quantity integer,
-  metadata jsonb
-) returns public.credit_transactions
-language plpgsql
-set search_path = ''
-as $$
-declare
-  cost bigint := ceil(hold.unit_price * quantity);
-  account public.credit_accounts;
-  entry public.credit_transactions;
-begin
-  update public.credit_accounts as a
-  set
-    balance = a.balance - cost,
-    held = a.held - hold.amount,
-    lifetime_spent = a.lifetime_spent + cost,
-    available = credits.available(a.balance - cost, a.held - hold.amount),
-    unsettled = a.unsettled + 1,
-    unsettled_since = coalesce(a.unsettled_since, credits.now()),
-    -- credits.lock_hold has found the moment to be before the next expiry.
-    updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
-  where a.id = hold.account_id
-  returning a.* into account;
-
-  insert into public.credit_transactions (
-    account_id, kind, amount, balance_after, operation, quantity, unit_price, price_version, hold_id, actor, metadata,
-    created_at
-  )
-  values (
-    hold.account_id, 'capture', -cost, account.balance, hold.operation, capture.quantity, hold.unit_price,
-    hold.price_version, hold.id, credits.actor(), capture.metadata, account.updated_at
-  )
-  returning * into entry;
-  perform credits.note_operator(entry);
-
-  update public.credit_holds as h
-  set status = 'captured', transaction_id = entry.id, closed_at = account.updated_at
-  where h.id = hold.id;
-
-  -- Credits that had expired under holds: this hold's go first, and what no hold covers any more is written off.
-  if account.lapsed > 0 then
-    perform credits.settle_account(hold.account_id, usable_from => hold.created_at);
-  elsif account.unsettled >= credits.max_unsettled() then
-    perform credits.settle_account(hold.account_id, batches => 1);
-  end if;
-  return entry;
-end
-$$;
-
-comment on function credits.capture(public.credit_holds, integer, jsonb) is
-'Charges quantity units of an open hold at its pinned price and frees the rest; returns the ledger row. The caller has '
-'the hold from credits.lock_hold, and checked that it is held and has that many units.';
-
--- sql/ledger/capture_hold.sql
-create function public.capture_hold(
-  hold_id uuid,
-  quantity integer default null,
-  metadata jsonb default '{}'
-) returns public.credit_transactions
-language plpgsql
-security definer
-set search_path = ''
-as $$
-declare
-  hold public.credit_holds;
-  used integer;
-  entry public.credit_transactions;
-begin
-  perform credits.check_metadata(metadata);
-  hold := credits.lock_hold(hold_id);
-  used := coalesce(quantity, hold.quantity);
-
-  if hold.status = 'captured' then
-    select * into entry from public.credit_transactions as t where t.id = hold.transaction_id;
-    if entry.quantity = used then
-      return entry;
-    end if;
-    perform credits.fail(
-      'PT409', 'The hold was captured with another quantity.',
-      jsonb_build_object('hold_id', hold.id, 'captured', entry.quantity, 'quantity', used), 'A hold is captured once.'
-    );
-  elsif hold.status <> 'held' then
-    perform credits.fail(
-      'PT409', format('The hold was %s; it cannot be captured.', hold.status),
-      jsonb_build_object('hold_id', hold.id, 'status', hold.status, 'closed_at', hold.closed_at), 'Make a new hold.'
-    );
-  elsif used not between 1 and hold.quantity then
-    perform credits.fail(
-      'PT400', format('quantity must be from 1 to the %s that are held.', hold.quantity),
-      jsonb_build_object('quantity', used, 'held', hold.quantity), 'To take nothing, call release_hold.'
-    );
-  end if;
-  return credits.capture(hold, used, metadata);
-end
-$$;
-
-comment on function public.capture_hold(uuid, integer, jsonb) is
-'Operator: charges quantity units (default: all) of what a hold reserved, at its pinned price; the rest is free again. '
-'Returns the ledger row; a repeat returns the same row. Errors: PT400 quantity, PT404 no such hold, PT409 released, '
-'expired or captured with another quantity.';
-
-grant execute on function public.capture_hold(uuid, integer, jsonb) to service_role;
-
--- sql/ledger/release.sql
-create function credits.release(hold public.credit_holds, reason text) returns public.credit_holds
-language plpgsql
-set search_path = ''
-as $$
-declare
-  lapsed bigint;
-begin
-  update public.credit_accounts as a
-  set
-    held = a.held - hold.amount,
-    available = credits.available(a.balance, a.held - hold.amount),
-    updated_at = credits.now()
-  where a.id = hold.account_id
-  returning a.lapsed into lapsed;
-
-  update public.credit_holds as h
-  set status = 'released', release_reason = reason, closed_at = credits.now()
-  where h.id = hold.id
-  returning h.* into hold;
-
-  if lapsed > 0 then
-    perform credits.settle_account(hold.account_id);
-  end if;
-  return hold;
-end
-$$;
-
-comment on function credits.release(public.credit_holds, text) is
-'Gives back everything that an open hold reserved; returns the hold. The caller has it from credits.lock_hold, and '
-'checked that it is held.';
-
--- sql/ledger/release_hold.sql
-create function public.release_hold(hold_id uuid, reason text default null) returns public.credit_holds
-language plpgsql
-security definer
-set search_path = ''
-as $$
-declare
-  hold public.credit_holds;
-begin
-  if char_length(reason) > 500 then
-    perform credits.fail('PT400', 'reason has more than 500 characters.', '{}', 'Say it shorter.');
-  end if;
-  hold := credits.lock_hold(hold_id);
-  if hold.status = 'captured' then
-    perform credits.fail(
-      'PT409', 'The hold was captured; it cannot be released.',
-      jsonb_build_object('hold_id', hold.id, 'transaction_id', hold.transaction_id), 'Give credits back with refund.'
-    );
-  elsif hold.status <> 'held' then
-    return hold;
-  end if;
-  return credits.release(hold, reason);
-end
-$$;
-
-comment on function public.release_hold(uuid, text) is
-'Operator: gives back everything that a hold reserved; returns the hold. Releasing one that is released or expired '
-'does nothing. Errors: PT400 reason, PT404 no such hold, PT409 captured.';
-
-grant execute on function public.release_hold(uuid, text) to service_role;
-
--- sql/ledger/grant_credits.sql
-create function public.grant_credits(
-  user_id uuid,
-  amount bigint,
-  source text,
-  expires_at timestamptz default null,
-  priority integer default null,
-  idempotency_key text default null,
-  metadata jsonb default '{}'
-) returns public.credit_transactions
-language plpgsql
-security definer
-set search_path = ''
-as $$
-declare
-  account_id uuid := credits.open_account(user_id);
-  hash bytea := credits.keyed_hash(
-    idempotency_key, 'grant_credits', amount::text, source, extract(epoch from expires_at)::text, priority::text,
-    metadata::text
-  );
-  entry public.credit_transactions;
-begin
-  entry := (credits.replayed(account_id, idempotency_key, hash)).entry;
-  if entry.id is not null then
-    return entry;
-  end if;
-  return credits.grant_to_account(account_id, amount, source, expires_at, priority, idempotency_key, hash, metadata);
-end
-$$;
-
-comment on function public.grant_credits(uuid, bigint, text, timestamptz, integer, text, jsonb) is
-'Operator: grants amount credits to a user as one lot; returns the ledger row. source: purchase, subscription, bonus, '
-'referral, promo or refund. priority: 0 burns first, 100 last, default 50. Without expires_at they never expire. '
-'Errors: PT400 bad argument, PT404 no such user, PT409 key used for another request.';
-
-grant execute on function public.grant_credits(uuid, bigint, text, timestamptz, integer, text, jsonb) to service_role;
-
--- sql/ledger/refund.sql
+-- sql/ledger/rpc/refund.sql
 create function public.refund(
   transaction_id bigint,
   amount bigint default null,
@@ -4889,54 +6022,38 @@ comment on function public.refund(bigint, bigint, text, text) is
 
 grant execute on function public.refund(bigint, bigint, text, text) to service_role;
 
--- sql/ledger/csv_text.sql
-create function credits.csv_text(value text) returns text
-language sql
-immutable
+-- sql/ledger/rpc/release_hold.sql
+create function public.release_hold(hold_id uuid, reason text default null) returns public.credit_holds
+language plpgsql
+security definer
 set search_path = ''
 as $$
-  select case when value ~ '^\s*[=+@＝＋－＠-]|^[\t\r\n]' then '''' || value else value end;
+declare
+  hold public.credit_holds;
+begin
+  if char_length(reason) > 500 then
+    perform credits.fail('PT400', 'reason has more than 500 characters.', '{}', 'Say it shorter.');
+  end if;
+  hold := credits.lock_hold(hold_id);
+  if hold.status = 'captured' then
+    perform credits.fail(
+      'PT409', 'The hold was captured; it cannot be released.',
+      jsonb_build_object('hold_id', hold.id, 'transaction_id', hold.transaction_id), 'Give credits back with refund.'
+    );
+  elsif hold.status <> 'held' then
+    return hold;
+  end if;
+  return credits.release(hold, reason);
+end
 $$;
 
-comment on function credits.csv_text(text) is
-'The text as a cell that no spreadsheet takes for a formula: one that begins with = + - @, a tab or a line break gets '
-'an apostrophe before it.';
+comment on function public.release_hold(uuid, text) is
+'Operator: gives back everything that a hold reserved; returns the hold. Releasing one that is released or expired '
+'does nothing. Errors: PT400 reason, PT404 no such hold, PT409 captured.';
 
--- Evaluated as the reader of transactions_export.
-grant execute on function credits.csv_text(text) to service_role;
+grant execute on function public.release_hold(uuid, text) to service_role;
 
--- sql/ledger/transactions_export.sql
-create view public.transactions_export
-with (security_invoker = true)
-as
-select
-  t.id,
-  t.created_at,
-  t.account_id,
-  a.user_id,
-  t.kind,
-  t.amount,
-  t.balance_after,
-  t.quantity,
-  t.unit_price,
-  t.price_version,
-  t.hold_id,
-  t.related_id,
-  t.actor,
-  credits.csv_text(t.operation) as operation,
-  credits.csv_text(t.idempotency_key) as idempotency_key,
-  credits.csv_text(t.metadata::text) as metadata
-from public.credit_transactions as t
-left join public.credit_accounts as a on t.account_id = a.id;
-
-revoke all on table public.transactions_export from anon, authenticated, service_role;
-grant select on table public.transactions_export to service_role;
-
-comment on view public.transactions_export is
-'Operator: the ledger for spreadsheets (Accept: text/csv). What callers wrote cannot be taken for a formula: see '
-'credits.csv_text. Numbers stay numbers.';
-
--- sql/ledger/verify_ledger.sql
+-- sql/ledger/rpc/verify_ledger.sql
 create function public.verify_ledger(user_id uuid default null) returns table (
   account_id uuid,
   invariant text,
@@ -5233,1221 +6350,1058 @@ comment on function public.verify_ledger(uuid) is
 
 grant execute on function public.verify_ledger(uuid) to service_role;
 
--- sql/ledger/maintenance_report.sql
-create function public.maintenance_report() returns table (
-  task text,
+-- sql/ledger/settlement/allocate_pending.sql
+create function credits.allocate_pending(
   account_id uuid,
-  user_id uuid,
-  job_id uuid,
-  sqlstate text,
-  message text,
-  failures integer,
-  first_at timestamptz,
-  last_at timestamptz,
-  retry_at timestamptz
-)
-language sql
-stable
-security definer
-set search_path = ''
-as $$
-  select f.task, f.account_id, a.user_id, f.job_id, f.sqlstate, f.message, f.failures, f.first_at, f.last_at, f.retry_at
-  from credits.maintenance_failures as f
-  left join public.credit_accounts as a on f.account_id = a.id
-  order by f.first_at;
-$$;
-
-comment on function public.maintenance_report() is
-'Operator: what maintenance could not do and still cannot, oldest first; no row when all is well. task: settlement (of '
-'an account), generations (the end of a job), allotments (the month of a plan), holds, stripe_payloads (a sweep as a '
-'whole). retry_at: when it is tried next.';
-
-grant execute on function public.maintenance_report() to service_role;
-
--- sql/usage/log_usage.sql
-create function credits.log_usage(
-  account_id uuid,
-  provider text,
-  model text,
-  operation text,
-  units numeric,
-  status text,
-  latency_ms integer default null,
-  provider_cost numeric default null,
-  hold_id uuid default null,
-  transaction_id bigint default null,
-  tokens jsonb default null
-) returns credits.usage_logs
+  through_id bigint default null,
+  usable_from timestamptz default null,
+  preferred_lot bigint default null
+) returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
-  entry credits.usage_logs;
+  first_id bigint;
+  settled bigint;
+  last_entry_at timestamptz;
+  first_unpaid bigint;
 begin
-  insert into credits.usage_logs (
-    account_id, provider, model, operation, units, status, latency_ms, provider_cost, hold_id, transaction_id,
-    tokens
-  )
-  values (
-    log_usage.account_id, log_usage.provider, log_usage.model, log_usage.operation, log_usage.units, log_usage.status,
-    log_usage.latency_ms, log_usage.provider_cost, log_usage.hold_id, log_usage.transaction_id,
-    log_usage.tokens
-  )
-  returning * into entry;
-  return entry;
-end
-$$;
+  select least(a.debt_from, a.settled_through + 1), a.settled_through
+  into first_id, settled
+  from public.credit_accounts as a
+  where a.id = allocate_pending.account_id;
 
-comment on function credits.log_usage is
-'Writes one provider call to credits.usage_logs. For credits.close_generation, and the operator''s own SQL.';
-
--- sql/dispatch/refuse_softly.sql
-create function credits.refuse_softly(code text, message text, details text, hint text) returns jsonb
-language sql
-set search_path = ''
-as $$
-  select jsonb_build_object('code', code, 'message', message, 'details', details, 'hint', hint)
-  from set_config('response.status', substr(code, 3), true);
-$$;
-
-comment on function credits.refuse_softly(text, text, text, text) is
-'A refusal that commits: the body and the HTTP status that credits.fail would give through PostgREST, but what was '
-'written before, such as a count of calls, stays.';
-
--- sql/dispatch/generation_terms.sql
-create function credits.generation_terms(terms jsonb) returns jsonb
-language sql
-stable
-as $$
-  select jsonb_build_object(
-    'output', coalesce(terms ->> 'output', 'image'),
-    'deadline_seconds', coalesce((terms ->> 'deadline_seconds')::integer, 120),
-    'charge_refusals', coalesce((terms ->> 'charge_refusals')::boolean, false)
-  );
-$$;
-
-comment on function credits.generation_terms(jsonb) is
-'What pricing_tiers.terms say of the run of a job, defaults filled in: {output: image, text or video; '
-'deadline_seconds; charge_refusals}. Of a job: by the price that its hold pinned. Without a SET clause it is planned '
-'as part of its caller.';
-
--- sql/dispatch/job_json.sql
-create function credits.job_json(job public.generation_jobs) returns jsonb
-language plpgsql
-stable
-set search_path = ''
-as $$
-begin
-  -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
-  return (
-    select to_jsonb(job) || jsonb_build_object(
-      'terms', credits.generation_terms(p.new -> 'terms'),
-      'credits_held', h.amount,
-      'credits_charged', coalesce(-t.amount, 0),
-      'request', h.metadata ->> 'request',
-      'available', a.available
-    )
-    from public.credit_holds as h
-    inner join credits.account_position(
-      (select c from public.credit_accounts as c where c.id = job.account_id)
-    ) as a on true
-    inner join credits.pricing_tier_history as p on h.price_version = p.version
-    left join public.credit_transactions as t on job.transaction_id = t.id
-    where h.id = job.hold_id
-  );
-end
-$$;
-
-comment on function credits.job_json(public.generation_jobs) is
-'A job for the function generate: the row, with its terms, credits_held, credits_charged, the digest of its request, '
-'and what the account has available now.';
-
--- sql/dispatch/lock_generation.sql
-create function credits.lock_generation(job_id uuid) returns public.generation_jobs
-language plpgsql
-set search_path = ''
-as $$
-declare
-  job public.generation_jobs;
-begin
-  select * into job from public.generation_jobs as j where j.id = job_id for no key update;
+  -- Nothing fell due between these rows, or the one after it would have settled first: so a lot that is alive at the
+  -- last of them was alive at each. Of all that are pending, also when only some are paid now.
+  select t.created_at into last_entry_at
+  from public.credit_transactions as t
+  where t.account_id = allocate_pending.account_id and t.id >= first_id
+  order by t.id desc
+  limit 1;
   if not found then
-    perform credits.fail('PT404', 'There is no such job.', jsonb_build_object('job', job_id), 'Check the id.');
+    return;
   end if;
-  return job;
+
+  with pending as (
+    select
+      t.id,
+      d.due,
+      sum(d.due) over (order by t.id) as through
+    from public.credit_transactions as t
+    cross join lateral (
+      select -t.amount - case
+        -- Only an old debt can be partly paid.
+        when t.id > settled then 0
+        else (select coalesce(sum(x.amount), 0) from credits.credit_allocations as x where x.transaction_id = t.id)
+      end as due
+    ) as d
+    where
+      t.account_id = allocate_pending.account_id
+      and t.id between first_id and coalesce(through_id, 9223372036854775807)
+      and t.amount < 0
+      and d.due > 0
+  ),
+
+  lots as (
+    select
+      l.id,
+      l.remaining,
+      sum(l.remaining) over (
+        order by
+          coalesce(l.id = preferred_lot, false) desc,
+          -- Credits that only a hold keeps go before those that would stay.
+          -- They go as the holds rest on them: what expired first first, or a hold made later would lose its own.
+          case when l.expires_at <= last_entry_at then l.expires_at end nulls last,
+          l.burn_position
+      ) as through
+    from credits.lots_in_burn_order as l
+    where
+      l.account_id = allocate_pending.account_id
+      and (l.expires_at is null or l.expires_at > coalesce(usable_from, last_entry_at))
+  ),
+
+  -- Debits and lots laid end to end: a lot pays for a debit where the two overlap.
+  paid as (
+    insert into credits.credit_allocations (transaction_id, grant_id, amount)
+    select p.id, l.id, least(p.through, l.through) - greatest(p.through - p.due, l.through - l.remaining)
+    from pending as p
+    inner join lots as l on p.through - p.due < l.through and l.through - l.remaining < p.through
+    -- Lots that none of these reach need not be compared with each.
+    where l.through - l.remaining < (select max(m.through) from pending as m)
+    order by p.through, l.through
+    returning credit_allocations.grant_id, credit_allocations.amount
+  ),
+
+  burned as (
+    update credits.credit_grants as g set remaining = g.remaining - b.amount
+    from (select p.grant_id, sum(p.amount) as amount from paid as p group by p.grant_id) as b
+    where g.id = b.grant_id
+  )
+
+  select min(p.id) into first_unpaid
+  from pending as p
+  where p.through > (select coalesce(sum(l.remaining), 0) from lots as l);
+
+  update public.credit_accounts as a set debt_from = first_unpaid
+  where a.id = allocate_pending.account_id and a.debt_from is distinct from first_unpaid;
 end
 $$;
 
-comment on function credits.lock_generation(uuid) is
-'The job, locked until the transaction ends; before its account, always. PT404 for none.';
+comment on function credits.allocate_pending(uuid, bigint, timestamptz, bigint) is
+'First part of a settlement: pays the debits that no lot has paid yet from the lots, oldest debit first, in burn '
+'order. through_id: the last row to pay, null for all. usable_from lets lots be used that had expired by then no '
+'more; preferred_lot goes first. What the lots cannot pay (a clawback''s debt) waits for the next grant. The caller '
+'holds the account''s lock.';
 
--- sql/dispatch/sweep_grace.sql
-create function credits.sweep_grace() returns interval
+-- sql/ledger/settlement/batch_end.sql
+create function credits.batch_end(account_id uuid) returns bigint
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  account record;
+begin
+  select a.settled_through, a.unsettled into account
+  from public.credit_accounts as a
+  where a.id = batch_end.account_id;
+  if account.unsettled <= credits.settlement_batch() then
+    return null;
+  end if;
+  return (
+    select t.id from public.credit_transactions as t
+    where t.account_id = batch_end.account_id and t.id > account.settled_through
+    order by t.id
+    limit 1 offset credits.settlement_batch() - 1
+  );
+end
+$$;
+
+comment on function credits.batch_end(uuid) is
+'The last ledger row of the account''s next batch to settle, of credits.settlement_batch rows; null where all that is '
+'unsettled is one batch.';
+
+-- sql/ledger/settlement/entry_digest.sql
+create function credits.entry_digest(entry public.credit_transactions) returns bytea
+language sql
+stable
+as $$
+  select sha256(convert_to(credits.ledger_line(entry), 'UTF8'));
+$$;
+
+comment on function credits.entry_digest(public.credit_transactions) is
+'SHA-256 of a ledger row as credits.ledger_line writes it: what its seal is made over.';
+
+-- sql/ledger/settlement/ledger_line.sql
+create function credits.ledger_line(entry public.credit_transactions) returns text
+language sql
+stable
+as $$
+  select row(
+    entry.id, entry.account_id, entry.kind, entry.amount, entry.balance_after, entry.operation, entry.quantity,
+    entry.unit_price, entry.price_version, entry.hold_id, entry.related_id, entry.actor, entry.idempotency_key,
+    encode(entry.request_hash, 'hex'), entry.metadata, extract(epoch from entry.created_at)
+  )::text;
+$$;
+
+comment on function credits.ledger_line(public.credit_transactions) is
+'A ledger row as one line of text, the same in every session whatever its time zone or date style.';
+
+-- sql/ledger/settlement/max_unsettled.sql
+create function credits.max_unsettled() returns integer
 language sql
 immutable
 as $$
-  select interval '45 seconds';
+  select 50000;
 $$;
 
-comment on function credits.sweep_grace() is
-'How much longer than its job a hold lives, so that the sweep finds it: under a minute. Without a SET clause it is '
+comment on function credits.max_unsettled() is
+'With so many ledger rows unsettled a spend or a capture settles some first, so that a grant, which needs all of them '
+'settled, never takes long. More than the busiest account writes between two maintenances. Without a SET clause it is '
 'planned as part of its caller.';
 
--- sql/dispatch/count_generation.sql
-create function credits.count_generation(account_id uuid, idempotency_key text) returns jsonb
+-- sql/ledger/settlement/seal_hash.sql
+create function credits.seal_hash(previous bytea, digests bytea) returns bytea
+language sql
+immutable
+as $$
+  select sha256(coalesce(previous, '') || digests);
+$$;
+
+comment on function credits.seal_hash(bytea, bytea) is
+'SHA-256 over the previous seal''s hash and the digests (credits.entry_digest) of the batch''s ledger rows, in order '
+'of id, end to end.';
+
+-- sql/ledger/settlement/seal_pending.sql
+create function credits.seal_pending(account_id uuid, through_id bigint default null) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  settled bigint;
+  last_id bigint;
+  batch_size integer;
+  digests bytea;
+  through bigint := coalesce(through_id, 9223372036854775807);
+begin
+  select a.settled_through into settled from public.credit_accounts as a where a.id = seal_pending.account_id;
+
+  -- A digest a row, not the rows' text: a batch of large ones would not fit into one value.
+  select count(*), max(t.id), string_agg(credits.entry_digest(t), '' order by t.id)
+  into batch_size, last_id, digests
+  from public.credit_transactions as t
+  where t.account_id = seal_pending.account_id and t.id > settled and t.id <= through;
+  if batch_size = 0 then
+    -- A count that somebody changed would keep spends settling for ever.
+    update public.credit_accounts as a set unsettled = 0, unsettled_since = null
+    where a.id = seal_pending.account_id and (a.unsettled <> 0 or a.unsettled_since is not null);
+    return;
+  end if;
+
+  insert into credits.ledger_seals (account_id, number, through_id, entries, hash, sealed_at)
+  select
+    seal_pending.account_id,
+    coalesce(max(s.number), 0) + 1,
+    last_id,
+    batch_size,
+    credits.seal_hash((array_agg(s.hash))[1], digests),
+    credits.now()
+  from (
+    select p.number, p.hash from credits.ledger_seals as p
+    where p.account_id = seal_pending.account_id
+    order by p.number desc
+    limit 1
+  ) as s;
+
+  insert into credits.daily_usage as u (account_id, day, operation, transactions, quantity, spent, refunded)
+  select
+    t.account_id,
+    (t.created_at at time zone 'UTC')::date,
+    t.operation,
+    count(*) filter (where t.amount < 0),
+    coalesce(sum(t.quantity) filter (where t.amount < 0), 0),
+    coalesce(-sum(t.amount) filter (where t.amount < 0), 0),
+    coalesce(sum(t.amount) filter (where t.amount > 0), 0)
+  from public.credit_transactions as t
+  where t.account_id = seal_pending.account_id and t.id > settled and t.id <= through and t.operation is not null
+  group by 1, 2, 3
+  on conflict on constraint daily_usage_pkey do update set
+    transactions = u.transactions + excluded.transactions,
+    quantity = u.quantity + excluded.quantity,
+    spent = u.spent + excluded.spent,
+    refunded = u.refunded + excluded.refunded;
+
+  update public.credit_accounts as a
+  set
+    settled_through = last_id,
+    unsettled = case when through_id is null then 0 else a.unsettled - batch_size end,
+    unsettled_since = case when through_id is not null then (
+      select t.created_at from public.credit_transactions as t
+      where t.account_id = a.id and t.id > last_id
+      order by t.id
+      limit 1
+    ) end
+  where a.id = seal_pending.account_id;
+end
+$$;
+
+comment on function credits.seal_pending(uuid, bigint) is
+'Last part of a settlement: adds the ledger rows since the last one, up to through_id or all, to the daily usage and '
+'chains a seal over them. The caller holds the account''s lock.';
+
+-- sql/ledger/settlement/settle_account.sql
+create function credits.settle_account(
+  account_id uuid,
+  usable_from timestamptz default null,
+  preferred_lot bigint default null,
+  batches integer default null
+) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  through bigint;
+  due boolean;
+begin
+  loop
+    through := credits.batch_end(account_id);
+    perform credits.allocate_pending(account_id, through, usable_from, preferred_lot);
+    exit when through is null;
+    perform credits.seal_pending(account_id, through);
+    batches := batches - 1;
+    if batches = 0 then
+      return;
+    end if;
+  end loop;
+
+  select a.lapsed > 0 or a.next_expiry <= credits.now() into due
+  from public.credit_accounts as a
+  where a.id = settle_account.account_id;
+  if due then
+    perform credits.expire_due(account_id);
+  end if;
+
+  loop
+    -- Only expiries can have made it more than a batch.
+    through := case when due then credits.batch_end(account_id) end;
+    perform credits.seal_pending(account_id, through);
+    exit when through is null;
+  end loop;
+end
+$$;
+
+comment on function credits.settle_account(uuid, timestamptz, bigint, integer) is
+'Brings lots, expiry, daily usage and seals up to the newest ledger row, so that they are as if each spend had done it '
+'at once. In batches of credits.settlement_batch rows: however much is pending, it takes little memory. batches: after '
+'so many it stops, with what came first settled and what is due still to expire; null for all. The caller holds the '
+'account''s lock. usable_from and preferred_lot: see credits.allocate_pending.';
+
+-- sql/ledger/settlement/settlement_batch.sql
+create function credits.settlement_batch() returns integer
+language sql
+immutable
+as $$
+  select 1000;
+$$;
+
+comment on function credits.settlement_batch() is
+'How many ledger rows a settlement takes at a time, and a seal covers at most: what bounds its memory. Without a SET '
+'clause it is planned as part of its caller.';
+
+-- sql/ledger/tables/refuse_change.sql
+create function credits.refuse_change() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  raise exception '%.% is append-only: % is refused.', tg_table_schema, tg_table_name, tg_op
+    using errcode = 'PT403', hint = 'Correct a mistake with a new row: refund, grant_credits or credits.claw_back.';
+end
+$$;
+
+comment on function credits.refuse_change() is 'Refuses UPDATE, DELETE and TRUNCATE, whoever asks.';
+
+create trigger append_only before update or delete on public.credit_transactions
+for each row execute function credits.refuse_change();
+create trigger no_truncate before truncate on public.credit_transactions
+for each statement execute function credits.refuse_change();
+
+create trigger append_only before update or delete on credits.credit_allocations
+for each row execute function credits.refuse_change();
+create trigger no_truncate before truncate on credits.credit_allocations
+for each statement execute function credits.refuse_change();
+
+create trigger append_only before update or delete on credits.ledger_seals
+for each row execute function credits.refuse_change();
+create trigger no_truncate before truncate on credits.ledger_seals
+for each statement execute function credits.refuse_change();
+
+create trigger append_only before update or delete on credits.pricing_tier_history
+for each row execute function credits.refuse_change();
+create trigger no_truncate before truncate on credits.pricing_tier_history
+for each statement execute function credits.refuse_change();
+
+create trigger no_delete before delete on public.credit_accounts
+for each row execute function credits.refuse_change();
+create trigger no_truncate before truncate on public.credit_accounts
+for each statement execute function credits.refuse_change();
+create trigger no_delete before delete on credits.credit_grants
+for each row execute function credits.refuse_change();
+create trigger no_truncate before truncate on credits.credit_grants
+for each statement execute function credits.refuse_change();
+-- One that ended without a capture moved nothing: credits.prune_holds.
+create trigger no_delete before delete on public.credit_holds
+for each row when (old.status not in ('released', 'expired')) execute function credits.refuse_change();
+create trigger no_truncate before truncate on public.credit_holds
+for each statement execute function credits.refuse_change();
+
+-- sql/payments/checkout/count_checkout.sql
+create function credits.count_checkout(account_id uuid) returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
   moment timestamptz := credits.now();
   this_minute timestamptz := date_trunc('minute', moment);
+  most integer;
   calls integer;
-  account record;
 begin
-  if exists (
-    select from public.credit_holds as h
-    inner join public.generation_jobs as j on h.id = j.hold_id
-    where h.account_id = count_generation.account_id and h.idempotency_key = count_generation.idempotency_key
-  ) then
-    return null;
-  end if;
-  insert into credits.generation_rate as r (account_id, minute, calls)
-  values (count_generation.account_id, this_minute, 1)
-  on conflict on constraint generation_rate_pkey do update set
+  select s.max_checkouts_per_minute into most from credits.billing_settings as s;
+  insert into credits.checkout_rate as r (account_id, minute, calls)
+  values (count_checkout.account_id, this_minute, 1)
+  on conflict on constraint checkout_rate_pkey do update set
     minute = excluded.minute,
     calls = case when r.minute = excluded.minute then r.calls + 1 else 1 end
   returning r.calls into calls;
-
-  -- Under the lock of that row, so it also sees what the same key opened meanwhile.
-  select
-    s.max_generations_per_minute as most_calls,
-    s.max_generations_in_flight as most_in_flight,
-    (
-      select count(*) from public.generation_jobs as j
-      -- One whose time is over is not under way, swept or not.
-      where j.account_id = count_generation.account_id and j.finished_at is null and j.deadline_at > moment
-    ) as in_flight,
-    exists (
-      select from public.credit_holds as h
-      inner join public.generation_jobs as j on h.id = j.hold_id
-      where h.account_id = count_generation.account_id and h.idempotency_key = count_generation.idempotency_key
-    ) as is_repeat
-  into account
-  from credits.billing_settings as s;
-
-  if account.is_repeat then
-    return null;
-  elsif calls > account.most_calls then
-    return credits.refuse_softly(
-      'PT429', 'Too many generations in this minute.',
+  -- The refusal undoes its own count: the limit stays reached, and nothing was opened.
+  if calls > most then
+    perform credits.fail(
+      'PT429', 'Too many checkouts in this minute.',
       jsonb_build_object(
-        'limit', account.most_calls, 'retry_after', ceil(extract(epoch from this_minute + interval '1 minute' - moment))
-      )::text,
+        'limit', most, 'retry_after', ceil(extract(epoch from this_minute + interval '1 minute' - moment))
+      ),
       'Wait, then try again.'
     );
-  elsif account.in_flight >= account.most_in_flight then
-    return credits.refuse_softly(
-      'PT429', 'Too many generations are under way.',
-      jsonb_build_object('limit', account.most_in_flight, 'retry_after', 5)::text, 'Wait for one to end.'
-    );
   end if;
-  return null;
 end
 $$;
 
-comment on function credits.count_generation(uuid, text) is
-'Counts a call of begin_generation against the account''s limits, one session at a time an account. Returns the '
-'refusal, or null to go on. A repeat of a key that opened a job is not counted.';
+comment on function credits.count_checkout(uuid) is
+'Counts a page of Stripe''s that the account is about to open. PT429 beyond '
+'billing_settings.max_checkouts_per_minute (details: limit, retry_after in seconds).';
 
--- sql/dispatch/inputs_refusal.sql
-create function credits.inputs_refusal(account_id uuid, files text[], out code text, out message text)
-language plpgsql
+-- sql/payments/checkout/email_to_tell.sql
+create function credits.email_to_tell(user_id uuid, told bytea) returns text
+language sql
 stable
 set search_path = ''
 as $$
-begin
-  -- A project without Storage has no files.
-  if cardinality(files) > 0 and to_regclass('storage.objects') is null then
-    code := 'PT404';
-  elsif cardinality(files) > 17 then
-    -- Sixteen images and a mask: what no request has is looked up for nobody.
-    code := 'PT413';
-  elsif cardinality(files) > 0 then
-    select
-      case
-        when count(*) filter (
-          where o.name is null or not starts_with(f.path, inputs_refusal.account_id::text || '/')
-        ) > 0 then 'PT404'
-        when bool_or(o.metadata ->> 'mimetype' not in ('image/png', 'image/jpeg', 'image/webp')) then 'PT400'
-        when sum((o.metadata ->> 'size')::bigint) > 50000000 or max((o.metadata ->> 'size')::bigint) > 32 * 1024 * 1024
-          then 'PT413'
-      end
-    into code
-    from unnest(files) as f (path)
-    left join storage.objects as o on o.bucket_id = 'generations' and f.path = o.name;
-  end if;
-  message := case code
-    when 'PT404' then 'There is no such file among your inputs.'
-    when 'PT400' then 'An input cannot be used. Send a PNG, JPEG or WebP image.'
-    when 'PT413' then 'The inputs are too many, or larger than 32 MiB each or 50 MB together.'
-  end;
-end
+  select u.email::text
+  from auth.users as u
+  where
+    u.id = user_id
+    and u.email <> ''
+    and sha256(convert_to(u.email, 'UTF8')) is distinct from told;
 $$;
 
-comment on function credits.inputs_refusal(uuid, text[]) is
-'Why the files of the bucket generations cannot be a generation''s inputs, by what Storage has noted of them: PT404 '
-'not there or not the account''s, PT400 not images that providers take, PT413 over 32 MiB each or 50 MB together. '
-'Nulls when nothing is wrong. That nobody holds more images in memory than that is what the last one is for.';
+comment on function credits.email_to_tell(uuid, bytea) is
+'The user''s e-mail address, unless it is what Stripe was told (by its SHA-256) or there is none: then null.';
 
--- sql/dispatch/open_generation.sql
-create function credits.open_generation(
-  operation text,
-  quantity integer,
-  request text,
-  idempotency_key text,
-  options jsonb,
-  inputs integer,
-  mask boolean,
-  prompt_length integer,
-  files text[]
-) returns public.generation_jobs
+-- sql/payments/events/apply_charge.sql
+create function credits.apply_charge(charge jsonb) returns text
 language plpgsql
 set search_path = ''
 as $$
 declare
-  me uuid := credits.caller();
-  price record;
-  wrong record;
-  hold public.credit_holds;
-  job public.generation_jobs;
+  payment text := credits.stripe_id(charge -> 'payment_intent');
+  receipt text := case when charge ->> 'status' = 'succeeded' then charge ->> 'receipt_url' end;
 begin
-  select * into price
-  from credits.generation_price(
-    open_generation.operation, open_generation.quantity, open_generation.options, open_generation.inputs,
-    open_generation.mask, open_generation.prompt_length
-  );
-  select * into wrong from credits.inputs_refusal(credits.open_account(me), files);
-  hold := credits.reserve(
-    me, operation, price.units, price.unit_price, price.version, case when wrong.code is null then price.amount end,
-    interval '1 minute' + credits.sweep_grace(), idempotency_key,
-    -- All that decides about the price is in it, and hold_credits makes another: what is begun with a key is what was
-    -- paid for.
-    credits.keyed_hash(
-      idempotency_key, 'begin_generation', operation, quantity::text, request, options::text, inputs::text, mask::text,
-      prompt_length::text, files::text
+  if payment is null or charge ->> 'amount_refunded' = '0' and receipt is null then
+    return 'ignored: Nothing of the charge was refunded and it has no receipt, or it has no payment intent.';
+  end if;
+  perform credits.lock_stripe_object(payment);
+  insert into credits.stripe_payments as p (payment_intent_id, refunded, receipt_url)
+  values (payment, (charge ->> 'amount_refunded')::bigint, receipt)
+  on conflict (payment_intent_id) do update set
+    refunded = greatest(p.refunded, excluded.refunded),
+    -- Of a receipt's addresses the first is as good as a later one.
+    receipt_url = coalesce(p.receipt_url, excluded.receipt_url)
+  where excluded.refunded > p.refunded or p.receipt_url is null and excluded.receipt_url is not null;
+  if not found then
+    return 'unchanged';
+  end if;
+  perform credits.net_payment(payment);
+  return 'changed';
+end
+$$;
+
+comment on function credits.apply_charge(jsonb) is
+'Notes the total that a charge says was refunded, and its receipt, and holds its purchase against them. Returns '
+'changed, unchanged or ignored.';
+
+-- sql/payments/events/apply_checkout_session.sql
+create function credits.apply_checkout_session(session jsonb, event_type text) returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+  session_id text := session ->> 'id';
+  payment text := credits.stripe_id(session -> 'payment_intent');
+  pinned text := session #>> '{metadata,credits}';
+  account uuid;
+  known public.purchase_status;
+  told public.purchase_status;
+  many integer;
+  purchase public.purchases;
+begin
+  if session #>> '{metadata,account_id}' is null or session ->> 'mode' not in ('payment', 'subscription') then
+    return 'ignored: The session was not made by the function checkout.';
+  end if;
+  account := credits.stripe_account(null, session #>> '{metadata,account_id}');
+  if session ->> 'mode' = 'subscription' then
+    if session ->> 'status' <> 'complete' then
+      return 'ignored: Nobody has subscribed yet.';
+    end if;
+    perform credits.lock_account(account);
+    perform credits.link_customer(account, credits.stripe_id(session -> 'customer'));
+    insert into public.subscriptions (id, account_id, plan)
+    values (credits.stripe_id(session -> 'subscription'), account, session #>> '{metadata,plan}')
+    on conflict (id) do nothing;
+    return case when found then 'changed' else 'unchanged' end;
+  end if;
+
+  if session #>> '{metadata,package}' is null then
+    return 'ignored: The session sells no package.';
+  elsif pinned is null or pinned !~ '^[1-9][0-9]{0,12}$' then
+    perform credits.fail(
+      'PT422', 'metadata.credits is not a whole number of credits.', jsonb_build_object('session', session_id),
+      'Sessions of packages are made by the function checkout.'
+    );
+  end if;
+  told := (case
+    when session ->> 'payment_status' in ('paid', 'no_payment_required') and session ->> 'status' = 'complete' then 'paid'
+    when event_type = 'checkout.session.async_payment_failed' then 'failed'
+    when session ->> 'status' = 'expired' then 'expired'
+    when session ->> 'status' = 'complete' then 'pending'
+  end)::public.purchase_status;
+  if told is null then
+    return 'ignored: The session is still open.';
+  end if;
+
+  -- Nothing to pay, say with a promotion code of 100 percent: not for as many as one likes.
+  many := coalesce((session #>> '{metadata,quantity}')::integer, 1);
+  if session ->> 'amount_total' = '0' then
+    pinned := pinned::bigint / many * least(many, (select s.max_free_packages from credits.billing_settings as s));
+  end if;
+
+  perform credits.lock_stripe_object(payment);
+  perform credits.lock_account(account);
+  perform credits.link_customer(account, credits.stripe_id(session -> 'customer'))
+  where session ->> 'customer' is not null;
+  select p.status into known from public.purchases as p where p.checkout_session_id = session_id;
+  if known >= told then
+    return 'unchanged';
+  end if;
+  insert into public.purchases as p (
+    account_id, checkout_session_id, payment_intent_id, package, quantity, amount, currency, status, credits
+  )
+  values (
+    account, session_id, payment, session #>> '{metadata,package}',
+    many, (session ->> 'amount_total')::bigint,
+    session ->> 'currency', told, pinned::bigint
+  )
+  on conflict on constraint purchases_checkout_session_id_key do update set
+    status = excluded.status,
+    payment_intent_id = coalesce(excluded.payment_intent_id, p.payment_intent_id),
+    amount = excluded.amount,
+    updated_at = credits.now()
+  returning * into purchase;
+
+  if told = 'paid' then
+    perform credits.grant_purchase(purchase.id, purchase.credits, 'purchase', null, null, session_id);
+  end if;
+  perform credits.net_purchase(purchase.id);
+  perform credits.freeze_for_disputes(purchase.id);
+  return 'changed';
+end
+$$;
+
+comment on function credits.apply_checkout_session(jsonb, text) is
+'What a Checkout session means: for a package, a purchase that is pending, failed, expired or paid, and granted when '
+'paid; for a plan, whose customer and subscription they are, and no credits. Returns changed, unchanged or ignored.';
+
+-- sql/payments/events/apply_customer.sql
+create function credits.apply_customer(customer jsonb, event_type text) returns text
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if event_type is distinct from 'customer.deleted' and customer -> 'deleted' is distinct from 'true' then
+    return 'ignored: The customer exists; only its deletion counts.';
+  end if;
+  insert into credits.stripe_customers as c (customer_id, deleted_at) values (customer ->> 'id', credits.now())
+  on conflict (customer_id) do update set account_id = null, email_hash = null, deleted_at = excluded.deleted_at
+  where c.deleted_at is null;
+  return case when found then 'changed' else 'unchanged' end;
+end
+$$;
+
+comment on function credits.apply_customer(jsonb, text) is
+'Unlinks a deleted customer from its account; the ledger stays. Returns changed, unchanged or ignored.';
+
+-- sql/payments/events/apply_dispute.sql
+create function credits.apply_dispute(dispute jsonb, event_type text) returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+  payment text := credits.stripe_id(dispute -> 'payment_intent');
+  stages constant text [] := array[
+    'warning_needs_response', 'warning_under_review', 'warning_closed', 'needs_response', 'under_review', 'prevented',
+    'lost', 'won'
+  ];
+begin
+  if payment is null then
+    return 'ignored: The dispute names no payment intent.';
+  end if;
+  perform credits.lock_stripe_object(payment);
+  insert into credits.stripe_disputes as d (id, payment_intent_id, amount, currency, status, withdrawn, reinstated)
+  values (
+    dispute ->> 'id', payment, (dispute ->> 'amount')::bigint, dispute ->> 'currency', dispute ->> 'status',
+    event_type is not distinct from 'charge.dispute.funds_withdrawn'
+    or exists (
+      select from jsonb_array_elements(dispute -> 'balance_transactions') as b where (b.value ->> 'amount')::bigint < 0
     ),
-    jsonb_build_object('request', request),
-    is_limited => false
+    event_type is not distinct from 'charge.dispute.funds_reinstated'
+    -- Of its movements of money, one may bring it back.
+    or exists (
+      select from jsonb_array_elements(dispute -> 'balance_transactions') as b where (b.value ->> 'amount')::bigint > 0
+    )
+  )
+  on conflict (id) do update set
+    status = case
+      when array_position(stages, excluded.status) > array_position(stages, d.status) then excluded.status
+      else d.status
+    end,
+    -- An inquiry can become a dispute of another amount.
+    amount = case
+      when array_position(stages, excluded.status) > array_position(stages, d.status) then excluded.amount
+      else d.amount
+    end,
+    withdrawn = d.withdrawn or excluded.withdrawn,
+    reinstated = d.reinstated or excluded.reinstated
+  where
+    array_position(stages, excluded.status) > array_position(stages, d.status)
+    or excluded.withdrawn and not d.withdrawn
+    or excluded.reinstated and not d.reinstated;
+  if not found then
+    return 'unchanged';
+  end if;
+  perform credits.net_payment(payment);
+  return 'changed';
+end
+$$;
+
+comment on function credits.apply_dispute(jsonb, text) is
+'Notes how far a dispute has come; takes its share of the credits and freezes the account while it stands, gives '
+'back exactly what was taken once it is won or the money is reinstated. One that was prevented freezes nothing; it '
+'takes its share if Stripe took the money for it. Inquiries (warning_…) are noted only. Returns changed, unchanged '
+'or ignored.';
+
+-- sql/payments/events/apply_fraud_warning.sql
+create function credits.apply_fraud_warning(warning jsonb) returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+  payment text := credits.stripe_id(warning -> 'payment_intent');
+begin
+  if payment is null then
+    return 'ignored: The warning names no payment intent.';
+  end if;
+  perform credits.lock_stripe_object(payment);
+  insert into credits.stripe_fraud_warnings (id, payment_intent_id, fraud_type, freezes)
+  select warning ->> 'id', payment, warning ->> 'fraud_type', s.freeze_on_fraud_warning
+  from credits.billing_settings as s
+  on conflict (id) do nothing;
+  if not found then
+    return 'unchanged';
+  end if;
+  perform credits.net_payment(payment);
+  return 'changed';
+end
+$$;
+
+comment on function credits.apply_fraud_warning(jsonb) is
+'Notes that a card issuer warned of fraud; freezes the account if billing_settings.freeze_on_fraud_warning says so. '
+'Takes no credits: a refund or a dispute does. Returns changed, unchanged or ignored.';
+
+-- sql/payments/events/apply_invoice.sql
+create function credits.apply_invoice(invoice jsonb) returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+  the_invoice text := invoice ->> 'id';
+  details jsonb := invoice #> '{parent,subscription_details}';
+  subscription text := credits.stripe_id(details -> 'subscription');
+  account uuid;
+  told public.purchase_status;
+  known public.purchase_status;
+  purchase public.purchases;
+  payment text;
+begin
+  told := (case
+    when invoice ->> 'status' = 'paid' then 'paid'
+    when invoice ->> 'status' = 'open' and (invoice ->> 'attempt_count')::integer > 0 then 'failed'
+    when invoice ->> 'status' in ('void', 'uncollectible') then 'expired'
+  end)::public.purchase_status;
+  if
+    subscription is null
+    or coalesce(
+      invoice ->> 'billing_reason' not in ('subscription_create', 'subscription_cycle', 'subscription_update'), true
+    )
+  then
+    return 'ignored: The invoice is for no period and no change of a subscription.';
+  elsif told is null then
+    return 'ignored: The invoice is neither paid nor failed nor given up.';
+  end if;
+  -- Paid is final; a message that could not be granted as it was has nothing to add to one that could.
+  if exists (select from public.purchases as p where p.invoice_id = the_invoice and p.status = 'paid') then
+    return 'unchanged';
+  end if;
+  account := credits.subscriber(subscription, invoice -> 'customer', details -> 'metadata');
+  if not credits.is_ours(invoice, account) then
+    return 'ignored: The subscription is to no plan of ours.';
+  end if;
+
+  perform credits.lock_stripe_object(the_invoice);
+  for payment in
+    select s.payment_intent_id from credits.stripe_payments as s where s.invoice_id = the_invoice order by 1
+  loop
+    perform credits.lock_stripe_object(payment);
+  end loop;
+  perform credits.lock_account(account);
+  select p.status into known from public.purchases as p where p.invoice_id = the_invoice;
+  if known >= told then
+    return 'unchanged';
+  end if;
+
+  insert into public.subscriptions (id, account_id) values (subscription, account) on conflict (id) do nothing;
+  perform credits.note_second_subscription(subscription) where told = 'paid';
+  insert into public.purchases as p (
+    account_id, invoice_id, payment_intent_id, subscription_id, plan, amount, currency, status, credits,
+    hosted_invoice_url
+  )
+  select
+    account, the_invoice,
+    (select min(s.payment_intent_id) from credits.stripe_payments as s where s.invoice_id = the_invoice),
+    subscription, max(g.plan), (invoice ->> 'amount_paid')::bigint, invoice ->> 'currency', told,
+    coalesce(sum(g.credits), 0), invoice ->> 'hosted_invoice_url'
+  from credits.invoice_grants(invoice) as g
+  on conflict on constraint purchases_invoice_id_key do update set
+    status = excluded.status,
+    amount = excluded.amount,
+    credits = excluded.credits,
+    plan = excluded.plan,
+    hosted_invoice_url = coalesce(excluded.hosted_invoice_url, p.hosted_invoice_url),
+    updated_at = credits.now()
+  returning * into purchase;
+
+  if told = 'paid' then
+    perform credits.grant_invoice(purchase.id, invoice);
+  end if;
+  perform credits.set_subscription_status(subscription);
+  perform credits.net_purchase(purchase.id);
+  perform credits.collect_subscription_debts(account);
+  perform credits.end_late_grants(account);
+  perform credits.freeze_for_disputes(purchase.id);
+  return 'changed';
+end
+$$;
+
+comment on function credits.apply_invoice(jsonb) is
+'What an invoice of a subscription means: a purchase that is failed, given up or paid; the paid one grants what '
+'credits.invoice_grants says, once, and a failed one leaves what was granted before. Returns changed, unchanged or '
+'ignored; PT422 for one that cannot be read.';
+
+-- sql/payments/events/apply_invoice_payment.sql
+create function credits.apply_invoice_payment(invoice_payment jsonb) returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+  the_invoice text := credits.stripe_id(invoice_payment -> 'invoice');
+  payment text := credits.stripe_id(invoice_payment #> '{payment,payment_intent}');
+begin
+  if the_invoice is null or payment is null then
+    return 'ignored: The invoice was paid without a payment intent.';
+  end if;
+  perform credits.lock_stripe_object(the_invoice);
+  perform credits.lock_stripe_object(payment);
+  insert into credits.stripe_payments as p (payment_intent_id, invoice_id) values (payment, the_invoice)
+  on conflict (payment_intent_id) do update set invoice_id = excluded.invoice_id
+  where p.invoice_id is null;
+  if not found then
+    return 'unchanged';
+  end if;
+  update public.purchases as p set payment_intent_id = payment
+  where p.invoice_id = the_invoice and p.payment_intent_id is null;
+  perform credits.net_payment(payment);
+  return 'changed';
+end
+$$;
+
+comment on function credits.apply_invoice_payment(jsonb) is
+'Learns which payment intent pays an invoice, so that its refunds and disputes find the purchase. Returns changed, '
+'unchanged or ignored.';
+
+-- sql/payments/events/apply_refund.sql
+create function credits.apply_refund(refund jsonb) returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+  payment text := credits.stripe_id(refund -> 'payment_intent');
+  stages constant text [] := array['pending', 'requires_action', 'succeeded', 'failed', 'canceled'];
+begin
+  if payment is null then
+    return 'ignored: The refund is of a charge without a payment intent, and we make none.';
+  end if;
+  perform credits.lock_stripe_object(payment);
+  insert into credits.stripe_refunds as r (id, payment_intent_id, amount, status)
+  values (refund ->> 'id', payment, (refund ->> 'amount')::bigint, coalesce(refund ->> 'status', 'pending'))
+  on conflict (id) do update set status = excluded.status
+  where array_position(stages, excluded.status) > array_position(stages, r.status);
+  if not found then
+    return 'unchanged';
+  end if;
+  perform credits.net_payment(payment);
+  return 'changed';
+end
+$$;
+
+comment on function credits.apply_refund(jsonb) is
+'Notes how far a refund has come and holds its purchase against it. A refund that fails after it succeeded is the '
+'later news, whatever the order of arrival. Returns changed, unchanged or ignored.';
+
+-- sql/payments/events/apply_stripe_object.sql
+create function credits.apply_stripe_object(object jsonb, event_type text default null) returns text
+language plpgsql
+set search_path = ''
+as $$
+begin
+  return case object ->> 'object'
+    when 'checkout.session' then credits.apply_checkout_session(object, event_type)
+    when 'invoice' then credits.apply_invoice(object)
+    when 'invoice_payment' then credits.apply_invoice_payment(object)
+    when 'subscription' then credits.apply_subscription(object, event_type is not null)
+    when 'refund' then credits.apply_refund(object)
+    when 'charge' then credits.apply_charge(object)
+    when 'dispute' then credits.apply_dispute(object, event_type)
+    when 'radar.early_fraud_warning' then credits.apply_fraud_warning(object)
+    when 'customer' then credits.apply_customer(object, event_type)
+    else 'ignored: Such objects have no effect here.'
+  end;
+end
+$$;
+
+comment on function credits.apply_stripe_object(jsonb, text) is
+'The effects of one Stripe object, from an event of event_type or as retrieved (null). What an object means is in '
+'the object, not in when it came: so it may come late, twice and in any order. Returns changed, unchanged, or '
+'ignored: and why, as each apply function does.';
+
+-- sql/payments/events/apply_subscription.sql
+create function credits.apply_subscription(subscription jsonb, is_event boolean) returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+  old public.subscriptions;
+  new public.subscriptions;
+  account uuid;
+  old_rank record;
+  new_rank record;
+  period bigint;
+begin
+  select p.slug, (i.value ->> 'quantity')::integer into new.plan, new.quantity
+  from jsonb_array_elements(subscription #> '{items,data}') as i
+  inner join public.subscription_plans as p on credits.stripe_id(i.value #> '{price}') = p.stripe_price_id
+  order by p.id
+  limit 1;
+  new.id := subscription ->> 'id';
+  if
+    new.plan is null
+    and subscription #>> '{metadata,account_id}' is null
+    and not exists (select from public.subscriptions as s where s.id = new.id)
+  then
+    return 'ignored: The subscription is to no plan of ours.';
+  end if;
+  account := credits.subscriber(new.id, subscription -> 'customer', subscription -> 'metadata');
+  if account is null then
+    perform credits.fail(
+      'PT422', 'The subscription is to a plan of ours, but neither its metadata nor its customer names an account.',
+      jsonb_build_object('plan', new.plan, 'customer', subscription -> 'customer'),
+      'Link the customer with link_stripe_customer; then retry_stripe_events applies it.'
+    );
+  end if;
+
+  new.stripe_status := subscription ->> 'status';
+  select
+    to_timestamp(max((i.value ->> 'current_period_start')::bigint)),
+    to_timestamp(max((i.value ->> 'current_period_end')::bigint))
+  into new.current_period_start, new.current_period_end
+  from jsonb_array_elements(subscription #> '{items,data}') as i;
+  new.trial_end := to_timestamp((subscription ->> 'trial_end')::bigint);
+  new.cancel_at := to_timestamp((subscription ->> 'cancel_at')::bigint);
+  new.canceled_at := to_timestamp((subscription ->> 'canceled_at')::bigint);
+  new.ended_at := to_timestamp((subscription ->> 'ended_at')::bigint);
+  new.paused := jsonb_typeof(subscription -> 'pause_collection') = 'object' or new.stripe_status = 'paused';
+  new.latest_invoice_id := credits.stripe_id(subscription -> 'latest_invoice');
+
+  perform credits.lock_account(account);
+  insert into public.subscriptions (id, account_id, plan) values (new.id, account, new.plan) on conflict (id) do nothing;
+  select * into old from public.subscriptions as s where s.id = new.id;
+  new.plan := coalesce(new.plan, old.plan);
+  new.account_id := old.account_id;
+  new.status := old.status;
+  new.refresh_wanted := old.refresh_wanted;
+  new.created_at := old.created_at;
+  new.updated_at := old.updated_at;
+  old_rank := credits.subscription_rank(old);
+  new_rank := credits.subscription_rank(new);
+  if old_rank.ended or is_event and new_rank < old_rank then
+    return 'unchanged'; -- deleted is final; an event of an earlier stage is old news
+  elsif new = old and is_event then
+    return 'unchanged';
+  end if;
+
+  perform credits.note_second_subscription(new.id)
+  where new.stripe_status in ('trialing', 'active', 'past_due', 'unpaid', 'paused');
+  -- Two contents of one stage: which is newer, only Stripe can say. An object that was just asked for is the answer.
+  new.refresh_wanted := is_event and new_rank = old_rank;
+  update public.subscriptions as s
+  set
+    plan = new.plan,
+    quantity = new.quantity,
+    stripe_status = new.stripe_status,
+    current_period_start = new.current_period_start,
+    current_period_end = new.current_period_end,
+    trial_end = new.trial_end,
+    cancel_at = new.cancel_at,
+    canceled_at = new.canceled_at,
+    ended_at = new.ended_at,
+    paused = new.paused,
+    latest_invoice_id = new.latest_invoice_id,
+    refresh_wanted = new.refresh_wanted
+  where s.id = new.id;
+  perform credits.set_subscription_status(new.id);
+  if new.ended_at is not null then
+    -- Months that began since then, before this was told.
+    for period in
+      select a.purchase_id from credits.allotments as a
+      where a.account_id = account and a.subscription_id = new.id and a.months is not null
+      order by a.purchase_id
+    loop
+      perform credits.net_purchase(period);
+    end loop;
+    perform credits.collect_subscription_debts(account);
+  end if;
+  return case when new is distinct from old then 'changed' else 'unchanged' end;
+end
+$$;
+
+comment on function credits.apply_subscription(jsonb, boolean) is
+'Notes what a subscription is now, told by an event or just asked for. Which of two contents is newer is told by '
+'themselves: ended is final, later periods win, incomplete comes first; where they do not tell, refresh_wanted is set. '
+'Grants nothing, and takes only months that began after the end. Returns changed, unchanged or ignored.';
+
+-- sql/payments/events/forget_stripe_payloads.sql
+create function credits.forget_stripe_payloads(batch integer default 200) returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  -- A variable, so that the index finds what is older.
+  before timestamptz := credits.now() - (select s.stripe_payload_retention from credits.billing_settings as s);
+  forgotten integer;
+begin
+  update credits.stripe_events as e set payload = null
+  where e.id in (
+    select o.id from credits.stripe_events as o
+    where o.payload is not null and o.received_at < before
+    order by o.received_at
+    limit batch
+    for update skip locked
   );
-  if hold.id is null then
-    if price.version is null then
-      perform credits.refuse_price(operation, quantity);
-    elsif price.refusal is not null then
+  get diagnostics forgotten = row_count;
+  return forgotten;
+end
+$$;
+
+comment on function credits.forget_stripe_payloads(integer) is
+'Empties the payloads of up to batch events that came billing_settings.stripe_payload_retention ago; returns how '
+'many. What is quarantined or failed until then is given up. Their ids stay, so that they are still known when they '
+'come again.';
+
+-- sql/payments/events/is_live.sql
+create function credits.is_live(subscription public.subscriptions) returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+  select
+    subscription.status in ('trialing', 'active', 'past_due', 'unpaid', 'paused')
+    -- Paid before anything else of it was told.
+    or subscription.status = 'incomplete' and exists (
+      select from public.purchases as p where p.subscription_id = subscription.id and p.status = 'paid'
+    );
+$$;
+
+comment on function credits.is_live(public.subscriptions) is
+'Whether a subscription has begun and not ended, as far as is known: an account may have one such.';
+
+-- sql/payments/events/is_ours.sql
+create function credits.is_ours(invoice jsonb, account_id uuid) returns boolean
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  details jsonb := invoice #> '{parent,subscription_details}';
+  plan public.subscription_plans;
+begin
+  if jsonb_typeof(invoice #> '{lines,data}') is distinct from 'array' then
+    perform credits.fail('PT422', 'The invoice shows no lines.', '{}', 'Is it of a current API version?');
+  end if;
+  select p.* into plan
+  from jsonb_array_elements(invoice #> '{lines,data}') as l
+  inner join public.subscription_plans as p
+    on credits.stripe_id(l.value #> '{pricing,price_details,price}') = p.stripe_price_id
+  order by (p.currency = l.value ->> 'currency') nulls first
+  limit 1;
+  if plan.id is null then
+    if
+      -- Paid by a customer of ours: for a plan whose row is yet to come, or for something else. A person has to say.
+      (account_id is null or invoice ->> 'status' <> 'paid')
+      and details #>> '{metadata,plan}' is null
+      and not exists (
+        select from public.subscriptions as s
+        where s.id = credits.stripe_id(details -> 'subscription') and s.plan is not null
+      )
+    then
+      return false;
+    elsif not coalesce((invoice #>> '{lines,has_more}')::boolean, false) then
       perform credits.fail(
-        'PT400', price.refusal, jsonb_build_object('operation', operation),
-        'The terms of an operation are in its row of pricing_tiers.'
+        'PT422', 'No line of the invoice has a Price that is in subscription_plans.',
+        jsonb_build_object('plan', details #> '{metadata,plan}'),
+        'Insert a row with its Price, inactive if it is no longer sold; then retry_stripe_events applies it. If it is for '
+        'something else, dismiss_stripe_event.'
       );
     end if;
-    perform credits.fail(wrong.code, wrong.message, '{}', 'Upload it again, or name another.');
   end if;
-  insert into public.generation_jobs (
-    account_id, hold_id, operation, provider, model, quantity, options, deadline_at, created_at
-  )
-  select
-    hold.account_id, hold.id, hold.operation, p.new ->> 'provider', p.new ->> 'model', open_generation.quantity,
-    coalesce(price.settled, '{}'), hold.created_at + interval '1 minute', hold.created_at
-  from credits.pricing_tier_history as p
-  where p.version = hold.price_version
-  on conflict on constraint generation_jobs_hold_id_key do nothing
-  returning * into job;
-  if not found then
-    select * into job from public.generation_jobs as j where j.hold_id = hold.id;
-  end if;
-  return job;
-end
-$$;
-
-comment on function credits.open_generation(text, integer, text, text, jsonb, integer, boolean, integer, text[]) is
-'Holds the credits and opens the job, or finds the one that the same key and request opened. Provider, model and '
-'options are those of the price that the hold pinned. Until it is dispatched the job has a minute.';
-
--- sql/dispatch/keep_hold.sql
-create function credits.keep_hold(hold public.credit_holds, deadline timestamptz) returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  ends timestamptz := deadline + credits.sweep_grace();
-begin
-  update public.credit_holds as h set expires_at = ends where h.id = hold.id and h.status = 'held';
-  if ends < hold.expires_at then
-    update public.credit_accounts as a set next_expiry = ends where a.id = hold.account_id and a.next_expiry > ends;
-  end if;
-end
-$$;
-
-comment on function credits.keep_hold(public.credit_holds, timestamptz) is
-'Lets an open hold live as long as its job may, and the sweep''s grace more. The caller has it from credits.lock_hold.';
-
--- sql/dispatch/call_cost.sql
-create function credits.call_cost(
-  provider text,
-  model text,
-  tokens jsonb,
-  outputs integer,
-  seconds numeric
-) returns numeric
-language sql
-stable
-set search_path = ''
-as $$
-  select coalesce(
-    (
-      -- A kind of tokens that is counted and has no price makes the sum unknown.
-      select case when bool_and(p.price is not null) then sum(t.value::numeric * p.price) / 1000000 end
-      from jsonb_each_text(case jsonb_typeof(tokens) when 'object' then tokens else '{}' end) as t
-      left join (
-        values
-        ('input_text', c.input_text), ('input_image', c.input_image), ('output_text', c.output_text),
-        ('output_image', c.output_image)
-      ) as p (kind, price) on t.key = p.kind
-      where t.value ~ '^[0-9]{1,12}$' and t.value <> '0'
-    ),
-    c.cost_per_second * seconds * outputs,
-    c.cost_per_output * outputs
-  )
-  from credits.provider_costs as c
-  where c.provider = call_cost.provider and c.model = call_cost.model;
-$$;
-
-comment on function credits.call_cost(text, text, jsonb, integer, numeric) is
-'What a provider''s call cost us, US dollars, by credits.provider_costs: its tokens ({input_text, input_image, '
-'output_text, output_image}) where they are known and have prices, else its outputs, by the seconds of one or each. '
-'Null where the row does not say.';
-
--- sql/dispatch/close_generation.sql
-create function credits.close_generation(
-  job public.generation_jobs,
-  hold public.credit_holds,
-  status public.generation_status,
-  delivered integer,
-  usage_status text,
-  outputs jsonb,
-  error jsonb,
-  latency_ms integer,
-  provider_cost numeric,
-  tokens jsonb default null
-) returns public.generation_jobs
-language plpgsql
-set search_path = ''
-as $$
-declare
-  -- With the unit "second" an output is as many units as it has seconds.
-  units_each integer := hold.quantity / job.quantity;
-  paid public.credit_transactions;
-  closed public.generation_jobs;
-begin
-  if delivered > 0 then
-    paid := credits.capture(hold, delivered * units_each, jsonb_build_object('job', job.id));
-  elsif hold.status = 'held' then
-    perform credits.release(hold, close_generation.status::text);
-  end if;
-  update public.generation_jobs as j
-  set
-    status = close_generation.status,
-    outputs = coalesce(close_generation.outputs, '[]'),
-    error = close_generation.error,
-    -- The hold's: where an operator captured it by hand.
-    transaction_id = coalesce(paid.id, hold.transaction_id),
-    finished_at = credits.now()
-  where j.id = job.id
-  returning * into closed;
-  if job.dispatched_at is not null then
-    perform credits.log_usage(
-      job.account_id, job.provider, job.model, job.operation, jsonb_array_length(closed.outputs) * units_each,
-      usage_status, latency_ms,
-      coalesce(
-        close_generation.provider_cost,
-        credits.call_cost(
-          job.provider, job.model, tokens,
-          case
-            when usage_status in ('succeeded', 'unknown') then job.quantity
-            when usage_status = 'partial' then delivered
-            -- The provider has done its part.
-            when error ->> 'code' = 'not_stored' then job.quantity
-            else 0
-          end,
-          (job.options ->> 'duration')::numeric
-        )
-      ),
-      job.hold_id, closed.transaction_id, tokens
-    );
-  end if;
-  return closed;
-end
-$$;
-
-comment on function credits.close_generation is
-'Ends a job: captures what was delivered or releases the hold, notes the outcome, logs the provider call with its cost '
-'(as told, else by credits.call_cost: for refusals and failures their tokens, if any), unless no provider was asked. '
-'delivered: how many outputs to charge. The caller holds the locks of both, and asks to capture only what is held.';
-
--- sql/dispatch/expire_generation.sql
-create function credits.expire_generation(
-  job public.generation_jobs,
-  hold public.credit_holds
-) returns public.generation_jobs
-language sql
-set search_path = ''
-as $$
-  select e.*
-  from credits.close_generation(
-    job, hold,
-    case when job.dispatched_at is null then 'failed' else 'expired' end::public.generation_status,
-    0, 'unknown', null,
-    case
-      when job.dispatched_at is null
-        then jsonb_build_object('status', 504, 'code', 'not_dispatched', 'message', 'The job was not started in time.')
-      else
-        jsonb_build_object('status', 504, 'code', 'deadline', 'message', 'The provider did not deliver in time.')
-    end,
-    null, null
-  ) as e;
-$$;
-
-comment on function credits.expire_generation(public.generation_jobs, public.credit_holds) is
-'Ends a job whose time is over: the user gets the credits back; the provider''s cost is logged as ours '
-'(usage_logs.status unknown). The caller holds the locks of both.';
-
--- sql/ledger/note_failure.sql
-create function credits.note_failure(
-  task text,
-  state text,
-  message text,
-  account_id uuid default null,
-  job_id uuid default null
-) returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  moment timestamptz := credits.now();
-  -- Of these classes Postgres's sentences name tables and constraints; the others' may quote values.
-  told text := case
-    when left(state, 2) in ('23', '25', '40', '42', '53', '54', '55', '57', '58', 'PT', 'XX') then left(message, 500)
-  end;
-begin
-  raise warning 'credits: maintenance could not do % of account %, job %: % %', task, account_id, job_id, state, message;
-  insert into credits.maintenance_failures as f (
-    task, account_id, job_id, sqlstate, message, first_at, last_at, retry_at
-  )
-  values (
-    note_failure.task, note_failure.account_id, note_failure.job_id, state, told, moment, moment,
-    moment + interval '10 seconds'
-  )
-  on conflict on constraint maintenance_failures_task_account_id_job_id_key do update set
-    sqlstate = excluded.sqlstate,
-    message = excluded.message,
-    failures = f.failures + 1,
-    last_at = excluded.last_at,
-    retry_at = moment + least(interval '10 seconds' * 2 ^ least(f.failures, 10), interval '1 hour');
-end
-$$;
-
-comment on function credits.note_failure(text, text, text, uuid, uuid) is
-'Writes down that a part of the maintenance failed, so that the others go on and an operator sees it.';
-
--- sql/dispatch/sweep_generations.sql
-create function credits.sweep_generations(batch integer default 200) returns integer
-language plpgsql
-set search_path = ''
-as $$
-declare
-  job public.generation_jobs;
-  swept integer := 0;
-begin
-  for job in
-    select j.* from public.generation_jobs as j
-    where
-      j.finished_at is null
-      and j.deadline_at <= credits.now()
-      and not exists (
-        select from credits.maintenance_failures as f where f.job_id = j.id and f.retry_at > credits.now()
-      )
-    order by j.deadline_at
-    limit batch
-    for no key update skip locked
-  loop
-    -- Waits for nobody: two sweeps that hold several accounts each would wait for one another.
-    perform from public.credit_accounts as a where a.id = job.account_id for no key update skip locked;
-    if found then
-      begin
-        perform credits.expire_generation(job, credits.lock_hold(job.hold_id));
-        swept := swept + 1;
-      exception
-        when others then
-          perform credits.note_failure('generations', sqlstate, sqlerrm, job.account_id, job.id);
-      end;
-    end if;
-  end loop;
-  return swept;
-end
-$$;
-
-comment on function credits.sweep_generations(integer) is
-'Ends up to batch jobs whose deadline has passed, whatever became of the function that ran them; returns how many. '
-'Leaves what others have locked to the next time, and notes what fails.';
-
--- sql/dispatch/begin_generation.sql
-create function public.begin_generation(
-  operation text,
-  quantity integer,
-  request text,
-  idempotency_key text default null,
-  options jsonb default '{}',
-  inputs integer default 0,
-  mask boolean default false,
-  prompt_length integer default 0,
-  files text[] default '{}'
-) returns jsonb
-language plpgsql
-security definer
-set search_path = ''
-as $$
-declare
-  me uuid := credits.caller();
-  account uuid := credits.open_account(me);
-  full_up jsonb;
-  job public.generation_jobs;
-  code text;
-  message text;
-  details text;
-  hint text;
-begin
-  if coalesce(request, '') !~ '^[0-9a-f]{64}$' then
+  if account_id is null then
     perform credits.fail(
-      'PT400', 'request must be the SHA-256 of the request, in hex.', '{}', 'Call the function generate instead.'
+      'PT422', 'The invoice is for a plan of ours, but neither its metadata nor its customer names an account.',
+      jsonb_build_object('plan', plan.slug, 'customer', invoice -> 'customer'),
+      'Link the customer with link_stripe_customer; then retry_stripe_events applies it.'
     );
-  end if;
-  full_up := credits.count_generation(account, idempotency_key);
-  if full_up is not null then
-    return full_up;
-  end if;
-  begin
-    job := credits.open_generation(
-      operation, quantity, request, idempotency_key, coalesce(options, '{}'), coalesce(inputs, 0),
-      coalesce(mask, false), coalesce(prompt_length, 0), coalesce(files, '{}')
-    );
-  exception
-    when others then
-      if sqlstate not like 'PT%' then
-        raise;
-      end if;
-      get stacked diagnostics
-        code = returned_sqlstate, message = message_text, details = pg_exception_detail, hint = pg_exception_hint;
-      return credits.refuse_softly(code, message, details, hint);
-  end;
-  return credits.job_json(job);
-end
-$$;
-
-comment on function public.begin_generation is
-'Reserves the signed-in user''s credits for quantity outputs of the operation and opens a job, for the function '
-'generate. request: SHA-256 of the request, in hex. options, inputs (number of images), mask (whether there is one) '
-'and prompt_length (characters) count by the terms of the price; files are the paths of inputs in Storage. With '
-'idempotency_key a repeat returns the same job as it is now; with anything changed it is PT409. Returns the job with '
-'credits_held, credits_charged, available. Errors as hold_credits, PT400 for what does not fit the terms, PT404 and '
-'PT413 for files, and PT429 beyond billing_settings.max_generations_per_minute or max_generations_in_flight '
-'(details: limit, retry_after in seconds). A refusal counts as a call too.';
-
-grant execute on function public.begin_generation to authenticated;
-
--- sql/dispatch/my_generation.sql
-create function public.my_generation(job_id uuid) returns jsonb
-language plpgsql
-stable
-security definer
-set search_path = ''
-as $$
-declare
-  me uuid := credits.caller();
-  job public.generation_jobs;
-begin
-  select j.* into job
-  from public.generation_jobs as j
-  inner join public.credit_accounts as a on j.account_id = a.id
-  where j.id = job_id and a.user_id = me;
-  if not found then
-    perform credits.fail('PT404', 'There is no such job.', jsonb_build_object('job', job_id), 'Check the id.');
-  end if;
-  return credits.job_json(job);
-end
-$$;
-
-comment on function public.my_generation(uuid) is
-'The signed-in user''s job, with credits_held, credits_charged and available. Errors: PT403 not signed in, PT404 no '
-'such job, another user''s included.';
-
-grant execute on function public.my_generation(uuid) to authenticated;
-
--- sql/dispatch/cancel_generation.sql
-create function public.cancel_generation(job_id uuid) returns jsonb
-language plpgsql
-security definer
-set search_path = ''
-as $$
-declare
-  me uuid := credits.caller();
-  job public.generation_jobs;
-begin
-  if not exists (
-    select from public.generation_jobs as j
-    inner join public.credit_accounts as a on j.account_id = a.id
-    where j.id = job_id and a.user_id = me
-  ) then
-    perform credits.fail('PT404', 'There is no such job.', jsonb_build_object('job', job_id), 'Check the id.');
-  end if;
-  job := credits.lock_generation(job_id);
-  if job.status = 'held' then
-    job := credits.close_generation(
-      job, credits.lock_hold(job.hold_id), 'canceled', 0, 'failed', null,
-      jsonb_build_object('status', 409, 'code', 'canceled', 'message', 'The job was canceled.'), null, null
-    );
-  elsif job.finished_at is null then
-    update public.generation_jobs as j set cancel_requested_at = coalesce(j.cancel_requested_at, credits.now())
-    where j.id = job.id
-    returning * into job;
-  end if;
-  return credits.job_json(job);
-end
-$$;
-
-comment on function public.cancel_generation(uuid) is
-'Takes the signed-in user''s job back: at once while no provider was asked; after that it notes the wish, and the '
-'function generate cancels what the provider lets it. A job that is over stays as it is. Returns the job. Errors: '
-'PT403 not signed in, PT404 no such job, another user''s included.';
-
-grant execute on function public.cancel_generation(uuid) to authenticated;
-
--- sql/dispatch/dispatch_generation.sql
-create function public.dispatch_generation(job_id uuid) returns jsonb
-language plpgsql
-security definer
-set search_path = ''
-as $$
-declare
-  job public.generation_jobs := credits.lock_generation(job_id);
-  hold public.credit_holds;
-begin
-  if job.status <> 'held' then
-    return null;
-  end if;
-  hold := credits.lock_hold(job.hold_id);
-  if hold.status <> 'held' or job.deadline_at <= credits.now() then
-    job := credits.expire_generation(job, hold);
-    return credits.job_json(job);
-  end if;
-  update public.generation_jobs as j
-  set
-    status = 'dispatched',
-    dispatched_at = credits.now(),
-    deadline_at = credits.now() + make_interval(
-      secs => (credits.generation_terms(p.new -> 'terms') ->> 'deadline_seconds')::double precision
-    )
-  from credits.pricing_tier_history as p
-  where j.id = job.id and p.version = hold.price_version
-  returning j.* into job;
-  perform credits.keep_hold(hold, job.deadline_at);
-  return credits.job_json(job);
-end
-$$;
-
-comment on function public.dispatch_generation(uuid) is
-'For the function generate, before it asks the provider: returns the job to the one caller who may ask, and null to '
-'every other. The job''s deadline counts from here. A job that was not started in time is ended and returned as '
-'failed. Errors: PT404 no such job.';
-
-grant execute on function public.dispatch_generation(uuid) to service_role;
-
--- sql/dispatch/check_lease.sql
-create function credits.check_lease(lease_seconds integer) returns void
-language plpgsql
-immutable
-set search_path = ''
-as $$
-begin
-  if lease_seconds is null or lease_seconds not between 1 and 300 then
+  elsif (invoice #>> '{lines,has_more}')::boolean then
     perform credits.fail(
-      'PT400', 'lease_seconds must be from 1 to 300.', jsonb_build_object('lease_seconds', lease_seconds),
-      'Renew a lease before it ends instead.'
+      'PT422', 'The invoice has more lines than the event shows.', '{}', 'scripts/reconcile reads it whole.'
     );
-  end if;
-end
-$$;
-
-comment on function credits.check_lease(integer) is 'PT400 unless it is a number of seconds that a lease may have.';
-
--- sql/dispatch/note_generation.sql
-create function public.note_generation(
-  job_id uuid,
-  provider_job_id text default null,
-  unknown boolean default false,
-  extend_seconds integer default null,
-  process uuid default null,
-  lease_seconds integer default 45
-) returns jsonb
-language plpgsql
-security definer
-set search_path = ''
-as $$
-declare
-  job public.generation_jobs := credits.lock_generation(job_id);
-  moment timestamptz := credits.now();
-begin
-  if job.finished_at is not null or job.dispatched_at is null then
-    return credits.job_json(job);
-  elsif extend_seconds not between 1 and 3600 then
+  elsif plan.currency <> invoice ->> 'currency' then
     perform credits.fail(
-      'PT400', 'extend_seconds must be from 1 to 3600.', jsonb_build_object('extend_seconds', extend_seconds),
-      'Send a heartbeat more often instead.'
-    );
-  elsif job.leased_by <> process and job.leased_until > moment then
-    return credits.job_json(job);
-  end if;
-  perform credits.check_lease(lease_seconds);
-  update public.generation_jobs as j
-  set
-    provider_job_id = coalesce(note_generation.provider_job_id, j.provider_job_id),
-    status = case
-      when note_generation.unknown then 'unknown'
-      when coalesce(note_generation.provider_job_id, j.provider_job_id) is not null then 'running'
-      else j.status
-    end,
-    deadline_at = greatest(
-      j.deadline_at,
-      case when extend_seconds is not null then least(
-        moment + make_interval(secs => extend_seconds), j.created_at + s.hold_ttl_max - credits.sweep_grace()
-      ) end
-    ),
-    leased_by = coalesce(process, j.leased_by),
-    leased_until = case
-      when process is not null then moment + make_interval(secs => lease_seconds) else j.leased_until
-    end
-  from credits.billing_settings as s
-  where j.id = job.id
-  returning j.* into job;
-  perform credits.keep_hold(credits.lock_hold(job.hold_id), job.deadline_at);
-  return credits.job_json(job);
-end
-$$;
-
-comment on function public.note_generation(uuid, text, boolean, integer, uuid, integer) is
-'For the function generate while a job is under way: keeps the provider''s id; unknown: the provider may or may not '
-'have taken it; extend_seconds: a heartbeat, which moves the deadline to so long from now, at most '
-'billing_settings.hold_ttl_max from the start; process: who sees to it, for lease_seconds (1 to 300) from now. A job '
-'that is over stays as it is, and so does one that another process has: look at leased_by. Returns the job. Errors: '
-'PT400, PT404.';
-
-grant execute on function public.note_generation(uuid, text, boolean, integer, uuid, integer) to service_role;
-
--- sql/dispatch/finish_generation.sql
-create function public.finish_generation(
-  job_id uuid,
-  outcome text,
-  outputs jsonb default '[]',
-  error jsonb default null,
-  latency_ms integer default null,
-  provider_cost numeric default null,
-  tokens jsonb default null
-) returns jsonb
-language plpgsql
-security definer
-set search_path = ''
-as $$
-declare
-  job public.generation_jobs := credits.lock_generation(job_id);
-  hold public.credit_holds;
-  delivered integer;
-  charged integer;
-begin
-  if job.finished_at is not null then
-    return credits.job_json(job);
-  elsif outcome is null or outcome not in ('succeeded', 'refused', 'failed', 'canceled') then
-    perform credits.fail(
-      'PT400', 'outcome must be succeeded, refused, failed or canceled.', jsonb_build_object('outcome', outcome),
-      'It says how the provider''s call ended.'
-    );
-  elsif jsonb_typeof(outputs) is distinct from 'array' then
-    perform credits.fail('PT400', 'outputs must be an array.', '{}', 'Send one object for each output.');
-  end if;
-  delivered := jsonb_array_length(outputs);
-  if (outcome = 'succeeded') <> (delivered > 0) or delivered > job.quantity then
-    perform credits.fail(
-      'PT400', format('A job of %s cannot have %s with %s outputs.', job.quantity, outcome, delivered),
-      jsonb_build_object('quantity', job.quantity, 'outputs', delivered), 'Only a job that succeeded has outputs.'
+      'PT422', 'The invoice is in another currency than the plan of its Price.',
+      jsonb_build_object('plan', plan.slug, 'currency', plan.currency, 'invoice', invoice ->> 'currency'),
+      'Give each currency a Price and a row in subscription_plans.'
     );
   end if;
-
-  hold := credits.lock_hold(job.hold_id);
-  if hold.status <> 'held' then
-    -- Its time was over before its outcome came: what the provider did is our loss.
-    job := credits.expire_generation(job, hold);
-    return credits.job_json(job);
-  end if;
-  charged := delivered;
-  if outcome = 'refused' and (
-    select (credits.generation_terms(p.new -> 'terms') ->> 'charge_refusals')::boolean
-    from credits.pricing_tier_history as p
-    where p.version = hold.price_version
-  ) then
-    charged := job.quantity;
-  end if;
-  job := credits.close_generation(
-    job, hold, outcome::public.generation_status, charged,
-    case
-      when outcome = 'succeeded' and delivered < job.quantity then 'partial'
-      when outcome = 'canceled' then 'failed'
-      else outcome
-    end,
-    outputs, error, latency_ms, provider_cost, tokens
-  );
-  return credits.job_json(job);
+  return true;
 end
 $$;
 
-comment on function public.finish_generation is
-'For the function generate, once a provider''s call has ended: charges what was delivered and releases the rest; '
-'logs the call. outcome: succeeded (with 1 to quantity outputs), refused, failed or canceled. error: {status, code, '
-'message} for the client. provider_cost: US dollars; else by '
-'credits.call_cost from tokens, {input_text, input_image, output_text, output_image}, and outputs. A job that is '
-'over, expired included, stays as it is. Returns the job with credits_charged and available. Errors: PT400, PT404.';
+comment on function credits.is_ours(jsonb, uuid) is
+'Whether a subscription''s invoice is for a plan of ours. PT422 for one that is, or may be, and cannot be granted as '
+'it is: nobody''s, of a Price that no plan has, in another currency, or not shown whole.';
 
-grant execute on function public.finish_generation to service_role;
-
--- sql/dispatch/lease_generations.sql
-create function public.lease_generations(
-  process uuid,
-  lease_seconds integer default 45,
-  batch integer default 100
-) returns setof jsonb
+-- sql/payments/events/link_customer.sql
+create function credits.link_customer(account_id uuid, customer_id text) returns text
 language plpgsql
-security definer
 set search_path = ''
 as $$
 begin
-  perform credits.check_lease(lease_seconds);
-  if process is null then
-    perform credits.fail('PT400', 'process is missing.', '{}', 'Send a UUID that the process keeps while it runs.');
-  end if;
-  return query
-  with free as (
-    select j.id
-    from public.generation_jobs as j
-    where
-      j.finished_at is null
-      and j.provider_job_id is not null
-      and j.deadline_at > credits.now()
-      and (j.leased_until is null or j.leased_until <= credits.now())
-    order by j.deadline_at
-    limit least(greatest(batch, 1), 100)
-    for no key update skip locked
-  ),
-
-  taken as (
-    update public.generation_jobs as j
-    set leased_by = process, leased_until = credits.now() + make_interval(secs => lease_seconds)
-    from free
-    where j.id = free.id
-    returning j
-  )
-
-  select credits.job_json(t.j) from taken as t;
+  insert into credits.stripe_customers (customer_id, account_id) values (link_customer.customer_id, link_customer.account_id)
+  on conflict do nothing;
+  return (select c.customer_id from credits.stripe_customers as c where c.account_id = link_customer.account_id);
 end
 $$;
 
-comment on function public.lease_generations(uuid, integer, integer) is
-'For the function generate: hands the process up to batch jobs (at most 100) that are with a provider who can be asked '
-'about them, and that no other process sees to, the most urgent first. They are its own for lease_seconds (1 to 300); '
-'note_generation renews that. Call it again while it returns a full batch. Errors: PT400.';
+comment on function credits.link_customer(uuid, text) is
+'Remembers the Stripe customer of an account; returns the one that is remembered: the first stays. Null for a customer '
+'that is deleted or is another account''s.';
 
-grant execute on function public.lease_generations(uuid, integer, integer) to service_role;
-
--- sql/dispatch/release_generations.sql
-create function public.release_generations(process uuid) returns integer
-language plpgsql
-security definer
-set search_path = ''
-as $$
-declare
-  released integer;
-begin
-  update public.generation_jobs as j
-  set leased_until = null
-  where j.leased_by = process and j.finished_at is null and j.leased_until is not null;
-  get diagnostics released = row_count;
-  return released;
-end
-$$;
-
-comment on function public.release_generations(uuid) is
-'For the function generate when its process ends: gives back every job that lease_generations or note_generation gave '
-'it, so that another process need not wait. Returns how many.';
-
-grant execute on function public.release_generations(uuid) to service_role;
-
--- sql/dispatch/decline_generation.sql
-create function public.decline_generation(job_id uuid, error jsonb) returns jsonb
-language plpgsql
-security definer
-set search_path = ''
-as $$
-declare
-  job public.generation_jobs := credits.lock_generation(job_id);
-begin
-  if job.status = 'held' then
-    job := credits.close_generation(
-      job, credits.lock_hold(job.hold_id), 'failed', 0, 'failed', null, error, null, null
-    );
-  end if;
-  return credits.job_json(job);
-end
-$$;
-
-comment on function public.decline_generation(uuid, jsonb) is
-'For the function generate when it finds before it asks a provider that a job cannot be done: ends it and gives the '
-'credits back. A job that somebody else has dispatched meanwhile, or that is over, stays as it is. error: {status, '
-'code, message} for the client. Returns the job. Errors: PT404 no such job.';
-
-grant execute on function public.decline_generation(uuid, jsonb) to service_role;
-
--- sql/dispatch/input_types.sql
-create function credits.input_types() returns text[]
-language sql
-immutable
-as $$
-  select array['image/png', 'image/jpeg', 'image/webp', 'image/gif'];
-$$;
-
-comment on function credits.input_types() is
-'The MIME types of what users may upload below inputs/. Without a SET clause it is planned as part of its caller.';
-
--- sql/dispatch/sweep_files.sql
-create function public.sweep_files(process uuid, batch integer default 500) returns jsonb
-language plpgsql
-security definer
-set search_path = ''
-as $$
-declare
-  moment timestamptz := credits.now();
-  page integer := least(greatest(batch, 1), 500);
-  sweep credits.file_sweep;
-  settings credits.billing_settings;
-  seen bigint;
-  stale jsonb;
-  last text;
-begin
-  if to_regclass('storage.objects') is null then
-    return null;
-  end if;
-  update credits.file_sweep as s
-  set leased_by = process, leased_until = moment + interval '1 minute'
-  where
-    process is not null
-    and (s.leased_by = process or s.leased_until is null or s.leased_until <= moment)
-    and (s.after is not null or s.swept_at is null or s.swept_at <= moment - interval '1 hour')
-  returning * into sweep;
-  if not found then
-    return null;
-  end if;
-  select * into settings from credits.billing_settings;
-
-  with looked_at as materialized (
-    select
-      o.name,
-      o.created_at,
-      split_part(o.name, '/', 1) as account,
-      split_part(o.name, '/', 2) as folder
-    from storage.objects as o
-    where o.bucket_id = 'generations' and o.name > coalesce(sweep.after, '')
-    order by o.name
-    limit page
-  ),
-
-  -- Nothing is ours that does not lie in the folder of an account.
-  accounts as (
-    select
-      a.id,
-      names.account
-    from (select distinct l.account from looked_at as l) as names
-    inner join public.credit_accounts as a on a.id = case
-      when names.account ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then names.account::uuid
-    end
-  ),
-
-  -- What came past the policy, by uploads at the same moment or signed URLs: of too many, the first ones stay.
-  inputs as (
-    select
-      o.name,
-      lower(o.metadata ->> 'mimetype') <> all (credits.input_types()) as is_wrong,
-      row_number() over first_come as files,
-      sum((o.metadata ->> 'size')::bigint) over first_come as bytes
-    from accounts as a
-    inner join storage.objects as o
-      on o.bucket_id = 'generations' and o.name ~>=~ (a.account || '/inputs/') and o.name ~<~ (a.account || '/inputs0')
-    window first_come as (partition by a.id order by o.created_at, o.id)
-  )
-
-  select
-    (select count(*) from looked_at),
-    (select max(l.name) from looked_at as l),
-    coalesce(jsonb_agg(l.name order by l.name) filter (
-      where i.name is not null and (
-        l.created_at <= moment - settings.input_retention
-        or i.is_wrong
-        or i.files > settings.max_input_files
-        or i.bytes > settings.max_input_bytes
-      )
-      or j.id is not null and l.created_at <= moment - settings.orphan_retention
-    ), '[]')
-  into seen, last, stale
-  from looked_at as l
-  inner join accounts as a on l.account = a.account
-  left join inputs as i on l.name = i.name
-  -- Only of a job that is over: it stays what it is, so nobody can come to need the file.
-  left join public.generation_jobs as j
-    on
-      j.id = case
-        when l.name ~ '^[^/]+/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/[0-9]+\.(png|jpg|webp|gif|mp4|webm|txt)$'
-          then l.folder::uuid
-      end
-      and j.account_id = a.id
-      and j.finished_at <= moment - settings.orphan_retention
-      and not j.outputs @> jsonb_build_array(jsonb_build_object('path', l.name));
-
-  last := case when seen = page then last end;
-  update credits.file_sweep as s
-  set
-    after = last,
-    swept_at = case when last is null then moment else s.swept_at end,
-    leased_until = case when last is not null then s.leased_until end;
-  return jsonb_build_object('paths', stale, 'more', last is not null);
-end
-$$;
-
-comment on function public.sweep_files(uuid, integer) is
-'For the function generate: looks at the next batch files (at most 500) of the bucket generations, and returns {paths: '
-'those to be deleted through Storage, more: whether to call again now}. Null while another process sweeps, and within '
-'an hour of the last sweep''s end. To be deleted are files of jobs that are over for '
-'billing_settings.orphan_retention and do not list them as outputs, and inputs that are older than input_retention, '
-'are no images, or are beyond max_input_files and max_input_bytes.';
-
-grant execute on function public.sweep_files(uuid, integer) to service_role;
-
--- sql/dispatch/may_upload_input.sql
-create function credits.may_upload_input(name text, metadata jsonb) returns boolean
-language plpgsql
-security definer
-set search_path = ''
-as $$
-declare
-  account text := credits.my_account_id()::text;
-  mime_type text := lower(metadata ->> 'mimetype');
-  bytes numeric := coalesce(metadata ->> 'size', metadata ->> 'contentLength')::numeric;
-begin
-  if account is null
-    or split_part(name, '/', 1) <> account
-    or name !~* '^[^/]+/inputs/[^/]+\.(png|jpe?g|webp|gif)$'
-    or split_part(name, '/', 2) <> 'inputs'
-    -- JSON, or nothing, is what a request for a signed upload URL says, which has no file yet.
-    or mime_type <> 'application/json' and mime_type <> all (credits.input_types()) then
-    return false;
-  end if;
-  -- One upload of an account at a time: the next one counts this one.
-  perform pg_advisory_xact_lock(hashtextextended('credits.inputs/' || account, 0));
-  return (
-    select
-      count(o.id) < s.max_input_files
-      and coalesce(sum((o.metadata ->> 'size')::bigint), 0) + greatest(bytes, 1) <= s.max_input_bytes
-    from credits.billing_settings as s
-    left join storage.objects as o
-      on
-        o.bucket_id = 'generations'
-        and o.name ~>=~ (account || '/inputs/') and o.name ~<~ (account || '/inputs0')
-        and o.name <> may_upload_input.name
-    group by s.id
-  );
-end
-$$;
-
-comment on function credits.may_upload_input(text, jsonb) is
-'For the policy on storage.objects: whether the signed-in user may put a file of this name there, by what Storage '
-'knows of it then (mimetype; size or contentLength, in bytes): an image directly below their inputs/, within '
-'billing_settings.max_input_files and max_input_bytes.';
-
-grant execute on function credits.may_upload_input(text, jsonb) to authenticated;
-
--- sql/dispatch/generations_bucket.sql
--- The Storage bucket of the files, where there is Storage. Row level security on storage.objects is on already, and
--- only policies on it are the project's to make. What an operator has changed in the bucket's settings stays.
-do $$
-begin
-  if to_regclass('storage.objects') is null or to_regclass('storage.buckets') is null then
-    return;
-  end if;
-
-  insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_types)
-  values (
-    'generations', 'generations', false, 100 * 1000 * 1000,
-    array['image/png', 'image/jpeg', 'image/webp', 'image/gif', 'video/mp4', 'video/webm', 'text/plain']
-  )
-  on conflict (id) do nothing;
-
-  -- Names are ACCOUNT/JOB/INDEX.EXT for what was generated, which the service role writes, and ACCOUNT/inputs/NAME for
-  -- what the user uploads. An output is read once its job has succeeded: a crash between storing and charging gives
-  -- nothing away. No policy for update: a user's file is replaced by removing it first.
-  drop policy if exists generations_read_own on storage.objects;
-  create policy generations_read_own on storage.objects for select to authenticated
-  using (
-    bucket_id = 'generations'
-    and (storage.foldername(name))[1] = (select credits.my_account_id())::text
-    and (
-      (storage.foldername(name))[2] = 'inputs'
-      or exists (
-        select from public.generation_jobs as j
-        where j.status = 'succeeded' and j.id = case
-          when (storage.foldername(objects.name))[2] ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
-            then ((storage.foldername(objects.name))[2])::uuid
-        end
-      )
-    )
-  );
-
-  drop policy if exists generations_upload_inputs on storage.objects;
-  create policy generations_upload_inputs on storage.objects for insert to authenticated
-  with check (bucket_id = 'generations' and credits.may_upload_input(name, metadata));
-
-  drop policy if exists generations_delete_inputs on storage.objects;
-  create policy generations_delete_inputs on storage.objects for delete to authenticated
-  using (
-    bucket_id = 'generations'
-    and (storage.foldername(name))[1] = (select credits.my_account_id())::text
-    and (storage.foldername(name))[2] = 'inputs'
-  );
-end
-$$;
-
--- sql/stripe/stripe_id.sql
-create function credits.stripe_id(reference jsonb) returns text
-language sql
-immutable
-as $$
-  select case jsonb_typeof(reference) when 'object' then reference ->> 'id' else reference #>> '{}' end;
-$$;
-
-comment on function credits.stripe_id(jsonb) is
-'The id in a field that names another Stripe object: the field is the id, or the object itself where it was expanded.';
-
--- sql/stripe/lock_stripe_object.sql
+-- sql/payments/events/lock_stripe_object.sql
 create function credits.lock_stripe_object(id text) returns void
 language plpgsql
 set search_path = ''
@@ -6463,7 +7417,7 @@ comment on function credits.lock_stripe_object(text) is
 'once by two messages, each see what the other wrote. Taken in the order event, invoice, payment intent; the '
 'account''s lock comes last.';
 
--- sql/stripe/stripe_account.sql
+-- sql/payments/events/stripe_account.sql
 create function credits.stripe_account(customer_id text, account_id text) returns uuid
 language plpgsql
 stable
@@ -6491,43 +7445,250 @@ comment on function credits.stripe_account(text, text) is
 'The account that a Stripe object belongs to: the one in its metadata, else its customer''s; null when it is nobody''s '
 'here. PT422 for an account_id that does not exist.';
 
--- sql/stripe/link_customer.sql
-create function credits.link_customer(account_id uuid, customer_id text) returns text
-language plpgsql
-set search_path = ''
+-- sql/payments/events/stripe_id.sql
+create function credits.stripe_id(reference jsonb) returns text
+language sql
+immutable
 as $$
-begin
-  insert into credits.stripe_customers (customer_id, account_id) values (link_customer.customer_id, link_customer.account_id)
-  on conflict do nothing;
-  return (select c.customer_id from credits.stripe_customers as c where c.account_id = link_customer.account_id);
-end
+  select case jsonb_typeof(reference) when 'object' then reference ->> 'id' else reference #>> '{}' end;
 $$;
 
-comment on function credits.link_customer(uuid, text) is
-'Remembers the Stripe customer of an account; returns the one that is remembered: the first stays. Null for a customer '
-'that is deleted or is another account''s.';
+comment on function credits.stripe_id(jsonb) is
+'The id in a field that names another Stripe object: the field is the id, or the object itself where it was expanded.';
 
--- sql/stripe/purchase_payments.sql
-create function credits.purchase_payments(purchase public.purchases) returns text[]
+-- sql/payments/events/subscriber.sql
+create function credits.subscriber(subscription_id text, customer jsonb, metadata jsonb) returns uuid
 language plpgsql
 stable
 set search_path = ''
 as $$
+declare
+  account uuid;
 begin
-  -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
-  return array(
-    select s.payment_intent_id from credits.stripe_payments as s where s.invoice_id = purchase.invoice_id
-    union
-    select purchase.payment_intent_id where purchase.payment_intent_id is not null
-    order by 1
-  );
+  -- Known once, known for good: also after its customer was deleted.
+  select s.account_id into account from public.subscriptions as s where s.id = subscription_id;
+  return coalesce(account, credits.stripe_account(credits.stripe_id(customer), metadata ->> 'account_id'));
 end
 $$;
 
-comment on function credits.purchase_payments(public.purchases) is
-'The payment intents that paid a purchase, in order: one for a session; as many as Stripe tells for an invoice.';
+comment on function credits.subscriber(text, jsonb, jsonb) is
+'The account of a subscription: as known before, else by its metadata, else by its customer; null when it is nobody''s '
+'here. PT422 for an account_id that does not exist.';
 
--- sql/stripe/grant_purchase.sql
+-- sql/payments/events/try_stripe_object.sql
+create function credits.try_stripe_object(
+  object jsonb,
+  event_type text,
+  out status text,
+  out reason text
+)
+language plpgsql
+set search_path = ''
+as $$
+declare
+  its_column text;
+  its_constraint text;
+begin
+  status := credits.apply_stripe_object(object, event_type);
+  if status like 'ignored: %' then
+    reason := substr(status, 10);
+    status := 'ignored';
+  end if;
+exception
+  when others then
+    if sqlstate = 'PT422' then
+      status := 'quarantined';
+      reason := sqlerrm;
+    elsif sqlstate like '22%' or sqlstate like '23%' then
+      get stacked diagnostics its_column = column_name, its_constraint = constraint_name;
+      status := 'quarantined';
+      -- Not Postgres's own words, which quote what a customer sent.
+      reason := concat_ws(' ', 'A field is missing or not as it should be:', sqlstate, its_column, its_constraint);
+    elsif sqlstate like 'PT%' then
+      status := 'failed';
+      reason := sqlerrm;
+    else
+      -- A deadlock, a time-out, a bug: nothing is kept, and Stripe tries again.
+      raise;
+    end if;
+end
+$$;
+
+comment on function credits.try_stripe_object(jsonb, text) is
+'credits.apply_stripe_object, with its reason apart, and with a refusal as an answer: quarantined when the object '
+'cannot be read, failed when a rule of the ledger refuses what it asks for; then nothing of it was done, and reason '
+'says why.';
+
+-- sql/payments/netting/debt_takings.sql
+create function credits.debt_takings(account_id uuid) returns table (
+  debt_id bigint,
+  grant_id bigint,
+  taken bigint,
+  is_final boolean
+)
+language sql
+stable
+set search_path = ''
+as $$
+  select
+    (t.metadata ->> 'downgrade')::bigint,
+    t.related_id,
+    sum(credits.left_to_refund(t))::bigint,
+    coalesce(max(l.expires_at) <= credits.now(), false)
+  from public.purchases as p
+  cross join unnest(p.grant_ids) as g (id)
+  inner join public.credit_transactions as t on g.id = t.related_id and t.kind = 'clawback' and t.metadata ? 'downgrade'
+  inner join credits.credit_grants as l on g.id = l.transaction_id
+  where p.account_id = debt_takings.account_id and p.subscription_id is not null
+  group by 1, 2
+  having sum(credits.left_to_refund(t)) > 0;
+$$;
+
+comment on function credits.debt_takings(uuid) is
+'Credits that downgrades (debt_id: subscription_debts.purchase_id) have taken of an account''s grants and not given '
+'back. is_final: the lot has expired since, so that they can no longer go back to it.';
+
+-- sql/payments/netting/end_late_grants.sql
+create function credits.end_late_grants(account_id uuid) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  lot record;
+begin
+  for lot in
+    select l.id
+    from credits.credit_grants as l
+    inner join public.credit_transactions as t on l.transaction_id = t.id
+    inner join public.purchases as p on (t.metadata ->> 'purchase')::bigint = p.id
+    cross join credits.billing_settings as s
+    where
+      l.account_id = end_late_grants.account_id
+      and l.remaining > 0
+      and t.metadata ? 'late'
+      and (
+        s.late_grant_grace = '0'
+        or exists (
+          select from public.purchases as n
+          where n.account_id = p.account_id and n.subscription_id = p.subscription_id and n.period_end > p.period_end
+        )
+      )
+    order by l.id
+  loop
+    perform credits.end_lot(lot.id);
+  end loop;
+end
+$$;
+
+comment on function credits.end_late_grants(uuid) is
+'Lets the credits expire that were granted after their period was over, unless it is the newest of its subscription: '
+'so late messages leave what they would have left in time. Called after refunds and downgrades have taken their share. '
+'The caller holds the account''s lock.';
+
+-- sql/payments/netting/freeze_for_disputes.sql
+create function credits.freeze_for_disputes(purchase_id bigint) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  reason constant text := 'A payment of this account is disputed.';
+  warned constant text := 'The issuer of a card that paid for this account warned of fraud.';
+  purchase public.purchases;
+  payments text [];
+  is_new boolean;
+begin
+  select * into purchase from public.purchases as p where p.id = purchase_id;
+  payments := credits.purchase_payments(purchase);
+  -- Most accounts have neither. And what they are frozen for then is no dispute of theirs: that stays.
+  if
+    not exists (select from credits.stripe_disputes as d where d.payment_intent_id = any(payments))
+    and not exists (select from credits.stripe_disputes as d where d.account_id = purchase.account_id)
+    and not exists (select from credits.stripe_fraud_warnings as w where w.payment_intent_id = any(payments))
+  then
+    return;
+  end if;
+
+  update credits.stripe_disputes as d set account_id = purchase.account_id
+  where d.payment_intent_id = any(payments) and d.account_id is null;
+
+  with new_disputes as (
+    update credits.stripe_disputes as d set froze_at = credits.now()
+    where d.account_id = purchase.account_id and d.standing and d.froze_at is null
+    returning d.id
+  )
+
+  select exists(select from new_disputes) into is_new;
+
+  if is_new then
+    update public.credit_accounts as a
+    set frozen_at = credits.now(), frozen_reason = reason, updated_at = credits.now()
+    where a.id = purchase.account_id and a.frozen_at is null;
+    perform credits.pass_freeze(purchase.account_id);
+  elsif not credits.is_disputed(purchase.account_id) then
+    -- Only what disputes froze: an operator's reason is another.
+    update public.credit_accounts as a
+    set frozen_at = null, frozen_reason = null, updated_at = credits.now()
+    where a.id = purchase.account_id and a.frozen_reason = reason;
+    perform credits.pass_thaw(purchase.account_id, reason);
+  end if;
+
+  with new_warnings as (
+    update credits.stripe_fraud_warnings as w
+    set account_id = purchase.account_id, froze_at = case when w.freezes then credits.now() end
+    where w.payment_intent_id = any(payments) and w.account_id is null
+    returning w.freezes
+  )
+
+  update public.credit_accounts as a
+  set frozen_at = credits.now(), frozen_reason = warned, updated_at = credits.now()
+  where
+    a.id = purchase.account_id
+    -- What a dispute froze, it would unfreeze again once it is won.
+    and (a.frozen_at is null or a.frozen_reason = reason)
+    and exists (select from new_warnings as w where w.freezes);
+  if found then
+    perform credits.pass_freeze(purchase.account_id, reason);
+  end if;
+end
+$$;
+
+comment on function credits.freeze_for_disputes(bigint) is
+'Freezes the account of a purchase at each new dispute, and unfreezes it once none stands (see is_disputed), unless an '
+'operator froze it; so for the successor of a deleted user''s account. Freezes it at each new warning of fraud that '
+'says so, until an operator unfreezes it. The caller holds the account''s lock.';
+
+-- sql/payments/netting/give_back_clawbacks.sql
+create function credits.give_back_clawbacks(grant_ids bigint[], cause jsonb, amount bigint, metadata jsonb) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  still_to_give bigint := amount;
+  taken record;
+begin
+  for taken in
+    select t.id, credits.left_to_refund(t) as left_to_give
+    from public.credit_transactions as t
+    where t.related_id = any(grant_ids) and t.kind = 'clawback' and t.metadata @> cause
+    order by t.id desc
+  loop
+    exit when still_to_give = 0;
+    continue when taken.left_to_give = 0;
+    perform credits.give_back(taken.id, least(still_to_give, taken.left_to_give), metadata);
+    still_to_give := still_to_give - least(still_to_give, taken.left_to_give);
+  end loop;
+  if still_to_give > 0 then
+    raise '% has % credits fewer to give back than it says', cause, still_to_give;
+  end if;
+end
+$$;
+
+comment on function credits.give_back_clawbacks(bigint[], jsonb, bigint, jsonb) is
+'Gives back amount credits of what was taken of these grants, the latest first. cause: what the clawback''s metadata '
+'has, {"purchase": id} for the refunds and disputes of a purchase, {"downgrade": id} for a downgrade. The caller holds '
+'the account''s lock.';
+
+-- sql/payments/netting/grant_purchase.sql
 create function credits.grant_purchase(
   purchase_id bigint,
   amount bigint,
@@ -6572,64 +7733,7 @@ comment on function credits.grant_purchase(bigint, bigint, text, timestamptz, in
 'purchases paid for it, with the part of each, where it is not this one alone. The caller holds the account''s lock; '
 'credits.end_late_grants follows.';
 
--- sql/stripe/take_from_grants.sql
-create function credits.take_from_grants(
-  account_id uuid,
-  amount bigint,
-  grant_ids bigint[],
-  metadata jsonb,
-  beyond boolean
-) returns bigint
-language plpgsql
-set search_path = ''
-as $$
-declare
-  still_to_take bigint := amount;
-  lot record;
-  part bigint;
-begin
-  for lot in
-    select
-      g.transaction_id,
-      coalesce(sum(l.remaining), 0) as remaining,
-      row_number() over (order by max(l.expires_at) desc nulls first, g.transaction_id) = 1 as is_last
-    from unnest(grant_ids) as g (transaction_id)
-    left join credits.credit_grants as l on g.transaction_id = l.transaction_id
-    group by g.transaction_id
-    order by max(l.expires_at) nulls last, g.transaction_id desc
-  loop
-    part := case when beyond and lot.is_last then still_to_take else least(still_to_take, lot.remaining) end;
-    if part > 0 then
-      perform credits.claw_back(account_id, part, lot.transaction_id, metadata => metadata);
-      still_to_take := still_to_take - part;
-    end if;
-  end loop;
-  return amount - still_to_take;
-end
-$$;
-
-comment on function credits.take_from_grants(uuid, bigint, bigint[], jsonb, boolean) is
-'Claws back up to amount credits, from what expires first of these grants; returns how many. beyond: also what is '
-'no longer in their lots, from the account''s other credits and below zero. The caller holds the account''s lock.';
-
--- sql/stripe/is_live.sql
-create function credits.is_live(subscription public.subscriptions) returns boolean
-language sql
-stable
-set search_path = ''
-as $$
-  select
-    subscription.status in ('trialing', 'active', 'past_due', 'unpaid', 'paused')
-    -- Paid before anything else of it was told.
-    or subscription.status = 'incomplete' and exists (
-      select from public.purchases as p where p.subscription_id = subscription.id and p.status = 'paid'
-    );
-$$;
-
-comment on function credits.is_live(public.subscriptions) is
-'Whether a subscription has begun and not ended, as far as is known: an account may have one such.';
-
--- sql/stripe/is_disputed.sql
+-- sql/payments/netting/is_disputed.sql
 create function credits.is_disputed(account_id uuid) returns boolean
 language sql
 stable
@@ -6653,147 +7757,53 @@ $$;
 comment on function credits.is_disputed(uuid) is
 'Whether a dispute stands of a payment of the account, or of one that it took over from, its user being deleted.';
 
--- sql/stripe/is_second_subscription.sql
-create function credits.is_second_subscription(subscription_id text) returns boolean
-language plpgsql
-stable
-set search_path = ''
-as $$
-begin
-  -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
-  return exists (
-    select from credits.second_subscriptions as s
-    where s.subscription_id = is_second_subscription.subscription_id and s.outcome is distinct from 'kept'
-  );
-end
-$$;
-
-comment on function credits.is_second_subscription(text) is
-'Whether a subscription came second, so that it brings no credits.';
-
--- sql/stripe/note_second_subscription.sql
-create function credits.note_second_subscription(subscription_id text) returns void
+-- sql/payments/netting/net_payment.sql
+create function credits.net_payment(payment_intent_id text) returns boolean
 language plpgsql
 set search_path = ''
 as $$
 declare
-  me public.subscriptions;
-  first_id text;
+  purchase public.purchases;
+  period bigint;
+  changed boolean;
 begin
-  select * into me from public.subscriptions as s where s.id = subscription_id;
-  if credits.is_live(me) or me.stripe_status in ('canceled', 'incomplete_expired') then
-    return; -- it had begun before this message, or is over
-  end if;
-  select s.id into first_id
-  from public.subscriptions as s
-  where
-    s.account_id = me.account_id
-    and s.id <> me.id
-    and credits.is_live(s)
-    and not credits.is_second_subscription(s.id)
-  order by s.created_at, s.id
-  limit 1;
-  if found then
-    insert into credits.second_subscriptions (subscription_id, account_id, first_id, noticed_at)
-    values (me.id, me.account_id, first_id, credits.now())
-    on conflict on constraint second_subscriptions_pkey do nothing;
-  end if;
-end
-$$;
-
-comment on function credits.note_second_subscription(text) is
-'To be called when a message says that a subscription has begun, before anything of the message is noted: if the '
-'account has another one, this is a second. The caller holds the account''s lock.';
-
--- sql/stripe/give_back_clawbacks.sql
-create function credits.give_back_clawbacks(grant_ids bigint[], cause jsonb, amount bigint, metadata jsonb) returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  still_to_give bigint := amount;
-  taken record;
-begin
-  for taken in
-    select t.id, credits.left_to_refund(t) as left_to_give
-    from public.credit_transactions as t
-    where t.related_id = any(grant_ids) and t.kind = 'clawback' and t.metadata @> cause
-    order by t.id desc
-  loop
-    exit when still_to_give = 0;
-    continue when taken.left_to_give = 0;
-    perform credits.give_back(taken.id, least(still_to_give, taken.left_to_give), metadata);
-    still_to_give := still_to_give - least(still_to_give, taken.left_to_give);
-  end loop;
-  if still_to_give > 0 then
-    raise '% has % credits fewer to give back than it says', cause, still_to_give;
-  end if;
-end
-$$;
-
-comment on function credits.give_back_clawbacks(bigint[], jsonb, bigint, jsonb) is
-'Gives back amount credits of what was taken of these grants, the latest first. cause: what the clawback''s metadata '
-'has, {"purchase": id} for the refunds and disputes of a purchase, {"downgrade": id} for a downgrade. The caller holds '
-'the account''s lock.';
-
--- sql/stripe/debt_takings.sql
-create function credits.debt_takings(account_id uuid) returns table (
-  debt_id bigint,
-  grant_id bigint,
-  taken bigint,
-  is_final boolean
-)
-language sql
-stable
-set search_path = ''
-as $$
-  select
-    (t.metadata ->> 'downgrade')::bigint,
-    t.related_id,
-    sum(credits.left_to_refund(t))::bigint,
-    coalesce(max(l.expires_at) <= credits.now(), false)
+  select p.* into purchase
   from public.purchases as p
-  cross join unnest(p.grant_ids) as g (id)
-  inner join public.credit_transactions as t on g.id = t.related_id and t.kind = 'clawback' and t.metadata ? 'downgrade'
-  inner join credits.credit_grants as l on g.id = l.transaction_id
-  where p.account_id = debt_takings.account_id and p.subscription_id is not null
-  group by 1, 2
-  having sum(credits.left_to_refund(t)) > 0;
-$$;
-
-comment on function credits.debt_takings(uuid) is
-'Credits that downgrades (debt_id: subscription_debts.purchase_id) have taken of an account''s grants and not given '
-'back. is_final: the lot has expired since, so that they can no longer go back to it.';
-
--- sql/stripe/release_subscription_debts.sql
-create function credits.release_subscription_debts(account_id uuid) returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  part record;
-begin
-  if exists (
-    select from credits.subscription_debts as d where d.account_id = release_subscription_debts.account_id
-  ) then
-    for part in
-      select t.* from credits.debt_takings(account_id) as t where not t.is_final order by t.debt_id desc, t.grant_id desc
-    loop
-      perform credits.give_back_clawbacks(
-        array[part.grant_id], jsonb_build_object('downgrade', part.debt_id), part.taken,
-        jsonb_build_object('downgrade', part.debt_id)
-      );
-    end loop;
+  where
+    p.payment_intent_id = net_payment.payment_intent_id
+    or p.invoice_id = (
+      select s.invoice_id from credits.stripe_payments as s where s.payment_intent_id = net_payment.payment_intent_id
+    );
+  if not found then
+    return false; -- kept until its purchase comes
   end if;
+  perform credits.lock_account(purchase.account_id);
+  changed := credits.net_purchase(purchase.id);
+  -- Money that came back lets the months go on; that of a change goes with what it added to them.
+  for period in
+    select distinct m.purchase_id
+    from credits.allotments as a
+    inner join credits.allotments as m
+      on a.account_id = m.account_id and a.subscription_id = m.subscription_id and a.period_end = m.period_end
+    where a.purchase_id = purchase.id and m.months is not null
+  loop
+    update credits.allotments as a set next_at = a.period_start
+    where a.purchase_id = period and a.months is not null;
+    perform credits.grant_allotments(period);
+    changed := credits.net_purchase(period) or changed;
+  end loop;
+  perform credits.collect_subscription_debts(purchase.account_id);
+  perform credits.end_late_grants(purchase.account_id);
+  perform credits.freeze_for_disputes(purchase.id);
+  return changed;
 end
 $$;
 
-comment on function credits.release_subscription_debts(uuid) is
-'Gives back to lots that are still alive what downgrades took of them, so that a refund or a dispute comes first: it '
-'takes for certain, a downgrade only what is unspent. credits.collect_subscription_debts follows. The caller holds '
-'the account''s lock.';
+comment on function credits.net_payment(text) is
+'Holds the purchase that a payment intent pays, if it is known, against its refunds and disputes. Returns whether '
+'anything changed. The caller holds the payment''s lock.';
 
--- sql/stripe/net_purchase.sql
+-- sql/payments/netting/net_purchase.sql
 create function credits.net_purchase(purchase_id bigint) returns boolean
 language plpgsql
 set search_path = ''
@@ -6953,1494 +7963,264 @@ comment on function credits.net_purchase(bigint) is
 'credits.collect_subscription_debts has to follow. Returns whether anything changed. The caller holds the locks of '
 'its payments and of the account.';
 
--- sql/stripe/freeze_for_disputes.sql
-create function credits.freeze_for_disputes(purchase_id bigint) returns void
+-- sql/payments/netting/purchase_payments.sql
+create function credits.purchase_payments(purchase public.purchases) returns text[]
 language plpgsql
+stable
 set search_path = ''
 as $$
-declare
-  reason constant text := 'A payment of this account is disputed.';
-  warned constant text := 'The issuer of a card that paid for this account warned of fraud.';
-  purchase public.purchases;
-  payments text [];
-  is_new boolean;
 begin
-  select * into purchase from public.purchases as p where p.id = purchase_id;
-  payments := credits.purchase_payments(purchase);
-  -- Most accounts have neither. And what they are frozen for then is no dispute of theirs: that stays.
-  if
-    not exists (select from credits.stripe_disputes as d where d.payment_intent_id = any(payments))
-    and not exists (select from credits.stripe_disputes as d where d.account_id = purchase.account_id)
-    and not exists (select from credits.stripe_fraud_warnings as w where w.payment_intent_id = any(payments))
-  then
-    return;
-  end if;
-
-  update credits.stripe_disputes as d set account_id = purchase.account_id
-  where d.payment_intent_id = any(payments) and d.account_id is null;
-
-  with new_disputes as (
-    update credits.stripe_disputes as d set froze_at = credits.now()
-    where d.account_id = purchase.account_id and d.standing and d.froze_at is null
-    returning d.id
-  )
-
-  select exists(select from new_disputes) into is_new;
-
-  if is_new then
-    update public.credit_accounts as a
-    set frozen_at = credits.now(), frozen_reason = reason, updated_at = credits.now()
-    where a.id = purchase.account_id and a.frozen_at is null;
-    perform credits.pass_freeze(purchase.account_id);
-  elsif not credits.is_disputed(purchase.account_id) then
-    -- Only what disputes froze: an operator's reason is another.
-    update public.credit_accounts as a
-    set frozen_at = null, frozen_reason = null, updated_at = credits.now()
-    where a.id = purchase.account_id and a.frozen_reason = reason;
-    perform credits.pass_thaw(purchase.account_id, reason);
-  end if;
-
-  with new_warnings as (
-    update credits.stripe_fraud_warnings as w
-    set account_id = purchase.account_id, froze_at = case when w.freezes then credits.now() end
-    where w.payment_intent_id = any(payments) and w.account_id is null
-    returning w.freezes
-  )
-
-  update public.credit_accounts as a
-  set frozen_at = credits.now(), frozen_reason = warned, updated_at = credits.now()
-  where
-    a.id = purchase.account_id
-    -- What a dispute froze, it would unfreeze again once it is won.
-    and (a.frozen_at is null or a.frozen_reason = reason)
-    and exists (select from new_warnings as w where w.freezes);
-  if found then
-    perform credits.pass_freeze(purchase.account_id, reason);
-  end if;
+  -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
+  return array(
+    select s.payment_intent_id from credits.stripe_payments as s where s.invoice_id = purchase.invoice_id
+    union
+    select purchase.payment_intent_id where purchase.payment_intent_id is not null
+    order by 1
+  );
 end
 $$;
 
-comment on function credits.freeze_for_disputes(bigint) is
-'Freezes the account of a purchase at each new dispute, and unfreezes it once none stands (see is_disputed), unless an '
-'operator froze it; so for the successor of a deleted user''s account. Freezes it at each new warning of fraud that '
-'says so, until an operator unfreezes it. The caller holds the account''s lock.';
+comment on function credits.purchase_payments(public.purchases) is
+'The payment intents that paid a purchase, in order: one for a session; as many as Stripe tells for an invoice.';
 
--- sql/stripe/collect_subscription_debts.sql
-create function credits.collect_subscription_debts(account_id uuid) returns void
+-- sql/payments/netting/take_from_grants.sql
+create function credits.take_from_grants(
+  account_id uuid,
+  amount bigint,
+  grant_ids bigint[],
+  metadata jsonb,
+  beyond boolean
+) returns bigint
 language plpgsql
 set search_path = ''
 as $$
 declare
-  debt record;
+  still_to_take bigint := amount;
   lot record;
-  part record;
-  own bigint[];
-  period text;
-  claimed bigint := 0; -- by earlier debts of this period
-  excused bigint := 0; -- what expired of this period and stands for what earlier debts wanted
-  claim bigint;
-  final bigint;
-  unused bigint;
-  wanted bigint;
-  planned jsonb := jsonb_build_object(); -- credits by grant
-  debts bigint[] := array[]::bigint[];
-  grants bigint[] := array[]::bigint[];
-  amounts bigint[] := array[]::bigint[];
-begin
-  if not exists (
-    select from credits.subscription_debts as d where d.account_id = collect_subscription_debts.account_id
-  ) then
-    return;
-  end if;
-
-  -- The plan: made anew each time from what there is, so that it does not depend on what came first.
-  for debt in
-    select d.*, i.invoice_id
-    from credits.subscription_debts as d
-    inner join public.purchases as i on d.purchase_id = i.id
-    where d.account_id = collect_subscription_debts.account_id
-    order by d.period_end, d.subscription_id, d.period_start, i.invoice_id
-  loop
-    if period is distinct from concat_ws(' ', debt.period_end, debt.subscription_id) then
-      period := concat_ws(' ', debt.period_end, debt.subscription_id);
-      claimed := 0;
-      excused := 0;
-    end if;
-
-    -- Too much is at most what the period brought and neither refunds nor another downgrade took; nothing, while its
-    -- own credits are yet to come: a later period's are not to blame for that.
-    select
-      least(debt.amount, greatest(0, coalesce(sum(p.credits_granted - p.credits_clawed_back), 0)::bigint - claimed)),
-      array(
-        select g.id from public.purchases as o
-        cross join unnest(o.grant_ids) as g (id)
-        where
-          o.account_id = debt.account_id and o.subscription_id = debt.subscription_id and o.period_end = debt.period_end
-      )
-    into claim, own
-    from public.purchases as p
-    where
-      p.account_id = debt.account_id and p.subscription_id = debt.subscription_id and p.period_end = debt.period_end;
-    claimed := claimed + claim;
-
-    -- What expired unused was there to be taken, had the message come in time.
-    select coalesce(sum(t.taken), 0)::bigint into final
-    from credits.debt_takings(debt.account_id) as t
-    where t.debt_id = debt.purchase_id and t.is_final;
-    select least(coalesce(-sum(t.amount), 0)::bigint - excused, greatest(0, claim - final)) into unused
-    from public.credit_transactions as t
-    inner join credits.credit_grants as l on t.related_id = l.transaction_id
-    where t.related_id = any(own) and t.kind = 'expiry' and l.expires_at > debt.period_start;
-    excused := excused + unused;
-
-    wanted := greatest(0, claim - final - unused);
-    for lot in
-      select
-        g.id,
-        l.remaining + coalesce((
-          select sum(t.taken) from credits.debt_takings(debt.account_id) as t where t.grant_id = g.id
-        ), 0) - coalesce((planned ->> g.id::text)::bigint, 0) as available
-      from public.purchases as p
-      cross join unnest(p.grant_ids) as g (id)
-      inner join credits.credit_grants as l on g.id = l.transaction_id
-      where
-        wanted > 0
-        and p.account_id = debt.account_id
-        and p.subscription_id is not null
-        and p.period_end > debt.period_start
-        and l.expires_at > credits.now()
-      order by g.id = any(own) desc, p.period_end, l.expires_at, g.id
-    loop
-      claim := least(wanted, lot.available);
-      continue when claim <= 0;
-      wanted := wanted - claim;
-      planned := planned || jsonb_build_object(lot.id, coalesce((planned ->> lot.id::text)::bigint, 0) + claim);
-      debts := debts || debt.purchase_id;
-      grants := grants || lot.id;
-      amounts := amounts || claim;
-    end loop;
-    update credits.subscription_debts as d set owed = wanted
-    where d.purchase_id = debt.purchase_id and d.owed <> wanted;
-  end loop;
-
-  -- What differs from it: first back, then anew.
-  for part in
-    with plan as (
-      select * from unnest(debts, grants, amounts) as x (debt_id, grant_id, credits)
-    ),
-
-    taken as (
-      select t.* from credits.debt_takings(collect_subscription_debts.account_id) as t where not t.is_final
-    )
-
-    select
-      debt_id,
-      grant_id,
-      coalesce(plan.credits, 0) - coalesce(taken.taken, 0) as more
-    from plan
-    full join taken using (debt_id, grant_id)
-    order by more, grant_id, debt_id
-  loop
-    if part.more < 0 then
-      perform credits.give_back_clawbacks(
-        array[part.grant_id], jsonb_build_object('downgrade', part.debt_id), -part.more,
-        jsonb_build_object('downgrade', part.debt_id)
-      );
-    elsif part.more > 0 then
-      perform credits.claw_back(
-        collect_subscription_debts.account_id, part.more, part.grant_id,
-        metadata => jsonb_build_object('downgrade', part.debt_id)
-      );
-    end if;
-  end loop;
-end
-$$;
-
-comment on function credits.collect_subscription_debts(uuid) is
-'Takes back what downgrades of the account''s subscriptions left too much: from the unspent credits of the same '
-'period, then from those of later ones, of whichever subscription; never from what was purchased, nor what refunds '
-'took or what expired unused. What is spent stays owed, so that going up and down again, or leaving and coming back, '
-'wins nothing. The result depends on what is known, not on the order in which it came. The caller holds the account''s '
-'lock.';
-
--- sql/stripe/end_late_grants.sql
-create function credits.end_late_grants(account_id uuid) returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  lot record;
+  part bigint;
 begin
   for lot in
-    select l.id
-    from credits.credit_grants as l
-    inner join public.credit_transactions as t on l.transaction_id = t.id
-    inner join public.purchases as p on (t.metadata ->> 'purchase')::bigint = p.id
-    cross join credits.billing_settings as s
-    where
-      l.account_id = end_late_grants.account_id
-      and l.remaining > 0
-      and t.metadata ? 'late'
-      and (
-        s.late_grant_grace = '0'
-        or exists (
-          select from public.purchases as n
-          where n.account_id = p.account_id and n.subscription_id = p.subscription_id and n.period_end > p.period_end
-        )
-      )
-    order by l.id
-  loop
-    perform credits.end_lot(lot.id);
-  end loop;
-end
-$$;
-
-comment on function credits.end_late_grants(uuid) is
-'Lets the credits expire that were granted after their period was over, unless it is the newest of its subscription: '
-'so late messages leave what they would have left in time. Called after refunds and downgrades have taken their share. '
-'The caller holds the account''s lock.';
-
--- sql/stripe/allotment_months.sql
-create function credits.allotment_months(period credits.allotments) returns table (
-  number integer,
-  starts_at timestamptz,
-  ends_at timestamptz,
-  credits bigint,
-  granted bigint
-)
-language plpgsql
-stable
-set search_path = ''
-as $$
-declare
-  -- Months of the calendar in UTC, each counted from the first: the 31st stays the last day.
-  origin timestamp := period.period_start at time zone 'UTC';
-  entitled numeric;
-  counted numeric := 0;
-begin
-  for month in 1..period.months loop
-    number := month;
-    starts_at := (origin + make_interval(months => month - 1)) at time zone 'UTC';
-    ends_at := case
-      when month = period.months then period.period_end
-      else (origin + make_interval(months => month)) at time zone 'UTC'
-    end;
-    select period.credits + coalesce(sum(c.credits), 0) into entitled
-    from credits.allotments as c
-    where
-      c.account_id = period.account_id
-      and c.subscription_id = period.subscription_id
-      and c.period_end = period.period_end
-      and c.months is null
-      and c.period_start <= starts_at;
-    credits := greatest(0, floor((entitled - counted) / (period.months - month + 1)));
-    select sum(t.amount) into granted
-    from public.credit_transactions as t
-    where
-      t.account_id = period.account_id
-      and t.idempotency_key in (
-        format('sys:stripe:%s:%s', period.key, month), format('sys:stripe:%s:%s:rollover', period.key, month)
-      );
-    counted := counted + coalesce(granted, credits);
-    return next;
-  end loop;
-end
-$$;
-
-comment on function credits.allotment_months(credits.allotments) is
-'The months of a period that is granted month by month: when each begins and ends, the credits that it brings, and '
-'those that it has brought (null for none yet). What is left is spread evenly over the months that are left, so that '
-'all of them sum to the period''s credits and what changes of plan added.';
-
--- sql/stripe/grant_allotments.sql
-create function credits.grant_allotments(purchase_id bigint) returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  period credits.allotments;
-  month record;
-  rolling bigint;
-  own bigint;
-  sources jsonb;
-begin
-  select * into period from credits.allotments as a
-  where a.purchase_id = grant_allotments.purchase_id and a.months is not null and a.next_at <= credits.now();
-  if not found then
-    return;
-  end if;
-  for month in
-    select m.* from credits.allotment_months(period) as m
-    where
-      m.starts_at <= credits.now()
-      and m.granted is null
-      and m.credits > 0
-      -- What ended at once, and not with its period, goes no further.
-      and not exists (
-        select from public.subscriptions as s where s.id = period.subscription_id and s.ended_at <= m.starts_at
-      )
-      -- All the money went back, also that of changes. Should it return, a month that goes on then is granted then.
-      and exists (
-        select from credits.allotments as c
-        inner join public.purchases as p on c.purchase_id = p.id
-        where
-          c.account_id = period.account_id
-          and c.subscription_id = period.subscription_id
-          and c.period_end = period.period_end
-          and (c.months is not null or c.credits > 0 and c.period_start <= m.starts_at)
-          and (p.amount = 0 or p.refunded_amount + p.disputed_amount < p.amount)
-      )
-      -- What would have expired by now need not come; the last one of all is the newest, and may be late.
-      and (m.ends_at > credits.now() or m.number = period.months)
-    order by m.number
-  loop
-    -- What changes of plan add to a month, their payments paid for.
-    own := least(month.credits, round(period.credits::numeric / period.months));
     select
-      jsonb_object_agg(c.purchase_id, round((month.credits - own) * c.rate / c.rates, 6))
-      || jsonb_build_object(period.purchase_id, own)
-    into sources
-    from (
-      select
-        a.purchase_id,
-        sum(a.credits::numeric / x.months) as rate,
-        sum(sum(a.credits::numeric / x.months)) over () as rates
-      from credits.allotments as a
-      cross join lateral (
-        select count(*) as months from credits.allotment_months(period) as n where n.starts_at >= a.period_start
-      ) as x
-      where
-        month.credits > own
-        and a.account_id = period.account_id
-        and a.subscription_id = period.subscription_id
-        and a.period_end = period.period_end
-        and a.months is null
-        and a.credits > 0
-        and a.period_start <= month.starts_at
-      group by a.purchase_id
-    ) as c;
-    rolling := case when period.rollover > '0' then least(month.credits, coalesce(period.rollover_cap, month.credits)) else 0 end;
-    if month.credits > rolling then
-      perform credits.grant_purchase(
-        period.purchase_id, month.credits - rolling, 'subscription', month.ends_at, period.priority,
-        format('%s:%s', period.key, month.number), sources
-      );
-    end if;
-    if rolling > 0 then
-      perform credits.grant_purchase(
-        period.purchase_id, rolling, 'subscription', month.ends_at + period.rollover, period.priority,
-        format('%s:%s:rollover', period.key, month.number), sources
-      );
+      g.transaction_id,
+      coalesce(sum(l.remaining), 0) as remaining,
+      row_number() over (order by max(l.expires_at) desc nulls first, g.transaction_id) = 1 as is_last
+    from unnest(grant_ids) as g (transaction_id)
+    left join credits.credit_grants as l on g.transaction_id = l.transaction_id
+    group by g.transaction_id
+    order by max(l.expires_at) nulls last, g.transaction_id desc
+  loop
+    part := case when beyond and lot.is_last then still_to_take else least(still_to_take, lot.remaining) end;
+    if part > 0 then
+      perform credits.claw_back(account_id, part, lot.transaction_id, metadata => metadata);
+      still_to_take := still_to_take - part;
     end if;
   end loop;
-
-  update credits.allotments as a
-  set next_at = (
-    select min(m.starts_at) from credits.allotment_months(period) as m where m.starts_at > credits.now()
-  )
-  where a.purchase_id = period.purchase_id and a.key = period.key;
+  return amount - still_to_take;
 end
 $$;
 
-comment on function credits.grant_allotments(bigint) is
-'Grants the months of a purchase''s period that have begun, once each; none while all of its money is refunded or '
-'disputed, and none that begins after the subscription has ended. credits.net_purchase, which takes the share of a '
-'part that was refunded, and credits.collect_subscription_debts have to follow. The caller holds the account''s lock.';
+comment on function credits.take_from_grants(uuid, bigint, bigint[], jsonb, boolean) is
+'Claws back up to amount credits, from what expires first of these grants; returns how many. beyond: also what is '
+'no longer in their lots, from the account''s other credits and below zero. The caller holds the account''s lock.';
 
--- sql/stripe/open_allotment.sql
-create function credits.open_allotment(
-  purchase_id bigint,
-  key text,
-  amount bigint,
-  period_start timestamptz,
-  period_end timestamptz,
-  rollover interval,
-  rollover_cap bigint,
-  priority integer
+-- sql/payments/rpc/claim_second_subscription.sql
+create function public.claim_second_subscription(
+  subscription_id text,
+  release boolean default false
+) returns boolean
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  update credits.second_subscriptions as s
+  set claimed_until = case when not release then credits.now() + interval '1 minute' end
+  where
+    s.subscription_id = claim_second_subscription.subscription_id
+    and (release or s.claimed_until is null or s.claimed_until < credits.now());
+  return found;
+end
+$$;
+
+comment on function public.claim_second_subscription(text, boolean) is
+'For the functions: whether the caller may deal with a second subscription now, for a minute; release ends that. '
+'Several messages tell of it at once, and one call is enough.';
+
+grant execute on function public.claim_second_subscription(text, boolean) to service_role;
+
+-- sql/payments/rpc/close_checkout.sql
+create function public.close_checkout(session_id text) returns void
+language sql
+security definer
+set search_path = ''
+as $$
+  update credits.plan_checkouts as c set closed_at = credits.now()
+  where c.session_id = close_checkout.session_id and c.closed_at is null;
+$$;
+
+comment on function public.close_checkout(text) is
+'For the function checkout: notes that a session for a plan can no longer be paid. Harmless to repeat.';
+
+grant execute on function public.close_checkout(text) to service_role;
+
+-- sql/payments/rpc/close_second_subscription.sql
+create function public.close_second_subscription(
+  subscription_id text,
+  outcome text,
+  note text default null
 ) returns void
 language plpgsql
-set search_path = ''
-as $$
-declare
-  origin timestamp := period_start at time zone 'UTC';
-  finish timestamp := period_end at time zone 'UTC';
-  -- Of the calendar; not by age(), to which 30 November to 28 February is less than three months.
-  count integer := (extract(year from finish) - extract(year from origin)) * 12
-    + extract(month from finish) - extract(month from origin);
-begin
-  if origin + make_interval(months => count) > finish then
-    count := count - 1;
-  end if;
-  insert into credits.allotments (
-    purchase_id, account_id, subscription_id, period_start, period_end, credits, months, key, rollover, rollover_cap,
-    priority, next_at
-  )
-  select
-    p.id, p.account_id, p.subscription_id, open_allotment.period_start, open_allotment.period_end, open_allotment.amount,
-    greatest(1, count), open_allotment.key, open_allotment.rollover,
-    open_allotment.rollover_cap, open_allotment.priority, open_allotment.period_start
-  from public.purchases as p
-  where p.id = open_allotment.purchase_id;
-  perform credits.grant_allotments(purchase_id);
-end
-$$;
-
-comment on function credits.open_allotment is
-'Begins a paid period whose credits come month by month, and grants what has begun of it. The caller holds the '
-'account''s lock.';
-
--- sql/stripe/change_allotments.sql
-create function credits.change_allotments(
-  purchase_id bigint,
-  key text,
-  at timestamptz,
-  until timestamptz,
-  change bigint
-)
-returns table (
-  credits bigint,
-  expires_at timestamptz
-)
-language plpgsql
-set search_path = ''
-as $$
-declare
-  period credits.allotments;
-  later bigint;
-  spread bigint;
-begin
-  select a.* into period
-  from credits.allotments as a
-  inner join public.purchases as p on a.account_id = p.account_id and a.subscription_id = p.subscription_id
-  where p.id = change_allotments.purchase_id and a.period_end = until and a.months is not null;
-  if not found then
-    if not exists (
-      select from public.purchases as p
-      inner join public.purchases as o on p.account_id = o.account_id and p.subscription_id = o.subscription_id
-      where p.id = change_allotments.purchase_id and o.id <> p.id and o.period_end = until
-    ) then
-      perform credits.fail(
-        'PT409', 'The invoice changes a period whose own invoice has not come yet.', '{}',
-        'Once that has come, Stripe''s next delivery or retry_stripe_events applies it.'
-      );
-    end if;
-    credits := change;
-    expires_at := until;
-    return next;
-    return;
-  end if;
-
-  -- Of the month that goes on at once, in the measure of its time; the rest with the months that follow.
-  select min(m.ends_at) into expires_at from credits.allotment_months(period) as m where m.ends_at > at;
-  expires_at := coalesce(expires_at, until);
-  credits := round(
-    change * extract(epoch from expires_at - at) / greatest(1, extract(epoch from until - at))
-  );
-  insert into credits.allotments (purchase_id, account_id, subscription_id, period_start, period_end, credits, key)
-  values (
-    change_allotments.purchase_id, period.account_id, period.subscription_id, expires_at, period.period_end, change - credits,
-    change_allotments.key
-  );
-
-  -- What no month can bring, or has brought too much: when this comes late.
-  select period.credits + coalesce(sum(c.credits), 0) into spread
-  from credits.allotments as c
-  where
-    c.account_id = period.account_id
-    and c.subscription_id = period.subscription_id
-    and c.period_end = period.period_end
-    and c.months is null;
-  select spread - sum(coalesce(m.granted, m.credits)) into later from credits.allotment_months(period) as m;
-  if later <> 0 then
-    update credits.allotments as a set credits = a.credits - later
-    where a.purchase_id = change_allotments.purchase_id and a.key = change_allotments.key;
-    credits := credits + later;
-  end if;
-  return next;
-end
-$$;
-
-comment on function credits.change_allotments(bigint, text, timestamptz, timestamptz, bigint) is
-'What a change of plan at a moment, within the period that ends then, brings (or takes, below 0) at once, and when '
-'that expires: all of it, or where the period is granted month by month the share of the month that goes on; the '
-'rest changes the months that follow. PT409 while the period is not known. The caller holds the account''s lock.';
-
--- sql/stripe/sweep_allotments.sql
-create function credits.sweep_allotments(batch integer default 200) returns integer
-language plpgsql
-set search_path = ''
-as $$
-declare
-  due record;
-  done integer := 0;
-begin
-  for due in
-    select a.purchase_id, a.account_id, p as purchase
-    from credits.allotments as a
-    inner join public.purchases as p on a.purchase_id = p.id
-    where
-      a.next_at <= credits.now()
-      and not exists (
-        select from credits.maintenance_failures as f
-        where f.task = 'allotments' and f.account_id = a.account_id and f.retry_at > credits.now()
-      )
-    order by a.next_at
-    limit batch
-  loop
-    -- Whoever deals with this invoice or account now is not waited for: the caller may hold other accounts' locks.
-    continue when not pg_try_advisory_xact_lock(hashtextextended((due.purchase).invoice_id, 0));
-    continue when exists (
-      select from unnest(credits.purchase_payments(due.purchase)) as s (id)
-      where not pg_try_advisory_xact_lock(hashtextextended(s.id, 0))
-    );
-    perform from public.credit_accounts as a where a.id = due.account_id for no key update skip locked;
-    continue when not found;
-    begin
-      perform credits.lock_account(due.account_id);
-      perform credits.grant_allotments(due.purchase_id);
-      perform credits.net_purchase(due.purchase_id);
-      perform credits.collect_subscription_debts(due.account_id);
-      perform credits.end_late_grants(due.account_id);
-      delete from credits.maintenance_failures as f where f.task = 'allotments' and f.account_id = due.account_id;
-      done := done + 1;
-    exception
-      when others then
-        perform credits.note_failure('allotments', sqlstate, sqlerrm, due.account_id);
-    end;
-  end loop;
-  return done;
-end
-$$;
-
-comment on function credits.sweep_allotments(integer) is
-'Grants the months that have begun of up to batch periods that are granted month by month; returns of how many. Skips '
-'what others have locked, and notes what fails.';
-
--- sql/stripe/net_payment.sql
-create function credits.net_payment(payment_intent_id text) returns boolean
-language plpgsql
-set search_path = ''
-as $$
-declare
-  purchase public.purchases;
-  period bigint;
-  changed boolean;
-begin
-  select p.* into purchase
-  from public.purchases as p
-  where
-    p.payment_intent_id = net_payment.payment_intent_id
-    or p.invoice_id = (
-      select s.invoice_id from credits.stripe_payments as s where s.payment_intent_id = net_payment.payment_intent_id
-    );
-  if not found then
-    return false; -- kept until its purchase comes
-  end if;
-  perform credits.lock_account(purchase.account_id);
-  changed := credits.net_purchase(purchase.id);
-  -- Money that came back lets the months go on; that of a change goes with what it added to them.
-  for period in
-    select distinct m.purchase_id
-    from credits.allotments as a
-    inner join credits.allotments as m
-      on a.account_id = m.account_id and a.subscription_id = m.subscription_id and a.period_end = m.period_end
-    where a.purchase_id = purchase.id and m.months is not null
-  loop
-    update credits.allotments as a set next_at = a.period_start
-    where a.purchase_id = period and a.months is not null;
-    perform credits.grant_allotments(period);
-    changed := credits.net_purchase(period) or changed;
-  end loop;
-  perform credits.collect_subscription_debts(purchase.account_id);
-  perform credits.end_late_grants(purchase.account_id);
-  perform credits.freeze_for_disputes(purchase.id);
-  return changed;
-end
-$$;
-
-comment on function credits.net_payment(text) is
-'Holds the purchase that a payment intent pays, if it is known, against its refunds and disputes. Returns whether '
-'anything changed. The caller holds the payment''s lock.';
-
--- sql/stripe/apply_checkout_session.sql
-create function credits.apply_checkout_session(session jsonb, event_type text) returns text
-language plpgsql
-set search_path = ''
-as $$
-declare
-  session_id text := session ->> 'id';
-  payment text := credits.stripe_id(session -> 'payment_intent');
-  pinned text := session #>> '{metadata,credits}';
-  account uuid;
-  known public.purchase_status;
-  told public.purchase_status;
-  many integer;
-  purchase public.purchases;
-begin
-  if session #>> '{metadata,account_id}' is null or session ->> 'mode' not in ('payment', 'subscription') then
-    return 'ignored: The session was not made by the function checkout.';
-  end if;
-  account := credits.stripe_account(null, session #>> '{metadata,account_id}');
-  if session ->> 'mode' = 'subscription' then
-    if session ->> 'status' <> 'complete' then
-      return 'ignored: Nobody has subscribed yet.';
-    end if;
-    perform credits.lock_account(account);
-    perform credits.link_customer(account, credits.stripe_id(session -> 'customer'));
-    insert into public.subscriptions (id, account_id, plan)
-    values (credits.stripe_id(session -> 'subscription'), account, session #>> '{metadata,plan}')
-    on conflict (id) do nothing;
-    return case when found then 'changed' else 'unchanged' end;
-  end if;
-
-  if session #>> '{metadata,package}' is null then
-    return 'ignored: The session sells no package.';
-  elsif pinned is null or pinned !~ '^[1-9][0-9]{0,12}$' then
-    perform credits.fail(
-      'PT422', 'metadata.credits is not a whole number of credits.', jsonb_build_object('session', session_id),
-      'Sessions of packages are made by the function checkout.'
-    );
-  end if;
-  told := (case
-    when session ->> 'payment_status' in ('paid', 'no_payment_required') and session ->> 'status' = 'complete' then 'paid'
-    when event_type = 'checkout.session.async_payment_failed' then 'failed'
-    when session ->> 'status' = 'expired' then 'expired'
-    when session ->> 'status' = 'complete' then 'pending'
-  end)::public.purchase_status;
-  if told is null then
-    return 'ignored: The session is still open.';
-  end if;
-
-  -- Nothing to pay, say with a promotion code of 100 percent: not for as many as one likes.
-  many := coalesce((session #>> '{metadata,quantity}')::integer, 1);
-  if session ->> 'amount_total' = '0' then
-    pinned := pinned::bigint / many * least(many, (select s.max_free_packages from credits.billing_settings as s));
-  end if;
-
-  perform credits.lock_stripe_object(payment);
-  perform credits.lock_account(account);
-  perform credits.link_customer(account, credits.stripe_id(session -> 'customer'))
-  where session ->> 'customer' is not null;
-  select p.status into known from public.purchases as p where p.checkout_session_id = session_id;
-  if known >= told then
-    return 'unchanged';
-  end if;
-  insert into public.purchases as p (
-    account_id, checkout_session_id, payment_intent_id, package, quantity, amount, currency, status, credits
-  )
-  values (
-    account, session_id, payment, session #>> '{metadata,package}',
-    many, (session ->> 'amount_total')::bigint,
-    session ->> 'currency', told, pinned::bigint
-  )
-  on conflict on constraint purchases_checkout_session_id_key do update set
-    status = excluded.status,
-    payment_intent_id = coalesce(excluded.payment_intent_id, p.payment_intent_id),
-    amount = excluded.amount,
-    updated_at = credits.now()
-  returning * into purchase;
-
-  if told = 'paid' then
-    perform credits.grant_purchase(purchase.id, purchase.credits, 'purchase', null, null, session_id);
-  end if;
-  perform credits.net_purchase(purchase.id);
-  perform credits.freeze_for_disputes(purchase.id);
-  return 'changed';
-end
-$$;
-
-comment on function credits.apply_checkout_session(jsonb, text) is
-'What a Checkout session means: for a package, a purchase that is pending, failed, expired or paid, and granted when '
-'paid; for a plan, whose customer and subscription they are, and no credits. Returns changed, unchanged or ignored.';
-
--- sql/stripe/apply_refund.sql
-create function credits.apply_refund(refund jsonb) returns text
-language plpgsql
-set search_path = ''
-as $$
-declare
-  payment text := credits.stripe_id(refund -> 'payment_intent');
-  stages constant text [] := array['pending', 'requires_action', 'succeeded', 'failed', 'canceled'];
-begin
-  if payment is null then
-    return 'ignored: The refund is of a charge without a payment intent, and we make none.';
-  end if;
-  perform credits.lock_stripe_object(payment);
-  insert into credits.stripe_refunds as r (id, payment_intent_id, amount, status)
-  values (refund ->> 'id', payment, (refund ->> 'amount')::bigint, coalesce(refund ->> 'status', 'pending'))
-  on conflict (id) do update set status = excluded.status
-  where array_position(stages, excluded.status) > array_position(stages, r.status);
-  if not found then
-    return 'unchanged';
-  end if;
-  perform credits.net_payment(payment);
-  return 'changed';
-end
-$$;
-
-comment on function credits.apply_refund(jsonb) is
-'Notes how far a refund has come and holds its purchase against it. A refund that fails after it succeeded is the '
-'later news, whatever the order of arrival. Returns changed, unchanged or ignored.';
-
--- sql/stripe/apply_charge.sql
-create function credits.apply_charge(charge jsonb) returns text
-language plpgsql
-set search_path = ''
-as $$
-declare
-  payment text := credits.stripe_id(charge -> 'payment_intent');
-  receipt text := case when charge ->> 'status' = 'succeeded' then charge ->> 'receipt_url' end;
-begin
-  if payment is null or charge ->> 'amount_refunded' = '0' and receipt is null then
-    return 'ignored: Nothing of the charge was refunded and it has no receipt, or it has no payment intent.';
-  end if;
-  perform credits.lock_stripe_object(payment);
-  insert into credits.stripe_payments as p (payment_intent_id, refunded, receipt_url)
-  values (payment, (charge ->> 'amount_refunded')::bigint, receipt)
-  on conflict (payment_intent_id) do update set
-    refunded = greatest(p.refunded, excluded.refunded),
-    -- Of a receipt's addresses the first is as good as a later one.
-    receipt_url = coalesce(p.receipt_url, excluded.receipt_url)
-  where excluded.refunded > p.refunded or p.receipt_url is null and excluded.receipt_url is not null;
-  if not found then
-    return 'unchanged';
-  end if;
-  perform credits.net_payment(payment);
-  return 'changed';
-end
-$$;
-
-comment on function credits.apply_charge(jsonb) is
-'Notes the total that a charge says was refunded, and its receipt, and holds its purchase against them. Returns '
-'changed, unchanged or ignored.';
-
--- sql/stripe/apply_dispute.sql
-create function credits.apply_dispute(dispute jsonb, event_type text) returns text
-language plpgsql
-set search_path = ''
-as $$
-declare
-  payment text := credits.stripe_id(dispute -> 'payment_intent');
-  stages constant text [] := array[
-    'warning_needs_response', 'warning_under_review', 'warning_closed', 'needs_response', 'under_review', 'prevented',
-    'lost', 'won'
-  ];
-begin
-  if payment is null then
-    return 'ignored: The dispute names no payment intent.';
-  end if;
-  perform credits.lock_stripe_object(payment);
-  insert into credits.stripe_disputes as d (id, payment_intent_id, amount, currency, status, withdrawn, reinstated)
-  values (
-    dispute ->> 'id', payment, (dispute ->> 'amount')::bigint, dispute ->> 'currency', dispute ->> 'status',
-    event_type is not distinct from 'charge.dispute.funds_withdrawn'
-    or exists (
-      select from jsonb_array_elements(dispute -> 'balance_transactions') as b where (b.value ->> 'amount')::bigint < 0
-    ),
-    event_type is not distinct from 'charge.dispute.funds_reinstated'
-    -- Of its movements of money, one may bring it back.
-    or exists (
-      select from jsonb_array_elements(dispute -> 'balance_transactions') as b where (b.value ->> 'amount')::bigint > 0
-    )
-  )
-  on conflict (id) do update set
-    status = case
-      when array_position(stages, excluded.status) > array_position(stages, d.status) then excluded.status
-      else d.status
-    end,
-    -- An inquiry can become a dispute of another amount.
-    amount = case
-      when array_position(stages, excluded.status) > array_position(stages, d.status) then excluded.amount
-      else d.amount
-    end,
-    withdrawn = d.withdrawn or excluded.withdrawn,
-    reinstated = d.reinstated or excluded.reinstated
-  where
-    array_position(stages, excluded.status) > array_position(stages, d.status)
-    or excluded.withdrawn and not d.withdrawn
-    or excluded.reinstated and not d.reinstated;
-  if not found then
-    return 'unchanged';
-  end if;
-  perform credits.net_payment(payment);
-  return 'changed';
-end
-$$;
-
-comment on function credits.apply_dispute(jsonb, text) is
-'Notes how far a dispute has come; takes its share of the credits and freezes the account while it stands, gives '
-'back exactly what was taken once it is won or the money is reinstated. One that was prevented freezes nothing; it '
-'takes its share if Stripe took the money for it. Inquiries (warning_…) are noted only. Returns changed, unchanged '
-'or ignored.';
-
--- sql/stripe/apply_fraud_warning.sql
-create function credits.apply_fraud_warning(warning jsonb) returns text
-language plpgsql
-set search_path = ''
-as $$
-declare
-  payment text := credits.stripe_id(warning -> 'payment_intent');
-begin
-  if payment is null then
-    return 'ignored: The warning names no payment intent.';
-  end if;
-  perform credits.lock_stripe_object(payment);
-  insert into credits.stripe_fraud_warnings (id, payment_intent_id, fraud_type, freezes)
-  select warning ->> 'id', payment, warning ->> 'fraud_type', s.freeze_on_fraud_warning
-  from credits.billing_settings as s
-  on conflict (id) do nothing;
-  if not found then
-    return 'unchanged';
-  end if;
-  perform credits.net_payment(payment);
-  return 'changed';
-end
-$$;
-
-comment on function credits.apply_fraud_warning(jsonb) is
-'Notes that a card issuer warned of fraud; freezes the account if billing_settings.freeze_on_fraud_warning says so. '
-'Takes no credits: a refund or a dispute does. Returns changed, unchanged or ignored.';
-
--- sql/stripe/apply_customer.sql
-create function credits.apply_customer(customer jsonb, event_type text) returns text
-language plpgsql
-set search_path = ''
-as $$
-begin
-  if event_type is distinct from 'customer.deleted' and customer -> 'deleted' is distinct from 'true' then
-    return 'ignored: The customer exists; only its deletion counts.';
-  end if;
-  insert into credits.stripe_customers as c (customer_id, deleted_at) values (customer ->> 'id', credits.now())
-  on conflict (customer_id) do update set account_id = null, email_hash = null, deleted_at = excluded.deleted_at
-  where c.deleted_at is null;
-  return case when found then 'changed' else 'unchanged' end;
-end
-$$;
-
-comment on function credits.apply_customer(jsonb, text) is
-'Unlinks a deleted customer from its account; the ledger stays. Returns changed, unchanged or ignored.';
-
--- sql/stripe/invoice_grants.sql
-create function credits.invoice_grants(invoice jsonb) returns table (
-  key text,
-  plan text,
-  credits bigint,
-  is_trial boolean,
-  is_proration boolean,
-  is_monthly boolean,
-  rollover interval,
-  rollover_cap bigint,
-  period_start timestamptz,
-  period_end timestamptz,
-  expires_at timestamptz,
-  priority integer
-)
-language sql
-stable
-set search_path = ''
--- Estimated as dear, with a few lines to read: compiling it took a second for each invoice.
-set jit = off
-as $$
-  with lines as (
-    select
-      l.value ->> 'id' as line_id,
-      -- Prorations come as invoice items or as items of the subscription.
-      coalesce(
-        (l.value #>> '{parent,invoice_item_details,proration}')::boolean,
-        (l.value #>> '{parent,subscription_item_details,proration}')::boolean
-      ) as is_proration,
-      jsonb_typeof(l.value #> '{parent,subscription_item_details}') = 'object' as is_period,
-      (l.value ->> 'amount')::bigint as amount,
-      -- Nothing to pay, say with a promotion code of 100 percent: not for as many as one likes.
-      least(
-        coalesce((l.value ->> 'quantity')::integer, 1),
-        case
-          when (
-            select sum((d.value ->> 'amount')::bigint)
-            from jsonb_array_elements(
-              case jsonb_typeof(l.value -> 'discount_amounts') when 'array' then l.value -> 'discount_amounts' else '[]' end
-            ) as d
-          ) >= (l.value ->> 'amount')::bigint
-            then s.max_free_packages
-        end
-      ) as quantity,
-      to_timestamp((l.value #>> '{period,start}')::bigint) as period_start,
-      to_timestamp((l.value #>> '{period,end}')::bigint) as period_end,
-      l.ordinality as number,
-      p.*
-    from jsonb_array_elements(invoice #> '{lines,data}') with ordinality as l
-    inner join public.subscription_plans as p
-      on credits.stripe_id(l.value #> '{pricing,price_details,price}') = p.stripe_price_id
-    cross join credits.billing_settings as s
-  ),
-
-  allotments as (
-    select
-      -- Nothing to pay for a plan that costs something: the trial.
-      case when l.amount = 0 then 'trial' else l.line_id end as key,
-      l.slug as plan,
-      case
-        -- Whatever the quantity: whoever asks chooses it, and pays nothing.
-        when l.amount = 0 then coalesce(l.trial_credits, l.credits / case
-          when l.monthly_allotment then l.interval_count * case l.interval when 'year' then 12 else 1 end
-          else 1
-        end)
-        when l.is_proration then round(l.credits * l.amount::numeric / l.unit_amount)::bigint
-        else l.credits * l.quantity
-      end as credits,
-      l.amount = 0 as is_trial,
-      coalesce(l.is_proration, false) as is_proration,
-      l.monthly_allotment and l.amount > 0 and not coalesce(l.is_proration, false) as is_monthly,
-      l.period_start,
-      l.period_end,
-      l.rollover,
-      coalesce(l.rollover_cap, 9223372036854775807) as cap,
-      l.priority
-    from lines as l
-    where
-      -- A subscription that begins in the middle of its first period (billing_cycle_anchor) pays a share of it.
-      l.is_proration and l.amount > 0 and invoice ->> 'billing_reason' = 'subscription_create'
-      or l.is_period
-      and not l.is_proration
-      and (
-        l.amount > 0
-        -- One trial, however many items the subscription has.
-        or invoice ->> 'billing_reason' = 'subscription_create'
-        and l.number = (
-          select min(f.number) from lines as f where f.amount = 0 and f.is_period and not f.is_proration
-        )
-      )
-      and (
-        invoice ->> 'billing_reason' in ('subscription_create', 'subscription_cycle')
-        -- A change in mid-period bills differences only; one that starts a new period (month to year) bills that in
-        -- full, beginning at the change.
-        or l.period_start >= all(select c.period_start from lines as c where c.is_proration)
-      )
-  ),
-
-  differences as (
-    select
-      (array_agg(l.slug order by l.amount desc))[1] as plan,
-      round(sum(l.credits * l.amount::numeric / l.unit_amount))::bigint as credits,
-      min(l.period_start) as period_start,
-      max(l.period_end) as period_end,
-      bool_or(l.monthly_allotment and l.amount < 0) as is_monthly,
-      (array_agg(l.priority order by l.amount desc))[1] as priority
-    from lines as l
-    where l.is_proration and invoice ->> 'billing_reason' = 'subscription_update'
-  )
-
-  select a.key, a.plan, a.credits - r.rolling, a.is_trial, a.is_proration, a.is_monthly, a.rollover,
-    nullif(a.cap, 9223372036854775807), a.period_start, a.period_end, a.period_end, a.priority
-  from allotments as a
-  cross join lateral (select case when a.rollover > '0' and not a.is_monthly then least(a.credits, a.cap) else 0 end as rolling) as r
-  where a.credits > r.rolling
-  union all
-  select
-    a.key || ':rollover', a.plan, least(a.credits, a.cap), a.is_trial, a.is_proration, false, a.rollover, a.cap,
-    a.period_start, a.period_end, a.period_end + a.rollover, a.priority
-  from allotments as a
-  where a.rollover > '0' and not a.is_monthly and least(a.credits, a.cap) > 0
-  union all
-  select
-    (invoice ->> 'id') || ':proration', d.plan, d.credits, false, true, d.is_monthly, null, null,
-    d.period_start, d.period_end, d.period_end, d.priority
-  from differences as d
-  where d.credits <> 0;
-$$;
-
-comment on function credits.invoice_grants(jsonb) is
-'What a paid invoice of a subscription grants: one row a lot, with the key that makes it once, the credits and when '
-'they expire. A full line brings the plan''s credits; what of them may roll over is a lot of its own that lives '
-'longer. A trial brings its credits once, whatever the quantity; a line that is wholly discounted those of '
-'billing_settings.max_free_packages at most. A proration line of a first invoice brings its share, '
-'round(credits * amount / unit_amount); those of an update bring their difference in the measure of the money, '
-'round(sum(credits * amount / unit_amount)), below 0 for a downgrade. What is_monthly comes month by month: one '
-'row for all of it. Lines of prices that are no plan''s bring nothing.';
-
--- sql/stripe/subscriber.sql
-create function credits.subscriber(subscription_id text, customer jsonb, metadata jsonb) returns uuid
-language plpgsql
-stable
+security definer
 set search_path = ''
 as $$
 declare
   account uuid;
-begin
-  -- Known once, known for good: also after its customer was deleted.
-  select s.account_id into account from public.subscriptions as s where s.id = subscription_id;
-  return coalesce(account, credits.stripe_account(credits.stripe_id(customer), metadata ->> 'account_id'));
-end
-$$;
-
-comment on function credits.subscriber(text, jsonb, jsonb) is
-'The account of a subscription: as known before, else by its metadata, else by its customer; null when it is nobody''s '
-'here. PT422 for an account_id that does not exist.';
-
--- sql/stripe/is_ours.sql
-create function credits.is_ours(invoice jsonb, account_id uuid) returns boolean
-language plpgsql
-stable
-set search_path = ''
-as $$
-declare
-  details jsonb := invoice #> '{parent,subscription_details}';
-  plan public.subscription_plans;
-begin
-  if jsonb_typeof(invoice #> '{lines,data}') is distinct from 'array' then
-    perform credits.fail('PT422', 'The invoice shows no lines.', '{}', 'Is it of a current API version?');
-  end if;
-  select p.* into plan
-  from jsonb_array_elements(invoice #> '{lines,data}') as l
-  inner join public.subscription_plans as p
-    on credits.stripe_id(l.value #> '{pricing,price_details,price}') = p.stripe_price_id
-  order by (p.currency = l.value ->> 'currency') nulls first
-  limit 1;
-  if plan.id is null then
-    if
-      -- Paid by a customer of ours: for a plan whose row is yet to come, or for something else. A person has to say.
-      (account_id is null or invoice ->> 'status' <> 'paid')
-      and details #>> '{metadata,plan}' is null
-      and not exists (
-        select from public.subscriptions as s
-        where s.id = credits.stripe_id(details -> 'subscription') and s.plan is not null
-      )
-    then
-      return false;
-    elsif not coalesce((invoice #>> '{lines,has_more}')::boolean, false) then
-      perform credits.fail(
-        'PT422', 'No line of the invoice has a Price that is in subscription_plans.',
-        jsonb_build_object('plan', details #> '{metadata,plan}'),
-        'Insert a row with its Price, inactive if it is no longer sold; then retry_stripe_events applies it. If it is for '
-        'something else, dismiss_stripe_event.'
-      );
-    end if;
-  end if;
-  if account_id is null then
-    perform credits.fail(
-      'PT422', 'The invoice is for a plan of ours, but neither its metadata nor its customer names an account.',
-      jsonb_build_object('plan', plan.slug, 'customer', invoice -> 'customer'),
-      'Link the customer with link_stripe_customer; then retry_stripe_events applies it.'
-    );
-  elsif (invoice #>> '{lines,has_more}')::boolean then
-    perform credits.fail(
-      'PT422', 'The invoice has more lines than the event shows.', '{}', 'scripts/reconcile reads it whole.'
-    );
-  elsif plan.currency <> invoice ->> 'currency' then
-    perform credits.fail(
-      'PT422', 'The invoice is in another currency than the plan of its Price.',
-      jsonb_build_object('plan', plan.slug, 'currency', plan.currency, 'invoice', invoice ->> 'currency'),
-      'Give each currency a Price and a row in subscription_plans.'
-    );
-  end if;
-  return true;
-end
-$$;
-
-comment on function credits.is_ours(jsonb, uuid) is
-'Whether a subscription''s invoice is for a plan of ours. PT422 for one that is, or may be, and cannot be granted as '
-'it is: nobody''s, of a Price that no plan has, in another currency, or not shown whole.';
-
--- sql/stripe/grant_invoice.sql
-create function credits.grant_invoice(purchase_id bigint, invoice jsonb) returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  part record;
-  most bigint;
-  had_trial boolean;
-begin
-  -- Decided here, under the account's lock: several checkouts with a trial may have been open at once.
-  select exists(
-    select from public.purchases as p
-    cross join credits.accounts_of_mailbox(p.account_id) as m (account_id)
-    inner join public.credit_transactions as t on m.account_id = t.account_id
-    where p.id = purchase_id and t.idempotency_key in ('sys:stripe:trial', 'sys:stripe:trial:rollover')
-  ) into had_trial;
-  select s.max_grant into most from credits.billing_settings as s;
-  for part in
-    select g.* from credits.invoice_grants(invoice) as g order by g.expires_at, g.key
-  loop
-    if part.is_trial and had_trial then
-      continue;
-    elsif part.is_proration and abs(part.credits) > most then
-      perform credits.fail(
-        'PT422', 'A proration of the invoice is out of range.',
-        jsonb_build_object('plan', part.plan, 'credits', part.credits, 'limit', most),
-        'The limit is billing_settings.max_grant.'
-      );
-    end if;
-    update public.purchases as p set period_end = greatest(p.period_end, part.period_end)
-    where p.id = purchase_id and part.credits > 0;
-    if part.is_monthly and not part.is_proration then
-      perform credits.open_allotment(purchase_id, part.key, part.credits, part.period_start, part.period_end,
-        part.rollover, part.rollover_cap, part.priority);
-      continue;
-    elsif part.is_monthly then
-      select c.credits, c.expires_at into part.credits, part.expires_at
-      from credits.change_allotments(purchase_id, part.key, part.period_start, part.period_end, part.credits) as c;
-      update public.purchases as p set period_end = greatest(p.period_end, part.period_end)
-      where p.id = purchase_id and part.credits > 0;
-    end if;
-    if part.credits > 0 then
-      perform credits.grant_purchase(
-        purchase_id, part.credits, 'subscription', part.expires_at, part.priority, part.key
-      );
-    elsif part.credits < 0 then
-      insert into credits.subscription_debts (
-        purchase_id, account_id, subscription_id, period_start, period_end, amount, owed
-      )
-      select p.id, p.account_id, p.subscription_id, part.period_start, part.period_end, -part.credits, 0
-      from public.purchases as p
-      where p.id = grant_invoice.purchase_id;
-    end if;
-  end loop;
-end
-$$;
-
-comment on function credits.grant_invoice(bigint, jsonb) is
-'Grants what a paid invoice brings, a trial once an address, and notes what a downgrade takes. The caller holds the '
-'account''s lock. PT422 for a proration beyond billing_settings.max_grant.';
-
--- sql/stripe/set_subscription_status.sql
-create function credits.set_subscription_status(subscription_id text) returns void
-language sql
-set search_path = ''
-as $$
-  update public.subscriptions as s
-  set
-    status = case
-      when s.stripe_status = 'active' and p.status = 'failed' then 'past_due'
-      when s.stripe_status in ('past_due', 'unpaid', 'incomplete') and p.status = 'paid' then 'active'
-      else s.stripe_status
-    end,
-    updated_at = credits.now()
-  from public.subscriptions as me
-  left join public.purchases as p on me.latest_invoice_id = p.invoice_id
-  where me.id = set_subscription_status.subscription_id and s.id = me.id;
-$$;
-
-comment on function credits.set_subscription_status(text) is
-'Sets a subscription''s status from what Stripe''s object said and what is known of its latest invoice: whichever '
-'message comes first, a failed invoice means past_due and a paid one ends that. The caller holds the account''s lock.';
-
--- sql/stripe/apply_invoice.sql
-create function credits.apply_invoice(invoice jsonb) returns text
-language plpgsql
-set search_path = ''
-as $$
-declare
-  the_invoice text := invoice ->> 'id';
-  details jsonb := invoice #> '{parent,subscription_details}';
-  subscription text := credits.stripe_id(details -> 'subscription');
-  account uuid;
-  told public.purchase_status;
-  known public.purchase_status;
-  purchase public.purchases;
+  purchase bigint;
   payment text;
 begin
-  told := (case
-    when invoice ->> 'status' = 'paid' then 'paid'
-    when invoice ->> 'status' = 'open' and (invoice ->> 'attempt_count')::integer > 0 then 'failed'
-    when invoice ->> 'status' in ('void', 'uncollectible') then 'expired'
-  end)::public.purchase_status;
-  if
-    subscription is null
-    or coalesce(
-      invoice ->> 'billing_reason' not in ('subscription_create', 'subscription_cycle', 'subscription_update'), true
-    )
-  then
-    return 'ignored: The invoice is for no period and no change of a subscription.';
-  elsif told is null then
-    return 'ignored: The invoice is neither paid nor failed nor given up.';
+  if outcome is null or outcome not in ('refunded', 'kept', 'dismissed') then
+    perform credits.fail('PT400', 'outcome is refunded, kept or dismissed.', '{}', 'Send one of them.');
+  elsif char_length(btrim(note)) not between 1 and 1000 or (outcome = 'dismissed' and note is null) then
+    perform credits.fail(
+      'PT400', 'note must have 1 to 1000 characters.', '{}', 'Say how it was settled, or leave it out if nobody did.'
+    );
   end if;
-  -- Paid is final; a message that could not be granted as it was has nothing to add to one that could.
-  if exists (select from public.purchases as p where p.invoice_id = the_invoice and p.status = 'paid') then
-    return 'unchanged';
+  select s.account_id into account
+  from credits.second_subscriptions as s
+  where s.subscription_id = close_second_subscription.subscription_id;
+  if not found then
+    perform credits.fail(
+      'PT404', 'That is not a second subscription.', jsonb_build_object('subscription_id', left(subscription_id, 300)),
+      'list_second_subscriptions lists them.'
+    );
   end if;
-  account := credits.subscriber(subscription, invoice -> 'customer', details -> 'metadata');
-  if not credits.is_ours(invoice, account) then
-    return 'ignored: The subscription is to no plan of ours.';
-  end if;
-
-  perform credits.lock_stripe_object(the_invoice);
   for payment in
-    select s.payment_intent_id from credits.stripe_payments as s where s.invoice_id = the_invoice order by 1
+    select s.payment_intent_id
+    from public.purchases as p
+    cross join lateral unnest(credits.purchase_payments(p)) as s (payment_intent_id)
+    where p.subscription_id = close_second_subscription.subscription_id
+    order by 1
   loop
     perform credits.lock_stripe_object(payment);
   end loop;
   perform credits.lock_account(account);
-  select p.status into known from public.purchases as p where p.invoice_id = the_invoice;
-  if known >= told then
-    return 'unchanged';
-  end if;
-
-  insert into public.subscriptions (id, account_id) values (subscription, account) on conflict (id) do nothing;
-  perform credits.note_second_subscription(subscription) where told = 'paid';
-  insert into public.purchases as p (
-    account_id, invoice_id, payment_intent_id, subscription_id, plan, amount, currency, status, credits,
-    hosted_invoice_url
-  )
-  select
-    account, the_invoice,
-    (select min(s.payment_intent_id) from credits.stripe_payments as s where s.invoice_id = the_invoice),
-    subscription, max(g.plan), (invoice ->> 'amount_paid')::bigint, invoice ->> 'currency', told,
-    coalesce(sum(g.credits), 0), invoice ->> 'hosted_invoice_url'
-  from credits.invoice_grants(invoice) as g
-  on conflict on constraint purchases_invoice_id_key do update set
-    status = excluded.status,
-    amount = excluded.amount,
-    credits = excluded.credits,
-    plan = excluded.plan,
-    hosted_invoice_url = coalesce(excluded.hosted_invoice_url, p.hosted_invoice_url),
-    updated_at = credits.now()
-  returning * into purchase;
-
-  if told = 'paid' then
-    perform credits.grant_invoice(purchase.id, invoice);
-  end if;
-  perform credits.set_subscription_status(subscription);
-  perform credits.net_purchase(purchase.id);
-  perform credits.collect_subscription_debts(account);
-  perform credits.end_late_grants(account);
-  perform credits.freeze_for_disputes(purchase.id);
-  return 'changed';
-end
-$$;
-
-comment on function credits.apply_invoice(jsonb) is
-'What an invoice of a subscription means: a purchase that is failed, given up or paid; the paid one grants what '
-'credits.invoice_grants says, once, and a failed one leaves what was granted before. Returns changed, unchanged or '
-'ignored; PT422 for one that cannot be read.';
-
--- sql/stripe/apply_invoice_payment.sql
-create function credits.apply_invoice_payment(invoice_payment jsonb) returns text
-language plpgsql
-set search_path = ''
-as $$
-declare
-  the_invoice text := credits.stripe_id(invoice_payment -> 'invoice');
-  payment text := credits.stripe_id(invoice_payment #> '{payment,payment_intent}');
-begin
-  if the_invoice is null or payment is null then
-    return 'ignored: The invoice was paid without a payment intent.';
-  end if;
-  perform credits.lock_stripe_object(the_invoice);
-  perform credits.lock_stripe_object(payment);
-  insert into credits.stripe_payments as p (payment_intent_id, invoice_id) values (payment, the_invoice)
-  on conflict (payment_intent_id) do update set invoice_id = excluded.invoice_id
-  where p.invoice_id is null;
-  if not found then
-    return 'unchanged';
-  end if;
-  update public.purchases as p set payment_intent_id = payment
-  where p.invoice_id = the_invoice and p.payment_intent_id is null;
-  perform credits.net_payment(payment);
-  return 'changed';
-end
-$$;
-
-comment on function credits.apply_invoice_payment(jsonb) is
-'Learns which payment intent pays an invoice, so that its refunds and disputes find the purchase. Returns changed, '
-'unchanged or ignored.';
-
--- sql/stripe/subscription_rank.sql
-create function credits.subscription_rank(
-  subscription public.subscriptions,
-  out ended boolean,
-  out period_start timestamptz,
-  out begun boolean
-)
-language sql
-immutable
-set search_path = ''
-as $$
-  select
-    subscription.stripe_status in ('canceled', 'incomplete_expired'),
-    coalesce(subscription.current_period_start, '-infinity'),
-    subscription.stripe_status <> 'incomplete';
-$$;
-
-comment on function credits.subscription_rank(public.subscriptions) is
-'How far a subscription''s life has come, by its content: compare two as rows.';
-
--- sql/stripe/apply_subscription.sql
-create function credits.apply_subscription(subscription jsonb, is_event boolean) returns text
-language plpgsql
-set search_path = ''
-as $$
-declare
-  old public.subscriptions;
-  new public.subscriptions;
-  account uuid;
-  old_rank record;
-  new_rank record;
-  period bigint;
-begin
-  select p.slug, (i.value ->> 'quantity')::integer into new.plan, new.quantity
-  from jsonb_array_elements(subscription #> '{items,data}') as i
-  inner join public.subscription_plans as p on credits.stripe_id(i.value #> '{price}') = p.stripe_price_id
-  order by p.id
-  limit 1;
-  new.id := subscription ->> 'id';
-  if
-    new.plan is null
-    and subscription #>> '{metadata,account_id}' is null
-    and not exists (select from public.subscriptions as s where s.id = new.id)
-  then
-    return 'ignored: The subscription is to no plan of ours.';
-  end if;
-  account := credits.subscriber(new.id, subscription -> 'customer', subscription -> 'metadata');
-  if account is null then
-    perform credits.fail(
-      'PT422', 'The subscription is to a plan of ours, but neither its metadata nor its customer names an account.',
-      jsonb_build_object('plan', new.plan, 'customer', subscription -> 'customer'),
-      'Link the customer with link_stripe_customer; then retry_stripe_events applies it.'
-    );
-  end if;
-
-  new.stripe_status := subscription ->> 'status';
-  select
-    to_timestamp(max((i.value ->> 'current_period_start')::bigint)),
-    to_timestamp(max((i.value ->> 'current_period_end')::bigint))
-  into new.current_period_start, new.current_period_end
-  from jsonb_array_elements(subscription #> '{items,data}') as i;
-  new.trial_end := to_timestamp((subscription ->> 'trial_end')::bigint);
-  new.cancel_at := to_timestamp((subscription ->> 'cancel_at')::bigint);
-  new.canceled_at := to_timestamp((subscription ->> 'canceled_at')::bigint);
-  new.ended_at := to_timestamp((subscription ->> 'ended_at')::bigint);
-  new.paused := jsonb_typeof(subscription -> 'pause_collection') = 'object' or new.stripe_status = 'paused';
-  new.latest_invoice_id := credits.stripe_id(subscription -> 'latest_invoice');
-
-  perform credits.lock_account(account);
-  insert into public.subscriptions (id, account_id, plan) values (new.id, account, new.plan) on conflict (id) do nothing;
-  select * into old from public.subscriptions as s where s.id = new.id;
-  new.plan := coalesce(new.plan, old.plan);
-  new.account_id := old.account_id;
-  new.status := old.status;
-  new.refresh_wanted := old.refresh_wanted;
-  new.created_at := old.created_at;
-  new.updated_at := old.updated_at;
-  old_rank := credits.subscription_rank(old);
-  new_rank := credits.subscription_rank(new);
-  if old_rank.ended or is_event and new_rank < old_rank then
-    return 'unchanged'; -- deleted is final; an event of an earlier stage is old news
-  elsif new = old and is_event then
-    return 'unchanged';
-  end if;
-
-  perform credits.note_second_subscription(new.id)
-  where new.stripe_status in ('trialing', 'active', 'past_due', 'unpaid', 'paused');
-  -- Two contents of one stage: which is newer, only Stripe can say. An object that was just asked for is the answer.
-  new.refresh_wanted := is_event and new_rank = old_rank;
-  update public.subscriptions as s
-  set
-    plan = new.plan,
-    quantity = new.quantity,
-    stripe_status = new.stripe_status,
-    current_period_start = new.current_period_start,
-    current_period_end = new.current_period_end,
-    trial_end = new.trial_end,
-    cancel_at = new.cancel_at,
-    canceled_at = new.canceled_at,
-    ended_at = new.ended_at,
-    paused = new.paused,
-    latest_invoice_id = new.latest_invoice_id,
-    refresh_wanted = new.refresh_wanted
-  where s.id = new.id;
-  perform credits.set_subscription_status(new.id);
-  if new.ended_at is not null then
-    -- Months that began since then, before this was told.
-    for period in
-      select a.purchase_id from credits.allotments as a
-      where a.account_id = account and a.subscription_id = new.id and a.months is not null
-      order by a.purchase_id
+  update credits.second_subscriptions as s
+  set outcome = close_second_subscription.outcome, note = btrim(close_second_subscription.note), closed_at = credits.now()
+  where s.subscription_id = close_second_subscription.subscription_id and s.closed_at is null;
+  if found and outcome = 'kept' then
+    for purchase in
+      select p.id from public.purchases as p
+      where p.subscription_id = close_second_subscription.subscription_id
+      order by p.id
     loop
-      perform credits.net_purchase(period);
+      perform credits.net_purchase(purchase);
     end loop;
     perform credits.collect_subscription_debts(account);
+    perform credits.end_late_grants(account);
   end if;
-  return case when new is distinct from old then 'changed' else 'unchanged' end;
 end
 $$;
 
-comment on function credits.apply_subscription(jsonb, boolean) is
-'Notes what a subscription is now, told by an event or just asked for. Which of two contents is newer is told by '
-'themselves: ended is final, later periods win, incomplete comes first; where they do not tell, refresh_wanted is set. '
-'Grants nothing, and takes only months that began after the end. Returns changed, unchanged or ignored.';
+comment on function public.close_second_subscription(text, text, text) is
+'Operator: notes what became of a second subscription; what is closed stays as it is. outcome: refunded; kept, which '
+'gives it its credits; dismissed, which needs a note. Errors: PT400 outcome or note, PT404 no second subscription.';
 
--- sql/stripe/apply_stripe_object.sql
-create function credits.apply_stripe_object(object jsonb, event_type text default null) returns text
+grant execute on function public.close_second_subscription(text, text, text) to service_role;
+
+-- sql/payments/rpc/dismiss_stripe_event.sql
+create function public.dismiss_stripe_event(event_id text, why text) returns jsonb
 language plpgsql
-set search_path = ''
-as $$
-begin
-  return case object ->> 'object'
-    when 'checkout.session' then credits.apply_checkout_session(object, event_type)
-    when 'invoice' then credits.apply_invoice(object)
-    when 'invoice_payment' then credits.apply_invoice_payment(object)
-    when 'subscription' then credits.apply_subscription(object, event_type is not null)
-    when 'refund' then credits.apply_refund(object)
-    when 'charge' then credits.apply_charge(object)
-    when 'dispute' then credits.apply_dispute(object, event_type)
-    when 'radar.early_fraud_warning' then credits.apply_fraud_warning(object)
-    when 'customer' then credits.apply_customer(object, event_type)
-    else 'ignored: Such objects have no effect here.'
-  end;
-end
-$$;
-
-comment on function credits.apply_stripe_object(jsonb, text) is
-'The effects of one Stripe object, from an event of event_type or as retrieved (null). What an object means is in '
-'the object, not in when it came: so it may come late, twice and in any order. Returns changed, unchanged, or '
-'ignored: and why, as each apply function does.';
-
--- sql/stripe/try_stripe_object.sql
-create function credits.try_stripe_object(
-  object jsonb,
-  event_type text,
-  out status text,
-  out reason text
-)
-language plpgsql
+security definer
 set search_path = ''
 as $$
 declare
-  its_column text;
-  its_constraint text;
+  event credits.stripe_events;
 begin
-  status := credits.apply_stripe_object(object, event_type);
-  if status like 'ignored: %' then
-    reason := substr(status, 10);
-    status := 'ignored';
+  if not coalesce(char_length(btrim(why)) between 1 and 1000, false) then
+    perform credits.fail(
+      'PT400', 'why must have 1 to 1000 characters.', '{}', 'Say why the event shall have no effect.'
+    );
   end if;
-exception
-  when others then
-    if sqlstate = 'PT422' then
-      status := 'quarantined';
-      reason := sqlerrm;
-    elsif sqlstate like '22%' or sqlstate like '23%' then
-      get stacked diagnostics its_column = column_name, its_constraint = constraint_name;
-      status := 'quarantined';
-      -- Not Postgres's own words, which quote what a customer sent.
-      reason := concat_ws(' ', 'A field is missing or not as it should be:', sqlstate, its_column, its_constraint);
-    elsif sqlstate like 'PT%' then
-      status := 'failed';
-      reason := sqlerrm;
-    else
-      -- A deadlock, a time-out, a bug: nothing is kept, and Stripe tries again.
-      raise;
-    end if;
+  perform credits.lock_stripe_object(event_id);
+  select * into event from credits.stripe_events as e where e.id = event_id;
+  if event.id is null then
+    perform credits.fail(
+      'PT404', 'There is no such event.', jsonb_build_object('event_id', left(event_id, 300)),
+      'stripe_problems lists what can be dismissed.'
+    );
+  elsif event.status in ('applied', 'ignored') then
+    perform credits.fail(
+      'PT409', format('The event is %s: there is nothing to dismiss.', event.status),
+      jsonb_build_object('event_id', event_id, 'status', event.status), 'stripe_problems lists what can be dismissed.'
+    );
+  elsif event.status <> 'dismissed' then
+    update credits.stripe_events as e
+    set status = 'dismissed', dismissed_why = btrim(why), dismissed_at = credits.now()
+    where e.id = event_id
+    returning * into event;
+    -- Reconciliation, which reads objects, does not report it again.
+    insert into credits.dismissed_stripe_objects (object_id, why, dismissed_at)
+    select o.id, event.dismissed_why, event.dismissed_at
+    from (select event.payload #>> '{data,object,id}' as id) as o
+    where char_length(o.id) between 1 and 255
+    on conflict on constraint dismissed_stripe_objects_pkey do nothing;
+  end if;
+  return jsonb_build_object(
+    'id', event.id,
+    'type', event.type,
+    'status', event.status,
+    'reason', event.reason,
+    'why', event.dismissed_why,
+    'dismissed_at', event.dismissed_at
+  );
 end
 $$;
 
-comment on function credits.try_stripe_object(jsonb, text) is
-'credits.apply_stripe_object, with its reason apart, and with a refusal as an answer: quarantined when the object '
-'cannot be read, failed when a rule of the ledger refuses what it asks for; then nothing of it was done, and reason '
-'says why.';
+comment on function public.dismiss_stripe_event(text, text) is
+'Operator: decides that an event that is quarantined or failed shall have no effect: it is not tried again, and not '
+'taken when it comes again; its object is dismissed with it (see dismiss_stripe_object). What other messages tell of '
+'the object counts. Returns {id, type, status, reason, why, dismissed_at}; for one that is dismissed already what was '
+'said first. Errors: PT400 why, PT404 no such event, PT409 it is applied or ignored.';
 
--- sql/stripe/ingest_stripe_event.sql
+grant execute on function public.dismiss_stripe_event(text, text) to service_role;
+
+-- sql/payments/rpc/dismiss_stripe_object.sql
+create function public.dismiss_stripe_object(object_id text, why text) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  noted credits.dismissed_stripe_objects;
+begin
+  if coalesce(object_id, '') !~ '^[a-z]+_[A-Za-z0-9_]{1,200}$' or object_id like 'evt\_%' then
+    perform credits.fail(
+      'PT400', 'object_id must be the id of a Stripe object.', jsonb_build_object('object_id', left(object_id, 100)),
+      'Events have dismiss_stripe_event.'
+    );
+  elsif not coalesce(char_length(btrim(why)) between 1 and 1000, false) then
+    perform credits.fail(
+      'PT400', 'why must have 1 to 1000 characters.', '{}', 'Say why the object shall have no effect.'
+    );
+  end if;
+  insert into credits.dismissed_stripe_objects (object_id, why, dismissed_at)
+  values (dismiss_stripe_object.object_id, btrim(dismiss_stripe_object.why), credits.now())
+  on conflict on constraint dismissed_stripe_objects_pkey do nothing;
+  select * into noted
+  from credits.dismissed_stripe_objects as d
+  where d.object_id = dismiss_stripe_object.object_id;
+  return jsonb_build_object('id', noted.object_id, 'why', noted.why, 'dismissed_at', noted.dismissed_at);
+end
+$$;
+
+comment on function public.dismiss_stripe_object(text, text) is
+'Operator: an object that reconciliation finds and cannot apply is no problem any more. What of it can be applied '
+'later still is. Returns {id, why, dismissed_at}; for one that is dismissed already what was said first. PT400 for '
+'object_id or why.';
+
+grant execute on function public.dismiss_stripe_object(text, text) to service_role;
+
+-- sql/payments/rpc/ingest_stripe_event.sql
 create function credits.ingest_stripe_event(event jsonb) returns jsonb
 language plpgsql
 set search_path = ''
@@ -8545,159 +8325,200 @@ comment on function public.ingest_stripe_event(jsonb) is
 
 grant execute on function public.ingest_stripe_event(jsonb) to service_role;
 
--- sql/stripe/forget_stripe_payloads.sql
-create function credits.forget_stripe_payloads(batch integer default 200) returns integer
+-- sql/payments/rpc/ingest_stripe_object.sql
+create function public.ingest_stripe_object(object jsonb) returns jsonb
 language plpgsql
+security definer
 set search_path = ''
 as $$
 declare
-  -- A variable, so that the index finds what is older.
-  before timestamptz := credits.now() - (select s.stripe_payload_retention from credits.billing_settings as s);
-  forgotten integer;
+  settings credits.billing_settings;
+  outcome record;
+  known text;
 begin
-  update credits.stripe_events as e set payload = null
-  where e.id in (
-    select o.id from credits.stripe_events as o
-    where o.payload is not null and o.received_at < before
-    order by o.received_at
-    limit batch
-    for update skip locked
-  );
-  get diagnostics forgotten = row_count;
-  return forgotten;
-end
-$$;
-
-comment on function credits.forget_stripe_payloads(integer) is
-'Empties the payloads of up to batch events that came billing_settings.stripe_payload_retention ago; returns how '
-'many. What is quarantined or failed until then is given up. Their ids stay, so that they are still known when they '
-'come again.';
-
--- sql/stripe/count_checkout.sql
-create function credits.count_checkout(account_id uuid) returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  moment timestamptz := credits.now();
-  this_minute timestamptz := date_trunc('minute', moment);
-  most integer;
-  calls integer;
-begin
-  select s.max_checkouts_per_minute into most from credits.billing_settings as s;
-  insert into credits.checkout_rate as r (account_id, minute, calls)
-  values (count_checkout.account_id, this_minute, 1)
-  on conflict on constraint checkout_rate_pkey do update set
-    minute = excluded.minute,
-    calls = case when r.minute = excluded.minute then r.calls + 1 else 1 end
-  returning r.calls into calls;
-  -- The refusal undoes its own count: the limit stays reached, and nothing was opened.
-  if calls > most then
-    perform credits.fail(
-      'PT429', 'Too many checkouts in this minute.',
-      jsonb_build_object(
-        'limit', most, 'retry_after', ceil(extract(epoch from this_minute + interval '1 minute' - moment))
-      ),
-      'Wait, then try again.'
+  select * into settings from credits.billing_settings;
+  if jsonb_typeof(object) is distinct from 'object' or jsonb_typeof(object -> 'id') is distinct from 'string' then
+    perform credits.fail('PT400', 'This is not a Stripe object.', '{}', 'Send an object as Stripe''s API returns it.');
+  elsif object -> 'livemode' <> to_jsonb(settings.stripe_livemode) then
+    return jsonb_build_object(
+      'status', 'quarantined', 'reason', 'Its livemode is not that of billing_settings.stripe_livemode.'
     );
   end if;
+  select t.status, t.reason into outcome from credits.try_stripe_object(object, null) as t;
+  if outcome.status in ('quarantined', 'failed') then
+    select d.why into known from credits.dismissed_stripe_objects as d where d.object_id = object ->> 'id';
+    if found then
+      return jsonb_build_object('status', 'ignored', 'reason', 'It was dismissed: ' || known);
+    end if;
+  end if;
+  return jsonb_build_object('status', outcome.status, 'reason', outcome.reason);
 end
 $$;
 
-comment on function credits.count_checkout(uuid) is
-'Counts a page of Stripe''s that the account is about to open. PT429 beyond '
-'billing_settings.max_checkouts_per_minute (details: limit, retry_after in seconds).';
+comment on function public.ingest_stripe_object(jsonb) is
+'For reconciliation: the effects of an object as Stripe''s API returns it now (checkout.session, invoice, '
+'invoice_payment, subscription, refund, charge, dispute, radar.early_fraud_warning, customer). Returns {status, '
+'reason}: changed when a message had been missed, unchanged, ignored, quarantined or failed; ignored also for what '
+'cannot be applied and was dismissed. PT400 for what is no object.';
 
--- sql/stripe/price_differences.sql
-create function credits.price_differences(
-  price jsonb,
-  currency text,
-  unit_amount bigint,
-  period_interval text,
-  period_count integer,
-  is_sold boolean
-) returns text[]
-language sql
-immutable
+grant execute on function public.ingest_stripe_object(jsonb) to service_role;
+
+-- sql/payments/rpc/link_stripe_customer.sql
+create function public.link_stripe_customer(
+  account_id uuid,
+  customer_id text,
+  email text default null
+) returns text
+language plpgsql
+security definer
 set search_path = ''
 as $$
-  select case
-    when price is null then array['Stripe has no such Price.']
-    else array(
-      select format('%s is %s here, %s in Stripe.', d.what, coalesce(d.ours, 'none'), coalesce(d.theirs, 'none'))
-      from (
-        values
-        (1, 'currency', currency, price ->> 'currency'),
-        (2, 'unit_amount', unit_amount::text, price ->> 'unit_amount'),
-        (3, 'type', case when period_interval is null then 'one_time' else 'recurring' end, price ->> 'type'),
-        (4, 'interval', period_interval, price #>> '{recurring,interval}'),
-        (5, 'interval_count', period_count::text, price #>> '{recurring,interval_count}'),
-        -- A Price that counts otherwise than so much a piece charges another amount than the row says.
-        (6, 'billing_scheme', 'per_unit', price ->> 'billing_scheme'),
-        (7, 'transform_quantity', null, nullif(price -> 'transform_quantity', 'null')::text),
-        (8, 'custom_unit_amount', null, nullif(price -> 'custom_unit_amount', 'null')::text),
-        (
-          9, 'usage_type', case when period_interval is not null then 'licensed' end, price #>> '{recurring,usage_type}'
-        ),
-        -- Who subscribed to a row that is no longer sold goes on paying a Price that may be archived.
-        (10, 'active', case when is_sold then 'true' else price ->> 'active' end, price ->> 'active')
-      ) as d (place, what, ours, theirs)
-      where d.ours is distinct from d.theirs
-      order by d.place
-    )
-  end;
+declare
+  remembered text;
+begin
+  if not exists (select from public.credit_accounts as a where a.id = account_id) then
+    perform credits.fail(
+      'PT404', 'There is no such account.', jsonb_build_object('account_id', account_id), 'Check the account id.'
+    );
+  elsif customer_id is null or customer_id !~ '^cus_[A-Za-z0-9_]+$' then
+    perform credits.fail('PT400', 'customer_id must be a Stripe customer''s id.', '{}', 'It starts with cus_.');
+  end if;
+  remembered := credits.link_customer(account_id, customer_id);
+  if remembered is null then
+    perform credits.fail(
+      'PT409', 'The customer was deleted, or is another account''s.', jsonb_build_object('customer_id', customer_id),
+      'Make a new customer.'
+    );
+  end if;
+  update credits.stripe_customers as c set email_hash = sha256(convert_to(email, 'UTF8'))
+  where c.customer_id = link_stripe_customer.customer_id and c.customer_id = remembered and email is not null;
+  return remembered;
+end
 $$;
 
-comment on function credits.price_differences(jsonb, text, bigint, text, integer, boolean) is
-'What a Stripe Price says otherwise than the row that names it, a sentence each; empty when Stripe charges what the '
-'row says. price: null when Stripe has none. period_interval, period_count: of a plan; null for a package.';
+comment on function public.link_stripe_customer(uuid, text, text) is
+'Operator: remembers the Stripe customer that pays for an account; returns the one that is remembered: the first '
+'stays. email: the address that Stripe has of the customer, where known; a hash of it is kept. Errors: PT400 '
+'customer_id, PT404 no such account, PT409 the customer is another account''s or deleted.';
 
--- sql/stripe/priced_rows.sql
-create view credits.priced_rows with (security_invoker = true) as
-select
-  p.stripe_price_id,
-  'package' as kind,
-  p.slug,
-  p.currency,
-  p.active,
-  credits.price_differences(s.price, p.currency, p.unit_amount, null, null, p.active) as differences
-from public.credit_packages as p
-left join credits.stripe_prices as s on p.stripe_price_id = s.id
-where p.stripe_price_id is not null
-union all
-select
-  p.stripe_price_id,
-  'plan' as kind,
-  p.slug,
-  p.currency,
-  p.active,
-  credits.price_differences(s.price, p.currency, p.unit_amount, p.interval, p.interval_count, p.active) as differences
-from public.subscription_plans as p
-left join credits.stripe_prices as s on p.stripe_price_id = s.id;
+grant execute on function public.link_stripe_customer(uuid, text, text) to service_role;
 
-revoke all on table credits.priced_rows from anon, authenticated, service_role;
-
-comment on view credits.priced_rows is
-'The rows that name a Stripe Price, with what that Price, as last asked for, says otherwise.';
-
--- sql/stripe/email_to_tell.sql
-create function credits.email_to_tell(user_id uuid, told bytea) returns text
+-- sql/payments/rpc/list_second_subscriptions.sql
+create function public.list_second_subscriptions(open_only boolean default false) returns table (
+  subscription_id text,
+  first_id text,
+  account_id uuid,
+  user_id uuid,
+  plan text,
+  status text,
+  paid bigint,
+  refunded bigint,
+  currency text,
+  noticed_at timestamptz,
+  refund_at_once boolean,
+  outcome text,
+  note text,
+  closed_at timestamptz
+)
 language sql
 stable
+security definer
 set search_path = ''
 as $$
-  select u.email::text
-  from auth.users as u
+  select
+    o.subscription_id, o.first_id, o.account_id, a.user_id, s.plan, s.status, coalesce(p.paid, 0),
+    coalesce(p.refunded, 0), p.currency, o.noticed_at, b.refund_second_subscriptions, o.outcome, o.note, o.closed_at
+  from credits.second_subscriptions as o
+  inner join public.subscriptions as s on o.subscription_id = s.id
+  inner join public.credit_accounts as a on o.account_id = a.id
+  cross join credits.billing_settings as b
+  left join lateral (
+    select
+      sum(p.amount)::bigint as paid,
+      sum(least(p.refunded_amount + p.disputed_amount, p.amount))::bigint as refunded,
+      min(p.currency) as currency
+    from public.purchases as p
+    where p.subscription_id = o.subscription_id and p.status = 'paid'
+  ) as p on true
   where
-    u.id = user_id
-    and u.email <> ''
-    and sha256(convert_to(u.email, 'UTF8')) is distinct from told;
+    not open_only
+    or o.closed_at is null
+    -- Paid after all, or the refund has failed.
+    or o.outcome = 'refunded' and p.paid > p.refunded
+  order by o.closed_at desc nulls first, o.noticed_at, o.subscription_id;
 $$;
 
-comment on function credits.email_to_tell(uuid, bytea) is
-'The user''s e-mail address, unless it is what Stripe was told (by its SHA-256) or there is none: then null.';
+comment on function public.list_second_subscriptions(boolean) is
+'Operator: subscriptions that were paid while the account had one already, those that are to be dealt with first: what '
+'was paid and refunded (or disputed) in minor units of currency, and what became of it (outcome: refunded, kept, '
+'dismissed). open_only: only what is to be dealt with.';
 
--- sql/stripe/prepare_checkout.sql
+grant execute on function public.list_second_subscriptions(boolean) to service_role;
+
+-- sql/payments/rpc/my_stripe_customer.sql
+create function public.my_stripe_customer() returns text
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  me uuid := credits.caller();
+  customer text;
+begin
+  select c.customer_id into customer
+  from credits.stripe_customers as c
+  inner join public.credit_accounts as a on c.account_id = a.id
+  where a.user_id = me;
+  if not found then
+    perform credits.fail('PT404', 'You have not bought anything yet.', '{}', 'Buy a package or subscribe first.');
+  end if;
+  return customer;
+end
+$$;
+
+comment on function public.my_stripe_customer() is
+'The signed-in user''s Stripe customer id, for the billing portal. Errors: PT403 not signed in, PT404 none yet.';
+
+grant execute on function public.my_stripe_customer() to authenticated;
+
+-- sql/payments/rpc/note_stripe_price.sql
+create function public.note_stripe_price(price_id text, price jsonb default null) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  if coalesce(price_id, '') !~ '^price_[A-Za-z0-9_]{1,200}$' then
+    perform credits.fail('PT400', 'price_id must be a Stripe Price''s id.', '{}', 'It starts with price_.');
+  elsif jsonb_typeof(price) <> 'null' and price ->> 'id' is distinct from price_id then
+    perform credits.fail('PT400', 'price must be the Stripe Price of that id.', '{}', 'Send it as Stripe returns it.');
+  end if;
+  insert into credits.stripe_prices as s (id, price, checked_at)
+  values (price_id, nullif(price, 'null'), credits.now())
+  on conflict (id) do update set price = excluded.price, checked_at = excluded.checked_at;
+  return (
+    select coalesce(
+      jsonb_agg(
+        jsonb_build_object('kind', r.kind, 'slug', r.slug, 'currency', r.currency, 'differences', r.differences)
+        order by r.kind, r.slug
+      ),
+      '[]'
+    )
+    from credits.priced_rows as r
+    where r.stripe_price_id = price_id and r.differences <> '{}'
+  );
+end
+$$;
+
+comment on function public.note_stripe_price(text, jsonb) is
+'For checkout and reconciliation: notes a Price as Stripe returns it now, null when Stripe has none of that id. '
+'Returns the rows that it differs from: [{kind, slug, currency, differences}], the differences as sentences. PT400 '
+'for what is no Price.';
+
+grant execute on function public.note_stripe_price(text, jsonb) to service_role;
+
+-- sql/payments/rpc/prepare_checkout.sql
 create function public.prepare_checkout(
   package text default null,
   plan text default null,
@@ -8885,34 +8706,7 @@ comment on function public.prepare_checkout(text, text, integer, text) is
 
 grant execute on function public.prepare_checkout(text, text, integer, text) to authenticated;
 
--- sql/stripe/my_stripe_customer.sql
-create function public.my_stripe_customer() returns text
-language plpgsql
-stable
-security definer
-set search_path = ''
-as $$
-declare
-  me uuid := credits.caller();
-  customer text;
-begin
-  select c.customer_id into customer
-  from credits.stripe_customers as c
-  inner join public.credit_accounts as a on c.account_id = a.id
-  where a.user_id = me;
-  if not found then
-    perform credits.fail('PT404', 'You have not bought anything yet.', '{}', 'Buy a package or subscribe first.');
-  end if;
-  return customer;
-end
-$$;
-
-comment on function public.my_stripe_customer() is
-'The signed-in user''s Stripe customer id, for the billing portal. Errors: PT403 not signed in, PT404 none yet.';
-
-grant execute on function public.my_stripe_customer() to authenticated;
-
--- sql/stripe/prepare_portal.sql
+-- sql/payments/rpc/prepare_portal.sql
 create function public.prepare_portal(flow text default null) returns jsonb
 language plpgsql
 security definer
@@ -8966,7 +8760,7 @@ comment on function public.prepare_portal(text) is
 
 grant execute on function public.prepare_portal(text) to authenticated;
 
--- sql/stripe/remember_checkout.sql
+-- sql/payments/rpc/remember_checkout.sql
 create function public.remember_checkout(
   account_id uuid,
   session_id text,
@@ -9038,314 +8832,7 @@ comment on function public.remember_checkout(uuid, text, text, text, timestamptz
 
 grant execute on function public.remember_checkout(uuid, text, text, text, timestamptz) to service_role;
 
--- sql/stripe/close_checkout.sql
-create function public.close_checkout(session_id text) returns void
-language sql
-security definer
-set search_path = ''
-as $$
-  update credits.plan_checkouts as c set closed_at = credits.now()
-  where c.session_id = close_checkout.session_id and c.closed_at is null;
-$$;
-
-comment on function public.close_checkout(text) is
-'For the function checkout: notes that a session for a plan can no longer be paid. Harmless to repeat.';
-
-grant execute on function public.close_checkout(text) to service_role;
-
--- sql/stripe/note_stripe_price.sql
-create function public.note_stripe_price(price_id text, price jsonb default null) returns jsonb
-language plpgsql
-security definer
-set search_path = ''
-as $$
-begin
-  if coalesce(price_id, '') !~ '^price_[A-Za-z0-9_]{1,200}$' then
-    perform credits.fail('PT400', 'price_id must be a Stripe Price''s id.', '{}', 'It starts with price_.');
-  elsif jsonb_typeof(price) <> 'null' and price ->> 'id' is distinct from price_id then
-    perform credits.fail('PT400', 'price must be the Stripe Price of that id.', '{}', 'Send it as Stripe returns it.');
-  end if;
-  insert into credits.stripe_prices as s (id, price, checked_at)
-  values (price_id, nullif(price, 'null'), credits.now())
-  on conflict (id) do update set price = excluded.price, checked_at = excluded.checked_at;
-  return (
-    select coalesce(
-      jsonb_agg(
-        jsonb_build_object('kind', r.kind, 'slug', r.slug, 'currency', r.currency, 'differences', r.differences)
-        order by r.kind, r.slug
-      ),
-      '[]'
-    )
-    from credits.priced_rows as r
-    where r.stripe_price_id = price_id and r.differences <> '{}'
-  );
-end
-$$;
-
-comment on function public.note_stripe_price(text, jsonb) is
-'For checkout and reconciliation: notes a Price as Stripe returns it now, null when Stripe has none of that id. '
-'Returns the rows that it differs from: [{kind, slug, currency, differences}], the differences as sentences. PT400 '
-'for what is no Price.';
-
-grant execute on function public.note_stripe_price(text, jsonb) to service_role;
-
--- sql/stripe/stripe_prices_to_check.sql
-create function public.stripe_prices_to_check() returns text[]
-language sql
-stable
-security definer
-set search_path = ''
-as $$
-  select coalesce(array_agg(distinct r.stripe_price_id), '{}') from credits.priced_rows as r;
-$$;
-
-comment on function public.stripe_prices_to_check() is
-'For reconciliation: the ids of all Stripe Prices that rows of credit_packages and subscription_plans name.';
-
-grant execute on function public.stripe_prices_to_check() to service_role;
-
--- sql/stripe/stripe_emails_to_tell.sql
-create function public.stripe_emails_to_tell() returns table (account_id uuid, customer_id text, email text)
-language sql
-stable
-security definer
-set search_path = ''
-as $$
-  select c.account_id, c.customer_id, e.email
-  from credits.stripe_customers as c
-  inner join public.credit_accounts as a on c.account_id = a.id
-  cross join lateral credits.email_to_tell(a.user_id, c.email_hash) as e (email)
-  where e.email is not null
-  order by c.customer_id
-  limit 500;
-$$;
-
-comment on function public.stripe_emails_to_tell() is
-'For reconciliation: customers whose user has another e-mail address than Stripe was told, at most 500. Tell Stripe, '
-'then link_stripe_customer with the address.';
-
-grant execute on function public.stripe_emails_to_tell() to service_role;
-
--- sql/stripe/list_second_subscriptions.sql
-create function public.list_second_subscriptions(open_only boolean default false) returns table (
-  subscription_id text,
-  first_id text,
-  account_id uuid,
-  user_id uuid,
-  plan text,
-  status text,
-  paid bigint,
-  refunded bigint,
-  currency text,
-  noticed_at timestamptz,
-  refund_at_once boolean,
-  outcome text,
-  note text,
-  closed_at timestamptz
-)
-language sql
-stable
-security definer
-set search_path = ''
-as $$
-  select
-    o.subscription_id, o.first_id, o.account_id, a.user_id, s.plan, s.status, coalesce(p.paid, 0),
-    coalesce(p.refunded, 0), p.currency, o.noticed_at, b.refund_second_subscriptions, o.outcome, o.note, o.closed_at
-  from credits.second_subscriptions as o
-  inner join public.subscriptions as s on o.subscription_id = s.id
-  inner join public.credit_accounts as a on o.account_id = a.id
-  cross join credits.billing_settings as b
-  left join lateral (
-    select
-      sum(p.amount)::bigint as paid,
-      sum(least(p.refunded_amount + p.disputed_amount, p.amount))::bigint as refunded,
-      min(p.currency) as currency
-    from public.purchases as p
-    where p.subscription_id = o.subscription_id and p.status = 'paid'
-  ) as p on true
-  where
-    not open_only
-    or o.closed_at is null
-    -- Paid after all, or the refund has failed.
-    or o.outcome = 'refunded' and p.paid > p.refunded
-  order by o.closed_at desc nulls first, o.noticed_at, o.subscription_id;
-$$;
-
-comment on function public.list_second_subscriptions(boolean) is
-'Operator: subscriptions that were paid while the account had one already, those that are to be dealt with first: what '
-'was paid and refunded (or disputed) in minor units of currency, and what became of it (outcome: refunded, kept, '
-'dismissed). open_only: only what is to be dealt with.';
-
-grant execute on function public.list_second_subscriptions(boolean) to service_role;
-
--- sql/stripe/claim_second_subscription.sql
-create function public.claim_second_subscription(
-  subscription_id text,
-  release boolean default false
-) returns boolean
-language plpgsql
-security definer
-set search_path = ''
-as $$
-begin
-  update credits.second_subscriptions as s
-  set claimed_until = case when not release then credits.now() + interval '1 minute' end
-  where
-    s.subscription_id = claim_second_subscription.subscription_id
-    and (release or s.claimed_until is null or s.claimed_until < credits.now());
-  return found;
-end
-$$;
-
-comment on function public.claim_second_subscription(text, boolean) is
-'For the functions: whether the caller may deal with a second subscription now, for a minute; release ends that. '
-'Several messages tell of it at once, and one call is enough.';
-
-grant execute on function public.claim_second_subscription(text, boolean) to service_role;
-
--- sql/stripe/close_second_subscription.sql
-create function public.close_second_subscription(
-  subscription_id text,
-  outcome text,
-  note text default null
-) returns void
-language plpgsql
-security definer
-set search_path = ''
-as $$
-declare
-  account uuid;
-  purchase bigint;
-  payment text;
-begin
-  if outcome is null or outcome not in ('refunded', 'kept', 'dismissed') then
-    perform credits.fail('PT400', 'outcome is refunded, kept or dismissed.', '{}', 'Send one of them.');
-  elsif char_length(btrim(note)) not between 1 and 1000 or (outcome = 'dismissed' and note is null) then
-    perform credits.fail(
-      'PT400', 'note must have 1 to 1000 characters.', '{}', 'Say how it was settled, or leave it out if nobody did.'
-    );
-  end if;
-  select s.account_id into account
-  from credits.second_subscriptions as s
-  where s.subscription_id = close_second_subscription.subscription_id;
-  if not found then
-    perform credits.fail(
-      'PT404', 'That is not a second subscription.', jsonb_build_object('subscription_id', left(subscription_id, 300)),
-      'list_second_subscriptions lists them.'
-    );
-  end if;
-  for payment in
-    select s.payment_intent_id
-    from public.purchases as p
-    cross join lateral unnest(credits.purchase_payments(p)) as s (payment_intent_id)
-    where p.subscription_id = close_second_subscription.subscription_id
-    order by 1
-  loop
-    perform credits.lock_stripe_object(payment);
-  end loop;
-  perform credits.lock_account(account);
-  update credits.second_subscriptions as s
-  set outcome = close_second_subscription.outcome, note = btrim(close_second_subscription.note), closed_at = credits.now()
-  where s.subscription_id = close_second_subscription.subscription_id and s.closed_at is null;
-  if found and outcome = 'kept' then
-    for purchase in
-      select p.id from public.purchases as p
-      where p.subscription_id = close_second_subscription.subscription_id
-      order by p.id
-    loop
-      perform credits.net_purchase(purchase);
-    end loop;
-    perform credits.collect_subscription_debts(account);
-    perform credits.end_late_grants(account);
-  end if;
-end
-$$;
-
-comment on function public.close_second_subscription(text, text, text) is
-'Operator: notes what became of a second subscription; what is closed stays as it is. outcome: refunded; kept, which '
-'gives it its credits; dismissed, which needs a note. Errors: PT400 outcome or note, PT404 no second subscription.';
-
-grant execute on function public.close_second_subscription(text, text, text) to service_role;
-
--- sql/stripe/link_stripe_customer.sql
-create function public.link_stripe_customer(
-  account_id uuid,
-  customer_id text,
-  email text default null
-) returns text
-language plpgsql
-security definer
-set search_path = ''
-as $$
-declare
-  remembered text;
-begin
-  if not exists (select from public.credit_accounts as a where a.id = account_id) then
-    perform credits.fail(
-      'PT404', 'There is no such account.', jsonb_build_object('account_id', account_id), 'Check the account id.'
-    );
-  elsif customer_id is null or customer_id !~ '^cus_[A-Za-z0-9_]+$' then
-    perform credits.fail('PT400', 'customer_id must be a Stripe customer''s id.', '{}', 'It starts with cus_.');
-  end if;
-  remembered := credits.link_customer(account_id, customer_id);
-  if remembered is null then
-    perform credits.fail(
-      'PT409', 'The customer was deleted, or is another account''s.', jsonb_build_object('customer_id', customer_id),
-      'Make a new customer.'
-    );
-  end if;
-  update credits.stripe_customers as c set email_hash = sha256(convert_to(email, 'UTF8'))
-  where c.customer_id = link_stripe_customer.customer_id and c.customer_id = remembered and email is not null;
-  return remembered;
-end
-$$;
-
-comment on function public.link_stripe_customer(uuid, text, text) is
-'Operator: remembers the Stripe customer that pays for an account; returns the one that is remembered: the first '
-'stays. email: the address that Stripe has of the customer, where known; a hash of it is kept. Errors: PT400 '
-'customer_id, PT404 no such account, PT409 the customer is another account''s or deleted.';
-
-grant execute on function public.link_stripe_customer(uuid, text, text) to service_role;
-
--- sql/stripe/ingest_stripe_object.sql
-create function public.ingest_stripe_object(object jsonb) returns jsonb
-language plpgsql
-security definer
-set search_path = ''
-as $$
-declare
-  settings credits.billing_settings;
-  outcome record;
-  known text;
-begin
-  select * into settings from credits.billing_settings;
-  if jsonb_typeof(object) is distinct from 'object' or jsonb_typeof(object -> 'id') is distinct from 'string' then
-    perform credits.fail('PT400', 'This is not a Stripe object.', '{}', 'Send an object as Stripe''s API returns it.');
-  elsif object -> 'livemode' <> to_jsonb(settings.stripe_livemode) then
-    return jsonb_build_object(
-      'status', 'quarantined', 'reason', 'Its livemode is not that of billing_settings.stripe_livemode.'
-    );
-  end if;
-  select t.status, t.reason into outcome from credits.try_stripe_object(object, null) as t;
-  if outcome.status in ('quarantined', 'failed') then
-    select d.why into known from credits.dismissed_stripe_objects as d where d.object_id = object ->> 'id';
-    if found then
-      return jsonb_build_object('status', 'ignored', 'reason', 'It was dismissed: ' || known);
-    end if;
-  end if;
-  return jsonb_build_object('status', outcome.status, 'reason', outcome.reason);
-end
-$$;
-
-comment on function public.ingest_stripe_object(jsonb) is
-'For reconciliation: the effects of an object as Stripe''s API returns it now (checkout.session, invoice, '
-'invoice_payment, subscription, refund, charge, dispute, radar.early_fraud_warning, customer). Returns {status, '
-'reason}: changed when a message had been missed, unchanged, ignored, quarantined or failed; ignored also for what '
-'cannot be applied and was dismissed. PT400 for what is no object.';
-
-grant execute on function public.ingest_stripe_object(jsonb) to service_role;
-
--- sql/stripe/retry_stripe_events.sql
+-- sql/payments/rpc/retry_stripe_events.sql
 create function public.retry_stripe_events(before timestamptz default null) returns jsonb
 language plpgsql
 security definer
@@ -9402,7 +8889,44 @@ comment on function public.retry_stripe_events(timestamptz) is
 
 grant execute on function public.retry_stripe_events(timestamptz) to service_role;
 
--- sql/stripe/stripe_problems.sql
+-- sql/payments/rpc/stripe_emails_to_tell.sql
+create function public.stripe_emails_to_tell() returns table (account_id uuid, customer_id text, email text)
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select c.account_id, c.customer_id, e.email
+  from credits.stripe_customers as c
+  inner join public.credit_accounts as a on c.account_id = a.id
+  cross join lateral credits.email_to_tell(a.user_id, c.email_hash) as e (email)
+  where e.email is not null
+  order by c.customer_id
+  limit 500;
+$$;
+
+comment on function public.stripe_emails_to_tell() is
+'For reconciliation: customers whose user has another e-mail address than Stripe was told, at most 500. Tell Stripe, '
+'then link_stripe_customer with the address.';
+
+grant execute on function public.stripe_emails_to_tell() to service_role;
+
+-- sql/payments/rpc/stripe_prices_to_check.sql
+create function public.stripe_prices_to_check() returns text[]
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select coalesce(array_agg(distinct r.stripe_price_id), '{}') from credits.priced_rows as r;
+$$;
+
+comment on function public.stripe_prices_to_check() is
+'For reconciliation: the ids of all Stripe Prices that rows of credit_packages and subscription_plans name.';
+
+grant execute on function public.stripe_prices_to_check() to service_role;
+
+-- sql/payments/rpc/stripe_problems.sql
 create function public.stripe_problems() returns table (
   id text,
   type text,
@@ -9428,100 +8952,7 @@ comment on function public.stripe_problems() is
 
 grant execute on function public.stripe_problems() to service_role;
 
--- sql/stripe/dismiss_stripe_event.sql
-create function public.dismiss_stripe_event(event_id text, why text) returns jsonb
-language plpgsql
-security definer
-set search_path = ''
-as $$
-declare
-  event credits.stripe_events;
-begin
-  if not coalesce(char_length(btrim(why)) between 1 and 1000, false) then
-    perform credits.fail(
-      'PT400', 'why must have 1 to 1000 characters.', '{}', 'Say why the event shall have no effect.'
-    );
-  end if;
-  perform credits.lock_stripe_object(event_id);
-  select * into event from credits.stripe_events as e where e.id = event_id;
-  if event.id is null then
-    perform credits.fail(
-      'PT404', 'There is no such event.', jsonb_build_object('event_id', left(event_id, 300)),
-      'stripe_problems lists what can be dismissed.'
-    );
-  elsif event.status in ('applied', 'ignored') then
-    perform credits.fail(
-      'PT409', format('The event is %s: there is nothing to dismiss.', event.status),
-      jsonb_build_object('event_id', event_id, 'status', event.status), 'stripe_problems lists what can be dismissed.'
-    );
-  elsif event.status <> 'dismissed' then
-    update credits.stripe_events as e
-    set status = 'dismissed', dismissed_why = btrim(why), dismissed_at = credits.now()
-    where e.id = event_id
-    returning * into event;
-    -- Reconciliation, which reads objects, does not report it again.
-    insert into credits.dismissed_stripe_objects (object_id, why, dismissed_at)
-    select o.id, event.dismissed_why, event.dismissed_at
-    from (select event.payload #>> '{data,object,id}' as id) as o
-    where char_length(o.id) between 1 and 255
-    on conflict on constraint dismissed_stripe_objects_pkey do nothing;
-  end if;
-  return jsonb_build_object(
-    'id', event.id,
-    'type', event.type,
-    'status', event.status,
-    'reason', event.reason,
-    'why', event.dismissed_why,
-    'dismissed_at', event.dismissed_at
-  );
-end
-$$;
-
-comment on function public.dismiss_stripe_event(text, text) is
-'Operator: decides that an event that is quarantined or failed shall have no effect: it is not tried again, and not '
-'taken when it comes again; its object is dismissed with it (see dismiss_stripe_object). What other messages tell of '
-'the object counts. Returns {id, type, status, reason, why, dismissed_at}; for one that is dismissed already what was '
-'said first. Errors: PT400 why, PT404 no such event, PT409 it is applied or ignored.';
-
-grant execute on function public.dismiss_stripe_event(text, text) to service_role;
-
--- sql/stripe/dismiss_stripe_object.sql
-create function public.dismiss_stripe_object(object_id text, why text) returns jsonb
-language plpgsql
-security definer
-set search_path = ''
-as $$
-declare
-  noted credits.dismissed_stripe_objects;
-begin
-  if coalesce(object_id, '') !~ '^[a-z]+_[A-Za-z0-9_]{1,200}$' or object_id like 'evt\_%' then
-    perform credits.fail(
-      'PT400', 'object_id must be the id of a Stripe object.', jsonb_build_object('object_id', left(object_id, 100)),
-      'Events have dismiss_stripe_event.'
-    );
-  elsif not coalesce(char_length(btrim(why)) between 1 and 1000, false) then
-    perform credits.fail(
-      'PT400', 'why must have 1 to 1000 characters.', '{}', 'Say why the object shall have no effect.'
-    );
-  end if;
-  insert into credits.dismissed_stripe_objects (object_id, why, dismissed_at)
-  values (dismiss_stripe_object.object_id, btrim(dismiss_stripe_object.why), credits.now())
-  on conflict on constraint dismissed_stripe_objects_pkey do nothing;
-  select * into noted
-  from credits.dismissed_stripe_objects as d
-  where d.object_id = dismiss_stripe_object.object_id;
-  return jsonb_build_object('id', noted.object_id, 'why', noted.why, 'dismissed_at', noted.dismissed_at);
-end
-$$;
-
-comment on function public.dismiss_stripe_object(text, text) is
-'Operator: an object that reconciliation finds and cannot apply is no problem any more. What of it can be applied '
-'later still is. Returns {id, why, dismissed_at}; for one that is dismissed already what was said first. PT400 for '
-'object_id or why.';
-
-grant execute on function public.dismiss_stripe_object(text, text) to service_role;
-
--- sql/stripe/stripe_sync.sql
+-- sql/payments/rpc/stripe_sync.sql
 create function public.stripe_sync(
   events_through timestamptz default null,
   swept_at timestamptz default null
@@ -9543,208 +8974,778 @@ comment on function public.stripe_sync(timestamptz, timestamptz) is
 
 grant execute on function public.stripe_sync(timestamptz, timestamptz) to service_role;
 
--- sql/ledger/forget_failures.sql
-create function credits.forget_failures() returns void
+-- sql/payments/subscriptions/allotment_months.sql
+create function credits.allotment_months(period credits.allotments) returns table (
+  number integer,
+  starts_at timestamptz,
+  ends_at timestamptz,
+  credits bigint,
+  granted bigint
+)
 language plpgsql
-set search_path = ''
-as $$
-begin
-  delete from credits.maintenance_failures as f
-  where f.id in (
-    select o.id
-    from credits.maintenance_failures as o
-    left join public.credit_accounts as a on o.account_id = a.id
-    left join public.generation_jobs as j on o.job_id = j.id
-    where
-      case
-        -- Nothing is pending or due any more that was when it failed.
-        when o.task = 'settlement' then coalesce(least(a.unsettled_since, a.next_expiry) > o.last_at, true)
-        when o.task = 'allotments' and o.account_id is not null then not exists (
-          select from credits.allotments as m where m.account_id = o.account_id and m.next_at <= credits.now()
-        )
-        when o.job_id is not null then j.finished_at is not null or j.id is null
-      end
-    -- Another run has it, or has just written it.
-    for update of o skip locked
-  );
-end
-$$;
-
-comment on function credits.forget_failures() is
-'Deletes failures of the maintenance that are over: their account has been settled since, by whomever, has no month '
-'of a plan waiting, or their job has ended.';
-
--- sql/ledger/prune_holds.sql
-create function credits.prune_holds(batch integer default 200) returns integer
-language plpgsql
+stable
 set search_path = ''
 as $$
 declare
-  before timestamptz := credits.now() - (select s.hold_retention from credits.billing_settings as s);
-  old uuid[];
+  -- Months of the calendar in UTC, each counted from the first: the 31st stays the last day.
+  origin timestamp := period.period_start at time zone 'UTC';
+  entitled numeric;
+  counted numeric := 0;
 begin
-  -- With the account's lock nobody finds the hold by its key meanwhile and opens a job on it.
-  select array_agg(o.id) into old
-  from (
-    select h.id
-    from public.credit_holds as h
-    inner join public.credit_accounts as a on h.account_id = a.id
-    where
-      h.status in ('released', 'expired')
-      and h.closed_at <= before
-      and not exists (select from public.generation_jobs as j where j.hold_id = h.id and j.finished_at is null)
-    order by h.closed_at
-    limit batch
-    for update of h skip locked
-    for no key update of a skip locked
-  ) as o;
-  delete from public.generation_jobs as j where j.hold_id = any(old);
-  delete from public.credit_holds as h where h.id = any(old);
-  return coalesce(cardinality(old), 0);
-end
-$$;
-
-comment on function credits.prune_holds(integer) is
-'Deletes up to batch holds that ended without a capture billing_settings.hold_retention ago, with the generations that '
-'they were made for; returns how many. Their provider calls stay in credits.usage_logs. Captured holds stay for ever.';
-
--- sql/ledger/run_maintenance.sql
-create function credits.run_maintenance(
-  settle_after interval default '0',
-  batch integer default 200
-) returns jsonb
-language plpgsql
-set search_path = ''
--- Nothing here waits longer than that for a session that was left open; what could not be done is noted.
-set lock_timeout = '3s'
-as $$
-declare
-  moment timestamptz := credits.now();
-  waiting uuid[];
-  overdue uuid;
-  candidate uuid;
-  pending integer;
-  settled integer := 0;
-  unfinished boolean := false;
-  -- Ledger rows that one run settles for accounts with more than one batch: bounded, however much is pending.
-  budget integer := 60 * credits.settlement_batch();
-begin
-  -- No index serves this: what it would hold changes with the spends, and each would pay for it.
-  select
-    array_agg(due.id order by due.since),
-    (array_agg(due.id order by due.since) filter (where due.since < moment - settle_after - interval '1 minute'))[1]
-  into waiting, overdue
-  from (
-    select a.id, least(a.unsettled_since, a.next_expiry) as since
-    from public.credit_accounts as a
-    where
-      (a.next_expiry <= moment or a.unsettled_since <= moment - settle_after)
-      and not exists (
-        select from credits.maintenance_failures as f
-        where f.account_id = a.id and f.task = 'settlement' and f.retry_at > moment
-      )
-    order by since
-    limit batch
-  ) as due;
-
-  -- An account that is spent from without a pause is never free when SKIP LOCKED looks. Wait for one such account,
-  -- while this transaction holds no other lock that it could be waited for.
-  if overdue is not null then
-    begin
-      perform from public.credit_accounts as a where a.id = overdue for no key update;
-    exception
-      when others then
-        perform credits.note_failure('settlement', sqlstate, sqlerrm, overdue);
+  for month in 1..period.months loop
+    number := month;
+    starts_at := (origin + make_interval(months => month - 1)) at time zone 'UTC';
+    ends_at := case
+      when month = period.months then period.period_end
+      else (origin + make_interval(months => month)) at time zone 'UTC'
     end;
+    select period.credits + coalesce(sum(c.credits), 0) into entitled
+    from credits.allotments as c
+    where
+      c.account_id = period.account_id
+      and c.subscription_id = period.subscription_id
+      and c.period_end = period.period_end
+      and c.months is null
+      and c.period_start <= starts_at;
+    credits := greatest(0, floor((entitled - counted) / (period.months - month + 1)));
+    select sum(t.amount) into granted
+    from public.credit_transactions as t
+    where
+      t.account_id = period.account_id
+      and t.idempotency_key in (
+        format('sys:stripe:%s:%s', period.key, month), format('sys:stripe:%s:%s:rollover', period.key, month)
+      );
+    counted := counted + coalesce(granted, credits);
+    return next;
+  end loop;
+end
+$$;
+
+comment on function credits.allotment_months(credits.allotments) is
+'The months of a period that is granted month by month: when each begins and ends, the credits that it brings, and '
+'those that it has brought (null for none yet). What is left is spread evenly over the months that are left, so that '
+'all of them sum to the period''s credits and what changes of plan added.';
+
+-- sql/payments/subscriptions/change_allotments.sql
+create function credits.change_allotments(
+  purchase_id bigint,
+  key text,
+  at timestamptz,
+  until timestamptz,
+  change bigint
+)
+returns table (
+  credits bigint,
+  expires_at timestamptz
+)
+language plpgsql
+set search_path = ''
+as $$
+declare
+  period credits.allotments;
+  later bigint;
+  spread bigint;
+begin
+  select a.* into period
+  from credits.allotments as a
+  inner join public.purchases as p on a.account_id = p.account_id and a.subscription_id = p.subscription_id
+  where p.id = change_allotments.purchase_id and a.period_end = until and a.months is not null;
+  if not found then
+    if not exists (
+      select from public.purchases as p
+      inner join public.purchases as o on p.account_id = o.account_id and p.subscription_id = o.subscription_id
+      where p.id = change_allotments.purchase_id and o.id <> p.id and o.period_end = until
+    ) then
+      perform credits.fail(
+        'PT409', 'The invoice changes a period whose own invoice has not come yet.', '{}',
+        'Once that has come, Stripe''s next delivery or retry_stripe_events applies it.'
+      );
+    end if;
+    credits := change;
+    expires_at := until;
+    return next;
+    return;
   end if;
 
-  foreach candidate in array coalesce(waiting, '{}') loop
-    select a.unsettled into pending
-    from public.credit_accounts as a
-    where
-      a.id = candidate
-      and (a.next_expiry <= moment or a.unsettled_since <= moment - settle_after)
-    for no key update skip locked;
-    continue when not found;
-    if pending > credits.settlement_batch() then
-      if budget <= 0 then
-        unfinished := true;
-        continue;
-      end if;
-      budget := budget - least(pending, 20 * credits.settlement_batch());
-      unfinished := unfinished or pending > 20 * credits.settlement_batch();
+  -- Of the month that goes on at once, in the measure of its time; the rest with the months that follow.
+  select min(m.ends_at) into expires_at from credits.allotment_months(period) as m where m.ends_at > at;
+  expires_at := coalesce(expires_at, until);
+  credits := round(
+    change * extract(epoch from expires_at - at) / greatest(1, extract(epoch from until - at))
+  );
+  insert into credits.allotments (purchase_id, account_id, subscription_id, period_start, period_end, credits, key)
+  values (
+    change_allotments.purchase_id, period.account_id, period.subscription_id, expires_at, period.period_end, change - credits,
+    change_allotments.key
+  );
+
+  -- What no month can bring, or has brought too much: when this comes late.
+  select period.credits + coalesce(sum(c.credits), 0) into spread
+  from credits.allotments as c
+  where
+    c.account_id = period.account_id
+    and c.subscription_id = period.subscription_id
+    and c.period_end = period.period_end
+    and c.months is null;
+  select spread - sum(coalesce(m.granted, m.credits)) into later from credits.allotment_months(period) as m;
+  if later <> 0 then
+    update credits.allotments as a set credits = a.credits - later
+    where a.purchase_id = change_allotments.purchase_id and a.key = change_allotments.key;
+    credits := credits + later;
+  end if;
+  return next;
+end
+$$;
+
+comment on function credits.change_allotments(bigint, text, timestamptz, timestamptz, bigint) is
+'What a change of plan at a moment, within the period that ends then, brings (or takes, below 0) at once, and when '
+'that expires: all of it, or where the period is granted month by month the share of the month that goes on; the '
+'rest changes the months that follow. PT409 while the period is not known. The caller holds the account''s lock.';
+
+-- sql/payments/subscriptions/collect_subscription_debts.sql
+create function credits.collect_subscription_debts(account_id uuid) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  debt record;
+  lot record;
+  part record;
+  own bigint[];
+  period text;
+  claimed bigint := 0; -- by earlier debts of this period
+  excused bigint := 0; -- what expired of this period and stands for what earlier debts wanted
+  claim bigint;
+  final bigint;
+  unused bigint;
+  wanted bigint;
+  planned jsonb := jsonb_build_object(); -- credits by grant
+  debts bigint[] := array[]::bigint[];
+  grants bigint[] := array[]::bigint[];
+  amounts bigint[] := array[]::bigint[];
+begin
+  if not exists (
+    select from credits.subscription_debts as d where d.account_id = collect_subscription_debts.account_id
+  ) then
+    return;
+  end if;
+
+  -- The plan: made anew each time from what there is, so that it does not depend on what came first.
+  for debt in
+    select d.*, i.invoice_id
+    from credits.subscription_debts as d
+    inner join public.purchases as i on d.purchase_id = i.id
+    where d.account_id = collect_subscription_debts.account_id
+    order by d.period_end, d.subscription_id, d.period_start, i.invoice_id
+  loop
+    if period is distinct from concat_ws(' ', debt.period_end, debt.subscription_id) then
+      period := concat_ws(' ', debt.period_end, debt.subscription_id);
+      claimed := 0;
+      excused := 0;
     end if;
-    begin
-      perform credits.settle_account(candidate, batches => 20);
-      settled := settled + 1;
-    exception
-      when others then
-        perform credits.note_failure('settlement', sqlstate, sqlerrm, candidate);
-    end;
+
+    -- Too much is at most what the period brought and neither refunds nor another downgrade took; nothing, while its
+    -- own credits are yet to come: a later period's are not to blame for that.
+    select
+      least(debt.amount, greatest(0, coalesce(sum(p.credits_granted - p.credits_clawed_back), 0)::bigint - claimed)),
+      array(
+        select g.id from public.purchases as o
+        cross join unnest(o.grant_ids) as g (id)
+        where
+          o.account_id = debt.account_id and o.subscription_id = debt.subscription_id and o.period_end = debt.period_end
+      )
+    into claim, own
+    from public.purchases as p
+    where
+      p.account_id = debt.account_id and p.subscription_id = debt.subscription_id and p.period_end = debt.period_end;
+    claimed := claimed + claim;
+
+    -- What expired unused was there to be taken, had the message come in time.
+    select coalesce(sum(t.taken), 0)::bigint into final
+    from credits.debt_takings(debt.account_id) as t
+    where t.debt_id = debt.purchase_id and t.is_final;
+    select least(coalesce(-sum(t.amount), 0)::bigint - excused, greatest(0, claim - final)) into unused
+    from public.credit_transactions as t
+    inner join credits.credit_grants as l on t.related_id = l.transaction_id
+    where t.related_id = any(own) and t.kind = 'expiry' and l.expires_at > debt.period_start;
+    excused := excused + unused;
+
+    wanted := greatest(0, claim - final - unused);
+    for lot in
+      select
+        g.id,
+        l.remaining + coalesce((
+          select sum(t.taken) from credits.debt_takings(debt.account_id) as t where t.grant_id = g.id
+        ), 0) - coalesce((planned ->> g.id::text)::bigint, 0) as available
+      from public.purchases as p
+      cross join unnest(p.grant_ids) as g (id)
+      inner join credits.credit_grants as l on g.id = l.transaction_id
+      where
+        wanted > 0
+        and p.account_id = debt.account_id
+        and p.subscription_id is not null
+        and p.period_end > debt.period_start
+        and l.expires_at > credits.now()
+      order by g.id = any(own) desc, p.period_end, l.expires_at, g.id
+    loop
+      claim := least(wanted, lot.available);
+      continue when claim <= 0;
+      wanted := wanted - claim;
+      planned := planned || jsonb_build_object(lot.id, coalesce((planned ->> lot.id::text)::bigint, 0) + claim);
+      debts := debts || debt.purchase_id;
+      grants := grants || lot.id;
+      amounts := amounts || claim;
+    end loop;
+    update credits.subscription_debts as d set owed = wanted
+    where d.purchase_id = debt.purchase_id and d.owed <> wanted;
   end loop;
 
-  begin
-    perform credits.sweep_generations(batch);
-    delete from credits.maintenance_failures as f where f.task = 'generations' and f.job_id is null;
-  exception
-    when others then
-      perform credits.note_failure('generations', sqlstate, sqlerrm);
-  end;
-  begin
-    -- Quick ones: as many as a busy app leaves.
-    perform credits.prune_holds(5 * batch);
-    delete from credits.maintenance_failures as f where f.task = 'holds';
-  exception
-    when others then
-      perform credits.note_failure('holds', sqlstate, sqlerrm);
-  end;
-  begin
-    perform credits.sweep_allotments(batch);
-    delete from credits.maintenance_failures as f where f.task = 'allotments' and f.account_id is null;
-  exception
-    when others then
-      perform credits.note_failure('allotments', sqlstate, sqlerrm);
-  end;
-  begin
-    perform credits.forget_stripe_payloads(batch);
-    delete from credits.maintenance_failures as f where f.task = 'stripe_payloads';
-  exception
-    when others then
-      perform credits.note_failure('stripe_payloads', sqlstate, sqlerrm);
-  end;
-  perform credits.forget_failures();
-  return jsonb_build_object(
-    'settled', settled, 'more', settled > 0 and (unfinished or cardinality(waiting) = batch)
+  -- What differs from it: first back, then anew.
+  for part in
+    with plan as (
+      select * from unnest(debts, grants, amounts) as x (debt_id, grant_id, credits)
+    ),
+
+    taken as (
+      select t.* from credits.debt_takings(collect_subscription_debts.account_id) as t where not t.is_final
+    )
+
+    select
+      debt_id,
+      grant_id,
+      coalesce(plan.credits, 0) - coalesce(taken.taken, 0) as more
+    from plan
+    full join taken using (debt_id, grant_id)
+    order by more, grant_id, debt_id
+  loop
+    if part.more < 0 then
+      perform credits.give_back_clawbacks(
+        array[part.grant_id], jsonb_build_object('downgrade', part.debt_id), -part.more,
+        jsonb_build_object('downgrade', part.debt_id)
+      );
+    elsif part.more > 0 then
+      perform credits.claw_back(
+        collect_subscription_debts.account_id, part.more, part.grant_id,
+        metadata => jsonb_build_object('downgrade', part.debt_id)
+      );
+    end if;
+  end loop;
+end
+$$;
+
+comment on function credits.collect_subscription_debts(uuid) is
+'Takes back what downgrades of the account''s subscriptions left too much: from the unspent credits of the same '
+'period, then from those of later ones, of whichever subscription; never from what was purchased, nor what refunds '
+'took or what expired unused. What is spent stays owed, so that going up and down again, or leaving and coming back, '
+'wins nothing. The result depends on what is known, not on the order in which it came. The caller holds the account''s '
+'lock.';
+
+-- sql/payments/subscriptions/grant_allotments.sql
+create function credits.grant_allotments(purchase_id bigint) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  period credits.allotments;
+  month record;
+  rolling bigint;
+  own bigint;
+  sources jsonb;
+begin
+  select * into period from credits.allotments as a
+  where a.purchase_id = grant_allotments.purchase_id and a.months is not null and a.next_at <= credits.now();
+  if not found then
+    return;
+  end if;
+  for month in
+    select m.* from credits.allotment_months(period) as m
+    where
+      m.starts_at <= credits.now()
+      and m.granted is null
+      and m.credits > 0
+      -- What ended at once, and not with its period, goes no further.
+      and not exists (
+        select from public.subscriptions as s where s.id = period.subscription_id and s.ended_at <= m.starts_at
+      )
+      -- All the money went back, also that of changes. Should it return, a month that goes on then is granted then.
+      and exists (
+        select from credits.allotments as c
+        inner join public.purchases as p on c.purchase_id = p.id
+        where
+          c.account_id = period.account_id
+          and c.subscription_id = period.subscription_id
+          and c.period_end = period.period_end
+          and (c.months is not null or c.credits > 0 and c.period_start <= m.starts_at)
+          and (p.amount = 0 or p.refunded_amount + p.disputed_amount < p.amount)
+      )
+      -- What would have expired by now need not come; the last one of all is the newest, and may be late.
+      and (m.ends_at > credits.now() or m.number = period.months)
+    order by m.number
+  loop
+    -- What changes of plan add to a month, their payments paid for.
+    own := least(month.credits, round(period.credits::numeric / period.months));
+    select
+      jsonb_object_agg(c.purchase_id, round((month.credits - own) * c.rate / c.rates, 6))
+      || jsonb_build_object(period.purchase_id, own)
+    into sources
+    from (
+      select
+        a.purchase_id,
+        sum(a.credits::numeric / x.months) as rate,
+        sum(sum(a.credits::numeric / x.months)) over () as rates
+      from credits.allotments as a
+      cross join lateral (
+        select count(*) as months from credits.allotment_months(period) as n where n.starts_at >= a.period_start
+      ) as x
+      where
+        month.credits > own
+        and a.account_id = period.account_id
+        and a.subscription_id = period.subscription_id
+        and a.period_end = period.period_end
+        and a.months is null
+        and a.credits > 0
+        and a.period_start <= month.starts_at
+      group by a.purchase_id
+    ) as c;
+    rolling := case when period.rollover > '0' then least(month.credits, coalesce(period.rollover_cap, month.credits)) else 0 end;
+    if month.credits > rolling then
+      perform credits.grant_purchase(
+        period.purchase_id, month.credits - rolling, 'subscription', month.ends_at, period.priority,
+        format('%s:%s', period.key, month.number), sources
+      );
+    end if;
+    if rolling > 0 then
+      perform credits.grant_purchase(
+        period.purchase_id, rolling, 'subscription', month.ends_at + period.rollover, period.priority,
+        format('%s:%s:rollover', period.key, month.number), sources
+      );
+    end if;
+  end loop;
+
+  update credits.allotments as a
+  set next_at = (
+    select min(m.starts_at) from credits.allotment_months(period) as m where m.starts_at > credits.now()
+  )
+  where a.purchase_id = period.purchase_id and a.key = period.key;
+end
+$$;
+
+comment on function credits.grant_allotments(bigint) is
+'Grants the months of a purchase''s period that have begun, once each; none while all of its money is refunded or '
+'disputed, and none that begins after the subscription has ended. credits.net_purchase, which takes the share of a '
+'part that was refunded, and credits.collect_subscription_debts have to follow. The caller holds the account''s lock.';
+
+-- sql/payments/subscriptions/grant_invoice.sql
+create function credits.grant_invoice(purchase_id bigint, invoice jsonb) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  part record;
+  most bigint;
+  had_trial boolean;
+begin
+  -- Decided here, under the account's lock: several checkouts with a trial may have been open at once.
+  select exists(
+    select from public.purchases as p
+    cross join credits.accounts_of_mailbox(p.account_id) as m (account_id)
+    inner join public.credit_transactions as t on m.account_id = t.account_id
+    where p.id = purchase_id and t.idempotency_key in ('sys:stripe:trial', 'sys:stripe:trial:rollover')
+  ) into had_trial;
+  select s.max_grant into most from credits.billing_settings as s;
+  for part in
+    select g.* from credits.invoice_grants(invoice) as g order by g.expires_at, g.key
+  loop
+    if part.is_trial and had_trial then
+      continue;
+    elsif part.is_proration and abs(part.credits) > most then
+      perform credits.fail(
+        'PT422', 'A proration of the invoice is out of range.',
+        jsonb_build_object('plan', part.plan, 'credits', part.credits, 'limit', most),
+        'The limit is billing_settings.max_grant.'
+      );
+    end if;
+    update public.purchases as p set period_end = greatest(p.period_end, part.period_end)
+    where p.id = purchase_id and part.credits > 0;
+    if part.is_monthly and not part.is_proration then
+      perform credits.open_allotment(purchase_id, part.key, part.credits, part.period_start, part.period_end,
+        part.rollover, part.rollover_cap, part.priority);
+      continue;
+    elsif part.is_monthly then
+      select c.credits, c.expires_at into part.credits, part.expires_at
+      from credits.change_allotments(purchase_id, part.key, part.period_start, part.period_end, part.credits) as c;
+      update public.purchases as p set period_end = greatest(p.period_end, part.period_end)
+      where p.id = purchase_id and part.credits > 0;
+    end if;
+    if part.credits > 0 then
+      perform credits.grant_purchase(
+        purchase_id, part.credits, 'subscription', part.expires_at, part.priority, part.key
+      );
+    elsif part.credits < 0 then
+      insert into credits.subscription_debts (
+        purchase_id, account_id, subscription_id, period_start, period_end, amount, owed
+      )
+      select p.id, p.account_id, p.subscription_id, part.period_start, part.period_end, -part.credits, 0
+      from public.purchases as p
+      where p.id = grant_invoice.purchase_id;
+    end if;
+  end loop;
+end
+$$;
+
+comment on function credits.grant_invoice(bigint, jsonb) is
+'Grants what a paid invoice brings, a trial once an address, and notes what a downgrade takes. The caller holds the '
+'account''s lock. PT422 for a proration beyond billing_settings.max_grant.';
+
+-- sql/payments/subscriptions/invoice_grants.sql
+create function credits.invoice_grants(invoice jsonb) returns table (
+  key text,
+  plan text,
+  credits bigint,
+  is_trial boolean,
+  is_proration boolean,
+  is_monthly boolean,
+  rollover interval,
+  rollover_cap bigint,
+  period_start timestamptz,
+  period_end timestamptz,
+  expires_at timestamptz,
+  priority integer
+)
+language sql
+stable
+set search_path = ''
+-- Estimated as dear, with a few lines to read: compiling it took a second for each invoice.
+set jit = off
+as $$
+  with lines as (
+    select
+      l.value ->> 'id' as line_id,
+      -- Prorations come as invoice items or as items of the subscription.
+      coalesce(
+        (l.value #>> '{parent,invoice_item_details,proration}')::boolean,
+        (l.value #>> '{parent,subscription_item_details,proration}')::boolean
+      ) as is_proration,
+      jsonb_typeof(l.value #> '{parent,subscription_item_details}') = 'object' as is_period,
+      (l.value ->> 'amount')::bigint as amount,
+      -- Nothing to pay, say with a promotion code of 100 percent: not for as many as one likes.
+      least(
+        coalesce((l.value ->> 'quantity')::integer, 1),
+        case
+          when (
+            select sum((d.value ->> 'amount')::bigint)
+            from jsonb_array_elements(
+              case jsonb_typeof(l.value -> 'discount_amounts') when 'array' then l.value -> 'discount_amounts' else '[]' end
+            ) as d
+          ) >= (l.value ->> 'amount')::bigint
+            then s.max_free_packages
+        end
+      ) as quantity,
+      to_timestamp((l.value #>> '{period,start}')::bigint) as period_start,
+      to_timestamp((l.value #>> '{period,end}')::bigint) as period_end,
+      l.ordinality as number,
+      p.*
+    from jsonb_array_elements(invoice #> '{lines,data}') with ordinality as l
+    inner join public.subscription_plans as p
+      on credits.stripe_id(l.value #> '{pricing,price_details,price}') = p.stripe_price_id
+    cross join credits.billing_settings as s
+  ),
+
+  allotments as (
+    select
+      -- Nothing to pay for a plan that costs something: the trial.
+      case when l.amount = 0 then 'trial' else l.line_id end as key,
+      l.slug as plan,
+      case
+        -- Whatever the quantity: whoever asks chooses it, and pays nothing.
+        when l.amount = 0 then coalesce(l.trial_credits, l.credits / case
+          when l.monthly_allotment then l.interval_count * case l.interval when 'year' then 12 else 1 end
+          else 1
+        end)
+        when l.is_proration then round(l.credits * l.amount::numeric / l.unit_amount)::bigint
+        else l.credits * l.quantity
+      end as credits,
+      l.amount = 0 as is_trial,
+      coalesce(l.is_proration, false) as is_proration,
+      l.monthly_allotment and l.amount > 0 and not coalesce(l.is_proration, false) as is_monthly,
+      l.period_start,
+      l.period_end,
+      l.rollover,
+      coalesce(l.rollover_cap, 9223372036854775807) as cap,
+      l.priority
+    from lines as l
+    where
+      -- A subscription that begins in the middle of its first period (billing_cycle_anchor) pays a share of it.
+      l.is_proration and l.amount > 0 and invoice ->> 'billing_reason' = 'subscription_create'
+      or l.is_period
+      and not l.is_proration
+      and (
+        l.amount > 0
+        -- One trial, however many items the subscription has.
+        or invoice ->> 'billing_reason' = 'subscription_create'
+        and l.number = (
+          select min(f.number) from lines as f where f.amount = 0 and f.is_period and not f.is_proration
+        )
+      )
+      and (
+        invoice ->> 'billing_reason' in ('subscription_create', 'subscription_cycle')
+        -- A change in mid-period bills differences only; one that starts a new period (month to year) bills that in
+        -- full, beginning at the change.
+        or l.period_start >= all(select c.period_start from lines as c where c.is_proration)
+      )
+  ),
+
+  differences as (
+    select
+      (array_agg(l.slug order by l.amount desc))[1] as plan,
+      round(sum(l.credits * l.amount::numeric / l.unit_amount))::bigint as credits,
+      min(l.period_start) as period_start,
+      max(l.period_end) as period_end,
+      bool_or(l.monthly_allotment and l.amount < 0) as is_monthly,
+      (array_agg(l.priority order by l.amount desc))[1] as priority
+    from lines as l
+    where l.is_proration and invoice ->> 'billing_reason' = 'subscription_update'
+  )
+
+  select a.key, a.plan, a.credits - r.rolling, a.is_trial, a.is_proration, a.is_monthly, a.rollover,
+    nullif(a.cap, 9223372036854775807), a.period_start, a.period_end, a.period_end, a.priority
+  from allotments as a
+  cross join lateral (select case when a.rollover > '0' and not a.is_monthly then least(a.credits, a.cap) else 0 end as rolling) as r
+  where a.credits > r.rolling
+  union all
+  select
+    a.key || ':rollover', a.plan, least(a.credits, a.cap), a.is_trial, a.is_proration, false, a.rollover, a.cap,
+    a.period_start, a.period_end, a.period_end + a.rollover, a.priority
+  from allotments as a
+  where a.rollover > '0' and not a.is_monthly and least(a.credits, a.cap) > 0
+  union all
+  select
+    (invoice ->> 'id') || ':proration', d.plan, d.credits, false, true, d.is_monthly, null, null,
+    d.period_start, d.period_end, d.period_end, d.priority
+  from differences as d
+  where d.credits <> 0;
+$$;
+
+comment on function credits.invoice_grants(jsonb) is
+'What a paid invoice of a subscription grants: one row a lot, with the key that makes it once, the credits and when '
+'they expire. A full line brings the plan''s credits; what of them may roll over is a lot of its own that lives '
+'longer. A trial brings its credits once, whatever the quantity; a line that is wholly discounted those of '
+'billing_settings.max_free_packages at most. A proration line of a first invoice brings its share, '
+'round(credits * amount / unit_amount); those of an update bring their difference in the measure of the money, '
+'round(sum(credits * amount / unit_amount)), below 0 for a downgrade. What is_monthly comes month by month: one '
+'row for all of it. Lines of prices that are no plan''s bring nothing.';
+
+-- sql/payments/subscriptions/is_second_subscription.sql
+create function credits.is_second_subscription(subscription_id text) returns boolean
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
+  return exists (
+    select from credits.second_subscriptions as s
+    where s.subscription_id = is_second_subscription.subscription_id and s.outcome is distinct from 'kept'
   );
 end
 $$;
 
-comment on function credits.run_maintenance(interval, integer) is
-'Settles accounts in one bounded batch: those with ledger rows unsettled for settle_after or longer, and those where '
-'lots or holds have expired; of one with very many rows, the oldest. Then ends overdue generations, deletes old unused '
-'holds, grants the months of plans with a monthly allotment and forgets old payloads of Stripe''s. What fails is '
-'undone by itself and noted for maintenance_report, the rest goes on. Skips what others have locked; run as many at '
-'once as you like. Returns {settled: accounts, more: whether to call again now}.';
+comment on function credits.is_second_subscription(text) is
+'Whether a subscription came second, so that it brings no credits.';
 
--- sql/ledger/schedule_maintenance.sql
-create function credits.schedule_maintenance() returns text
+-- sql/payments/subscriptions/note_second_subscription.sql
+create function credits.note_second_subscription(subscription_id text) returns void
 language plpgsql
 set search_path = ''
-as $body$
+as $$
+declare
+  me public.subscriptions;
+  first_id text;
 begin
-  if not exists (select from pg_catalog.pg_extension where extname = 'pg_cron') then
-    return 'pg_cron is not installed: enable it (Dashboard, Integrations, Cron), then: select credits.schedule_maintenance();';
+  select * into me from public.subscriptions as s where s.id = subscription_id;
+  if credits.is_live(me) or me.stripe_status in ('canceled', 'incomplete_expired') then
+    return; -- it had begun before this message, or is over
   end if;
-  execute $job$
-    select cron.schedule(
-      'credits-maintenance', '10 seconds', $$select credits.run_maintenance(settle_after => '30 seconds')$$
-    )
-  $job$;
-  return 'Scheduled every 10 seconds as the pg_cron job credits-maintenance.';
+  select s.id into first_id
+  from public.subscriptions as s
+  where
+    s.account_id = me.account_id
+    and s.id <> me.id
+    and credits.is_live(s)
+    and not credits.is_second_subscription(s.id)
+  order by s.created_at, s.id
+  limit 1;
+  if found then
+    insert into credits.second_subscriptions (subscription_id, account_id, first_id, noticed_at)
+    values (me.id, me.account_id, first_id, credits.now())
+    on conflict on constraint second_subscriptions_pkey do nothing;
+  end if;
 end
-$body$;
+$$;
 
-comment on function credits.schedule_maintenance() is
-'Has pg_cron run credits.run_maintenance, where pg_cron is installed; says what it did. Safe to call again.';
+comment on function credits.note_second_subscription(text) is
+'To be called when a message says that a subscription has begun, before anything of the message is noted: if the '
+'account has another one, this is a second. The caller holds the account''s lock.';
 
-select credits.schedule_maintenance();
+-- sql/payments/subscriptions/open_allotment.sql
+create function credits.open_allotment(
+  purchase_id bigint,
+  key text,
+  amount bigint,
+  period_start timestamptz,
+  period_end timestamptz,
+  rollover interval,
+  rollover_cap bigint,
+  priority integer
+) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  origin timestamp := period_start at time zone 'UTC';
+  finish timestamp := period_end at time zone 'UTC';
+  -- Of the calendar; not by age(), to which 30 November to 28 February is less than three months.
+  count integer := (extract(year from finish) - extract(year from origin)) * 12
+    + extract(month from finish) - extract(month from origin);
+begin
+  if origin + make_interval(months => count) > finish then
+    count := count - 1;
+  end if;
+  insert into credits.allotments (
+    purchase_id, account_id, subscription_id, period_start, period_end, credits, months, key, rollover, rollover_cap,
+    priority, next_at
+  )
+  select
+    p.id, p.account_id, p.subscription_id, open_allotment.period_start, open_allotment.period_end, open_allotment.amount,
+    greatest(1, count), open_allotment.key, open_allotment.rollover,
+    open_allotment.rollover_cap, open_allotment.priority, open_allotment.period_start
+  from public.purchases as p
+  where p.id = open_allotment.purchase_id;
+  perform credits.grant_allotments(purchase_id);
+end
+$$;
+
+comment on function credits.open_allotment is
+'Begins a paid period whose credits come month by month, and grants what has begun of it. The caller holds the '
+'account''s lock.';
+
+-- sql/payments/subscriptions/release_subscription_debts.sql
+create function credits.release_subscription_debts(account_id uuid) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  part record;
+begin
+  if exists (
+    select from credits.subscription_debts as d where d.account_id = release_subscription_debts.account_id
+  ) then
+    for part in
+      select t.* from credits.debt_takings(account_id) as t where not t.is_final order by t.debt_id desc, t.grant_id desc
+    loop
+      perform credits.give_back_clawbacks(
+        array[part.grant_id], jsonb_build_object('downgrade', part.debt_id), part.taken,
+        jsonb_build_object('downgrade', part.debt_id)
+      );
+    end loop;
+  end if;
+end
+$$;
+
+comment on function credits.release_subscription_debts(uuid) is
+'Gives back to lots that are still alive what downgrades took of them, so that a refund or a dispute comes first: it '
+'takes for certain, a downgrade only what is unspent. credits.collect_subscription_debts follows. The caller holds '
+'the account''s lock.';
+
+-- sql/payments/subscriptions/set_subscription_status.sql
+create function credits.set_subscription_status(subscription_id text) returns void
+language sql
+set search_path = ''
+as $$
+  update public.subscriptions as s
+  set
+    status = case
+      when s.stripe_status = 'active' and p.status = 'failed' then 'past_due'
+      when s.stripe_status in ('past_due', 'unpaid', 'incomplete') and p.status = 'paid' then 'active'
+      else s.stripe_status
+    end,
+    updated_at = credits.now()
+  from public.subscriptions as me
+  left join public.purchases as p on me.latest_invoice_id = p.invoice_id
+  where me.id = set_subscription_status.subscription_id and s.id = me.id;
+$$;
+
+comment on function credits.set_subscription_status(text) is
+'Sets a subscription''s status from what Stripe''s object said and what is known of its latest invoice: whichever '
+'message comes first, a failed invoice means past_due and a paid one ends that. The caller holds the account''s lock.';
+
+-- sql/payments/subscriptions/subscription_rank.sql
+create function credits.subscription_rank(
+  subscription public.subscriptions,
+  out ended boolean,
+  out period_start timestamptz,
+  out begun boolean
+)
+language sql
+immutable
+set search_path = ''
+as $$
+  select
+    subscription.stripe_status in ('canceled', 'incomplete_expired'),
+    coalesce(subscription.current_period_start, '-infinity'),
+    subscription.stripe_status <> 'incomplete';
+$$;
+
+comment on function credits.subscription_rank(public.subscriptions) is
+'How far a subscription''s life has come, by its content: compare two as rows.';
+
+-- sql/payments/subscriptions/sweep_allotments.sql
+create function credits.sweep_allotments(batch integer default 200) returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  due record;
+  done integer := 0;
+begin
+  for due in
+    select a.purchase_id, a.account_id, p as purchase
+    from credits.allotments as a
+    inner join public.purchases as p on a.purchase_id = p.id
+    where
+      a.next_at <= credits.now()
+      and not exists (
+        select from credits.maintenance_failures as f
+        where f.task = 'allotments' and f.account_id = a.account_id and f.retry_at > credits.now()
+      )
+    order by a.next_at
+    limit batch
+  loop
+    -- Whoever deals with this invoice or account now is not waited for: the caller may hold other accounts' locks.
+    continue when not pg_try_advisory_xact_lock(hashtextextended((due.purchase).invoice_id, 0));
+    continue when exists (
+      select from unnest(credits.purchase_payments(due.purchase)) as s (id)
+      where not pg_try_advisory_xact_lock(hashtextextended(s.id, 0))
+    );
+    perform from public.credit_accounts as a where a.id = due.account_id for no key update skip locked;
+    continue when not found;
+    begin
+      perform credits.lock_account(due.account_id);
+      perform credits.grant_allotments(due.purchase_id);
+      perform credits.net_purchase(due.purchase_id);
+      perform credits.collect_subscription_debts(due.account_id);
+      perform credits.end_late_grants(due.account_id);
+      delete from credits.maintenance_failures as f where f.task = 'allotments' and f.account_id = due.account_id;
+      done := done + 1;
+    exception
+      when others then
+        perform credits.note_failure('allotments', sqlstate, sqlerrm, due.account_id);
+    end;
+  end loop;
+  return done;
+end
+$$;
+
+comment on function credits.sweep_allotments(integer) is
+'Grants the months that have begun of up to batch periods that are granted month by month; returns of how many. Skips '
+'what others have locked, and notes what fails.';

@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from scripts.checks import catalog, databases, lint
+from scripts.local_stack.errors import StackError
 from tests.conftest import ROOT
 from tests.migrations.conftest import Server
 
@@ -69,17 +70,31 @@ def test_a_difference_is_seen(server: Server, migrated: str, change: str, word: 
     assert word in databases.diff(ROOT, migrated, server.url(name))
 
 
-def test_every_file_of_sql_is_listed_once() -> None:
+def test_every_file_of_sql_is_loaded() -> None:
     assert lint.unlisted(ROOT) == []
 
 
 def test_a_file_that_is_not_listed_or_not_there_is_found(project: Path) -> None:
-    (project / "sql" / "base" / "stray.sql").write_text("select 1;\n")
+    (project / "sql" / "stray.sql").write_text("select 1;\n")
     (project / "sql" / "base" / "now.sql").unlink()
     config = project / "supabase" / "config.toml"
-    line = '  "../sql/base/fail.sql",\n'
+    line = '  "../sql/base/lasts.sql",\n'
     config.write_text(config.read_text().replace(line, line * 2))
     findings = "\n".join(lint.unlisted(project))
-    assert "sql/base/stray.sql is not in schema_paths" in findings
+    assert "sql/stray.sql is not in schema_paths" in findings
     assert "now.sql, which is not there" in findings
-    assert "fail.sql twice" in findings
+    assert "lasts.sql twice" in findings
+
+
+@pytest.mark.parametrize("language", ["sql", "plpgsql"])
+def test_a_body_that_calls_what_is_not_there_does_not_load(
+    server: Server, project: Path, language: str
+) -> None:
+    """Bodies are taken unseen while the files load, so that functions need no order: not for good."""
+    body = "select credits.now() +;" if language == "plpgsql" else "select credits.not_there();"
+    body = f"begin {body} end" if language == "plpgsql" else body
+    (project / "sql" / "base" / "stray.sql").write_text(
+        f"create function credits.stray() returns void language {language} as $$ {body} $$;\n"
+    )
+    with pytest.raises(StackError, match="stray"):
+        databases.load_sql(project, server.url(server.new()))

@@ -1,4 +1,4 @@
-"""sql/dispatch/generations_bucket.sql: where there is Storage, and where there is none."""
+"""sql/generation/generations_bucket.sql: where there is Storage, and where there is none."""
 
 import psycopg
 
