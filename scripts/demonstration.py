@@ -24,9 +24,9 @@ from postgrest.exceptions import APIError
 
 from supabase import Client, FunctionsError, create_client
 
-from .local_stack import Stack, StackError, Status
-from .local_stripe.control import Control, ControlError
-from .local_stripe.world import API_VERSION
+from .local.stack import Stack, StackError, Status
+from .local.stripe.control import Control, ControlError
+from .local.stripe.world import API_VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE = ROOT / ".stack" / "demo.png"  # what Ann generates

@@ -11,14 +11,15 @@ from typing import Any
 
 import stripe
 
-from .local_stack import Stack, StackError
+from .local.stack import Stack, StackError
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "functions"))
 
-from _shared import database, stripe_api  # noqa: E402
+from _shared import database  # noqa: E402
 from _shared.errors import FunctionError  # noqa: E402
-from _shared.reconcile import DAYS, Options, prices_only, reconcile  # noqa: E402
+from _shared.payments import stripe_api  # noqa: E402
+from _shared.payments.reconcile import DAYS, Options, prices_only, reconcile  # noqa: E402
 
 DESCRIPTION = """\
 Reads Stripe's events since the last run, once a day also its objects, and gives the database what it has

@@ -18,12 +18,12 @@ import psycopg
 import pytest
 import stripe
 
-from scripts.local_stack import Stack, ports
-from scripts.local_stack.processes import start_time
-from scripts.local_stripe.control import Control
-from scripts.local_stripe.world import API_VERSION
+from scripts.local.stack import Stack, ports
+from scripts.local.stack.processes import start_time
+from scripts.local.stripe.control import Control
+from scripts.local.stripe.world import API_VERSION
 from supabase import Client, ClientOptions, create_client
-from tests.ledger.direct import CLOCK, Ledger
+from tests.support.ledger import CLOCK, Ledger
 
 ROOT = Path(__file__).resolve().parents[1]
 NEEDED = ("API_URL", "DB_URL", "ANON_KEY", "SERVICE_ROLE_KEY", "JWT_SECRET")

@@ -10,11 +10,12 @@ import stripe
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from _shared import settings, stripe_api
+from _shared import settings
 from _shared.app import function, read_json
-from _shared.customers import forget, is_gone, tell_email
 from _shared.database import user_rpc
 from _shared.errors import FunctionError
+from _shared.payments import stripe_api
+from _shared.payments.customers import forget, is_gone, tell_email
 from _shared.redirects import allowed_redirect
 from _shared.tokens import verified_user
 

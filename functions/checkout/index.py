@@ -12,12 +12,13 @@ import stripe
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from _shared import settings, stripe_api
+from _shared import settings
 from _shared.app import client_key, function, read_json
-from _shared.customers import scoped_key, with_customer
 from _shared.database import service_rpc, user_rpc
 from _shared.errors import FunctionError, unavailable
-from _shared.prices import check_price
+from _shared.payments import stripe_api
+from _shared.payments.customers import scoped_key, with_customer
+from _shared.payments.prices import check_price
 from _shared.redirects import allowed_redirect
 from _shared.tokens import User, verified_user
 

@@ -15,11 +15,12 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from _shared import generation, settings, storage
+from _shared import settings
 from _shared.app import client_key, function
 from _shared.database import user_rpc
 from _shared.errors import FunctionError
-from _shared.orders import Order, read_order
+from _shared.generation import jobs, storage
+from _shared.generation.orders import Order, read_order
 from _shared.tokens import User, verified_user
 
 TEXT = "text/plain"
@@ -29,7 +30,7 @@ ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 async def generate(request: Request) -> JSONResponse:
     """Answers 200 with the outputs, 202 while the job is under way; an error says what was charged."""
     user = verified_user(request)
-    generation.wake()
+    jobs.wake()
     if request.method == "POST":
         return await _post(request, user)
     name = request.url.path.rstrip("/").rsplit("/", 1)[-1]
@@ -47,7 +48,7 @@ async def _post(request: Request, user: User) -> JSONResponse:
         user, "begin_generation",
         **order.asks(), request=order.digest(), idempotency_key=key, files=order.files(),
     )  # fmt: skip
-    return await _answer(await generation.result(job, order, user))
+    return await _answer(await jobs.result(job, order, user))
 
 
 async def _quote(user: User, order: Order) -> JSONResponse:
@@ -59,9 +60,9 @@ async def _quote(user: User, order: Order) -> JSONResponse:
 
 
 async def _get(user: User, job_id: str) -> JSONResponse:
-    job = await generation.state(job_id, user)
+    job = await jobs.state(job_id, user)
     if job["finished_at"] is None:
-        generation.look_after(job)
+        jobs.look_after(job)
         return _under_way(job)
     return await _answer(job)
 
@@ -69,11 +70,11 @@ async def _get(user: User, job_id: str) -> JSONResponse:
 async def _delete(user: User, job_id: str) -> JSONResponse:
     job = await user_rpc(user, "cancel_generation", job_id=job_id)
     if job["finished_at"] is None:
-        if not generation.can_be_canceled(job):
+        if not jobs.can_be_canceled(job):
             raise _too_late(job, "The provider is at work on it, and takes nothing back.")
         if not job["provider_job_id"]:
             return _under_way(job)  # canceled as soon as it can be named
-        job = await generation.canceled(job) or await generation.state(job_id, user)
+        job = await jobs.canceled(job) or await jobs.state(job_id, user)
     if job["status"] != "canceled":
         raise _too_late(job, "It is over." if job["finished_at"] else "The provider did not take it back.")
     return JSONResponse({"job": job["id"], "status": "canceled", "charged": job["credits_charged"]})
@@ -141,9 +142,9 @@ def _poll(job: dict[str, Any]) -> str:
 
 @asynccontextmanager
 async def _life() -> AsyncIterator[None]:
-    generation.wake()
+    jobs.wake()
     yield
-    await generation.drain()
+    await jobs.drain()
 
 
 app = function(generate, methods=("GET", "POST", "DELETE"), errors={"charged": 0}, life=_life)

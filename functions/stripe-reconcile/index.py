@@ -1,4 +1,4 @@
-"""POST {"sweep", "days"} with the secret key: makes up for what webhooks have missed (_shared/reconcile.py).
+"""POST {"sweep", "days"} with the secret key: makes up for what webhooks have missed (_shared/payments/).
 
 Answers with a line of JSON for each step, so that nothing on the way takes a long run for a dead one:
 {"progress": …} while it works, and {"report": …} or an error such as {"message", "error", "code"} at the end.
@@ -12,10 +12,11 @@ import stripe
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from _shared import settings, stripe_api
+from _shared import settings
 from _shared.app import function, read_json
 from _shared.errors import FunctionError
-from _shared.reconcile import DAYS, Options, reconcile
+from _shared.payments import stripe_api
+from _shared.payments.reconcile import DAYS, Options, reconcile
 from _shared.tokens import require_service
 
 log = logging.getLogger("functions")

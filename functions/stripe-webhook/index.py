@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse
 from _shared import settings
 from _shared.app import function, read_body
 from _shared.errors import FunctionError, unavailable
-from _shared.ingest import ingest_event, is_unreadable
+from _shared.payments.ingest import ingest_event, is_unreadable
 
 BODY_LIMIT = 1024 * 1024
 TOLERANCE = 300  # seconds

@@ -9,9 +9,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.local_stack import Stack, ports
-from scripts.local_stack.errors import StackError
-from scripts.local_stack.processes import Interrupted, interruptible, start_time
+from scripts.local.stack import Stack, ports
+from scripts.local.stack.errors import StackError
+from scripts.local.stack.processes import Interrupted, interruptible, start_time
 
 from . import generations, measures, payments
 from .machine import describe

@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 
 import httpx
 
-from scripts.local_providers.control import Control
-from scripts.local_stack import ports, providers
+from scripts.local.providers.control import Control
+from scripts.local.stack import ports, providers
 
 from .counter import Counter
 from .measures import HTTP_CONNECTIONS, users_of_main, users_tokens, verify
@@ -56,7 +56,7 @@ class Processes:
         self.provider_url = f"{keys['OPENAI_BASE_URL']}/images/generations"
         self.provider_headers = {"Authorization": f"Bearer {keys['OPENAI_API_KEY']}"}
         stand_in = self._run(
-            [sys.executable, "-m", "scripts.local_providers", "--port", self.base.rpartition(":")[2]], keys
+            [sys.executable, "-m", "scripts.local.providers", "--port", self.base.rpartition(":")[2]], keys
         )
         environment = {
             **self.server.stack.gateway_settings().function_environment(),

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import httpx
 import stripe
 
-from scripts.local_stack import ports
-from scripts.local_stripe.control import Control
-from scripts.local_stripe.world import API_VERSION
+from scripts.local.stack import ports
+from scripts.local.stripe.control import Control
+from scripts.local.stripe.world import API_VERSION
 
 from .measures import CLIENTS, drive, users_of_main, verify
 from .runner import Measure, progress

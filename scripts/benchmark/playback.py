@@ -23,7 +23,7 @@ from typing import Any, Self, cast
 import httptools
 import uvloop
 
-from scripts.local_stack import ports
+from scripts.local.stack import ports
 
 from .counter import Seen
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 
-from scripts.local_stack import Stack
+from scripts.local.stack import Stack
 
 HERE = Path(__file__).parent
 MAIN = "postgres"

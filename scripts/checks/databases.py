@@ -9,11 +9,11 @@ from pathlib import Path
 
 import psycopg
 
-from scripts.local_stack import keys, migrations, ports
-from scripts.local_stack.errors import StackError
-from scripts.local_stack.paths import Paths
-from scripts.local_stack.postgres import Postgres
-from scripts.local_stack.processes import start_time
+from scripts.local.stack import keys, migrations, ports
+from scripts.local.stack.errors import StackError
+from scripts.local.stack.paths import Paths
+from scripts.local.stack.postgres import Postgres
+from scripts.local.stack.processes import start_time
 
 # Functions call each other, so no order of loading has each called one before its caller.
 BODIES_LATER = "set local check_function_bodies = off;\n"

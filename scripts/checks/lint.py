@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.local_stack import migrations
-from scripts.local_stack.errors import StackError
-from scripts.local_stack.postgres import Postgres, major_version
-from scripts.local_stack.processes import Interrupted, interruptible
+from scripts.local.stack import migrations
+from scripts.local.stack.errors import StackError
+from scripts.local.stack.postgres import Postgres, major_version
+from scripts.local.stack.processes import Interrupted, interruptible
 
 from . import catalog, databases, make_migration
 

@@ -7,8 +7,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scripts.local_stack.errors import StackError
-from scripts.local_stack.processes import Interrupted, interruptible
+from scripts.local.stack.errors import StackError
+from scripts.local.stack.processes import Interrupted, interruptible
 
 from . import databases
 

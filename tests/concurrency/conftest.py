@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from scripts.local_stack import Stack
-from tests.concurrency.sessions import Bank
+from scripts.local.stack import Stack
 from tests.conftest import ROOT
+from tests.support.sessions import Bank
 
 NAME = "tests_concurrency"
 

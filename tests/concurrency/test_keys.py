@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.concurrency.sessions import Bank, Call, codes, successes
-from tests.ledger.direct import Ledger
+from tests.support.ledger import Ledger
+from tests.support.sessions import Bank, Call, codes, successes
 
 SESSIONS = 10
 KEY = "9f0c6e0e-6c2c-4c54-8f43-d5a0f4b2a1c7"

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.concurrency.sessions import Bank
-from tests.ledger.direct import Ledger, Refused
+from tests.support.ledger import Ledger, Refused
+from tests.support.sessions import Bank
 
 SECONDS = float(os.environ.get("MIXED_LOAD_SECONDS", "15"))
 WORKERS = 12

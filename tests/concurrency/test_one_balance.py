@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.concurrency.sessions import Bank, codes, successes
-from tests.ledger.direct import Ledger, Refused
+from tests.support.ledger import Ledger, Refused
+from tests.support.sessions import Bank, codes, successes
 
 SESSIONS = 20
 # 75 credits by the seed's prices: image_edit costs 15.

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.concurrency.sessions import Bank, Call, codes, successes
-from tests.ledger.direct import Ledger, Refused
+from tests.support.ledger import Ledger, Refused
+from tests.support.sessions import Bank, Call, codes, successes
 
 NEW_USER = "insert into auth.users (id, email, email_confirmed_at) values (%s, %s, now())"
 

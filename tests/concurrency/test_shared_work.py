@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from psycopg import sql
 
-from tests.concurrency.sessions import Bank, Call, codes, successes
-from tests.ledger.direct import Ledger
+from tests.support.ledger import Ledger
+from tests.support.sessions import Bank, Call, codes, successes
 
 REQUEST = "0" * 64
 

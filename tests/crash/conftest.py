@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from scripts.local_stack import Stack, ports
-from scripts.local_stack.processes import start_time
+from scripts.local.stack import Stack, ports
+from scripts.local.stack.processes import start_time
 from tests.conftest import NEEDED, ROOT
 
 

@@ -13,9 +13,9 @@ import httpx
 import psycopg
 import pytest
 
-from scripts.local_stack import Stack, ports
-from scripts.local_stack.processes import Daemon
-from tests.ledger.direct import Ledger
+from scripts.local.stack import Stack, ports
+from scripts.local.stack.processes import Daemon
+from tests.support.ledger import Ledger
 
 CLIENTS = 8
 SPENDS = 25

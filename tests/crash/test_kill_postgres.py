@@ -12,9 +12,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from scripts.local_stack import Stack
-from scripts.local_stack.processes import wait_gone, with_working_directory
-from tests.ledger.direct import Ledger, Refused
+from scripts.local.stack import Stack
+from scripts.local.stack.processes import wait_gone, with_working_directory
+from tests.support.ledger import Ledger, Refused
 
 WRITERS = 12
 ROUNDS = 3

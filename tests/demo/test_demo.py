@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scripts import demonstration
-from scripts.local_stack import Stack
+from scripts.local.stack import Stack
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -19,10 +19,10 @@ import psycopg
 import pytest
 import stripe
 
-from scripts.local_stack import Stack, ports
-from scripts.local_stripe.control import Control
+from scripts.local.stack import Stack, ports
+from scripts.local.stripe.control import Control
 from tests.conftest import ROOT, Env, User
-from tests.local_stripe import official
+from tests.support import official
 
 HTTP = httpx.Client(timeout=30, trust_env=False)
 Buy = Callable[..., httpx.Response]

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from scripts.local_stripe.control import Control
+from scripts.local.stripe.control import Control
 from tests.conftest import Env, User
 
 from .conftest import PAGES, Buy, Served, balance, post

@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse
 from _shared import app as shared
 from _shared.app import function, read_body
 from _shared.errors import FunctionError
-from scripts.local_stack import ports
+from scripts.local.stack import ports
 from tests.conftest import ROOT
 
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n%s\r\n"

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from scripts.local_stripe.control import Control
+from scripts.local.stripe.control import Control
 from tests.conftest import Env, User
 
 from .conftest import Buy, balance

@@ -13,9 +13,9 @@ import pytest
 import stripe
 from postgrest.exceptions import APIError
 
-from _shared import reconcile as reconciling
-from scripts.local_stack import Stack
-from scripts.local_stripe.control import Control
+from _shared.payments import reconcile as reconciling
+from scripts.local.stack import Stack
+from scripts.local.stripe.control import Control
 from supabase import Client
 from tests.conftest import ROOT, Env, User
 

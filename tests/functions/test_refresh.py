@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from scripts.local_stripe.control import Control
+from scripts.local.stripe.control import Control
 from tests.conftest import Env, User
 
 from .conftest import PAGES, deliver, post

@@ -10,7 +10,7 @@ import httpx
 import psycopg
 import pytest
 
-from scripts.local_stripe.control import Control
+from scripts.local.stripe.control import Control
 from supabase import Client
 from tests.conftest import Env, User
 

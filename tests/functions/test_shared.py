@@ -10,9 +10,10 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from _shared import database, reconcile, settings, stripe_api
+from _shared import database, settings
 from _shared.app import function
 from _shared.errors import FunctionError
+from _shared.payments import reconcile, stripe_api
 from _shared.redirects import origin
 
 EVERY = (

@@ -11,7 +11,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from scripts.local_stack import Stack
+from scripts.local.stack import Stack
 from tests.conftest import Env, User
 
 from .conftest import HTTP, PAGES, Served, post

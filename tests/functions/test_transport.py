@@ -8,10 +8,10 @@ import aiohttp
 import httpx
 import pytest
 
-from _shared import calls
+from _shared.generation import calls
+from _shared.generation.providers.openai import OpenAI
+from _shared.generation.providers.protocol import UNUSABLE, Lost, Outcome, Work
 from _shared.pool import connections
-from _shared.providers.openai import OpenAI
-from _shared.providers.protocol import UNUSABLE, Lost, Outcome, Work
 from _shared.settings import Endpoint
 from _shared.transport import Transport
 

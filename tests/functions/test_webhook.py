@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from scripts.local_stripe.control import Control
+from scripts.local.stripe.control import Control
 from tests.conftest import Env, User
 
 from .conftest import HTTP, Served, another, balance, deliver, ledger, signed

@@ -7,11 +7,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from scripts.local_stack import Stack
+from scripts.local.stack import Stack
 from supabase import Client
 from tests.conftest import Env, User
 from tests.ledger.conftest import Api
-from tests.ledger.direct import CLOCK, Ledger, Refused
+from tests.support.ledger import CLOCK, Ledger, Refused
 
 
 def test_sign_up_opens_an_account_with_the_bonus(user: Callable[..., User], env: Env) -> None:

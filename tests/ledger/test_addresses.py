@@ -10,9 +10,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from scripts.local_stack import Stack
+from scripts.local.stack import Stack
 from tests.conftest import Database
-from tests.ledger.direct import Ledger, Refused
+from tests.support.ledger import Ledger, Refused
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Env
-from tests.ledger.direct import CLOCK, Ledger, Refused
+from tests.support.ledger import CLOCK, Ledger, Refused
 
 ROLES = ["anon", "authenticated", "service_role", "pricing_admin"]
 

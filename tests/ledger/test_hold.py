@@ -4,8 +4,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.ledger.direct import Ledger, Refused
 from tests.ledger.test_spend import buyer
+from tests.support.ledger import Ledger, Refused
 
 MINUTE = timedelta(minutes=1)
 

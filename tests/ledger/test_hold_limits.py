@@ -10,9 +10,9 @@ import pytest
 
 from supabase import Client, PostgrestAPIError
 from tests.conftest import User
-from tests.dispatch.conftest import Studio
-from tests.ledger.direct import Ledger, Refused
+from tests.generation.rpc.conftest import Studio
 from tests.ledger.test_spend import buyer
+from tests.support.ledger import Ledger, Refused
 
 SECOND, MINUTE, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=1)
 

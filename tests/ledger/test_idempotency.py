@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.ledger.direct import Ledger, Refused
 from tests.ledger.test_spend import buyer
+from tests.support.ledger import Ledger, Refused
 
 
 def test_a_repeat_gets_the_first_answer(ledger: Ledger) -> None:

@@ -8,10 +8,10 @@ import psycopg
 import pytest
 
 from tests.conftest import Database
-from tests.dispatch.conftest import Studio
-from tests.ledger.direct import Ledger, Refused, small_batches
+from tests.generation.rpc.conftest import Studio
 from tests.ledger.test_hold import lot
 from tests.ledger.test_spend import buyer
+from tests.support.ledger import Ledger, Refused, small_batches
 
 MINUTE = timedelta(minutes=1)
 

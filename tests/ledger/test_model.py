@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 )
 
 from tests.ledger import model
-from tests.ledger.direct import Ledger, Refused, small_batches
+from tests.support.ledger import Ledger, Refused, small_batches
 
 TICK = timedelta(minutes=1)
 GRACE = 6 * TICK

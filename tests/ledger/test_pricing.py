@@ -9,8 +9,8 @@ import pytest
 from psycopg import sql
 
 from tests.conftest import Database
-from tests.ledger.direct import Ledger, Refused
 from tests.ledger.test_spend import buyer
+from tests.support.ledger import Ledger, Refused
 
 DAY = timedelta(days=1)
 

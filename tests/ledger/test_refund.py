@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from tests.ledger.direct import Ledger, Refused
 from tests.ledger.test_hold import lot
 from tests.ledger.test_spend import buyer
+from tests.support.ledger import Ledger, Refused
 
 MINUTE = timedelta(minutes=1)
 

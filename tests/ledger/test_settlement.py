@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.ledger.direct import Ledger, small_batches
 from tests.ledger.test_hold import lot
 from tests.ledger.test_spend import buyer
+from tests.support.ledger import Ledger, small_batches
 
 MINUTE = timedelta(minutes=1)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.ledger.direct import Ledger, Refused
+from tests.support.ledger import Ledger, Refused
 
 
 def buyer(ledger: Ledger, size: int) -> str:

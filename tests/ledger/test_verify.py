@@ -6,9 +6,9 @@ import psycopg
 import pytest
 
 from tests.conftest import Database
-from tests.ledger.direct import Ledger, Refused, small_batches
 from tests.ledger.test_hold import lot
 from tests.ledger.test_pricing import DAY
+from tests.support.ledger import Ledger, Refused, small_batches
 
 
 @pytest.fixture(scope="module")

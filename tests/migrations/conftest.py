@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from scripts.checks import databases, make_migration
-from scripts.local_stack.postgres import Postgres, tool
+from scripts.local.stack.postgres import Postgres, tool
 from tests.conftest import ROOT
 
 

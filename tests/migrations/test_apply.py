@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from scripts.checks import databases
-from scripts.local_stack import StackError, migrations
+from scripts.local.stack import StackError, migrations
 from tests.conftest import ROOT
 from tests.migrations.conftest import Server
 

@@ -5,7 +5,7 @@ import uuid
 import psycopg
 
 from scripts.checks import make_migration
-from scripts.local_stack import migrations
+from scripts.local.stack import migrations
 from tests.conftest import ROOT
 from tests.migrations.conftest import Server
 

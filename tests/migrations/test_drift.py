@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from scripts.checks import catalog, databases, lint
-from scripts.local_stack.errors import StackError
+from scripts.local.stack.errors import StackError
 from tests.conftest import ROOT
 from tests.migrations.conftest import Server
 

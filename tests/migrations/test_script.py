@@ -8,7 +8,7 @@ import pytest
 
 from scripts.checks import databases, make_migration
 from scripts.checks.make_migration import outline, statements, tidy
-from scripts.local_stack import migrations
+from scripts.local.stack import migrations
 from tests.conftest import ROOT
 from tests.migrations.conftest import Run, Server, migrations_of
 
@@ -35,7 +35,7 @@ def test_a_change_becomes_a_migration_that_makes_it(project: Path, script: Run, 
         + "\nalter table credits.usage_logs add column region text;"
         + "\ncreate index usage_logs_region on credits.usage_logs (region);\n"
     )
-    hold_credits = project / "sql" / "ledger" / "credit_holds.sql"
+    hold_credits = project / "sql" / "ledger" / "tables" / "credit_holds.sql"
     hold_credits.write_text(
         hold_credits.read_text() + "\ngrant select on table public.credit_holds to pricing_admin;\n"
     )

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from psycopg import sql
 
-from tests.ledger.direct import Ledger
-from tests.payments.messages import Message, Plan, new_id
+from tests.support.ledger import Ledger
+from tests.support.messages import Message, Plan, new_id
 
 
 @dataclass(frozen=True)

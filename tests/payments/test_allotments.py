@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.ledger.direct import Ledger, Refused
 from tests.payments.conftest import Till
-from tests.payments.messages import Contract, Plan, Sale, new_id, stamp
+from tests.support.ledger import Ledger, Refused
+from tests.support.messages import Contract, Plan, Sale, new_id, stamp
 
 YEAR = timedelta(days=365)
 MONTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import Database
-from tests.ledger.direct import Ledger
 from tests.payments.conftest import Till
-from tests.payments.messages import Contract, Message, Plan, Sale
+from tests.support.ledger import Ledger
+from tests.support.messages import Contract, Message, Plan, Sale
 
 EXAMPLES = settings(
     max_examples=25,

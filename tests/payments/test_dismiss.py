@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.ledger.direct import Ledger, Refused
 from tests.payments.conftest import Till
-from tests.payments.messages import Message, Sale
+from tests.support.ledger import Ledger, Refused
+from tests.support.messages import Message, Sale
 
 
 @pytest.fixture

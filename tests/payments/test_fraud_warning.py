@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from tests.ledger.direct import Ledger
 from tests.payments.conftest import Till
-from tests.payments.messages import Contract, Message, Sale, event, new_id
+from tests.support.ledger import Ledger
+from tests.support.messages import Contract, Message, Sale, event, new_id
 
 WARNED = "The issuer of a card that paid for this account warned of fraud."
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.ledger.direct import Ledger, Refused
 from tests.payments.conftest import Till
-from tests.payments.messages import Contract, Sale, event, new_id
+from tests.support.ledger import Ledger, Refused
+from tests.support.messages import Contract, Sale, event, new_id
 
 GOOD = Sale("00000000-0000-0000-0000-000000000000").completed()[0]
 

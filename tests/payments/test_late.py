@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.ledger.direct import Ledger
 from tests.payments.conftest import Till
-from tests.payments.messages import Contract, Message, Plan, Sale, new_id
+from tests.support.ledger import Ledger
+from tests.support.messages import Contract, Message, Plan, Sale, new_id
 
 GRACE = timedelta(days=30)
 

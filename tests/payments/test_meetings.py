@@ -5,12 +5,12 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.ledger.direct import Ledger
 from tests.payments.conftest import Till
-from tests.payments.messages import Contract, Sale, new_id, stamp
 from tests.payments.test_allotments import YEAR, Clocked, clocked, contract, month, yearly
 from tests.payments.test_fraud_warning import WARNED, frozen, own_till, warning
 from tests.payments.test_second import second
+from tests.support.ledger import Ledger
+from tests.support.messages import Contract, Sale, new_id, stamp
 
 __all__ = ["clocked", "own_till"]
 

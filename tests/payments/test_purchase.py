@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 
-from tests.ledger.direct import Ledger
 from tests.payments.conftest import Till
-from tests.payments.messages import Sale, event
+from tests.support.ledger import Ledger
+from tests.support.messages import Sale, event
 
 
 def test_a_purchase_from_payment_to_the_last_refund(till: Till) -> None:

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import Database
-from tests.ledger.direct import Ledger, Refused
 from tests.payments.conftest import Till
-from tests.payments.messages import Contract, Message, Plan
 from tests.payments.test_any_order import EXAMPLES
+from tests.support.ledger import Ledger, Refused
+from tests.support.messages import Contract, Message, Plan
 
 
 def two(till: Till, plan: Plan) -> tuple[str, list[Contract], list[Message]]:

@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from tests.ledger.direct import Refused
 from tests.payments.conftest import Till
-from tests.payments.messages import Contract, Plan, Sale, event, new_id, stamp
+from tests.support.ledger import Refused
+from tests.support.messages import Contract, Plan, Sale, event, new_id, stamp
 
 
 def contract(

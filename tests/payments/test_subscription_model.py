@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.payments.conftest import Till
-from tests.payments.messages import Contract, Plan, Sale
 from tests.payments.till_model import Account, Purchase
+from tests.support.messages import Contract, Plan, Sale
 
 HUNT = int(os.environ.get("SUBSCRIPTION_EXAMPLES", "0"))
 PROFILE = settings(

@@ -4,8 +4,9 @@ import uuid
 
 import pytest
 
+from tests.support.messages import Sale
+
 from .conftest import Till
-from .messages import Sale
 
 
 def bought(till: Till, email: str, spent: int = 60) -> tuple[str, Sale, str]:

@@ -10,9 +10,9 @@ import psycopg
 import pytest
 
 from scripts.checks import catalog
-from scripts.local_stack import Stack
+from scripts.local.stack import Stack
 from tests.conftest import Database, Env, User
-from tests.payments.messages import Contract, Plan, Sale
+from tests.support.messages import Contract, Plan, Sale
 
 # One for all: making a client takes longer than a request.
 HTTP = httpx.Client(timeout=30, trust_env=False)

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from scripts.checks import catalog
-from scripts.local_stack import Stack
+from scripts.local.stack import Stack
 from tests.conftest import Database
 
 Connection = psycopg.Connection[Any]

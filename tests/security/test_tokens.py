@@ -12,7 +12,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from scripts.local_stack import Stack
+from scripts.local.stack import Stack
 from supabase import Client
 from tests.conftest import Env, User
 from tests.security.conftest import HTTP, Caller, Person, code

@@ -13,7 +13,7 @@ import pytest
 from storage3._sync.file_api import SyncBucketProxy
 from storage3.exceptions import StorageApiError
 
-from scripts.local_stack import Stack
+from scripts.local.stack import Stack
 from supabase import Client
 from tests.conftest import Env, User
 

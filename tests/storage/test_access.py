@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from storage3._sync.file_api import SyncBucketProxy
 
-from scripts.local_stack import Stack
+from scripts.local.stack import Stack
 from supabase import Client
 from tests.conftest import Env
 from tests.storage.conftest import AS_PNG, PNG, Job, Owner, Raw, files, refused

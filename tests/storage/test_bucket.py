@@ -4,7 +4,7 @@ import psycopg
 
 from tests.conftest import ROOT, Database
 
-SQL = (ROOT / "sql" / "dispatch" / "generations_bucket.sql").read_bytes()
+SQL = (ROOT / "sql" / "generation" / "generations_bucket.sql").read_bytes()
 
 
 def test_the_migration_makes_it(scratch_db: Database) -> None:

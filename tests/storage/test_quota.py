@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from storage3.exceptions import StorageApiError
 
-from scripts.local_stack import Stack
+from scripts.local.stack import Stack
 from supabase import Client
 from tests.storage.conftest import AS_PNG, PNG, Job, Owner, files, refused
 

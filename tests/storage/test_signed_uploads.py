@@ -12,7 +12,7 @@ import pytest
 from storage3._sync.file_api import SyncBucketProxy
 from storage3.types import CreateSignedUploadUrlOptions
 
-from scripts.local_stack import Stack
+from scripts.local.stack import Stack
 from supabase import Client
 from tests.conftest import Env
 from tests.storage.conftest import AS_PNG, PNG, Job, Owner, files, refused

@@ -1,0 +1,1 @@
+"""Payments: what talks with Stripe, and what Stripe tells."""

@@ -1,0 +1,1 @@
+"""What stands in for hosted services: Supabase itself, Stripe and the AI providers."""

@@ -1,0 +1,329 @@
+"""What the README shows is run here, as it stands there."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from scripts.local.stack import Stack, ports
+from scripts.local.stack.stack import Status
+from supabase import Client, create_client
+from tests.conftest import Database, Env, User
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def block(language: str, containing: str) -> str:
+    """The one fenced block in that language with that text in it."""
+    found = [
+        text for text in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if containing in text
+    ]
+    assert len(found) == 1, f"the README has {len(found)} {language} blocks with {containing!r}"
+    return str(found[0])
+
+
+def environment(env: Env, **more: object) -> dict[str, str]:
+    addresses = {
+        "API_URL": env.api_url,
+        "DB_URL": env.db_url,
+        "PUBLISHABLE_KEY": env.publishable_key,
+        "SECRET_KEY": env.secret_key,
+    }
+    return {**os.environ, **addresses, **{name: str(value) for name, value in more.items()}}
+
+
+# Browsers and Node from 19 on have it.
+OLDER_NODE = "import { webcrypto } from 'node:crypto'\nglobalThis.crypto ??= webcrypto\n"
+
+
+def run_js(code: str, variables: dict[str, str]) -> str:
+    """What a module prints."""
+    folder = ROOT / ".stack"  # below the project, so that node finds node_modules
+    folder.mkdir(mode=0o700, exist_ok=True)
+    script = folder / f"readme-{os.getpid()}.mjs"
+    script.write_text(OLDER_NODE + code)
+    try:
+        done = subprocess.run(["node", script], env=variables, capture_output=True, text=True, timeout=60)
+    finally:
+        script.unlink()
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# What a browser and Node from 22 on have by themselves.
+WEB_SOCKET = "import ws from 'ws'\nglobalThis.WebSocket ??= ws\n"
+JS_CLIENT = f"{WEB_SOCKET}import {{ createClient }} from '@supabase/supabase-js'\n"
+JS_USER = (
+    f"{JS_CLIENT}const supabase = createClient(process.env.API_URL, process.env.PUBLISHABLE_KEY)\n"
+    "const { EMAIL: email, PASSWORD: password } = process.env\n"
+    "await supabase.auth.signInWithPassword({ email, password })\n"
+)
+PYTHON_CLIENT = "import os, uuid\nfrom supabase import FunctionsHttpError, create_client\n"
+PYTHON_USER = (
+    f"{PYTHON_CLIENT}supabase = create_client(os.environ['API_URL'], os.environ['PUBLISHABLE_KEY'])\n"
+    "who = {'email': os.environ['EMAIL'], 'password': os.environ['PASSWORD']}\n"
+    "supabase.auth.sign_in_with_password(who)\n"
+)
+
+
+def run_python(code: str, variables: dict[str, str]) -> str:
+    """What a script prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=variables, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_supabase_js_snippet(env: Env) -> None:
+    more = "\nconsole.log(history.map((row) => row.kind), asCsv.split('\\n')[0])\n"
+    said = run_js(WEB_SOCKET + block("js", "quote_credits") + more, environment(env))
+    assert "-6 4" in said
+    assert "402 Not enough credits. { required: 50, available: 4, shortfall: 46 }" in said
+    assert "\n1 6 []\n[ 'spend', 'grant' ] id,kind,amount\n" in said
+
+
+def test_supabase_py_snippet(env: Env) -> None:
+    more = "\nprint([row['kind'] for row in history], as_csv.splitlines()[0])\n"
+    said = run_python(block("python", "quote_credits") + more, environment(env))
+    assert "\n-6 4\n" in said
+    assert "PT402 Not enough credits. {'required': 50, 'available': 4, 'shortfall': 46}" in said
+    assert said.endswith("\n1 6 []\n['spend', 'grant'] id,kind,amount\n")
+
+
+def test_operator_snippets(env: Env, user: Callable[..., User]) -> None:
+    ann = user()
+    variables = environment(env, USER_ID=ann.id)
+    for said in (
+        run_js(JS_CLIENT + block("js", "grant_credits"), variables),
+        run_python(PYTHON_CLIENT + block("python", "grant_credits"), variables),
+    ):
+        amount, balance, size = map(int, said.split())
+        assert (amount, balance) == (200, 210)  # the second finds what the first did
+        assert size > 100
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_operator_commands(env: Env, user: Callable[..., User]) -> None:
+    ann = user()
+
+    def rpc(name: str, **arguments: object) -> Any:
+        return ann.client.rpc(name, arguments).execute().data
+
+    spend = rpc("consume_credits", operation="stable_diffusion")
+    holds = [rpc("hold_credits", operation="stable_diffusion") for _ in range(2)]
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block("sh", "rpc grant_credits")],
+        env=environment(
+            env,
+            USER_ID=ann.id,
+            TRANSACTION_ID=spend["id"],
+            HOLD_ID=holds[0]["id"],
+            OTHER_HOLD_ID=holds[1]["id"],
+        ),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    decoder, answers, rest = json.JSONDecoder(), [], done.stdout
+    while rest[:1] in ("{", "["):
+        answer, end = decoder.raw_decode(rest)
+        answers.append(answer)
+        rest = rest[end:].lstrip("\n")
+    assert [answer for answer in answers if isinstance(answer, dict) and "code" in answer] == []
+    purchase, promo, refund, capture, release, frozen, thawed, broken, failing = answers
+    assert (purchase["amount"], promo["amount"], refund["amount"], capture["amount"]) == (200, 50, 2, -3)
+    assert release["status"] == "released"
+    assert frozen["frozen_at"] and not thawed["frozen_at"]
+    assert broken == failing == []
+    assert rest.startswith("id,created_at,account_id,user_id,kind,amount")
+    assert ann.client.table("user_credits").select("balance").execute().data == [
+        {"balance": 10 - 3 + 250 + 2 - 3}
+    ]
+
+
+def test_price_statements(scratch_db: Database) -> None:
+    with scratch_db.connect() as owner:
+        owner.execute((ROOT / "supabase" / "seed.sql").read_bytes())
+        owner.execute("set role pricing_admin")
+        code = re.sub(r"--.*", "", block("sql", "update pricing_tiers"))
+        for statement in filter(str.strip, code.split(";")):
+            cursor = owner.execute(statement.encode())
+            assert cursor.rowcount > 0, statement
+        owner.execute("reset role")
+        prices: dict[str, Any] = dict(
+            owner.execute(
+                "select o, (credits.price(o, 1)).credits from unnest(array["
+                "'dalle3_image', 'cartoon_style', 'stable_diffusion', 'upscale', 'ghibli_style']) as o"
+            ).fetchall()
+        )
+    assert prices == {"dalle3_image": 12, "cartoon_style": 6, "stable_diffusion": 3, "upscale": 2}
+
+
+def test_plan_statements(scratch_db: Database) -> None:
+    with scratch_db.connect() as owner:
+        owner.execute("set role pricing_admin")
+        code = re.sub(r"--.*", "", block("sql", "insert into subscription_plans"))
+        for statement in filter(str.strip, code.split(";")):
+            assert owner.execute(statement.encode()).rowcount == 1
+        row = owner.execute(
+            "select credits, rollover_cap, interval from public.subscription_plans"
+        ).fetchone()
+        assert row == (500, 100, "month")
+
+
+@pytest.mark.parametrize("language", ["js", "python"])
+def test_checkout_snippet(env: Env, user: Callable[..., User], language: str) -> None:
+    """As ann in a browser, or as her app in Python; then a person pays, and the credits come."""
+    ann = user()
+    variables = environment(env, EMAIL=ann.email, PASSWORD=ann.password)
+
+    def run(change: Callable[[str], str] = str) -> str:
+        if language == "python":
+            code = change(block("python", 'functions.invoke("checkout"'))
+            return run_python(PYTHON_USER + code, variables)
+        code = change(block("js", "functions.invoke('checkout'"))
+        return run_js(f"{JS_USER}const location = {{}}\n{code}\nconsole.log(location.href)\n", variables)
+
+    url = run().strip()
+    session = re.search(r"cs_test_\w+", url)
+    assert url.startswith("http") and session
+    env.stripe_control().complete(session[0])
+    env.stripe_control().settled(20)
+    assert ann.client.table("user_credits").select("balance").execute().data == [{"balance": 210}]
+    assert "There is no such package in that currency.\n" in run(lambda code: code.replace("popular", "none"))
+
+
+@pytest.fixture
+def with_providers() -> Iterator[Status]:
+    """A stack of its own that has stand-ins for the providers."""
+    stack = Stack(ROOT, f"readme-{os.getpid()}", ports.free_pair())
+    try:
+        stack.start(providers=True)
+        yield stack.status()
+    finally:
+        stack.stop(delete=True)
+
+
+def test_generate_snippets(with_providers: Status) -> None:
+    variables = {**os.environ, **with_providers.env(), "PASSWORD": "correct horse battery"}
+    js = JS_USER + block("js", "functions.invoke('generate'")
+    python = PYTHON_USER + block("python", 'functions.invoke("generate"')
+
+    def sign_up(email: str) -> dict[str, str]:
+        client = create_client(with_providers.api_url, with_providers.publishable_key)
+        client.auth.sign_up({"email": email, "password": variables["PASSWORD"]})
+        return {**variables, "EMAIL": email}
+
+    # The bonus of 10 does not do for two images.
+    ann = sign_up("ann@example.com")
+    assert run_js(js, ann) == run_python(python, ann) == "Not enough credits.\n"
+    with psycopg.connect(with_providers.db_url, autocommit=True) as owner:
+        owner.execute("update credits.billing_settings set signup_bonus = 50")
+        owner.execute("update credits.provider_costs set output_image = null, cost_per_output = 0.04")
+        bob = sign_up("bob@example.com")
+        for said in (run_js(js, bob), run_python(python, bob)):
+            lines = said.splitlines()
+            assert [line.split()[1:] for line in lines] == [["1024", "1024"]] * 2
+            for line in lines:
+                assert httpx.get(line.split()[0], trust_env=False).content.startswith(b"\x89PNG")
+        (row,) = owner.execute(block("sql", "credits.generation_margins").encode()).fetchall()
+        assert (row[0], *row[2:]) == ("dalle3_image", 2, 40, Decimal("0.16"), 0, Decimal("250.0"))
+
+
+def test_every_example_exists_for_both_clients() -> None:
+    """What is called in one language is called in the other."""
+    called = {
+        language: set(
+            re.findall(
+                r"(?:rpc|table|from|invoke)\(\s*['\"](\w+)['\"]",
+                "".join(re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)),
+            )
+        )
+        for language in ("js", "python")
+    }
+    assert called["js"] == called["python"] > {"consume_credits", "hold_credits", "checkout", "generate"}
+
+
+def test_provider_rows(scratch_db: Database) -> None:
+    with scratch_db.connect() as owner:
+        owner.execute("set role pricing_admin")
+        for statement in filter(str.strip, block("sql", "acme").split(";")):
+            assert owner.execute(statement.encode()).rowcount == 1
+
+
+def test_cost_statement(scratch_db: Database) -> None:
+    with scratch_db.connect() as owner:
+        owner.execute((ROOT / "supabase" / "seed.sql").read_bytes())
+        owner.execute("set role pricing_admin")
+        assert owner.execute(block("sql", "introductory price").encode()).rowcount == 1
+
+
+def test_terms_of_the_film(scratch_db: Database) -> None:
+    """What the text says of it: 6 a second, 8 seconds, 4 more for each in 1080p."""
+    with scratch_db.connect() as owner:
+        owner.execute((ROOT / "supabase" / "seed.sql").read_bytes())
+        owner.execute(re.sub(r"--.*", "", block("sql", "update pricing_tiers")).encode())
+        for options, price in (
+            ("{}", 48), ('{"resolution": "1080p"}', 80), ('{"duration": 4, "audio": "on"}', 36),
+        ):  # fmt: skip
+            query = "select (credits.generation_price('film', 1, %s, 0, false, 9)).amount"
+            assert owner.execute(query, [options]).fetchone() == (price,)
+
+
+def test_the_table_of_operations_is_the_seeds(db: "psycopg.Connection[Any]") -> None:
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| ([\w.-]+) \| ([\d, ]+) \|", README, re.MULTILINE)
+    said = {
+        (operation, model, price)
+        for names, model, prices in rows
+        for operation, price in zip(re.findall(r"\w+", names), prices.split(", "), strict=True)
+    }
+    found = db.execute(
+        "select operation, model, trim_scale(credits_per_unit)::text from public.pricing_tiers "
+        "where operation = any(%s)", [[row[0] for row in said]],
+    ).fetchall()  # fmt: skip
+    assert said == set(found) and len(said) == 8
+
+
+def test_settings_statement(scratch_db: Database) -> None:
+    statements = re.findall(r"`(update credits\.billing_settings [^`]*)`", README)
+    assert len(statements) == 2
+    with scratch_db.connect() as owner:
+        for statement in statements:
+            assert owner.execute(statement.encode()).rowcount == 1
+        owner.execute(
+            "insert into auth.users (id, email, email_confirmed_at) "
+            "values (gen_random_uuid(), 'ann@example.com', now())"
+        )
+        assert owner.execute("select balance from credit_accounts").fetchall() == [(25,)]
+
+
+def test_it_says_what_the_seed_has(service: Client, db: "psycopg.Connection[Any]") -> None:
+    paragraph = " ".join(README[README.index("The seed has eight operations") :].split("\n\n")[0].split())
+    prices = db.execute("select operation, trim_scale(credits_per_unit)::text from pricing_tiers").fetchall()
+    seeded = dict(re.findall(r"(\w+) (\d+)[,.]", paragraph.split(" And ")[0]))
+    assert len(seeded) == 8
+    assert set(seeded.items()) <= set(prices)
+    packages = service.table("credit_packages").select("slug,credits,unit_amount").execute().data
+    for package in packages:
+        assert isinstance(package, dict)
+        words = f"{package['slug']} {package['credits']:,}"
+        price = f"for ${int(str(package['unit_amount'])) / 100:.2f}"
+        assert re.search(rf"{words}( credits)? {re.escape(price)}", paragraph), words
+
+
+def test_every_rpc_is_named(db: "psycopg.Connection[Any]") -> None:
+    names = db.execute("select proname from pg_proc where pronamespace = 'public'::regnamespace").fetchall()
+    assert [name for (name,) in names if name not in README] == []

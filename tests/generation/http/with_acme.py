@@ -1,0 +1,9 @@
+"""The function generate with one provider more, whose adapter is a file elsewhere. For tests only."""
+
+import os
+
+from _shared.generation import providers
+from tests.generation.http import mounted
+
+providers.__path__.append(os.environ["MORE_PROVIDERS"])
+app = mounted.load().app
