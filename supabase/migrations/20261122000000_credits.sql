@@ -375,6 +375,28 @@ comment on column credits.account_addresses.successor_id is
 'what that account owes. One for an account.';
 comment on column credits.account_addresses.noted_at is 'When the address was first seen confirmed.';
 
+-- sql/accounts/call_rates.sql
+create table credits.call_rates (
+  account_id uuid not null references public.credit_accounts (id),
+  call text not null,
+  minute timestamptz not null,
+  calls integer not null,
+  primary key (account_id, call)
+)
+with (fillfactor = 50);
+
+alter table credits.call_rates enable row level security;
+alter table credits.call_rates force row level security;
+revoke all on table credits.call_rates from anon, authenticated, service_role;
+
+comment on table credits.call_rates is
+'How often an account has asked in the current minute for what is limited by the minute, refused calls included where '
+'the refusal commits.';
+comment on column credits.call_rates.call is
+'checkout: a page of Stripe''s (billing_settings.max_checkouts_per_minute); generation: begin_generation '
+'(max_generations_per_minute).';
+comment on column credits.call_rates.minute is 'The minute that calls counts.';
+
 -- sql/accounts/my_account_id.sql
 create function credits.my_account_id() returns uuid
 language sql
@@ -969,21 +991,6 @@ comment on column public.generation_jobs.transaction_id is 'The capture that cha
 comment on column public.generation_jobs.dispatched_at is
 'Committed before the provider is asked, so that no call goes unnoticed.';
 comment on column public.generation_jobs.deadline_at is 'Past it the sweep ends the job and its hold.';
-
--- sql/generation/generation_rate.sql
-create table credits.generation_rate (
-  account_id uuid primary key references public.credit_accounts (id),
-  minute timestamptz not null,
-  calls integer not null
-)
-with (fillfactor = 50);
-
-alter table credits.generation_rate enable row level security;
-alter table credits.generation_rate force row level security;
-revoke all on table credits.generation_rate from anon, authenticated, service_role;
-
-comment on table credits.generation_rate is
-'How many generations an account has asked for in the current minute, those that were refused included.';
 
 -- sql/maintenance/maintenance_task.sql
 create type credits.maintenance_task as enum (
@@ -1735,21 +1742,6 @@ comment on table credits.dismissed_stripe_objects is
 comment on column credits.dismissed_stripe_objects.object_id is 'Stripe''s id.';
 comment on column credits.dismissed_stripe_objects.why is 'Why it may have no effect.';
 
--- sql/payments/tables/checkout_rate.sql
-create table credits.checkout_rate (
-  account_id uuid primary key references public.credit_accounts (id),
-  minute timestamptz not null,
-  calls integer not null
-)
-with (fillfactor = 50);
-
-alter table credits.checkout_rate enable row level security;
-alter table credits.checkout_rate force row level security;
-revoke all on table credits.checkout_rate from anon, authenticated, service_role;
-
-comment on table credits.checkout_rate is
-'How many pages of Stripe''s an account has opened in the current minute.';
-
 -- sql/payments/tables/plan_checkouts.sql
 create table credits.plan_checkouts (
   session_id text primary key,
@@ -2183,6 +2175,30 @@ $$;
 comment on function credits.caller() is
 'The signed-in user''s id; PT403 without one. Every spend asks: without a SET clause it is planned as part of its '
 'caller.';
+
+-- sql/accounts/count_call.sql
+create function credits.count_call(account_id uuid, call text, out calls integer, out retry_after integer)
+language plpgsql
+set search_path = ''
+as $$
+declare
+  moment timestamptz := credits.now();
+  this_minute timestamptz := date_trunc('minute', moment);
+begin
+  insert into credits.call_rates as r (account_id, call, minute, calls)
+  values (count_call.account_id, count_call.call, this_minute, 1)
+  on conflict on constraint call_rates_pkey do update set
+    minute = excluded.minute,
+    calls = case when r.minute = excluded.minute then r.calls + 1 else 1 end
+  returning r.calls into count_call.calls;
+  retry_after := ceil(extract(epoch from this_minute + interval '1 minute' - moment));
+end
+$$;
+
+comment on function credits.count_call(uuid, text) is
+'Counts a call of the account, one session at a time per account and call: returns which of the minute''s it is, and '
+'the seconds until the next minute, for the caller to compare with its limit. A refusal that raises takes its count '
+'back: the limit stays reached.';
 
 -- sql/accounts/freeze_account.sql
 create function public.freeze_account(user_id uuid, reason text) returns public.credit_accounts
@@ -3015,8 +3031,7 @@ set search_path = ''
 as $$
 declare
   moment timestamptz := credits.now();
-  this_minute timestamptz := date_trunc('minute', moment);
-  calls integer;
+  counted record;
   account record;
 begin
   if exists (
@@ -3026,14 +3041,9 @@ begin
   ) then
     return null;
   end if;
-  insert into credits.generation_rate as r (account_id, minute, calls)
-  values (count_generation.account_id, this_minute, 1)
-  on conflict on constraint generation_rate_pkey do update set
-    minute = excluded.minute,
-    calls = case when r.minute = excluded.minute then r.calls + 1 else 1 end
-  returning r.calls into calls;
+  counted := credits.count_call(account_id, 'generation');
 
-  -- Under the lock of that row, so it also sees what the same key opened meanwhile.
+  -- Under the lock of the count, so it also sees what the same key opened meanwhile.
   select
     s.max_generations_per_minute as most_calls,
     s.max_generations_in_flight as most_in_flight,
@@ -3052,12 +3062,10 @@ begin
 
   if account.is_repeat then
     return null;
-  elsif calls > account.most_calls then
+  elsif counted.calls > account.most_calls then
     return credits.refuse_softly(
       'PT429', 'Too many generations in this minute.',
-      jsonb_build_object(
-        'limit', account.most_calls, 'retry_after', ceil(extract(epoch from this_minute + interval '1 minute' - moment))
-      )::text,
+      jsonb_build_object('limit', account.most_calls, 'retry_after', counted.retry_after)::text,
       'Wait, then try again.'
     );
   elsif account.in_flight >= account.most_in_flight then
@@ -6747,26 +6755,13 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  moment timestamptz := credits.now();
-  this_minute timestamptz := date_trunc('minute', moment);
-  most integer;
-  calls integer;
+  counted record := credits.count_call(account_id, 'checkout');
+  most integer := (select s.max_checkouts_per_minute from credits.billing_settings as s);
 begin
-  select s.max_checkouts_per_minute into most from credits.billing_settings as s;
-  insert into credits.checkout_rate as r (account_id, minute, calls)
-  values (count_checkout.account_id, this_minute, 1)
-  on conflict on constraint checkout_rate_pkey do update set
-    minute = excluded.minute,
-    calls = case when r.minute = excluded.minute then r.calls + 1 else 1 end
-  returning r.calls into calls;
-  -- The refusal undoes its own count: the limit stays reached, and nothing was opened.
-  if calls > most then
+  if counted.calls > most then
     perform credits.fail(
       'PT429', 'Too many checkouts in this minute.',
-      jsonb_build_object(
-        'limit', most, 'retry_after', ceil(extract(epoch from this_minute + interval '1 minute' - moment))
-      ),
-      'Wait, then try again.'
+      jsonb_build_object('limit', most, 'retry_after', counted.retry_after), 'Wait, then try again.'
     );
   end if;
 end
