@@ -18,7 +18,7 @@ import pytest
 from scripts.local.stack import Stack, ports
 from scripts.local.stack.stack import Status
 from supabase import Client, create_client
-from tests.conftest import Database, Env, User
+from tests.support.stack import Database, Env, User
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
