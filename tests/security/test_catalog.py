@@ -8,7 +8,7 @@ import pytest
 
 from scripts.checks import catalog
 from scripts.local.stack import Stack
-from tests.conftest import Database
+from tests.support.stack import Database
 
 Connection = psycopg.Connection[Any]
 
