@@ -439,9 +439,9 @@ def broken_rules(connection: Connection) -> list[str]:
     return findings
 
 
-# Rows that belong to an account are found by it first: that serves the history, keeps the volume of an app out of
-# its ids, and lets one account move to another database. These find what is not so, by section of keys.toml: the
-# name there, and what it is.
+# Rows that belong to an account are found by it first: that serves the history, keeps an app's volume out of
+# its ids, and lets one account move to another database. These find what is not so, by section of
+# keys.toml: the name there, and what it is.
 KEYED = """
     with relations as (
         select
@@ -516,7 +516,7 @@ def listed_keys(path: Path = KEYS) -> dict[str, dict[str, str]]:
 
 
 def unkeyed(connection: Connection, listed: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """What is not found by account first, for no reason that is listed; then what needs no reason any more."""
+    """What is not found by account first, without a listed reason; then what needs none any more."""
     findings = []
     with connection.transaction():
         connection.execute(QUALIFIED)
