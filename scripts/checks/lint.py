@@ -17,7 +17,7 @@ from scripts.local.stack.errors import StackError
 from scripts.local.stack.postgres import Postgres, major_version
 from scripts.local.stack.processes import Interrupted, interruptible
 
-from . import catalog, databases, imports, make_migration
+from . import catalog, databases, imports, make_migration, releases
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCEPTED = Path(__file__).with_name("accepted.toml")
@@ -147,6 +147,14 @@ def test_imports(context: Context) -> list[str]:
 WITHOUT_TOKEN = ("stripe-reconcile", "stripe-webhook")
 
 
+def released(context: Context) -> list[str]:
+    """Migrations: those that a git tag contains stay as they are, rollbacks too; new ones come later."""
+    try:
+        return releases.broken(context.root)
+    except releases.UnknownError as why:
+        raise SkippedError(f"{why}") from None
+
+
 def verify_jwt(context: Context) -> list[str]:
     """supabase/config.toml: each function says verify_jwt, true but for those that take no token."""
     config = tomllib.loads((context.root / "supabase" / "config.toml").read_text())
@@ -269,6 +277,7 @@ QUICK: dict[str, Check] = {
     "squawk": squawk,
     "load-order": load_order,
     "rollbacks": rollbacks,
+    "released": released,
     "verify-jwt": verify_jwt,
     "test-imports": test_imports,
 }
