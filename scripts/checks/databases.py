@@ -24,7 +24,7 @@ LOADED_LATER = (
     psycopg.errors.UndefinedObject,
 )
 LISTED_LATER = (
-    "\nTables, types and views, and functions that a default, a constraint, a policy or a view needs, are loaded "
+    "\nTables, types, views, and functions that a default, constraint, policy or view needs, are loaded "
     "in the order of schema_paths in supabase/config.toml: list there what this needs, before it."
 )
 
