@@ -13,7 +13,8 @@ import pytest
 from _shared import settings
 from _shared.errors import FunctionError
 from scripts.local.providers.png import png
-from tests.support.generate import HTTP, Caller, Served
+from tests.support.generate import HTTP, Caller
+from tests.support.served import Served
 
 ACME = """
 from _shared.generation.providers.protocol import Ask, Delivered, Provider, count, decoded, listed
