@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 
 from scripts.local.stack import Stack
 from scripts.local.stack.processes import wait_gone, with_working_directory
+from tests.support.clock import until
 from tests.support.ledger import Ledger, Refused
 
 WRITERS = 12
@@ -128,9 +128,7 @@ def test_acknowledged_spends_survive_and_nothing_happens_twice(doomed: Stack) ->
 
 def _kill_after(stack: Stack, writers: list[Writer], spends: int) -> None:
     """Kill once so many spends were acknowledged: in the midst of it, however fast the machine is."""
-    deadline = time.monotonic() + 60
-    while sum(len(writer.spent) for writer in writers) < spends and time.monotonic() < deadline:
-        time.sleep(0.002)
+    until(lambda: sum(len(writer.spent) for writer in writers) >= spends, 60, 0.002)
     kill_postgres(stack)
 
 

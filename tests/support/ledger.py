@@ -15,6 +15,8 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from tests.support import clock
+
 SETTLED = """
 begin;
 select credits.lock_account({account});
@@ -98,9 +100,12 @@ class Ledger:
         return moment
 
     def pass_time(self, by: timedelta) -> datetime:
-        """Move the clock on."""
-        moment: datetime = self.value("update clock.clock set at = at + %s returning at", by)
-        return moment
+        """Move the clock on. Returns the new time."""
+        return clock.pass_time(self.connection, by)
+
+    def set_time(self, at: datetime) -> None:
+        """Let the clock stand at that moment, be it earlier or later."""
+        clock.set_time(self.connection, at)
 
     def sign_up(self, email: str | None = None, *, confirmed: bool = True) -> str:
         """A new user, as the auth server makes one; the trigger opens the account. Returns the user's id."""
