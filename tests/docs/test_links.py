@@ -43,7 +43,7 @@ def test_files(page: str) -> None:
 def test_files_by_name_alone(page: str) -> None:
     there = {
         path.name
-        for folder in ("sql", "functions", "scripts", "tests")
+        for folder in ("sql", "functions", "scripts", "supabase", "tests")
         for path in (ROOT / folder).rglob("*")
     }
     named = re.findall(r"`(\w+\.(?:sql|py|toml))`", PAGES[page])
