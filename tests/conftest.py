@@ -5,6 +5,7 @@ With API_URL, DB_URL, ANON_KEY, SERVICE_ROLE_KEY and JWT_SECRET in the environme
 named test-PID is started on free ports, and deleted at the end.
 """
 
+import importlib.util
 import os
 import signal
 import uuid
@@ -25,6 +26,7 @@ from scripts.local.stripe.world import API_VERSION
 from supabase import Client, ClientOptions, create_client
 from tests.support.ledger import CLOCK, Ledger
 
+pytest_plugins = ["tests.support.parallel"] if importlib.util.find_spec("xdist") else []
 ROOT = Path(__file__).resolve().parents[1]
 NEEDED = ("API_URL", "DB_URL", "ANON_KEY", "SERVICE_ROLE_KEY", "JWT_SECRET")
 
@@ -118,6 +120,7 @@ class Database:
         return psycopg.connect(self.admin_url if admin else self.url, autocommit=True)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure() -> None:
     """End on SIGTERM as on Ctrl-C: with the fixtures torn down, and no stack left running."""
 
