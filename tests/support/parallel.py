@@ -39,7 +39,7 @@ def unit(nodeid: str) -> str:
     return next((folder for folder in TOGETHER if file.startswith(f"{folder}/")), file)
 
 
-class SlowestFirst(LoadScopeScheduling):
+class SlowestFirst(LoadScopeScheduling):  # type: ignore[misc]
     """Gives a process that has nothing to do the unit that takes longest."""
 
     def __init__(self, config: pytest.Config, log: Producer | None, seconds: Mapping[str, float]) -> None:
