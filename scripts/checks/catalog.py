@@ -382,6 +382,33 @@ RULES = {
         inner join pg_namespace as n on c.relnamespace = n.oid
         where n.nspname = any(%(schemas)s) and c.relkind in ('r', 'p') and c.relreplident <> 'd'
     """,
+    "maintenance sweeps each of its tasks": """
+        with tasks (name) as (
+            select format('sweep_%%s', e.enumlabel)
+            from pg_enum as e
+            where e.enumtypid = to_regtype('credits.maintenance_task')
+        ),
+
+        sweeps (name) as (
+            select p.proname::text
+            from pg_proc as p
+            inner join pg_namespace as n on p.pronamespace = n.oid
+            where
+                n.nspname = 'credits' and starts_with(p.proname, 'sweep_') and p.proargnames[1] = 'batch'
+        )
+
+        select case
+            when s.name is null then format(
+                'credits.maintenance_task: no function credits.%%I(batch integer) does it.', t.name
+            )
+            else format(
+                'credits.%%I is never called: its task is missing in credits.maintenance_task.', s.name
+            )
+        end
+        from tasks as t
+        full join sweeps as s using (name)
+        where t.name is null or s.name is null
+    """,
     "comments": """
         select format('%%I.%%I has no comment.', n.nspname, c.relname)
         from pg_class as c

@@ -87,7 +87,7 @@ def function_environment(stack: Stack) -> dict[str, str]:
 def serve(
     function_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Served]]:
-    """A factory that starts a function as README's section on deploying says.
+    """A factory that starts a function as functions/README.md says.
 
     Keyword arguments change the environment that the stack gives; None takes a variable out.
     """

@@ -76,7 +76,7 @@ def test_no_login_is_shown_to_users(ledger: Ledger) -> None:
 def test_a_filter_on_the_answer_does_not_undo_the_call(
     user: Callable[..., User], env: Env, function: str
 ) -> None:
-    """PostgREST filters what a function has answered. The README says so, and that the key finds it again."""
+    """PostgREST filters what a function has answered. sql/README.md says so, and that the key finds it."""
     me = user()
     order = {"operation": "stable_diffusion", "idempotency_key": "k"}
     url = f"{env.api_url}/rest/v1/rpc/{function}"

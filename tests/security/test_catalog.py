@@ -124,6 +124,14 @@ MISTAKES = [
         "public.credit_transactions must have a unique index on (account_id, idempotency_key)",
     ),
     (
+        "alter type credits.maintenance_task add value 'dust'",
+        "no function credits.sweep_dust(batch integer) does it",
+    ),
+    (
+        "create function credits.sweep_dust(batch int) returns int language sql as 'select 1'",
+        "credits.sweep_dust is never called",
+    ),
+    (
         "comment on function public.refund(bigint, bigint, text, text) is null",
         "refund(bigint,bigint,text,text) has no",
     ),

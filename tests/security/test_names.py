@@ -1,4 +1,4 @@
-"""What errors of the API reveal: names of schema public, which the README lists anyway, none of credits."""
+"""What errors of the API reveal: names of schema public, which sql/README.md lists, none of credits."""
 
 import json
 import re

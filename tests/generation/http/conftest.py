@@ -242,7 +242,7 @@ def serve(
     stack: Stack, providers: tuple[str, dict[str, str]], _tiers: None,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[..., Served]]:  # fmt: skip
-    """A factory that starts a process with generate, as README's section on deploying says.
+    """A factory that starts a process with generate, as functions/README.md says.
 
     `module` serves another module with an `app`. Keyword arguments change the environment.
     """
