@@ -94,7 +94,8 @@ async def load(spec: dict[str, Any]) -> dict[str, Any]:
     counter.counting = True
     began, cpu_before = time.perf_counter(), cpu_seconds()
     await asyncio.sleep(spec["seconds"])
-    while not (counter.latencies or counter.failed):  # on a busy machine the first answer may take longer
+    # On a busy machine the first answer may take longer.
+    while not (counter.latencies or counter.failed):  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     counter.counting, counter.stopped = False, True
     seconds, cpu = time.perf_counter() - began, cpu_seconds() - cpu_before

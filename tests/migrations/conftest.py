@@ -77,7 +77,7 @@ def project(tmp_path: Path) -> Iterator[Path]:
     root = tmp_path / "project"
     root.mkdir()
     for folder in ("scripts", "sql", "supabase"):
-        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__", ".temp"))
+        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("*.pyc.*", ".temp"))
     for name in (
         "pyproject.toml",
         ".squawk.toml",

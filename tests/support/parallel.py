@@ -1,7 +1,7 @@
 """How scripts/test runs the suite in several processes: what stays together, and the slowest first.
 
-A plug-in of pytest-xdist, which tests/conftest.py loads when that is installed. Plain pytest runs all tests in
-one process, in the order of the files.
+A plug-in of pytest-xdist, which tests/conftest.py loads when that is installed. Plain pytest runs all tests
+in one process, in the order of the files.
 """
 
 import contextlib
