@@ -10,7 +10,7 @@ import pytest
 from scripts.benchmark.cli import table
 from scripts.benchmark.runner import Result
 from scripts.benchmark.server import Sample
-from tests.conftest import ROOT
+from tests.support.stack import ROOT
 
 
 @pytest.mark.slow

@@ -16,7 +16,6 @@ import pytest
 from scripts.local.stack import Stack, ports
 from scripts.local.stack.stack import Status
 from supabase import Client, create_client
-from tests.conftest import Database, Env, User
 from tests.support.pages import (
     ALL,
     JS_CLIENT,
@@ -33,6 +32,7 @@ from tests.support.pages import (
     run_python,
     statements,
 )
+from tests.support.stack import Database, Env, User
 
 CLIENTS, INSTALLING, FUNCTIONS = "README.md", "supabase/README.md", "functions/README.md"
 

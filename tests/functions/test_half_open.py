@@ -22,8 +22,8 @@ from _shared import app as shared
 from _shared.app import function, read_body
 from _shared.errors import FunctionError
 from scripts.local.stack import ports
-from tests.conftest import ROOT
 from tests.support.pages import block
+from tests.support.stack import ROOT
 
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n%s\r\n"
 PAGE = "functions/README.md"

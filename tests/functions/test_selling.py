@@ -12,9 +12,8 @@ import pytest
 
 from scripts.local.stripe.control import Control
 from supabase import Client
-from tests.conftest import Env, User
-
-from .conftest import PAGES, Buy, balance, post
+from tests.support.functions import PAGES, Buy, balance, post
+from tests.support.stack import Env, User
 
 Connection = psycopg.Connection[Any]
 HOME = {"return_url": PAGES["cancel_url"]}

@@ -10,9 +10,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.conftest import Env, User
-from tests.ledger.conftest import HTTP, Api
 from tests.support.ledger import Ledger
+from tests.support.rest import HTTP, Api
+from tests.support.stack import Env, User
 
 FORMULAS = ["=1+1", "+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", '=cmd|"/c calc"!A1', "\uff1d1"]
 HARMLESS = ["order-1", "1-1", "a=b", "'quoted", 'say "hi", twice', "line\nbreak"]

@@ -3,18 +3,15 @@
 import json
 import random
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from supabase import Client, PostgrestAPIError
-from tests.conftest import User
-from tests.generation.rpc.conftest import Studio
-from tests.ledger.test_spend import buyer
-from tests.support.ledger import Ledger, Refused
-
-SECOND, MINUTE, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=1)
+from tests.support.clock import DAY, MINUTE, SECOND
+from tests.support.ledger import Ledger, Refused, buyer
+from tests.support.stack import User
+from tests.support.studio import Studio
 
 
 def hold(ledger: Ledger, user: str, **arguments: Any) -> dict[str, Any]:

@@ -7,13 +7,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.conftest import Database
-from tests.generation.rpc.conftest import Studio
-from tests.ledger.test_hold import lot
-from tests.ledger.test_spend import buyer
-from tests.support.ledger import Ledger, Refused, small_batches
-
-MINUTE = timedelta(minutes=1)
+from tests.support.clock import MINUTE
+from tests.support.ledger import Ledger, Refused, buyer, lot, small_batches
+from tests.support.stack import Database
+from tests.support.studio import Studio
 
 
 def run(ledger: Ledger, settle_after: timedelta = timedelta(0), batch: int = 200) -> dict[str, Any]:

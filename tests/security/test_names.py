@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from scripts.checks import catalog
-from tests.security.conftest import Caller
+from tests.support.rest import Caller
 
 Connection = psycopg.Connection[Any]
 

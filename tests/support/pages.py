@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.conftest import Env
+from tests.support.stack import Env
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -13,7 +13,7 @@ import pytest
 from _shared import settings
 from _shared.errors import FunctionError
 from scripts.local.providers.png import png
-from tests.generation.http.conftest import HTTP, Caller, Served
+from tests.support.generate import HTTP, Caller, Served
 from tests.support.pages import block
 
 PAGE = "functions/README.md"

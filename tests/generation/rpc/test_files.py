@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from _shared.generation import media, orders
-from tests.generation.rpc.conftest import Studio
+from tests.support.clock import DAY, HOUR, SECOND
 from tests.support.ledger import Ledger, Refused
+from tests.support.studio import Studio
 
-DAY, HOUR, SECOND = timedelta(days=1), timedelta(hours=1), timedelta(seconds=1)
 ONE, OTHER = "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"
 NOBODY = "11111111-1111-4111-8111-111111111111"
 
