@@ -74,6 +74,10 @@ def _live() -> Iterator[tuple[Env, Stack | None]]:
     stack = Stack(ROOT, f"test-{os.getpid()}", ports.free_pair())
     try:
         stack.start()
+        with psycopg.connect(stack.status().admin_db_url, autocommit=True) as admin:
+            # Nothing here outlives the machine. tests/crash has a stack as Postgres ships it.
+            admin.execute("alter system set fsync = off")
+            admin.execute("select pg_reload_conf()")
         yield Env.of(stack), stack
     finally:
         stack.stop(delete=True)
