@@ -6,6 +6,7 @@ named test-PID is started on free ports, and deleted at the end.
 """
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -27,7 +28,10 @@ from tests.support.ledger import Ledger
 from tests.support.projects import Run
 from tests.support.stack import NEEDED, ROOT, Database, Env, User
 
+pytest_plugins = ["tests.support.parallel"] if importlib.util.find_spec("xdist") else []
 
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure() -> None:
     """End on SIGTERM as on Ctrl-C: with the fixtures torn down, and no stack left running."""
 
@@ -70,6 +74,10 @@ def _live() -> Iterator[tuple[Env, Stack | None]]:
     stack = Stack(ROOT, f"test-{os.getpid()}", ports.free_pair())
     try:
         stack.start()
+        with psycopg.connect(stack.status().admin_db_url, autocommit=True) as admin:
+            # Nothing here outlives the machine. tests/crash has a stack as Postgres ships it.
+            admin.execute("alter system set fsync = off")
+            admin.execute("select pg_reload_conf()")
         yield Env.of(stack), stack
     finally:
         stack.stop(delete=True)
@@ -212,7 +220,7 @@ def project(tmp_path: Path) -> Iterator[Path]:
     root = tmp_path / "project"
     root.mkdir()
     for folder in ("scripts", "sql", "supabase"):
-        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__", ".temp"))
+        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("*.pyc.*", ".temp"))
     for name in (
         "pyproject.toml",
         ".squawk.toml",
