@@ -25,7 +25,7 @@ import pytest
 from scripts.local.stack import Stack, ports
 from scripts.local.stack.processes import start_time
 from supabase import Client
-from tests.support.clock import CLOCK
+from tests.support import clock
 from tests.support.ledger import Ledger
 from tests.support.projects import Run
 from tests.support.stack import NEEDED, ROOT, Database, Env, User
@@ -166,7 +166,7 @@ def _clocked_template(stack: Stack, _migrated_template: str) -> Iterator[str]:
     seed: Path = ROOT / "supabase" / "seed.sql"
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(seed.read_bytes())
-        connection.execute(CLOCK)
+        clock.install(connection)
         connection.execute(
             "insert into public.pricing_tiers (operation, provider, model, credits_per_unit) "
             "values ('one', 'test', 'test', 1), ('fraction', 'test', 'test', 0.3)"
