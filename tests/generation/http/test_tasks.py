@@ -123,9 +123,10 @@ def test_what_is_over_or_out_of_reach_is_not_canceled(
 def test_a_provider_that_fails_to_cancel(ann: Caller, served: Served, prompt: str, control: Control) -> None:
     control.tasks(hold=True)
     job = started(ann, served, prompt)
-    control.fault("runway", "error", on="cancel", match=prompt)
+    control.fault("runway", "error", times=None, on="cancel", match=prompt)
     assert ann.delete(served, job).json()["code"] == "too_late"
     ann.expect(0, held=50)
+    control.clear("runway")
     # The wish stays, and the next heartbeat carries it out, or the next DELETE.
     assert ann.delete(served, job).status_code == 200
     ann.expect(0)
