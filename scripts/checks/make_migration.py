@@ -28,7 +28,7 @@ FIRST = """\
 -- The ledger: all of sql/ in load order (supabase/config.toml, schema_paths). Written by scripts/migration.
 --
 -- One file, so that a database has all of it or nothing: each migration is a transaction of its own. How the
--- parts work together is in sql/README.md. Each file of sql/ begins with a line such as "-- sql/base/now.sql".
+-- parts work together is in sql/README.md. Each file begins with a line such as "-- sql/base/now.sql".
 --
 """
 NEXT = """\

@@ -106,7 +106,7 @@ def make_checkout(root: Path, *, installed: bool = True) -> None:
     """Copy what `scripts/stack` needs; what scripts/setup installs is linked, or left out."""
     root.mkdir(mode=0o700, exist_ok=True)
     shutil.copytree(
-        ROOT / "scripts", root / "scripts", ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True
+        ROOT / "scripts", root / "scripts", ignore=shutil.ignore_patterns("*.pyc.*"), dirs_exist_ok=True
     )
     for name in ("requirements.lock", "package-lock.json", "package.json", ".npmrc"):
         shutil.copy(ROOT / name, root / name)
