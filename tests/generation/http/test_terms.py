@@ -173,7 +173,7 @@ def finished(ann: GenerateUser, served: Served, begun: httpx.Response) -> httpx.
 
 
 def test_ten_seconds_are_charged_as_ten(ann: GenerateUser, served: Served, prompt: str) -> None:
-    """10 s at 8 a second were charged 8."""
+    """10 s at 8 per second were charged 8."""
     assert quoted(ann, served, "gen_seconds", options={"duration": 10}) == 80
     started = ann.post(served, prompt, operation="gen_seconds", options={"duration": 10})
     assert started.status_code == 202, started.text
