@@ -6,9 +6,12 @@ named test-PID is started on free ports, and deleted at the end.
 """
 
 import contextlib
+import functools
+import importlib.util
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
@@ -27,7 +30,15 @@ from tests.support.ledger import Ledger
 from tests.support.projects import Run
 from tests.support.stack import NEEDED, ROOT, Database, Env, User
 
+# Each user has clients of their own, and each client would read all certificate authorities, for 20 ms. They
+# speak plain HTTP to this machine.
+ssl.create_default_context = functools.cache(ssl.create_default_context)  # type: ignore[assignment]
+os.environ.setdefault("LOCAL_AUTH_BCRYPT_COST", "4")
 
+pytest_plugins = ["tests.support.parallel"] if importlib.util.find_spec("xdist") else []
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure() -> None:
     """End on SIGTERM as on Ctrl-C: with the fixtures torn down, and no stack left running."""
 
@@ -70,6 +81,10 @@ def _live() -> Iterator[tuple[Env, Stack | None]]:
     stack = Stack(ROOT, f"test-{os.getpid()}", ports.free_pair())
     try:
         stack.start()
+        with psycopg.connect(stack.status().admin_db_url, autocommit=True) as admin:
+            # Nothing here outlives the machine. tests/crash has a stack as Postgres ships it.
+            admin.execute("alter system set fsync = off")
+            admin.execute("select pg_reload_conf()")
         yield Env.of(stack), stack
     finally:
         stack.stop(delete=True)
@@ -212,7 +227,7 @@ def project(tmp_path: Path) -> Iterator[Path]:
     root = tmp_path / "project"
     root.mkdir()
     for folder in ("scripts", "sql", "supabase"):
-        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__", ".temp"))
+        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("*.pyc.*", ".temp"))
     for name in (
         "pyproject.toml",
         ".squawk.toml",

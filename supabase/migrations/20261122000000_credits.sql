@@ -47,7 +47,8 @@ $$;
 comment on function credits.now() is
 'The time that every rule of the ledger uses, UTC. The wall clock, not the transaction''s start: a session '
 'that has been open for an hour must not spend a lot that expired meanwhile. Only its owner can replace it; '
-'the tests do, in databases of their own.';
+'the tests do, in databases of their own. Every spend asks several times: without a SET clause it is planned as part '
+'of its caller.';
 
 -- Evaluated as the reader in policies and in views.
 grant execute on function credits.now() to anon, authenticated, service_role, pricing_admin;
@@ -129,6 +130,7 @@ add column max_holds_per_minute integer not null default 60,
 add column max_open_holds integer not null default 100,
 add column max_unused_holds integer not null default 1000,
 add column hold_retention interval not null default '30 days',
+add column settle_after interval not null default '1 hour',
 add constraint hold_ttl_must_be_1_second_to_hold_ttl_max check (credits.lasts(hold_ttl, '1 second', hold_ttl_max)),
 add constraint hold_ttl_max_must_be_2_minutes_to_30_days check (credits.lasts(hold_ttl_max, '2 minutes', '30 days')),
 add constraint refund_grace_must_be_1_second_to_100_years check (credits.lasts(refund_grace, '1 second', '100 years')),
@@ -136,7 +138,8 @@ add constraint max_grant_must_be_1_to_1000000000000 check (max_grant between 1 a
 add constraint max_holds_per_minute_must_be_0_to_10000 check (max_holds_per_minute between 0 and 10000),
 add constraint max_open_holds_must_be_0_to_10000 check (max_open_holds between 0 and 10000),
 add constraint max_unused_holds_must_be_0_to_10000 check (max_unused_holds between 0 and 10000),
-add constraint hold_retention_must_be_1_hour_to_100_years check (credits.lasts(hold_retention, '1 hour', '100 years'));
+add constraint hold_retention_must_be_1_hour_to_100_years check (credits.lasts(hold_retention, '1 hour', '100 years')),
+add constraint settle_after_must_be_0_to_1_day check (credits.lasts(settle_after, '0', '1 day'));
 
 comment on column credits.billing_settings.max_grant is 'The largest single grant, in credits.';
 comment on column credits.billing_settings.refund_grace is
@@ -153,6 +156,9 @@ comment on column credits.billing_settings.max_unused_holds is
 'How many holds that ended without a capture or a provider''s call are kept of one account: the newest.';
 comment on column credits.billing_settings.hold_retention is
 'How long a hold is kept that ended without a capture, and a generation that charged nothing.';
+comment on column credits.billing_settings.settle_after is
+'How long a ledger row waits for its settlement, where the account is not settled for another reason before: a grant, '
+'an expiry, a whole batch of rows. What is read adds what waits, but credits.ledger_seals lacks it.';
 
 -- sql/generation/settings.sql
 alter table credits.billing_settings
@@ -266,6 +272,22 @@ comment on table credits.secrets is
 comment on column credits.secrets.name is 'What it is for. addresses: the hashes in account_addresses.';
 comment on column credits.secrets.value is '32 random bytes.';
 
+-- sql/ledger/entries/is_due.sql
+create function credits.is_due(next_expiry timestamptz, lapsed bigint default 0) returns boolean
+language sql
+volatile
+as $$
+  select coalesce(lapsed > 0 or next_expiry <= credits.now(), false);
+$$;
+
+comment on function credits.is_due(timestamptz, bigint) is
+'Whether time has something to do in an account with this next_expiry: a lot or a hold of it has expired. With its '
+'lapsed also whether credits may go that only holds kept. The one place that says so; without a SET clause it is '
+'planned as part of its caller.';
+
+-- Evaluated as the reader in the policy of credit_accounts.
+grant execute on function credits.is_due(timestamptz, bigint) to authenticated;
+
 -- sql/accounts/credit_accounts.sql
 -- One row an owner. Today an owner is a user; a team will be a second nullable column beside user_id. The ledger
 -- knows accounts only, so it does not change with the kinds of owner.
@@ -278,7 +300,7 @@ create table public.credit_accounts (
   balance bigint not null default 0,
   available credits.credit_amount not null default 0,
   lifetime_spent credits.credit_amount not null default 0,
-  unsettled integer not null default 0,
+  last_entry bigint not null default 0,
   unsettled_since timestamptz,
   updated_at timestamptz not null default clock_timestamp(),
   held credits.credit_amount not null default 0,
@@ -291,6 +313,7 @@ create table public.credit_accounts (
   frozen_reason text,
   settled_through bigint not null default 0,
   debt_from bigint,
+  has_keyed_holds boolean not null default false,
   created_at timestamptz not null default clock_timestamp()
 )
 -- Every spend rewrites the row. Room in the page and no index on what a spend changes keep the rewrite off the indexes
@@ -307,7 +330,7 @@ grant select on table public.credit_accounts to authenticated, service_role;
 -- Between the moment a lot expires and its settlement the stored balance still counts it. In that short while the
 -- row is not shown, so that nobody reads credits that are gone; user_credits always answers, and rightly.
 create policy own_account on public.credit_accounts for select to authenticated
-using (user_id = (select auth.uid()) and (next_expiry is null or next_expiry > credits.now()));
+using (user_id = (select auth.uid()) and not credits.is_due(next_expiry));
 
 -- Realtime sends a change to whom the policy lets read it. Old rows carry the primary key only.
 alter table public.credit_accounts replica identity default;
@@ -338,12 +361,16 @@ comment on column public.credit_accounts.next_expiry is
 'When time alone next changes this account: its earliest lot or hold that will expire. Past it, settle first.';
 comment on column public.credit_accounts.frozen_at is 'Set while the account may not spend or hold.';
 comment on column public.credit_accounts.frozen_reason is 'Why it is frozen. The owner can read it.';
-comment on column public.credit_accounts.unsettled is 'Ledger rows since the last settlement.';
+comment on column public.credit_accounts.last_entry is
+'The number of its newest ledger row, 0 for none: what the next one counts from. Less settled_through it is how many '
+'rows are not settled.';
 comment on column public.credit_accounts.unsettled_since is
 'When the oldest ledger row after the last settlement was written.';
-comment on column public.credit_accounts.settled_through is 'Id of the last settled ledger row; 0 for none.';
+comment on column public.credit_accounts.has_keyed_holds is
+'Whether a hold was ever made with an idempotency key: only then a spend with a key looks among the holds.';
+comment on column public.credit_accounts.settled_through is 'The last settled ledger row; 0 for none.';
 comment on column public.credit_accounts.debt_from is
-'Id of the oldest ledger row that no lot has wholly paid for; null for none.';
+'The oldest ledger row that no lot has wholly paid for; null for none.';
 
 -- sql/accounts/account_addresses.sql
 create table credits.account_addresses (
@@ -404,7 +431,7 @@ stable
 security definer
 set search_path = ''
 as $$
-  select a.id from public.credit_accounts as a where a.user_id = auth.uid();
+  select credits.account_of(auth.uid());
 $$;
 
 comment on function credits.my_account_id() is
@@ -587,8 +614,8 @@ comment on type public.hold_status is 'The life of a hold.';
 -- No CHECK, as in credit_accounts: each would be planned anew by every spend. Only the ledger's functions write here,
 -- and verify_ledger holds each row against the rules.
 create table public.credit_transactions (
-  id bigint generated always as identity primary key,
   account_id uuid not null,
+  id bigint not null,
   kind public.transaction_kind not null,
   amount bigint not null,
   balance_after bigint not null,
@@ -600,29 +627,33 @@ create table public.credit_transactions (
   related_id bigint,
   actor text not null,
   idempotency_key text,
-  request_hash bytea,
   metadata jsonb not null default '{}',
-  created_at timestamptz not null
+  created_at timestamptz not null,
+  -- Serves an account's history, too.
+  constraint credit_transactions_pkey primary key (account_id, id)
 );
 
--- An account's history, newest first. Ids rise within an account: they are drawn under the account's lock.
-create unique index credit_transactions_account_id_id on public.credit_transactions (account_id, id desc);
 create unique index credit_transactions_idempotency_key on public.credit_transactions (account_id, idempotency_key)
 where idempotency_key is not null;
-create unique index credit_transactions_hold_id on public.credit_transactions (hold_id) where hold_id is not null;
-create index credit_transactions_related_id on public.credit_transactions (related_id) where related_id is not null;
+create unique index credit_transactions_hold_id on public.credit_transactions (account_id, hold_id)
+where hold_id is not null;
+create index credit_transactions_related_id on public.credit_transactions (account_id, related_id)
+where related_id is not null;
 
 alter table public.credit_transactions enable row level security;
 alter table public.credit_transactions force row level security;
 revoke all on table public.credit_transactions from anon, authenticated, service_role;
-revoke all on sequence public.credit_transactions_id_seq from anon, authenticated, service_role;
 grant select on table public.credit_transactions to authenticated, service_role;
 create policy own_transactions on public.credit_transactions for select to authenticated
 using (account_id = (select credits.my_account_id()));
 
 comment on table public.credit_transactions is
-'The ledger: one row a change of a balance, append-only. Order by id: it is the order in which they happened.';
+'The ledger: one row per change of a balance, append-only. Within an account, order by id: it is the order in which '
+'they happened.';
 comment on column public.credit_transactions.account_id is 'credit_accounts.id. Accounts are never deleted.';
+comment on column public.credit_transactions.id is
+'1, 2, 3 within the account, by credit_accounts.last_entry, without a gap. It names a row together with account_id '
+'only.';
 comment on column public.credit_transactions.amount is 'Credits, signed: what the balance changed by.';
 comment on column public.credit_transactions.balance_after is 'The account''s balance after this row, in credits.';
 comment on column public.credit_transactions.operation is 'What was bought; a refund repeats that of its transaction.';
@@ -636,13 +667,12 @@ comment on column public.credit_transactions.actor is
 'Who asked: the API role, operator for a direct session, or system for maintenance. No personal data.';
 comment on column public.credit_transactions.idempotency_key is
 'The caller''s key, unique in the account, holds included.';
-comment on column public.credit_transactions.request_hash is 'SHA-256 of the request that came with the key.';
 comment on column public.credit_transactions.metadata is 'The caller''s JSON object, at most 8 KiB.';
 
 -- sql/ledger/tables/credit_holds.sql
 create table public.credit_holds (
-  id uuid primary key default gen_random_uuid(),
   account_id uuid not null references public.credit_accounts (id),
+  id uuid not null default gen_random_uuid(),
   status public.hold_status not null default 'held',
   operation text not null,
   quantity integer not null,
@@ -650,13 +680,16 @@ create table public.credit_holds (
   price_version bigint not null,
   amount bigint not null,
   expires_at timestamptz not null,
-  transaction_id bigint references public.credit_transactions (id),
+  transaction_id bigint,
   release_reason text,
   closed_at timestamptz,
   idempotency_key text,
   request_hash bytea,
   metadata jsonb not null default '{}',
   created_at timestamptz not null,
+  constraint credit_holds_pkey primary key (account_id, id),
+  constraint credit_holds_transaction_id_fkey foreign key (account_id, transaction_id)
+  references public.credit_transactions (account_id, id),
   constraint amount_must_be_unit_price_times_quantity check (amount = ceil(unit_price * quantity) and amount > 0),
   constraint expires_at_must_be_after_created_at check (expires_at > created_at),
   constraint open_holds_must_not_have_an_end check ((status = 'held') = (closed_at is null)),
@@ -700,17 +733,24 @@ comment on column public.credit_holds.metadata is 'The caller''s JSON object, at
 
 -- sql/ledger/tables/credit_grants.sql
 create table credits.credit_grants (
-  id bigint generated always as identity primary key,
   account_id uuid not null references public.credit_accounts (id),
-  transaction_id bigint not null references public.credit_transactions (id),
+  id bigint not null,
+  transaction_id bigint not null,
   amount bigint not null,
   remaining bigint not null,
+  -- What the index of live lots asks for: it changes once, so that taking from a lot rewrites no index.
+  is_live boolean not null generated always as (remaining > 0) stored,
   priority smallint not null default 50,
   expires_at timestamptz,
   source text not null,
-  returned_from bigint references credits.credit_grants (id),
+  returned_from bigint,
   promotional boolean not null generated always as (source in ('bonus', 'referral', 'promo')) stored,
   created_at timestamptz not null,
+  constraint credit_grants_pkey primary key (account_id, id),
+  constraint credit_grants_transaction_id_fkey foreign key (account_id, transaction_id)
+  references public.credit_transactions (account_id, id),
+  constraint credit_grants_returned_from_fkey foreign key (account_id, returned_from)
+  references credits.credit_grants (account_id, id),
   constraint amount_must_be_positive check (amount > 0),
   constraint remaining_must_be_0_to_amount check (remaining between 0 and amount),
   constraint priority_must_be_0_to_100 check (priority between 0 and 100),
@@ -721,8 +761,8 @@ create table credits.credit_grants (
 )
 with (fillfactor = 80);
 
-create index credit_grants_live on credits.credit_grants (account_id) where remaining > 0;
-create index credit_grants_transaction_id on credits.credit_grants (transaction_id);
+create index credit_grants_live on credits.credit_grants (account_id) where is_live;
+create index credit_grants_transaction_id on credits.credit_grants (account_id, transaction_id);
 
 alter table credits.credit_grants enable row level security;
 alter table credits.credit_grants force row level security;
@@ -731,10 +771,12 @@ revoke all on table credits.credit_grants from anon, authenticated, service_role
 comment on table credits.credit_grants is
 'Lots: what each grant brought and what is left of it. As of the account''s last settlement; '
 'credits.lots_as_of_now(account) tells it for this moment.';
+comment on column credits.credit_grants.id is '1, 2, 3 within the account.';
 comment on column credits.credit_grants.transaction_id is
 'The grant''s ledger row, or the refund''s whose lot had expired.';
 comment on column credits.credit_grants.amount is 'Credits at the start.';
 comment on column credits.credit_grants.remaining is 'amount less the sum of its credit_allocations.';
+comment on column credits.credit_grants.is_live is 'Whether something is left of it.';
 comment on column credits.credit_grants.priority is '0 burns first, 100 last.';
 comment on column credits.credit_grants.expires_at is 'From then on it cannot be spent; null for never.';
 comment on column credits.credit_grants.source is 'Where the credits came from.';
@@ -743,30 +785,92 @@ comment on column credits.credit_grants.returned_from is
 comment on column credits.credit_grants.promotional is
 'Given, not paid for; burns before paid lots of the same priority and expiry.';
 
--- sql/ledger/tables/credit_allocations.sql
-create table credits.credit_allocations (
-  id bigint generated always as identity,
+-- sql/ledger/tables/lot_payments.sql
+create table credits.lot_payments (
+  account_id uuid not null,
   -- No foreign keys: they would double the time of a settlement, and nothing that they point to is ever deleted.
-  -- verify_ledger looks for allocations that belong to nothing.
+  -- verify_ledger looks for payments that belong to nothing.
+  grant_id bigint not null,
+  first_id bigint not null,
+  last_id bigint not null,
+  first_amount bigint not null,
+  last_amount bigint not null,
+  number integer not null,
+  is_late boolean not null default false,
+  constraint lot_payments_pkey primary key (account_id, number),
+  constraint amounts_must_be_positive check (first_amount > 0 and last_amount > 0),
+  constraint last_id_must_not_be_before_first_id check (last_id >= first_id),
+  constraint one_debit_must_have_one_amount check (first_id < last_id or first_amount = last_amount)
+)
+-- The newest of an account grows in place while the same lot goes on paying.
+with (fillfactor = 80);
+
+alter table credits.lot_payments enable row level security;
+alter table credits.lot_payments force row level security;
+revoke all on table credits.lot_payments from anon, authenticated, service_role;
+
+comment on table credits.lot_payments is
+'Which lot paid for which debits (spends, captures, clawbacks, expiries): one row per lot and run of consecutive '
+'debits. The debits between the first and the last are paid by the lot wholly; those at the ends as far as the amounts '
+'say, for the lots before and after pay the rest. Written by settlement; a debit that is not there yet is not settled, '
+'or a debt. credits.credit_allocations has it debit by debit.';
+comment on column credits.lot_payments.first_id is 'credit_transactions.id of the first debit.';
+comment on column credits.lot_payments.last_id is
+'That of the last. Grants and refunds between are no part of it.';
+comment on column credits.lot_payments.first_amount is 'Credits that the lot paid for the first debit.';
+comment on column credits.lot_payments.last_amount is
+'Credits that it paid for the last; first_amount once more where they are one.';
+comment on column credits.lot_payments.number is '1, 2, 3 within the account, in the order in which lots were taken.';
+comment on column credits.lot_payments.is_late is
+'Paid for one debit that had waited, a debt. Others stand around it that were paid before, so it does not grow.';
+
+-- sql/ledger/tables/lot_returns.sql
+create table credits.lot_returns (
+  account_id uuid not null,
   transaction_id bigint not null,
   grant_id bigint not null,
   amount bigint not null,
-  constraint credit_allocations_pkey primary key (transaction_id, id),
-  constraint amount_must_not_be_0 check (amount <> 0)
+  constraint lot_returns_pkey primary key (account_id, transaction_id, grant_id),
+  constraint amount_must_be_positive check (amount > 0)
 );
 
-create index credit_allocations_grant_id on credits.credit_allocations (grant_id);
+alter table credits.lot_returns enable row level security;
+alter table credits.lot_returns force row level security;
+revoke all on table credits.lot_returns from anon, authenticated, service_role;
 
-alter table credits.credit_allocations enable row level security;
-alter table credits.credit_allocations force row level security;
+comment on table credits.lot_returns is
+'What refunds put back into the lots that had paid. What a refund puts into a new lot, because the lot that paid has '
+'expired, is that lot''s amount.';
+comment on column credits.lot_returns.transaction_id is 'The refund''s credit_transactions.id.';
+comment on column credits.lot_returns.amount is 'Credits put back.';
+
+-- sql/ledger/tables/credit_allocations.sql
+create view credits.credit_allocations
+with (security_invoker = true)
+as
+select
+  p.account_id,
+  t.id as transaction_id,
+  p.grant_id,
+  case t.id when p.first_id then p.first_amount when p.last_id then p.last_amount else -t.amount end as amount,
+  p.number
+from credits.lot_payments as p
+inner join public.credit_transactions as t
+  on p.account_id = t.account_id and t.id between p.first_id and p.last_id and t.amount < 0
+union all
+select
+  r.account_id,
+  r.transaction_id,
+  r.grant_id,
+  -r.amount as amount,
+  null as number
+from credits.lot_returns as r;
+
 revoke all on table credits.credit_allocations from anon, authenticated, service_role;
 
-comment on table credits.credit_allocations is
-'Which lot paid for which transaction. Written by settlement; a transaction that is not there yet is not settled.';
-comment on column credits.credit_allocations.id is
-'Rises in the order in which lots were taken. A lot can pay for a debt twice, when a refund fills it again in between.';
-comment on column credits.credit_allocations.amount is
-'Credits taken from the lot; negative where a refund put them back.';
+comment on view credits.credit_allocations is
+'Which lot paid for which transaction, in credits; negative where a refund put them back. number: the order in which '
+'the account''s lots were taken. As of the last settlement: a transaction that is not there yet is not settled.';
 
 -- sql/ledger/tables/ledger_seals.sql
 create table credits.ledger_seals (
@@ -797,9 +901,11 @@ comment on column credits.ledger_seals.hash is 'credits.seal_hash(previous hash,
 
 -- sql/ledger/tables/operator_entries.sql
 create table credits.operator_entries (
-  transaction_id bigint primary key,
+  account_id uuid not null,
+  transaction_id bigint not null,
   login text not null default session_user,
-  noted_at timestamptz not null default clock_timestamp()
+  noted_at timestamptz not null default clock_timestamp(),
+  constraint operator_entries_pkey primary key (account_id, transaction_id)
 );
 
 alter table credits.operator_entries enable row level security;
@@ -839,8 +945,8 @@ comment on column credits.daily_usage.refunded is 'Credits refunded, on the day 
 
 -- sql/usage/usage_logs.sql
 create table credits.usage_logs (
-  id bigint generated always as identity primary key,
   account_id uuid not null references public.credit_accounts (id),
+  id bigint not null,
   provider text not null,
   model text not null,
   operation text not null,
@@ -848,26 +954,31 @@ create table credits.usage_logs (
   latency_ms integer,
   status text not null,
   provider_cost numeric,
-  hold_id uuid references public.credit_holds (id) on delete set null,
-  transaction_id bigint references public.credit_transactions (id),
+  hold_id uuid,
+  transaction_id bigint,
   created_at timestamptz not null default clock_timestamp(),
   tokens jsonb,
+  constraint usage_logs_pkey primary key (account_id, id),
+  constraint usage_logs_hold_id_fkey foreign key (account_id, hold_id)
+  references public.credit_holds (account_id, id) on delete set null (hold_id),
+  constraint usage_logs_transaction_id_fkey foreign key (account_id, transaction_id)
+  references public.credit_transactions (account_id, id),
   constraint units_must_not_be_negative check (units >= 0 and units < 'infinity'),
   constraint latency_ms_must_not_be_negative check (latency_ms >= 0),
   constraint status_must_be_known check (status in ('succeeded', 'partial', 'refused', 'failed', 'unknown')),
   constraint provider_cost_must_not_be_negative check (provider_cost >= 0 and provider_cost < 'infinity')
 );
 
-create index usage_logs_account_id on credits.usage_logs (account_id, id desc);
-create index usage_logs_hold_id on credits.usage_logs (hold_id) where hold_id is not null;
-create index usage_logs_transaction_id on credits.usage_logs (transaction_id) where transaction_id is not null;
+create index usage_logs_hold_id on credits.usage_logs (account_id, hold_id) where hold_id is not null;
+create index usage_logs_transaction_id on credits.usage_logs (account_id, transaction_id)
+where transaction_id is not null;
 
 alter table credits.usage_logs enable row level security;
 alter table credits.usage_logs force row level security;
 revoke all on table credits.usage_logs from anon, authenticated, service_role;
 -- For the view public.usage_logs. What providers cost is nobody's to see but the operator's, in SQL.
 grant select (
-  id, account_id, provider, model, operation, units, latency_ms, status, hold_id, transaction_id, created_at
+  account_id, id, provider, model, operation, units, latency_ms, status, hold_id, transaction_id, created_at
 ) on credits.usage_logs to authenticated, service_role;
 create policy own_usage on credits.usage_logs for select to authenticated
 using (account_id = (select credits.my_account_id()));
@@ -875,6 +986,7 @@ using (account_id = (select credits.my_account_id()));
 comment on table credits.usage_logs is
 'One row a provider call. No prompt, no output, no personal data. Users see their own in public.usage_logs, without '
 'what providers cost.';
+comment on column credits.usage_logs.id is '1, 2, 3 within the account.';
 comment on column credits.usage_logs.units is 'What the provider delivered, in the price''s unit.';
 comment on column credits.usage_logs.latency_ms is 'From the request to the last byte, milliseconds.';
 comment on column credits.usage_logs.status is
@@ -930,7 +1042,7 @@ comment on type public.generation_status is 'The life of a generation job.';
 create table public.generation_jobs (
   id uuid primary key default gen_random_uuid(),
   account_id uuid not null references public.credit_accounts (id),
-  hold_id uuid not null references public.credit_holds (id),
+  hold_id uuid not null,
   status public.generation_status not null default 'held',
   operation text not null,
   provider text not null,
@@ -942,13 +1054,17 @@ create table public.generation_jobs (
   leased_until timestamptz,
   outputs jsonb not null default '[]',
   error jsonb,
-  transaction_id bigint references public.credit_transactions (id),
+  transaction_id bigint,
   cancel_requested_at timestamptz,
   dispatched_at timestamptz,
   deadline_at timestamptz not null,
   finished_at timestamptz,
   created_at timestamptz not null,
-  constraint generation_jobs_hold_id_key unique (hold_id),
+  constraint generation_jobs_hold_id_key unique (account_id, hold_id),
+  constraint generation_jobs_hold_id_fkey foreign key (account_id, hold_id)
+  references public.credit_holds (account_id, id),
+  constraint generation_jobs_transaction_id_fkey foreign key (account_id, transaction_id)
+  references public.credit_transactions (account_id, id),
   constraint final_jobs_must_have_an_end check (
     (status in ('succeeded', 'refused', 'failed', 'canceled', 'expired')) = (finished_at is not null)
   ),
@@ -961,7 +1077,7 @@ create index generation_jobs_account_id on public.generation_jobs (account_id, c
 -- Serves what looks for deadlines, too: open jobs are few, and without an index on what a dispatch changes its UPDATE
 -- keeps off the indexes (HOT).
 create index generation_jobs_open on public.generation_jobs (account_id) where finished_at is null;
-create index generation_jobs_transaction_id on public.generation_jobs (transaction_id)
+create index generation_jobs_transaction_id on public.generation_jobs (account_id, transaction_id)
 where transaction_id is not null;
 
 alter table public.generation_jobs enable row level security;
@@ -1123,7 +1239,7 @@ select
   coalesce(sum(u.provider_cost) filter (where u.transaction_id is null), 0) as lost_cost,
   coalesce(-sum(t.amount), 0) / nullif(sum(u.provider_cost), 0) as credits_per_dollar
 from credits.usage_logs as u
-left join public.credit_transactions as t on u.transaction_id = t.id
+left join public.credit_transactions as t on u.account_id = t.account_id and u.transaction_id = t.id
 group by u.operation, u.provider, u.model, day;
 
 revoke all on table credits.generation_margins from anon, authenticated, service_role;
@@ -1799,7 +1915,7 @@ select
     order by g.priority asc, g.expires_at asc nulls last, g.promotional desc, g.id asc
   ) as burn_position
 from credits.credit_grants as g
-where g.remaining > 0;
+where g.is_live;
 
 revoke all on table credits.lots_in_burn_order from anon, authenticated, service_role;
 
@@ -1840,7 +1956,7 @@ as $$
     a.updated_at
   from public.credit_accounts as a
   cross join lateral credits.account_position(a) as p
-  where a.user_id = auth.uid();
+  where a.id = credits.account_of(auth.uid());
 $$;
 
 comment on function credits.my_position() is 'The row behind user_credits: the signed-in user''s account as of now.';
@@ -2083,6 +2199,22 @@ revoke all on table credits.priced_rows from anon, authenticated, service_role;
 
 comment on view credits.priced_rows is
 'The rows that name a Stripe Price, with what that Price, as last asked for, says otherwise.';
+
+-- sql/accounts/account_of.sql
+create function credits.account_of(user_id uuid) returns uuid
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
+  return (select a.id from public.credit_accounts as a where a.user_id = account_of.user_id);
+end
+$$;
+
+comment on function credits.account_of(uuid) is
+'The user''s account, null when there is none. The one place that turns a user into an account; only consume_credits '
+'does so itself, in its UPDATE.';
 
 -- sql/accounts/account_position.sql
 create function credits.account_position(
@@ -2448,7 +2580,7 @@ begin
   ) then
     perform credits.grant_to_account(
       account_id, settings.signup_bonus, 'bonus', credits.now() + settings.signup_bonus_lifetime, null,
-      'sys:signup_bonus', null, '{}'
+      'sys:signup_bonus', '{}'
     );
   end if;
 end
@@ -2466,10 +2598,9 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  account uuid;
+  account uuid := credits.account_of(user_id);
 begin
-  select a.id into account from public.credit_accounts as a where a.user_id = open_account.user_id;
-  if found and exists (select from credits.account_addresses as d where d.account_id = account) then
+  if exists (select from credits.account_addresses as d where d.account_id = account) then
     return account;
   end if;
 
@@ -2489,7 +2620,7 @@ begin
         );
     end;
     if account is null then
-      select a.id into account from public.credit_accounts as a where a.user_id = open_account.user_id;
+      account := credits.account_of(user_id);
     end if;
   end if;
   if
@@ -2622,7 +2753,7 @@ begin
     part := least(spare, credits.left_to_refund(taken));
     if part > 0 then
       perform credits.claw_back(account_id, part, metadata => jsonb_build_object('debt_returned_to', heir));
-      perform credits.give_back(taken.id, part, jsonb_build_object('debt_returned_from', account_id));
+      perform credits.give_back(heir, taken.id, part, jsonb_build_object('debt_returned_from', account_id));
       spare := spare - part;
     end if;
   end loop;
@@ -2817,8 +2948,7 @@ security definer
 set search_path = ''
 as $$
 declare
-  me uuid := credits.caller();
-  account uuid := credits.open_account(me);
+  account uuid := credits.open_account(credits.caller());
   full_up jsonb;
   job public.generation_jobs;
   code text;
@@ -2837,7 +2967,7 @@ begin
   end if;
   begin
     job := credits.open_generation(
-      operation, quantity, request, idempotency_key, coalesce(options, '{}'), coalesce(inputs, 0),
+      account, operation, quantity, request, idempotency_key, coalesce(options, '{}'), coalesce(inputs, 0),
       coalesce(mask, false), coalesce(prompt_length, 0), coalesce(files, '{}')
     );
   exception
@@ -2912,15 +3042,14 @@ declare
 begin
   if not exists (
     select from public.generation_jobs as j
-    inner join public.credit_accounts as a on j.account_id = a.id
-    where j.id = job_id and a.user_id = me
+    where j.id = job_id and j.account_id = credits.account_of(me)
   ) then
     perform credits.fail('PT404', 'There is no such job.', jsonb_build_object('job', job_id), 'Check the id.');
   end if;
   job := credits.lock_generation(job_id);
   if job.status = 'held' then
     job := credits.close_generation(
-      job, credits.lock_hold(job.hold_id), 'canceled', 0, 'failed', null,
+      job, credits.lock_hold(job.account_id, job.hold_id), 'canceled', 0, 'failed', null,
       jsonb_build_object('status', 409, 'code', 'canceled', 'message', 'The job was canceled.'), null, null
     );
   elsif job.finished_at is null then
@@ -3036,7 +3165,7 @@ declare
 begin
   if exists (
     select from public.credit_holds as h
-    inner join public.generation_jobs as j on h.id = j.hold_id
+    inner join public.generation_jobs as j on h.account_id = j.account_id and h.id = j.hold_id
     where h.account_id = count_generation.account_id and h.idempotency_key = count_generation.idempotency_key
   ) then
     return null;
@@ -3054,7 +3183,7 @@ begin
     ) as in_flight,
     exists (
       select from public.credit_holds as h
-      inner join public.generation_jobs as j on h.id = j.hold_id
+      inner join public.generation_jobs as j on h.account_id = j.account_id and h.id = j.hold_id
       where h.account_id = count_generation.account_id and h.idempotency_key = count_generation.idempotency_key
     ) as is_repeat
   into account
@@ -3093,7 +3222,7 @@ declare
 begin
   if job.status = 'held' then
     job := credits.close_generation(
-      job, credits.lock_hold(job.hold_id), 'failed', 0, 'failed', null, error, null, null
+      job, credits.lock_hold(job.account_id, job.hold_id), 'failed', 0, 'failed', null, error, null, null
     );
   end if;
   return credits.job_json(job);
@@ -3120,7 +3249,7 @@ begin
   if job.status <> 'held' then
     return null;
   end if;
-  hold := credits.lock_hold(job.hold_id);
+  hold := credits.lock_hold(job.account_id, job.hold_id);
   if hold.status <> 'held' or job.deadline_at <= credits.now() then
     job := credits.expire_generation(job, hold);
     return credits.job_json(job);
@@ -3212,7 +3341,7 @@ begin
     );
   end if;
 
-  hold := credits.lock_hold(job.hold_id);
+  hold := credits.lock_hold(job.account_id, job.hold_id);
   if hold.status <> 'held' then
     -- Its time was over before its outcome came: what the provider did is our loss.
     job := credits.expire_generation(job, hold);
@@ -3338,8 +3467,8 @@ begin
       (select c from public.credit_accounts as c where c.id = job.account_id)
     ) as a on true
     inner join credits.pricing_tier_history as p on h.price_version = p.version
-    left join public.credit_transactions as t on job.transaction_id = t.id
-    where h.id = job.hold_id
+    left join public.credit_transactions as t on t.account_id = job.account_id and t.id = job.transaction_id
+    where h.account_id = job.account_id and h.id = job.hold_id
   );
 end
 $$;
@@ -3356,7 +3485,8 @@ as $$
 declare
   ends timestamptz := deadline + credits.sweep_grace();
 begin
-  update public.credit_holds as h set expires_at = ends where h.id = hold.id and h.status = 'held';
+  update public.credit_holds as h set expires_at = ends 
+  where h.account_id = hold.account_id and h.id = hold.id and h.status = 'held';
   if ends < hold.expires_at then
     update public.credit_accounts as a set next_expiry = ends where a.id = hold.account_id and a.next_expiry > ends;
   end if;
@@ -3446,8 +3576,7 @@ declare
 begin
   select j.* into job
   from public.generation_jobs as j
-  inner join public.credit_accounts as a on j.account_id = a.id
-  where j.id = job_id and a.user_id = me;
+  where j.id = job_id and j.account_id = credits.account_of(me);
   if not found then
     perform credits.fail('PT404', 'There is no such job.', jsonb_build_object('job', job_id), 'Check the id.');
   end if;
@@ -3510,7 +3639,7 @@ begin
   from credits.billing_settings as s
   where j.id = job.id
   returning j.* into job;
-  perform credits.keep_hold(credits.lock_hold(job.hold_id), job.deadline_at);
+  perform credits.keep_hold(credits.lock_hold(job.account_id, job.hold_id), job.deadline_at);
   return credits.job_json(job);
 end
 $$;
@@ -3526,6 +3655,7 @@ grant execute on function public.note_generation(uuid, text, boolean, integer, u
 
 -- sql/generation/open_generation.sql
 create function credits.open_generation(
+  account_id uuid,
   operation text,
   quantity integer,
   request text,
@@ -3540,7 +3670,6 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  me uuid := credits.caller();
   price record;
   wrong record;
   hold public.credit_holds;
@@ -3551,9 +3680,9 @@ begin
     open_generation.operation, open_generation.quantity, open_generation.options, open_generation.inputs,
     open_generation.mask, open_generation.prompt_length
   );
-  select * into wrong from credits.inputs_refusal(credits.open_account(me), files);
+  select * into wrong from credits.inputs_refusal(account_id, files);
   hold := credits.reserve(
-    me, operation, price.units, price.unit_price, price.version, case when wrong.code is null then price.amount end,
+    account_id, operation, price.units, price.unit_price, price.version, case when wrong.code is null then price.amount end,
     interval '1 minute' + credits.sweep_grace(), idempotency_key,
     -- All that decides about the price is in it, and hold_credits makes another: what is begun with a key is what was
     -- paid for.
@@ -3586,13 +3715,14 @@ begin
   on conflict on constraint generation_jobs_hold_id_key do nothing
   returning * into job;
   if not found then
-    select * into job from public.generation_jobs as j where j.hold_id = hold.id;
+    select * into job from public.generation_jobs as j
+    where j.account_id = hold.account_id and j.hold_id = hold.id;
   end if;
   return job;
 end
 $$;
 
-comment on function credits.open_generation(text, integer, text, text, jsonb, integer, boolean, integer, text[]) is
+comment on function credits.open_generation is
 'Holds the credits and opens the job, or finds the one that the same key and request opened. Provider, model and '
 'options are those of the price that the hold pinned. Until it is dispatched the job has a minute.';
 
@@ -3769,7 +3899,7 @@ begin
     perform from public.credit_accounts as a where a.id = job.account_id for no key update skip locked;
     if found then
       begin
-        perform credits.expire_generation(job, credits.lock_hold(job.hold_id));
+        perform credits.expire_generation(job, credits.lock_hold(job.account_id, job.hold_id));
         swept := swept + 1;
       exception
         when others then
@@ -3927,7 +4057,8 @@ begin
   end if;
   execute $job$
     select cron.schedule(
-      'credits-maintenance', '10 seconds', $$select credits.run_maintenance(settle_after => '30 seconds')$$
+      'credits-maintenance', '10 seconds',
+      $$select credits.run_maintenance(s.settle_after) from credits.billing_settings as s$$
     )
   $job$;
   return 'Scheduled every 10 seconds as the pg_cron job credits-maintenance.';
@@ -4486,12 +4617,16 @@ as $$
 declare
   entry credits.usage_logs;
 begin
+  -- The number is drawn under the account's lock.
+  perform from public.credit_accounts as a where a.id = log_usage.account_id for no key update;
   insert into credits.usage_logs (
-    account_id, provider, model, operation, units, status, latency_ms, provider_cost, hold_id, transaction_id,
+    account_id, id, provider, model, operation, units, status, latency_ms, provider_cost, hold_id, transaction_id,
     tokens
   )
   values (
-    log_usage.account_id, log_usage.provider, log_usage.model, log_usage.operation, log_usage.units, log_usage.status,
+    log_usage.account_id,
+    (select coalesce(max(u.id), 0) + 1 from credits.usage_logs as u where u.account_id = log_usage.account_id),
+    log_usage.provider, log_usage.model, log_usage.operation, log_usage.units, log_usage.status,
     log_usage.latency_ms, log_usage.provider_cost, log_usage.hold_id, log_usage.transaction_id,
     log_usage.tokens
   )
@@ -4501,7 +4636,8 @@ end
 $$;
 
 comment on function credits.log_usage is
-'Writes one provider call to credits.usage_logs. For credits.close_generation, and the operator''s own SQL.';
+'Writes one provider call to credits.usage_logs, under the account''s lock. For credits.close_generation, and the '
+'operator''s own SQL.';
 
 -- sql/ledger/entries/actor.sql
 create function credits.actor() returns text
@@ -4545,7 +4681,6 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  hash bytea;
   lot_id bigint;
   account public.credit_accounts;
   entry public.credit_transactions;
@@ -4558,11 +4693,13 @@ begin
       'No grant is larger.'
     );
   end if;
-  if idempotency_key is not null then
-    hash := credits.request_hash('claw_back', amount::text, grant_transaction_id::text, metadata::text);
-  end if;
-  entry := (credits.replayed(account_id, idempotency_key, hash)).entry;
+  entry := credits.replayed_entry(account_id, idempotency_key);
   if entry.id is not null then
+    perform credits.check_repeat(
+      idempotency_key,
+      entry.kind = 'clawback' and entry.amount = -claw_back.amount
+      and entry.related_id is not distinct from grant_transaction_id and entry.metadata = claw_back.metadata
+    );
     return entry;
   end if;
 
@@ -4574,8 +4711,8 @@ begin
   end if;
   if grant_transaction_id is not null then
     select g.id into lot_id from credits.credit_grants as g
-    inner join public.credit_transactions as t on g.transaction_id = t.id
-    where t.id = grant_transaction_id and t.kind = 'grant' and g.account_id = claw_back.account_id;
+    inner join public.credit_transactions as t on g.account_id = t.account_id and g.transaction_id = t.id
+    where t.account_id = claw_back.account_id and t.id = grant_transaction_id and t.kind = 'grant';
     if not found then
       perform credits.fail(
         'PT404', 'The account has no such grant.', jsonb_build_object('transaction_id', grant_transaction_id),
@@ -4588,7 +4725,6 @@ begin
     account_id, 'clawback', -amount,
     related_id => grant_transaction_id,
     idempotency_key => idempotency_key,
-    request_hash => hash,
     metadata => metadata
   );
   perform credits.settle_account(account_id, usable_from => '-infinity', preferred_lot => lot_id);
@@ -4603,8 +4739,21 @@ comment on function credits.claw_back(uuid, bigint, bigint, text, jsonb) is
 'named grant''s lot first, then from the others in burn order, then below zero: the next grant pays that off. The debt '
 'of a deleted user''s account goes to its successor. Errors: PT400, PT404, PT409 as elsewhere.';
 
+-- sql/ledger/entries/entry_moment.sql
+create function credits.entry_moment(next_expiry timestamptz) returns timestamptz
+language sql
+volatile
+as $$
+  select least(credits.now(), next_expiry - interval '1 microsecond');
+$$;
+
+comment on function credits.entry_moment(timestamptz) is
+'The moment of a change of an account with this next_expiry, which was found not to be due just before: the clock may '
+'have passed it since, and a lot that had expired by then must not have been alive for it. Without a SET clause it is '
+'planned as part of its caller.';
+
 -- sql/ledger/entries/give_back.sql
-create function credits.give_back(clawback_id bigint, amount bigint, metadata jsonb default '{}')
+create function credits.give_back(account_id uuid, clawback_id bigint, amount bigint, metadata jsonb default '{}')
 returns public.credit_transactions
 language plpgsql
 set search_path = ''
@@ -4614,22 +4763,24 @@ declare
   left_to_give bigint;
   entry public.credit_transactions;
 begin
-  select * into taken from public.credit_transactions as t where t.id = clawback_id and t.kind = 'clawback';
-  perform credits.lock_account(taken.account_id);
+  select * into taken from public.credit_transactions as t
+  where t.account_id = give_back.account_id and t.id = clawback_id and t.kind = 'clawback';
+  perform credits.lock_account(account_id);
   left_to_give := credits.left_to_refund(taken);
   if not coalesce(amount between 1 and left_to_give, false) then
     perform credits.fail(
       'PT400', format('amount must be from 1 to the %s credits that are left to give back.', left_to_give),
-      jsonb_build_object('transaction_id', clawback_id, 'amount', amount), 'Name a clawback.'
+      jsonb_build_object('account_id', account_id, 'transaction_id', clawback_id, 'amount', amount),
+      'Name a clawback of the account.'
     );
   end if;
-  entry := credits.post_entry(taken.account_id, 'refund', amount, related_id => taken.id, metadata => metadata);
+  entry := credits.post_entry(account_id, 'refund', amount, related_id => taken.id, metadata => metadata);
   perform credits.return_to_lots(entry);
   return entry;
 end
 $$;
 
-comment on function credits.give_back(bigint, bigint, jsonb) is
+comment on function credits.give_back(uuid, bigint, bigint, jsonb) is
 'Internal: undoes amount credits of a clawback, because its refund failed, its dispute was won, or a refund comes '
 'before a downgrade; returns the ledger row, a refund. They go back to the lots they came from, as those of any '
 'refund. PT400 beyond what is left of it.';
@@ -4642,7 +4793,6 @@ create function credits.grant_to_account(
   expires_at timestamptz,
   priority integer,
   idempotency_key text,
-  request_hash bytea,
   metadata jsonb
 ) returns public.credit_transactions
 language plpgsql
@@ -4682,7 +4832,6 @@ begin
   entry := credits.post_entry(
     account_id, 'grant', amount,
     idempotency_key => idempotency_key,
-    request_hash => case when idempotency_key is not null then coalesce(request_hash, credits.request_hash(idempotency_key)) end,
     metadata => metadata
   );
   -- Only now is the moment of the grant known: it may have waited for the account's lock.
@@ -4712,7 +4861,7 @@ set search_path = ''
 as $$
   select -debit.amount - coalesce(sum(t.amount), 0)::bigint
   from public.credit_transactions as t
-  where t.related_id = debit.id and t.kind = 'refund';
+  where t.account_id = debit.account_id and t.related_id = debit.id and t.kind = 'refund';
 $$;
 
 comment on function credits.left_to_refund(public.credit_transactions) is
@@ -4731,8 +4880,7 @@ begin
   if
     account.unsettled_since is not null
     or account.debt_from is not null
-    or account.lapsed > 0
-    or account.next_expiry <= credits.now()
+    or credits.is_due(account.next_expiry, account.lapsed)
   then
     perform credits.settle_account(account_id);
     select * into account from public.credit_accounts as a where a.id = lock_account.account_id;
@@ -4746,18 +4894,19 @@ comment on function credits.lock_account(uuid) is
 'every refusal of a spend, starts here.';
 
 -- sql/ledger/entries/make_spendable.sql
-create function credits.make_spendable(user_id uuid, required bigint) returns void
+create function credits.make_spendable(account_id uuid, required bigint) returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
-  account_id uuid := credits.open_account(user_id);
   account public.credit_accounts;
   worth record;
 begin
+  -- What comes with the user's first confirmed address, if it has not come yet.
+  perform credits.open_account(a.user_id) from public.credit_accounts as a where a.id = make_spendable.account_id;
   select a.* into account
   from public.credit_accounts as a
-  where a.id = account_id
+  where a.id = make_spendable.account_id
   for no key update;
   -- Asked, not settled: who is refused must not have a settlement done for each call, and undone again.
   worth := credits.account_position(account);
@@ -4775,18 +4924,18 @@ begin
       ),
       'Buy credits, or ask for less.'
     );
-  elsif account.next_expiry <= credits.now() then
+  elsif credits.is_due(account.next_expiry) then
     perform credits.lock_account(account.id);
-  elsif account.unsettled >= credits.max_unsettled() then
+  elsif account.last_entry - account.settled_through >= credits.max_unsettled() then
     perform credits.settle_account(account.id, batches => 1);
   end if;
 end
 $$;
 
 comment on function credits.make_spendable(uuid, bigint) is
-'What a spend or a hold calls when its UPDATE matched nothing: opens the account where there is none, and either '
-'settles what is due and returns, with the account locked, for another try, or says why not: PT402 (details: '
-'required, available, shortfall, in credits) or PT403.';
+'What a spend or a hold calls when its UPDATE matched nothing: either settles what is due and returns, with the '
+'account locked, for another try, or says why not: PT402 (details: required, available, shortfall, in credits) or '
+'PT403.';
 
 -- sql/ledger/entries/note_operator.sql
 create function credits.note_operator(entry public.credit_transactions) returns void
@@ -4795,7 +4944,7 @@ set search_path = ''
 as $$
 begin
   if entry.actor = 'operator' then
-    insert into credits.operator_entries (transaction_id) values (entry.id);
+    insert into credits.operator_entries (account_id, transaction_id) values (entry.account_id, entry.id);
   end if;
 end
 $$;
@@ -4828,7 +4977,6 @@ create function credits.post_entry(
   related_id bigint default null,
   operation text default null,
   idempotency_key text default null,
-  request_hash bytea default null,
   metadata jsonb default '{}',
   actor text default credits.actor(),
   moment timestamptz default null
@@ -4848,20 +4996,20 @@ begin
     lifetime_expired = a.lifetime_expired - case when post_entry.kind = 'expiry' then post_entry.amount else 0 end,
     lifetime_clawed_back = a.lifetime_clawed_back - case when post_entry.kind = 'clawback' then post_entry.amount else 0 end,
     available = credits.available(a.balance + post_entry.amount, a.held),
-    unsettled = a.unsettled + 1,
+    last_entry = a.last_entry + 1,
     unsettled_since = coalesce(a.unsettled_since, credits.now()),
     -- The account was settled before, so nothing has expired yet that this row could see as alive.
-    updated_at = coalesce(post_entry.moment, least(credits.now(), a.next_expiry - interval '1 microsecond'))
+    updated_at = coalesce(post_entry.moment, credits.entry_moment(a.next_expiry))
   where a.id = post_entry.account_id
   returning a.* into account;
 
   insert into public.credit_transactions (
-    account_id, kind, amount, balance_after, operation, related_id, actor, idempotency_key, request_hash, metadata,
+    account_id, id, kind, amount, balance_after, operation, related_id, actor, idempotency_key, metadata,
     created_at
   )
   values (
-    post_entry.account_id, post_entry.kind, post_entry.amount, account.balance, post_entry.operation,
-    post_entry.related_id, post_entry.actor, post_entry.idempotency_key, post_entry.request_hash, post_entry.metadata,
+    account.id, account.last_entry, post_entry.kind, post_entry.amount, account.balance, post_entry.operation,
+    post_entry.related_id, post_entry.actor, post_entry.idempotency_key, post_entry.metadata,
     account.updated_at
   )
   returning * into entry;
@@ -4892,16 +5040,16 @@ begin
   for lot in
     with refunds as (
       select t.id from public.credit_transactions as t
-      where t.related_id = entry.related_id and t.kind = 'refund'
+      where t.account_id = entry.account_id and t.related_id = entry.related_id and t.kind = 'refund'
     ),
 
     paid as (
       select
         x.grant_id,
-        max(x.id) as last_paid,
+        max(x.number) as last_paid,
         sum(x.amount) as amount
       from credits.credit_allocations as x
-      where x.transaction_id = entry.related_id
+      where x.account_id = entry.account_id and x.transaction_id = entry.related_id
       group by x.grant_id
     )
 
@@ -4913,7 +5061,7 @@ begin
       -spent.amount - coalesce((select sum(p.amount) from paid as p), 0) as left_to_return,
       null as last_paid
     from public.credit_transactions as spent
-    where spent.id = entry.related_id
+    where spent.account_id = entry.account_id and spent.id = entry.related_id
     union all
     select
       g.id,
@@ -4921,16 +5069,19 @@ begin
       g.priority,
       p.amount
       + coalesce((
-        select sum(r.amount) from credits.credit_allocations as r
-        where r.grant_id = g.id and r.transaction_id in (select refunds.id from refunds)
+        select -sum(r.amount) from credits.lot_returns as r
+        where
+          r.account_id = entry.account_id and r.grant_id = g.id and r.transaction_id in (select refunds.id from refunds)
       ), 0)
       - coalesce((
         select sum(n.amount) from credits.credit_grants as n
-        where n.returned_from = g.id and n.transaction_id in (select refunds.id from refunds)
+        where
+          n.account_id = entry.account_id and n.returned_from = g.id
+          and n.transaction_id in (select refunds.id from refunds)
       ), 0),
       p.last_paid
     from paid as p
-    inner join credits.credit_grants as g on p.grant_id = g.id
+    inner join credits.credit_grants as g on g.account_id = entry.account_id and p.grant_id = g.id
     order by last_paid desc nulls first
   loop
     part := least(still_to_return, lot.left_to_return);
@@ -4939,8 +5090,10 @@ begin
     if lot.id is null or lot.expires_at <= entry.created_at then
       perform credits.add_lot(entry, part, 'refund', grace, lot.priority, lot.id);
     else
-      insert into credits.credit_allocations (transaction_id, grant_id, amount) values (entry.id, lot.id, -part);
-      update credits.credit_grants as g set remaining = g.remaining + part where g.id = lot.id;
+      insert into credits.lot_returns (account_id, transaction_id, grant_id, amount)
+      values (entry.account_id, entry.id, lot.id, part);
+      update credits.credit_grants as g set remaining = g.remaining + part
+      where g.account_id = entry.account_id and g.id = lot.id;
     end if;
   end loop;
 
@@ -4976,32 +5129,32 @@ begin
     held = a.held - hold.amount,
     lifetime_spent = a.lifetime_spent + cost,
     available = credits.available(a.balance - cost, a.held - hold.amount),
-    unsettled = a.unsettled + 1,
+    last_entry = a.last_entry + 1,
     unsettled_since = coalesce(a.unsettled_since, credits.now()),
     -- credits.lock_hold has found the moment to be before the next expiry.
-    updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
+    updated_at = credits.entry_moment(a.next_expiry)
   where a.id = hold.account_id
   returning a.* into account;
 
   insert into public.credit_transactions (
-    account_id, kind, amount, balance_after, operation, quantity, unit_price, price_version, hold_id, actor, metadata,
-    created_at
+    account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, hold_id, actor,
+    metadata, created_at
   )
   values (
-    hold.account_id, 'capture', -cost, account.balance, hold.operation, capture.quantity, hold.unit_price,
-    hold.price_version, hold.id, credits.actor(), capture.metadata, account.updated_at
+    account.id, account.last_entry, 'capture', -cost, account.balance, hold.operation, capture.quantity,
+    hold.unit_price, hold.price_version, hold.id, credits.actor(), capture.metadata, account.updated_at
   )
   returning * into entry;
   perform credits.note_operator(entry);
 
   update public.credit_holds as h
   set status = 'captured', transaction_id = entry.id, closed_at = account.updated_at
-  where h.id = hold.id;
+  where h.account_id = hold.account_id and h.id = hold.id;
 
   -- Credits that had expired under holds: this hold's go first, and what no hold covers any more is written off.
   if account.lapsed > 0 then
     perform credits.settle_account(hold.account_id, usable_from => hold.created_at);
-  elsif account.unsettled >= credits.max_unsettled() then
+  elsif account.last_entry - account.settled_through >= credits.max_unsettled() then
     perform credits.settle_account(hold.account_id, batches => 1);
   end if;
   return entry;
@@ -5033,7 +5186,7 @@ begin
     where
       h.account_id = hold_refusal.account_id
       and h.created_at > moment - interval '1 minute'
-      and not exists (select from public.generation_jobs as j where j.hold_id = h.id)
+      and not exists (select from public.generation_jobs as j where j.account_id = h.account_id and j.hold_id = h.id)
     order by h.created_at desc
     limit settings.max_holds_per_minute
   ) as n;
@@ -5053,7 +5206,7 @@ begin
       h.account_id = hold_refusal.account_id
       and h.status = 'held'
       and h.expires_at > moment
-      and not exists (select from public.generation_jobs as j where j.hold_id = h.id)
+      and not exists (select from public.generation_jobs as j where j.account_id = h.account_id and j.hold_id = h.id)
     limit settings.max_open_holds
   ) as n;
   if made.holds >= settings.max_open_holds then
@@ -5074,32 +5227,36 @@ comment on function credits.hold_refusal(uuid) is
 'asks again once it has the lock, and being volatile the function then sees what the other session has committed.';
 
 -- sql/ledger/holds/lock_hold.sql
-create function credits.lock_hold(hold_id uuid) returns public.credit_holds
+create function credits.lock_hold(account_id uuid, hold_id uuid) returns public.credit_holds
 language plpgsql
 set search_path = ''
 as $$
 declare
   hold public.credit_holds;
-  account record;
+  due boolean;
 begin
   -- The account first, then its holds: the order in which everything here locks.
-  select a.id, a.lapsed > 0 or a.next_expiry <= credits.now() as due into account
+  select credits.is_due(a.next_expiry, a.lapsed) into due
   from public.credit_accounts as a
   inner join public.credit_holds as h on a.id = h.account_id
-  where h.id = lock_hold.hold_id
+  where a.id = lock_hold.account_id and h.id = lock_hold.hold_id
   for no key update of a;
-  if account.due then
-    perform credits.lock_account(account.id);
+  if due then
+    perform credits.lock_account(account_id);
   end if;
-  select * into hold from public.credit_holds as h where h.id = lock_hold.hold_id;
+  select * into hold from public.credit_holds as h
+  where h.account_id = lock_hold.account_id and h.id = lock_hold.hold_id;
   if not found then
-    perform credits.fail('PT404', 'There is no such hold.', jsonb_build_object('hold_id', hold_id), 'Check the hold id.');
+    perform credits.fail(
+      'PT404', 'The account has no such hold.', jsonb_build_object('account_id', account_id, 'hold_id', hold_id),
+      'Check both ids.'
+    );
   end if;
   return hold;
 end
 $$;
 
-comment on function credits.lock_hold(uuid) is
+comment on function credits.lock_hold(uuid, uuid) is
 'The hold as it is now, with its account locked until the transaction ends and settled if anything was due. PT404.';
 
 -- sql/ledger/holds/prune_unused_holds.sql
@@ -5123,14 +5280,17 @@ begin
       -- A generation that asked a provider was not for nothing.
       and not exists (
         select from public.generation_jobs as j
-        where j.hold_id = h.id and (j.finished_at is null or j.dispatched_at is not null)
+        where
+          j.account_id = h.account_id and j.hold_id = h.id
+          and (j.finished_at is null or j.dispatched_at is not null)
       )
     order by h.closed_at desc
     limit 10 offset prune_unused_holds.most
   ) as o;
   if old is not null then
-    delete from public.generation_jobs as j where j.hold_id = any(old);
-    delete from public.credit_holds as h where h.id = any(old);
+    delete from public.generation_jobs as j
+    where j.account_id = prune_unused_holds.account_id and j.hold_id = any(old);
+    delete from public.credit_holds as h where h.account_id = prune_unused_holds.account_id and h.id = any(old);
   end if;
 end
 $$;
@@ -5157,7 +5317,7 @@ begin
 
   update public.credit_holds as h
   set status = 'released', release_reason = reason, closed_at = credits.now()
-  where h.id = hold.id
+  where h.account_id = hold.account_id and h.id = hold.id
   returning h.* into hold;
 
   if lapsed > 0 then
@@ -5173,7 +5333,7 @@ comment on function credits.release(public.credit_holds, text) is
 
 -- sql/ledger/holds/reserve.sql
 create function credits.reserve(
-  user_id uuid,
+  account_id uuid,
   operation text,
   quantity integer,
   unit_price numeric,
@@ -5199,26 +5359,27 @@ begin
       held = a.held + amount,
       available = a.available - amount,
       next_expiry = least(a.next_expiry, credits.now() + lifetime),
-      updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
+      has_keyed_holds = a.has_keyed_holds or reserve.idempotency_key is not null,
+      updated_at = credits.entry_moment(a.next_expiry)
     where
-      a.user_id = reserve.user_id
+      a.id = reserve.account_id
       and a.available >= amount
       and a.frozen_at is null
-      and (a.next_expiry is null or a.next_expiry > credits.now())
+      and not credits.is_due(a.next_expiry)
       and (reserve.idempotency_key is null or credits.key_is_new(a.id, reserve.idempotency_key))
       and (not is_limited or credits.hold_refusal(a.id) is null)
     returning a.id, a.updated_at, a.next_expiry, a.updated_at + lifetime as expires_at into account;
     exit when found;
 
-    hold := (credits.replayed(credits.open_account(user_id), idempotency_key, hash)).hold;
+    hold := credits.replayed_hold(account_id, idempotency_key, hash);
     if hold.id is not null then
       return hold;
     elsif amount is null then
       return null;
     end if;
-    perform credits.make_spendable(user_id, amount);
+    perform credits.make_spendable(account_id, amount);
     -- With the lock, which make_spendable took.
-    refusal := case when is_limited then credits.hold_refusal(credits.open_account(user_id)) end;
+    refusal := case when is_limited then credits.hold_refusal(account_id) end;
     if refusal is not null then
       perform credits.fail('PT429', refusal ->> 'message', refusal - 'message', 'Wait, or let open holds end.');
     end if;
@@ -5244,11 +5405,11 @@ end
 $$;
 
 comment on function credits.reserve is
-'Reserves amount credits of the user, ceil(unit_price * quantity), in a hold that pins unit_price; returns the hold, '
-'or the one that the same key and hash made before. Null for a new request without an amount: then the caller says '
-'what is wrong with it. The one place that makes holds; what they cost is for the caller to know, never for a client '
-'to say. is_limited: whether billing_settings.max_holds_per_minute and max_open_holds apply; generations have limits '
-'of their own. Errors: PT402, PT403, PT409, PT429.';
+'Reserves amount credits of the account, ceil(unit_price * quantity), in a hold that pins unit_price; returns the '
+'hold, or the one that the same key and hash made before. Null for a new request without an amount: then the caller '
+'says what is wrong with it. The one place that makes holds; what they cost is for the caller to know, never for a '
+'client to say. is_limited: whether billing_settings.max_holds_per_minute and max_open_holds apply; generations have '
+'limits of their own. Errors: PT402, PT403, PT409, PT429.';
 
 -- sql/ledger/holds/sweep_holds.sql
 create function credits.sweep_holds(batch integer default 200) returns integer
@@ -5257,26 +5418,29 @@ set search_path = ''
 as $$
 declare
   before timestamptz := credits.now() - (select s.hold_retention from credits.billing_settings as s);
+  accounts uuid[];
   old uuid[];
 begin
   -- With the account's lock nobody finds the hold by its key meanwhile and opens a job on it.
-  select array_agg(o.id) into old
+  select array_agg(o.account_id), array_agg(o.id) into accounts, old
   from (
-    select h.id
+    select h.account_id, h.id
     from public.credit_holds as h
     inner join public.credit_accounts as a on h.account_id = a.id
     where
       h.status in ('released', 'expired')
       and h.closed_at <= before
-      and not exists (select from public.generation_jobs as j where j.hold_id = h.id and j.finished_at is null)
+      and not exists (select from public.generation_jobs as j where j.account_id = h.account_id and j.hold_id = h.id and j.finished_at is null)
     order by h.closed_at
     -- Quick ones: as many as a busy app leaves.
     limit 5 * batch
     for update of h skip locked
     for no key update of a skip locked
   ) as o;
-  delete from public.generation_jobs as j where j.hold_id = any(old);
-  delete from public.credit_holds as h where h.id = any(old);
+  delete from public.generation_jobs as j using unnest(accounts, old) as o (account_id, hold_id)
+  where j.account_id = o.account_id and j.hold_id = o.hold_id;
+  delete from public.credit_holds as h using unnest(accounts, old) as o (account_id, hold_id)
+  where h.account_id = o.account_id and h.id = o.hold_id;
   return coalesce(cardinality(old), 0);
 end
 $$;
@@ -5285,6 +5449,47 @@ comment on function credits.sweep_holds(integer) is
 'Deletes up to five times batch holds that ended without a capture billing_settings.hold_retention ago, with the '
 'generations that they were made for; returns how many. Their provider calls stay in credits.usage_logs. Captured '
 'holds stay for ever.';
+
+-- sql/ledger/keys/check_key.sql
+create function credits.check_key(idempotency_key text) returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  if starts_with(idempotency_key, 'sys:') then
+    perform credits.fail('PT400', 'Keys that start with "sys:" are reserved.', '{}', 'Choose another idempotency_key.');
+  elsif char_length(idempotency_key) not between 1 and 255 then
+    perform credits.fail(
+      'PT400', 'idempotency_key must have 1 to 255 characters.', '{}', 'A UUID made by the client for each action is a good key.'
+    );
+  end if;
+end
+$$;
+
+comment on function credits.check_key(text) is
+'Refuses with PT400 an idempotency key that a caller may not use: by its length, or because it is of the kind that the '
+'ledger itself uses, so that no caller can take the key of a bonus or a payment beforehand. Null may be used.';
+
+-- sql/ledger/keys/check_repeat.sql
+create function credits.check_repeat(idempotency_key text, is_same boolean) returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  if is_same is not true then
+    perform credits.fail(
+      'PT409', 'This idempotency_key was used for another request.',
+      jsonb_build_object('idempotency_key', idempotency_key), 'Use a new key for a new request.'
+    );
+  end if;
+end
+$$;
+
+comment on function credits.check_repeat(text, boolean) is
+'PT409 unless the call asks for what its idempotency key was used for. A ledger row says itself what that was, and the '
+'caller compares it; a hold does not say all of it (a prompt, a lifetime), so it keeps a hash of the request.';
 
 -- sql/ledger/keys/key_is_new.sql
 create function credits.key_is_new(account_id uuid, idempotency_key text) returns boolean
@@ -5312,89 +5517,78 @@ comment on function credits.key_is_new(uuid, text) is
 
 -- sql/ledger/keys/keyed_hash.sql
 create function credits.keyed_hash(idempotency_key text, variadic request text[]) returns bytea
-language sql
+language plpgsql
 stable
+set search_path = ''
 as $$
-  select case
-    when idempotency_key is null then null
-    when char_length(idempotency_key) between 1 and 255 and not starts_with(idempotency_key, 'sys:')
-    then credits.request_hash(variadic request)
-    else credits.refuse_key(idempotency_key)
-  end;
+begin
+  perform credits.check_key(idempotency_key);
+  return case when idempotency_key is not null then sha256(convert_to(request::text, 'UTF8')) end;
+end
 $$;
 
 comment on function credits.keyed_hash(text, text[]) is
-'credits.request_hash of a call that came with an idempotency key; null without one; PT400 for a key that a caller may '
-'not use. Planned as part of its caller, for want of a SET clause.';
+'SHA-256 of the request for a hold that came with an idempotency key (the call''s name, then each argument), by which '
+'a repeat is told; null without a key; PT400 for a key that a caller may not use.';
 
--- sql/ledger/keys/refuse_key.sql
-create function credits.refuse_key(idempotency_key text) returns bytea
-language plpgsql
-stable
-set search_path = ''
-as $$
-begin
-  if starts_with(idempotency_key, 'sys:') then
-    perform credits.fail('PT400', 'Keys that start with "sys:" are reserved.', '{}', 'Choose another idempotency_key.');
-  end if;
-  perform credits.fail(
-    'PT400', 'idempotency_key must have 1 to 255 characters.', '{}', 'A UUID made by the client for each action is a good key.'
-  );
-  return null;
-end
-$$;
-
-comment on function credits.refuse_key(text) is
-'Why a caller may not use the idempotency key, as PT400: its length, or that it is of the kind that the ledger itself '
-'uses, so that no caller can take the key of a bonus or a payment beforehand.';
-
--- sql/ledger/keys/replayed.sql
-create function credits.replayed(
-  account_id uuid,
-  idempotency_key text,
-  request_hash bytea,
-  out entry public.credit_transactions,
-  out hold public.credit_holds
-)
+-- sql/ledger/keys/replayed_entry.sql
+create function credits.replayed_entry(account_id uuid, idempotency_key text) returns public.credit_transactions
 language plpgsql
 set search_path = ''
 as $$
+declare
+  entry public.credit_transactions;
 begin
   if idempotency_key is null then
-    return;
+    return null;
   end if;
   -- A call with this key that is under way holds the lock; from here on its row can be seen, or it has failed.
-  perform from public.credit_accounts as a where a.id = replayed.account_id for no key update;
-
+  perform from public.credit_accounts as a where a.id = replayed_entry.account_id for no key update;
   select t.* into entry from public.credit_transactions as t
-  where t.account_id = replayed.account_id and t.idempotency_key = replayed.idempotency_key;
-  select h.* into hold from public.credit_holds as h
-  where h.account_id = replayed.account_id and h.idempotency_key = replayed.idempotency_key;
-  if coalesce(entry.request_hash, hold.request_hash) <> request_hash then
-    perform credits.fail(
-      'PT409', 'This idempotency_key was used for another request.',
-      jsonb_build_object('idempotency_key', idempotency_key), 'Use a new key for a new request.'
-    );
-  end if;
+  where t.account_id = replayed_entry.account_id and t.idempotency_key = replayed_entry.idempotency_key;
+  perform credits.check_repeat(idempotency_key, not exists (
+    select from public.credit_holds as h
+    where h.account_id = replayed_entry.account_id and h.idempotency_key = replayed_entry.idempotency_key
+  ));
+  return entry;
 end
 $$;
 
-comment on function credits.replayed(uuid, text, bytea) is
-'What the same request wrote before with this idempotency key of the account: a ledger row or a hold; nulls for a new '
-'key or none. With a key it takes the account''s row lock, so that no other session can use it meanwhile. PT409: the '
-'key came with another request.';
+comment on function credits.replayed_entry(uuid, text) is
+'The account''s ledger row that was written with this idempotency key before; null for a new key or none. PT409 where '
+'a hold has it. With a key it takes the account''s row lock, so that no other session can use it meanwhile. The caller '
+'says with credits.check_repeat whether the row is what it asks for.';
 
--- sql/ledger/keys/request_hash.sql
-create function credits.request_hash(variadic request text[]) returns bytea
-language sql
-stable
+-- sql/ledger/keys/replayed_hold.sql
+create function credits.replayed_hold(account_id uuid, idempotency_key text, request_hash bytea)
+returns public.credit_holds
+language plpgsql
+set search_path = ''
 as $$
-  select sha256(convert_to(request::text, 'UTF8'));
+declare
+  hold public.credit_holds;
+begin
+  if idempotency_key is null then
+    return null;
+  end if;
+  -- As in credits.replayed_entry.
+  perform from public.credit_accounts as a where a.id = replayed_hold.account_id for no key update;
+  select h.* into hold from public.credit_holds as h
+  where h.account_id = replayed_hold.account_id and h.idempotency_key = replayed_hold.idempotency_key;
+  perform credits.check_repeat(
+    idempotency_key,
+    coalesce(hold.request_hash = replayed_hold.request_hash, true) and not exists (
+      select from public.credit_transactions as t
+      where t.account_id = replayed_hold.account_id and t.idempotency_key = replayed_hold.idempotency_key
+    )
+  );
+  return hold;
+end
 $$;
 
-comment on function credits.request_hash(text[]) is
-'SHA-256 that tells whether two requests with the same idempotency key are the same: the call''s name, then each '
-'argument.';
+comment on function credits.replayed_hold(uuid, text, bytea) is
+'The account''s hold that the same request made with this idempotency key before; null for a new key or none. PT409 '
+'where another request, or a ledger row, has it. With a key it takes the account''s row lock.';
 
 -- sql/ledger/lots/add_lot.sql
 create function credits.add_lot(
@@ -5410,18 +5604,20 @@ set search_path = ''
 as $$
 begin
   insert into credits.credit_grants (
-    account_id, transaction_id, amount, remaining, source, expires_at, priority, returned_from, created_at
+    account_id, id, transaction_id, amount, remaining, source, expires_at, priority, returned_from, created_at
   )
   values (
-    entry.account_id, entry.id, add_lot.amount, add_lot.amount, add_lot.source, add_lot.expires_at,
+    entry.account_id,
+    (select coalesce(max(g.id), 0) + 1 from credits.credit_grants as g where g.account_id = entry.account_id),
+    entry.id, add_lot.amount, add_lot.amount, add_lot.source, add_lot.expires_at,
     coalesce(add_lot.priority, 50), add_lot.returned_from, entry.created_at
   );
 end
 $$;
 
 comment on function credits.add_lot is
-'Opens a lot for what the ledger row brought in. The caller sets the account''s next_expiry and pays its '
-'debt.';
+'Opens a lot for what the ledger row brought in. The caller holds the account''s lock, sets its next_expiry and pays '
+'its debt.';
 
 -- sql/ledger/lots/due_expiries.sql
 create function credits.due_expiries(account_id uuid, moment timestamptz) returns table (
@@ -5482,42 +5678,34 @@ comment on function credits.due_expiries(uuid, timestamptz) is
 'the moment only, not on when the account was settled before.';
 
 -- sql/ledger/lots/end_lot.sql
-create function credits.end_lot(lot_id bigint) returns void
+create function credits.end_lot(account_id uuid, lot_id bigint) returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
   lot credits.credit_grants;
   account public.credit_accounts;
-  entry public.credit_transactions;
   gone bigint;
 begin
-  select * into lot from credits.credit_grants as g where g.id = lot_id;
-  perform credits.settle_account(lot.account_id);
-  select * into lot from credits.credit_grants as g where g.id = lot_id;
-  select * into account from public.credit_accounts as a where a.id = lot.account_id;
+  perform credits.settle_account(account_id);
+  select * into lot from credits.credit_grants as g where g.account_id = end_lot.account_id and g.id = lot_id;
+  select * into account from public.credit_accounts as a where a.id = end_lot.account_id;
   gone := greatest(0, lot.remaining - account.held);
   if gone > 0 then
-    entry := credits.post_entry(
-      lot.account_id, 'expiry', -gone, related_id => lot.transaction_id, actor => 'system', moment => credits.now()
-    );
-    insert into credits.credit_allocations (transaction_id, grant_id, amount) values (entry.id, lot.id, gone);
+    perform credits.write_off(account_id, lot.id, gone, credits.now());
   end if;
-  update credits.credit_grants as g
-  set
-    remaining = g.remaining - gone,
-    expires_at = case
-      when g.remaining > gone then g.expires_at
-      else least(g.expires_at, greatest(credits.now(), g.created_at + interval '1 microsecond'))
-    end
-  where g.id = lot.id;
+  if lot.remaining = gone then
+    update credits.credit_grants as g
+    set expires_at = least(g.expires_at, greatest(credits.now(), g.created_at + interval '1 microsecond'))
+    where g.account_id = lot.account_id and g.id = lot.id;
+  end if;
   update public.credit_accounts as a set next_expiry = credits.next_expiry(a.id, credits.now())
   where a.id = lot.account_id;
-  perform credits.seal_pending(lot.account_id);
+  perform credits.settle_account(account_id);
 end
 $$;
 
-comment on function credits.end_lot(bigint) is
+comment on function credits.end_lot(uuid, bigint) is
 'Lets a lot expire now, before its time. As much as open holds have set aside stays until the lot''s own expiry. The '
 'caller holds the account''s lock.';
 
@@ -5548,22 +5736,13 @@ begin
   where a.id = expire_due.account_id and (freed > 0 or a.lapsed > 0);
 
   for lot in
-    select d.grant_id, d.credits, g.transaction_id
+    select g.id, d.credits
     from credits.due_expiries(expire_due.account_id, moment) as d
     inner join credits.credit_grants as g on d.grant_id = g.id
-    where d.credits > 0
+    where g.account_id = expire_due.account_id and d.credits > 0
     order by d.expired_at, d.grant_id
   loop
-    with entry as (
-      select e.id
-      from credits.post_entry(
-        expire_due.account_id, 'expiry', -lot.credits, related_id => lot.transaction_id, actor => 'system', moment => moment
-      ) as e
-    )
-
-    insert into credits.credit_allocations (transaction_id, grant_id, amount)
-    select entry.id, lot.grant_id, lot.credits from entry;
-    update credits.credit_grants as g set remaining = g.remaining - lot.credits where g.id = lot.grant_id;
+    perform credits.write_off(account_id, lot.id, lot.credits, moment);
   end loop;
 
   update public.credit_accounts as a
@@ -5571,7 +5750,7 @@ begin
     lapsed = (
       select coalesce(sum(g.remaining), 0)
       from credits.credit_grants as g
-      where g.account_id = a.id and g.remaining > 0 and g.expires_at <= moment
+      where g.account_id = a.id and g.is_live and g.expires_at <= moment
     ),
     next_expiry = credits.next_expiry(a.id, moment),
     updated_at = moment
@@ -5658,7 +5837,7 @@ as $$
     (
       select min(g.expires_at)
       from credits.credit_grants as g
-      where g.account_id = next_expiry.account_id and g.remaining > 0 and g.expires_at > moment
+      where g.account_id = next_expiry.account_id and g.is_live and g.expires_at > moment
     ),
     (
       select min(h.expires_at)
@@ -5671,8 +5850,37 @@ $$;
 comment on function credits.next_expiry(uuid, timestamptz) is
 'When time alone next changes the account after the moment: its first lot or open hold to expire; null for never.';
 
+-- sql/ledger/lots/write_off.sql
+create function credits.write_off(account_id uuid, lot_id bigint, amount bigint, moment timestamptz) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  lot credits.credit_grants;
+  entry public.credit_transactions;
+begin
+  update credits.credit_grants as g set remaining = g.remaining - write_off.amount
+  where g.account_id = write_off.account_id and g.id = lot_id
+  returning * into lot;
+  entry := credits.post_entry(
+    account_id, 'expiry', -amount, related_id => lot.transaction_id, actor => 'system', moment => moment
+  );
+  insert into credits.lot_payments (account_id, grant_id, first_id, last_id, first_amount, last_amount, number)
+  select
+    write_off.account_id, lot_id, entry.id, entry.id, write_off.amount, write_off.amount,
+    coalesce(max(p.number), 0) + 1
+  from credits.lot_payments as p
+  where p.account_id = write_off.account_id;
+end
+$$;
+
+comment on function credits.write_off(uuid, bigint, bigint, timestamptz) is
+'Lets amount credits of a lot expire: the ledger row, and that this lot paid for it. The caller holds the account''s '
+'lock and has settled what was pending.';
+
 -- sql/ledger/rpc/capture_hold.sql
 create function public.capture_hold(
+  account_id uuid,
   hold_id uuid,
   quantity integer default null,
   metadata jsonb default '{}'
@@ -5687,11 +5895,12 @@ declare
   entry public.credit_transactions;
 begin
   perform credits.check_metadata(metadata);
-  hold := credits.lock_hold(hold_id);
+  hold := credits.lock_hold(account_id, hold_id);
   used := coalesce(quantity, hold.quantity);
 
   if hold.status = 'captured' then
-    select * into entry from public.credit_transactions as t where t.id = hold.transaction_id;
+    select * into entry from public.credit_transactions as t
+    where t.account_id = hold.account_id and t.id = hold.transaction_id;
     if entry.quantity = used then
       return entry;
     end if;
@@ -5714,12 +5923,12 @@ begin
 end
 $$;
 
-comment on function public.capture_hold(uuid, integer, jsonb) is
-'Operator: charges quantity units (default: all) of what a hold reserved, at its pinned price; the rest is free again. '
-'Returns the ledger row; a repeat returns the same row. Errors: PT400 quantity, PT404 no such hold, PT409 released, '
-'expired or captured with another quantity.';
+comment on function public.capture_hold(uuid, uuid, integer, jsonb) is
+'Operator: charges quantity units (default: all) of what a hold of the account reserved, at its pinned price; the rest '
+'is free again. Returns the ledger row; a repeat returns the same row. Errors: PT400 quantity, PT404 the account has '
+'no such hold, PT409 released, expired or captured with another quantity.';
 
-grant execute on function public.capture_hold(uuid, integer, jsonb) to service_role;
+grant execute on function public.capture_hold(uuid, uuid, integer, jsonb) to service_role;
 
 -- sql/ledger/rpc/consume_credits.sql
 create function public.consume_credits(
@@ -5734,63 +5943,103 @@ set search_path = ''
 -- The prices fit on one page, which the planner would read and sort for each spend; the index has them in order.
 set enable_seqscan = off
 as $$
+-- For the target of ON CONFLICT, whose names cannot be qualified.
+#variable_conflict use_column
 declare
   me uuid := credits.caller();
+  account_id uuid;
   price record;
-  hash bytea;
   account record;
   entry public.credit_transactions;
 begin
   if metadata is distinct from '{}' then
     perform credits.check_metadata(metadata);
   end if;
-
   if idempotency_key is not null then
-    hash := credits.keyed_hash(idempotency_key, 'consume_credits', operation, quantity::text, metadata::text);
+    perform credits.check_key(idempotency_key);
   end if;
   select * into price from credits.price(operation, quantity);
 
-  -- Everything that needs no lock is done: the account's row is locked from here to the commit.
+  -- Everything that needs no lock is done: the account's row is locked from here to the commit. Its user is looked up
+  -- in the same statement, not by credits.account_of before it.
   loop
     update public.credit_accounts as a
     set
       balance = a.balance - price.credits,
       available = a.available - price.credits,
       lifetime_spent = a.lifetime_spent + price.credits,
-      unsettled = a.unsettled + 1,
+      last_entry = a.last_entry + 1,
       unsettled_since = coalesce(a.unsettled_since, credits.now()),
-      -- The moment of the spend, which the condition below has found to be before the next expiry.
-      updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
+      updated_at = credits.entry_moment(a.next_expiry)
     where
       a.user_id = me
       and a.available >= price.credits
       and a.frozen_at is null
-      and a.unsettled < credits.max_unsettled()
-      and (a.next_expiry is null or a.next_expiry > credits.now())
-      and (consume_credits.idempotency_key is null or credits.key_is_new(a.id, consume_credits.idempotency_key))
-    returning a.id, a.balance, a.updated_at into account;
-    exit when found;
+      and a.last_entry - a.settled_through < credits.max_unsettled()
+      and not credits.is_due(a.next_expiry)
+      and (
+        consume_credits.idempotency_key is null
+        or case
+          when a.has_keyed_holds then credits.key_is_new(a.id, consume_credits.idempotency_key)
+          else not exists (
+            select from public.credit_transactions as t
+            where t.account_id = a.id and t.idempotency_key = consume_credits.idempotency_key
+          )
+        end
+      )
+    returning a.id, a.last_entry, a.balance, a.updated_at into account;
+    if found and idempotency_key is null then
+      insert into public.credit_transactions (
+        account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor, metadata,
+        created_at
+      )
+      values (
+        account.id, account.last_entry, 'spend', -price.credits, account.balance, consume_credits.operation,
+        consume_credits.quantity, price.credits_per_unit, price.version, 'authenticated', consume_credits.metadata,
+        account.updated_at
+      )
+      returning * into entry;
+      return entry;
+    elsif found then
+      insert into public.credit_transactions (
+        account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor,
+        idempotency_key, metadata, created_at
+      )
+      values (
+        account.id, account.last_entry, 'spend', -price.credits, account.balance, consume_credits.operation,
+        consume_credits.quantity, price.credits_per_unit, price.version, 'authenticated',
+        consume_credits.idempotency_key, consume_credits.metadata, account.updated_at
+      )
+      on conflict (account_id, idempotency_key) where idempotency_key is not null do nothing
+      returning * into entry;
+      if found then
+        return entry;
+      end if;
+      -- Another session's call with this key had the lock before, and the UPDATE could not see its row yet.
+      update public.credit_accounts as a
+      set
+        balance = a.balance + price.credits,
+        available = a.available + price.credits,
+        lifetime_spent = a.lifetime_spent - price.credits,
+        last_entry = a.last_entry - 1,
+        unsettled_since = case when a.last_entry - 1 > a.settled_through then a.unsettled_since end
+      where a.id = account.id;
+    end if;
 
-    entry := (credits.replayed(credits.open_account(me), idempotency_key, hash)).entry;
+    account_id := coalesce(credits.account_of(me), credits.open_account(me));
+    entry := credits.replayed_entry(account_id, idempotency_key);
     if entry.id is not null then
+      perform credits.check_repeat(
+        idempotency_key,
+        entry.kind = 'spend' and entry.operation = consume_credits.operation
+        and entry.quantity = consume_credits.quantity and entry.metadata = consume_credits.metadata
+      );
       return entry;
     elsif price.credits is null then
       perform credits.refuse_price(operation, quantity);
     end if;
-    perform credits.make_spendable(me, price.credits);
+    perform credits.make_spendable(account_id, price.credits);
   end loop;
-
-  insert into public.credit_transactions (
-    account_id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor, idempotency_key,
-    request_hash, metadata, created_at
-  )
-  values (
-    account.id, 'spend', -price.credits, account.balance, consume_credits.operation, consume_credits.quantity,
-    price.credits_per_unit, price.version, 'authenticated', consume_credits.idempotency_key, hash,
-    consume_credits.metadata, account.updated_at
-  )
-  returning * into entry;
-  return entry;
 end
 $$;
 
@@ -5818,17 +6067,22 @@ set search_path = ''
 as $$
 declare
   account_id uuid := credits.open_account(user_id);
-  hash bytea := credits.keyed_hash(
-    idempotency_key, 'grant_credits', amount::text, source, extract(epoch from expires_at)::text, priority::text,
-    metadata::text
-  );
   entry public.credit_transactions;
 begin
-  entry := (credits.replayed(account_id, idempotency_key, hash)).entry;
+  perform credits.check_key(idempotency_key);
+  entry := credits.replayed_entry(account_id, idempotency_key);
   if entry.id is not null then
+    perform credits.check_repeat(idempotency_key, exists (
+      select from credits.credit_grants as g
+      where
+        g.account_id = entry.account_id and g.transaction_id = entry.id and entry.kind = 'grant'
+        and g.amount = grant_credits.amount and g.source = grant_credits.source
+        and g.expires_at is not distinct from grant_credits.expires_at
+        and g.priority = coalesce(grant_credits.priority, 50) and entry.metadata = grant_credits.metadata
+    ));
     return entry;
   end if;
-  return credits.grant_to_account(account_id, amount, source, expires_at, priority, idempotency_key, hash, metadata);
+  return credits.grant_to_account(account_id, amount, source, expires_at, priority, idempotency_key, metadata);
 end
 $$;
 
@@ -5853,6 +6107,7 @@ set search_path = ''
 as $$
 declare
   me uuid := credits.caller();
+  account_id uuid;
   settings credits.billing_settings;
   lifetime interval;
   longest interval;
@@ -5874,8 +6129,9 @@ begin
 
   hash := credits.keyed_hash(idempotency_key, 'hold_credits', operation, quantity::text, ttl::text, metadata::text);
   select * into price from credits.price(operation, quantity);
+  account_id := coalesce(credits.account_of(me), credits.open_account(me));
   hold := credits.reserve(
-    me, operation, quantity, price.credits_per_unit, price.version, price.credits, lifetime, idempotency_key, hash,
+    account_id, operation, quantity, price.credits_per_unit, price.version, price.credits, lifetime, idempotency_key, hash,
     metadata, is_limited => true
   );
   if hold.id is null then
@@ -5896,6 +6152,7 @@ grant execute on function public.hold_credits(text, integer, text, interval, jso
 
 -- sql/ledger/rpc/refund.sql
 create function public.refund(
+  account_id uuid,
   transaction_id bigint,
   amount bigint default null,
   reason text default null,
@@ -5907,14 +6164,16 @@ set search_path = ''
 as $$
 declare
   spent public.credit_transactions;
-  hash bytea := credits.keyed_hash(idempotency_key, 'refund', transaction_id::text, amount::text, reason);
+  said jsonb := jsonb_strip_nulls(jsonb_build_object('reason', reason));
   refundable bigint;
   entry public.credit_transactions;
 begin
-  select * into spent from public.credit_transactions as t where t.id = refund.transaction_id;
+  select * into spent from public.credit_transactions as t
+  where t.account_id = refund.account_id and t.id = refund.transaction_id;
   if not found then
     perform credits.fail(
-      'PT404', 'There is no such transaction.', jsonb_build_object('transaction_id', transaction_id), 'Check the id.'
+      'PT404', 'The account has no such transaction.',
+      jsonb_build_object('account_id', account_id, 'transaction_id', transaction_id), 'Check both ids.'
     );
   elsif spent.kind not in ('spend', 'capture') then
     perform credits.fail(
@@ -5925,8 +6184,18 @@ begin
     perform credits.fail('PT400', 'reason has more than 500 characters.', '{}', 'Say it shorter.');
   end if;
 
-  entry := (credits.replayed(spent.account_id, idempotency_key, hash)).entry;
+  perform credits.check_key(idempotency_key);
+  entry := credits.replayed_entry(account_id, idempotency_key);
   if entry.id is not null then
+    perform credits.check_repeat(
+      idempotency_key,
+      entry.kind = 'refund' and entry.related_id = spent.id and entry.metadata = said
+      -- Without an amount it was all that was left then.
+      and entry.amount = coalesce(amount, -spent.amount - (
+        select coalesce(sum(t.amount), 0) from public.credit_transactions as t
+        where t.account_id = spent.account_id and t.related_id = spent.id and t.kind = 'refund' and t.id < entry.id
+      ))
+    );
     return entry;
   end if;
 
@@ -5950,24 +6219,24 @@ begin
     related_id => spent.id,
     operation => spent.operation,
     idempotency_key => idempotency_key,
-    request_hash => hash,
-    metadata => jsonb_strip_nulls(jsonb_build_object('reason', reason))
+    metadata => said
   );
   perform credits.return_to_lots(entry);
   return entry;
 end
 $$;
 
-comment on function public.refund(bigint, bigint, text, text) is
-'Operator: gives back amount credits (default: all that is left) of a spend or a capture; returns the ledger row. They '
-'go back to the lots they came from; where a lot has expired since, to a new lot that lives for '
-'billing_settings.refund_grace. Errors: PT400 amount, PT404 no such transaction, PT409 nothing left, not a spend, or '
-'key used for another request.';
+comment on function public.refund(uuid, bigint, bigint, text, text) is
+'Operator: gives back amount credits (default: all that is left) of a spend or a capture of the account; returns the '
+'ledger row. They go back to the lots they came from; where a lot has expired since, to a new lot that lives for '
+'billing_settings.refund_grace. Errors: PT400 amount, PT404 the account has no such transaction, PT409 nothing left, '
+'not a spend, or key used for another request.';
 
-grant execute on function public.refund(bigint, bigint, text, text) to service_role;
+grant execute on function public.refund(uuid, bigint, bigint, text, text) to service_role;
 
 -- sql/ledger/rpc/release_hold.sql
-create function public.release_hold(hold_id uuid, reason text default null) returns public.credit_holds
+create function public.release_hold(account_id uuid, hold_id uuid, reason text default null)
+returns public.credit_holds
 language plpgsql
 security definer
 set search_path = ''
@@ -5978,7 +6247,7 @@ begin
   if char_length(reason) > 500 then
     perform credits.fail('PT400', 'reason has more than 500 characters.', '{}', 'Say it shorter.');
   end if;
-  hold := credits.lock_hold(hold_id);
+  hold := credits.lock_hold(account_id, hold_id);
   if hold.status = 'captured' then
     perform credits.fail(
       'PT409', 'The hold was captured; it cannot be released.',
@@ -5991,11 +6260,11 @@ begin
 end
 $$;
 
-comment on function public.release_hold(uuid, text) is
-'Operator: gives back everything that a hold reserved; returns the hold. Releasing one that is released or expired '
-'does nothing. Errors: PT400 reason, PT404 no such hold, PT409 captured.';
+comment on function public.release_hold(uuid, uuid, text) is
+'Operator: gives back everything that a hold of the account reserved; returns the hold. Releasing one that is released '
+'or expired does nothing. Errors: PT400 reason, PT404 the account has no such hold, PT409 captured.';
 
-grant execute on function public.release_hold(uuid, text) to service_role;
+grant execute on function public.release_hold(uuid, uuid, text) to service_role;
 
 -- sql/ledger/rpc/verify_ledger.sql
 create function public.verify_ledger(user_id uuid default null) returns table (
@@ -6010,16 +6279,30 @@ set search_path = ''
 as $$
   with accounts as (
     select a.* from public.credit_accounts as a
-    where verify_ledger.user_id is null or a.user_id = verify_ledger.user_id
+    where verify_ledger.user_id is null or a.id = (select credits.account_of(verify_ledger.user_id))
+  ),
+
+  allocations as materialized (
+    select x.account_id, x.transaction_id, x.grant_id, x.amount
+    from credits.credit_allocations as x
+    where verify_ledger.user_id is null or x.account_id in (select a.id from accounts as a)
   ),
 
   entries as (
     select
       t.*,
       lag(t.balance_after, 1, 0::bigint) over by_account as balance_before,
-      coalesce((select sum(x.amount) from credits.credit_allocations as x where x.transaction_id = t.id), 0) as allocated,
-      coalesce((select sum(g.amount) from credits.credit_grants as g where g.transaction_id = t.id), 0) as lots
+      lag(t.id, 1, 0::bigint) over by_account as previous_id,
+      coalesce(x.amount, 0) as allocated,
+      coalesce((
+        select sum(g.amount) from credits.credit_grants as g
+        where g.account_id = t.account_id and g.transaction_id = t.id
+      ), 0) as lots
     from public.credit_transactions as t
+    left join (
+      select x.account_id, x.transaction_id, sum(x.amount) as amount from allocations as x
+      group by x.account_id, x.transaction_id
+    ) as x on t.account_id = x.account_id and t.id = x.transaction_id
     where verify_ledger.user_id is null or t.account_id in (select a.id from accounts as a)
     window by_account as (partition by t.account_id order by t.id)
   ),
@@ -6045,9 +6328,14 @@ as $$
   lots as (
     select
       g.*,
-      coalesce((select sum(x.amount) from credits.credit_allocations as x where x.grant_id = g.id), 0) as allocated
+      lag(g.id, 1, 0::bigint) over by_account as previous_id,
+      coalesce(x.amount, 0) as allocated
     from credits.credit_grants as g
+    left join (
+      select x.account_id, x.grant_id, sum(x.amount) as amount from allocations as x group by x.account_id, x.grant_id
+    ) as x on g.account_id = x.account_id and g.id = x.grant_id
     where verify_ledger.user_id is null or g.account_id in (select a.id from accounts as a)
+    window by_account as (partition by g.account_id order by g.id)
   ),
 
   holds as (
@@ -6091,6 +6379,28 @@ as $$
   union all
   select
     e.account_id,
+    'ledger rows are numbered without a gap',
+    jsonb_build_object('transaction_id', e.id, 'previous', e.previous_id)
+  from entries as e
+  where e.id <> e.previous_id + 1
+  union all
+  select
+    l.account_id,
+    'lots are numbered without a gap',
+    jsonb_build_object('grant_id', l.id, 'previous', l.previous_id)
+  from lots as l
+  where l.id <> l.previous_id + 1
+  union all
+  select
+    a.id,
+    'the account knows the number of its newest ledger row',
+    jsonb_build_object('last_entry', a.last_entry, 'last_id', coalesce(t.last_id, 0))
+  from accounts as a
+  left join totals as t on a.id = t.account_id
+  where a.last_entry <> coalesce(t.last_id, 0)
+  union all
+  select
+    e.account_id,
     'each balance_after follows from the one before',
     jsonb_build_object('transaction_id', e.id, 'before', e.balance_before, 'amount', e.amount, 'after', e.balance_after)
   from entries as e
@@ -6109,14 +6419,13 @@ as $$
     or (e.kind in ('spend', 'capture')) <> coalesce(e.amount = -ceil(e.unit_price * e.quantity), false)
     or (e.kind = 'capture') <> (e.hold_id is not null)
     or e.kind = 'refund' and e.related_id is null
-    or (e.idempotency_key is null) <> (e.request_hash is null)
   union all
   select
     e.account_id,
-    'only clawbacks, and captures after one, take a balance below zero',
+    'only clawbacks, and captures and expiries after one, take a balance below zero',
     jsonb_build_object('transaction_id', e.id, 'kind', e.kind, 'after', e.balance_after)
   from entries as e
-  where e.balance_after < least(0, e.balance_before) and e.kind not in ('clawback', 'capture')
+  where e.balance_after < least(0, e.balance_before) and e.kind not in ('clawback', 'capture', 'expiry')
   union all
   select
     a.id,
@@ -6143,12 +6452,11 @@ as $$
     'a captured hold has one capture, within what was held',
     jsonb_build_object('hold_id', h.id, 'held', h.amount, 'captured', -e.amount)
   from holds as h
-  left join entries as e on h.id = e.hold_id
+  left join entries as e on h.account_id = e.account_id and h.id = e.hold_id
   where
     (h.status = 'captured') <> (e.id is not null)
     or h.transaction_id is distinct from e.id
     or -e.amount > h.amount
-    or e.account_id <> h.account_id
     or e.unit_price <> h.unit_price
   union all
   select
@@ -6156,7 +6464,9 @@ as $$
     'a capture names a hold',
     jsonb_build_object('transaction_id', e.id, 'hold_id', e.hold_id)
   from entries as e
-  where e.hold_id is not null and not exists (select from public.credit_holds as h where h.id = e.hold_id)
+  where
+    e.hold_id is not null
+    and not exists (select from public.credit_holds as h where h.account_id = e.account_id and h.id = e.hold_id)
   union all
   select
     l.account_id,
@@ -6204,32 +6514,33 @@ as $$
     'a lot belongs to a ledger row of its account',
     jsonb_build_object('grant_id', l.id, 'transaction_id', l.transaction_id)
   from lots as l
-  left join public.credit_transactions as t on l.transaction_id = t.id
-  where t.id is null or t.account_id <> l.account_id or t.kind not in ('grant', 'refund')
+  left join public.credit_transactions as t on l.account_id = t.account_id and l.transaction_id = t.id
+  where t.id is null or t.kind not in ('grant', 'refund')
   union all
   select
-    coalesce(l.account_id, t.account_id),
-    'an allocation joins a lot and a ledger row of one account',
-    jsonb_build_object('grant_id', x.grant_id, 'transaction_id', x.transaction_id)
-  from credits.credit_allocations as x
-  left join credits.credit_grants as l on x.grant_id = l.id
-  left join public.credit_transactions as t on x.transaction_id = t.id
+    x.account_id,
+    'an allocation joins a lot and a ledger row of its account',
+    jsonb_build_object('grant_id', x.grant_id, 'transaction_ids', array[x.first_id, x.last_id])
+  from (
+    select p.account_id, p.grant_id, p.first_id, p.last_id, true as is_debit from credits.lot_payments as p
+    union all
+    select r.account_id, r.grant_id, r.transaction_id, r.transaction_id, false from credits.lot_returns as r
+  ) as x
+  left join credits.credit_grants as l on x.account_id = l.account_id and x.grant_id = l.id
+  left join public.credit_transactions as f on x.account_id = f.account_id and x.first_id = f.id
+  left join public.credit_transactions as t on x.account_id = t.account_id and x.last_id = t.id
   where
-    (t.account_id is distinct from l.account_id or t.id is null)
-    and (
-      verify_ledger.user_id is null
-      or l.account_id in (select a.id from accounts as a)
-      or t.account_id in (select a.id from accounts as a)
-    )
+    (l.id is null or ((f.amount < 0) <> x.is_debit) is not false or ((t.amount < 0) <> x.is_debit) is not false)
+    and (verify_ledger.user_id is null or x.account_id in (select a.id from accounts as a))
   union all
   select
     e.account_id,
     'refunds do not exceed what their transaction spent',
     jsonb_build_object('transaction_id', e.id, 'spent', -e.amount, 'refunded', sum(r.amount))
   from entries as e
-  inner join public.credit_transactions as r on e.id = r.related_id and r.kind = 'refund'
+  inner join entries as r on e.account_id = r.account_id and e.id = r.related_id and r.kind = 'refund'
   group by e.account_id, e.id, e.amount, e.kind
-  having sum(r.amount) > -e.amount or bool_or(r.account_id <> e.account_id) or e.kind not in ('spend', 'capture', 'clawback')
+  having sum(r.amount) > -e.amount or e.kind not in ('spend', 'capture', 'clawback')
   union all
   select
     e.account_id,
@@ -6238,7 +6549,9 @@ as $$
   from entries as e
   where
     e.related_id is not null
-    and not exists (select from public.credit_transactions as t where t.id = e.related_id)
+    and not exists (
+      select from public.credit_transactions as t where t.account_id = e.account_id and t.id = e.related_id
+    )
   union all
   select
     b.account_id,
@@ -6272,12 +6585,20 @@ as $$
     a.id,
     'maintenance knows of every unsettled account',
     jsonb_build_object(
-      'settled_through', a.settled_through, 'last_id', t.last_id, 'counted', a.unsettled,
-      'unsettled', coalesce(t.unsettled, 0)
+      'settled_through', a.settled_through, 'last_entry', a.last_entry, 'unsettled', coalesce(t.unsettled, 0),
+      'unsettled_since', a.unsettled_since
     )
   from accounts as a
   left join totals as t on a.id = t.account_id
-  where a.unsettled <> coalesce(t.unsettled, 0) or a.unsettled > 0 and a.unsettled_since is null
+  where
+    a.last_entry - a.settled_through <> coalesce(t.unsettled, 0)
+    or a.last_entry > a.settled_through and a.unsettled_since is null
+  union all
+  select a.id, 'the account knows that holds have keys', '{}'::jsonb
+  from accounts as a
+  where
+    not a.has_keyed_holds
+    and exists (select from holds as h where h.account_id = a.id and h.idempotency_key is not null)
   union all
   select
     a.id,
@@ -6293,137 +6614,6 @@ comment on function public.verify_ledger(uuid) is
 'connection, not through the API, once the ledger is large.';
 
 grant execute on function public.verify_ledger(uuid) to service_role;
-
--- sql/ledger/settlement/allocate_pending.sql
-create function credits.allocate_pending(
-  account_id uuid,
-  through_id bigint default null,
-  usable_from timestamptz default null,
-  preferred_lot bigint default null
-) returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  first_id bigint;
-  settled bigint;
-  last_entry_at timestamptz;
-  first_unpaid bigint;
-begin
-  select least(a.debt_from, a.settled_through + 1), a.settled_through
-  into first_id, settled
-  from public.credit_accounts as a
-  where a.id = allocate_pending.account_id;
-
-  -- Nothing fell due between these rows, or the one after it would have settled first: so a lot that is alive at the
-  -- last of them was alive at each. Of all that are pending, also when only some are paid now.
-  select t.created_at into last_entry_at
-  from public.credit_transactions as t
-  where t.account_id = allocate_pending.account_id and t.id >= first_id
-  order by t.id desc
-  limit 1;
-  if not found then
-    return;
-  end if;
-
-  with pending as (
-    select
-      t.id,
-      d.due,
-      sum(d.due) over (order by t.id) as through
-    from public.credit_transactions as t
-    cross join lateral (
-      select -t.amount - case
-        -- Only an old debt can be partly paid.
-        when t.id > settled then 0
-        else (select coalesce(sum(x.amount), 0) from credits.credit_allocations as x where x.transaction_id = t.id)
-      end as due
-    ) as d
-    where
-      t.account_id = allocate_pending.account_id
-      and t.id between first_id and coalesce(through_id, 9223372036854775807)
-      and t.amount < 0
-      and d.due > 0
-  ),
-
-  lots as (
-    select
-      l.id,
-      l.remaining,
-      sum(l.remaining) over (
-        order by
-          coalesce(l.id = preferred_lot, false) desc,
-          -- Credits that only a hold keeps go before those that would stay.
-          -- They go as the holds rest on them: what expired first first, or a hold made later would lose its own.
-          case when l.expires_at <= last_entry_at then l.expires_at end nulls last,
-          l.burn_position
-      ) as through
-    from credits.lots_in_burn_order as l
-    where
-      l.account_id = allocate_pending.account_id
-      and (l.expires_at is null or l.expires_at > coalesce(usable_from, last_entry_at))
-  ),
-
-  -- Debits and lots laid end to end: a lot pays for a debit where the two overlap.
-  paid as (
-    insert into credits.credit_allocations (transaction_id, grant_id, amount)
-    select p.id, l.id, least(p.through, l.through) - greatest(p.through - p.due, l.through - l.remaining)
-    from pending as p
-    inner join lots as l on p.through - p.due < l.through and l.through - l.remaining < p.through
-    -- Lots that none of these reach need not be compared with each.
-    where l.through - l.remaining < (select max(m.through) from pending as m)
-    order by p.through, l.through
-    returning credit_allocations.grant_id, credit_allocations.amount
-  ),
-
-  burned as (
-    update credits.credit_grants as g set remaining = g.remaining - b.amount
-    from (select p.grant_id, sum(p.amount) as amount from paid as p group by p.grant_id) as b
-    where g.id = b.grant_id
-  )
-
-  select min(p.id) into first_unpaid
-  from pending as p
-  where p.through > (select coalesce(sum(l.remaining), 0) from lots as l);
-
-  update public.credit_accounts as a set debt_from = first_unpaid
-  where a.id = allocate_pending.account_id and a.debt_from is distinct from first_unpaid;
-end
-$$;
-
-comment on function credits.allocate_pending(uuid, bigint, timestamptz, bigint) is
-'First part of a settlement: pays the debits that no lot has paid yet from the lots, oldest debit first, in burn '
-'order. through_id: the last row to pay, null for all. usable_from lets lots be used that had expired by then no '
-'more; preferred_lot goes first. What the lots cannot pay (a clawback''s debt) waits for the next grant. The caller '
-'holds the account''s lock.';
-
--- sql/ledger/settlement/batch_end.sql
-create function credits.batch_end(account_id uuid) returns bigint
-language plpgsql
-stable
-set search_path = ''
-as $$
-declare
-  account record;
-begin
-  select a.settled_through, a.unsettled into account
-  from public.credit_accounts as a
-  where a.id = batch_end.account_id;
-  if account.unsettled <= credits.settlement_batch() then
-    return null;
-  end if;
-  return (
-    select t.id from public.credit_transactions as t
-    where t.account_id = batch_end.account_id and t.id > account.settled_through
-    order by t.id
-    limit 1 offset credits.settlement_batch() - 1
-  );
-end
-$$;
-
-comment on function credits.batch_end(uuid) is
-'The last ledger row of the account''s next batch to settle, of credits.settlement_batch rows; null where all that is '
-'unsettled is one batch.';
 
 -- sql/ledger/settlement/entry_digest.sql
 create function credits.entry_digest(entry public.credit_transactions) returns bytea
@@ -6444,7 +6634,7 @@ as $$
   select row(
     entry.id, entry.account_id, entry.kind, entry.amount, entry.balance_after, entry.operation, entry.quantity,
     entry.unit_price, entry.price_version, entry.hold_id, entry.related_id, entry.actor, entry.idempotency_key,
-    encode(entry.request_hash, 'hex'), entry.metadata, extract(epoch from entry.created_at)
+    entry.metadata, extract(epoch from entry.created_at)
   )::text;
 $$;
 
@@ -6476,83 +6666,6 @@ comment on function credits.seal_hash(bytea, bytea) is
 'SHA-256 over the previous seal''s hash and the digests (credits.entry_digest) of the batch''s ledger rows, in order '
 'of id, end to end.';
 
--- sql/ledger/settlement/seal_pending.sql
-create function credits.seal_pending(account_id uuid, through_id bigint default null) returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  settled bigint;
-  last_id bigint;
-  batch_size integer;
-  digests bytea;
-  through bigint := coalesce(through_id, 9223372036854775807);
-begin
-  select a.settled_through into settled from public.credit_accounts as a where a.id = seal_pending.account_id;
-
-  -- A digest a row, not the rows' text: a batch of large ones would not fit into one value.
-  select count(*), max(t.id), string_agg(credits.entry_digest(t), '' order by t.id)
-  into batch_size, last_id, digests
-  from public.credit_transactions as t
-  where t.account_id = seal_pending.account_id and t.id > settled and t.id <= through;
-  if batch_size = 0 then
-    -- A count that somebody changed would keep spends settling for ever.
-    update public.credit_accounts as a set unsettled = 0, unsettled_since = null
-    where a.id = seal_pending.account_id and (a.unsettled <> 0 or a.unsettled_since is not null);
-    return;
-  end if;
-
-  insert into credits.ledger_seals (account_id, number, through_id, entries, hash, sealed_at)
-  select
-    seal_pending.account_id,
-    coalesce(max(s.number), 0) + 1,
-    last_id,
-    batch_size,
-    credits.seal_hash((array_agg(s.hash))[1], digests),
-    credits.now()
-  from (
-    select p.number, p.hash from credits.ledger_seals as p
-    where p.account_id = seal_pending.account_id
-    order by p.number desc
-    limit 1
-  ) as s;
-
-  insert into credits.daily_usage as u (account_id, day, operation, transactions, quantity, spent, refunded)
-  select
-    t.account_id,
-    (t.created_at at time zone 'UTC')::date,
-    t.operation,
-    count(*) filter (where t.amount < 0),
-    coalesce(sum(t.quantity) filter (where t.amount < 0), 0),
-    coalesce(-sum(t.amount) filter (where t.amount < 0), 0),
-    coalesce(sum(t.amount) filter (where t.amount > 0), 0)
-  from public.credit_transactions as t
-  where t.account_id = seal_pending.account_id and t.id > settled and t.id <= through and t.operation is not null
-  group by 1, 2, 3
-  on conflict on constraint daily_usage_pkey do update set
-    transactions = u.transactions + excluded.transactions,
-    quantity = u.quantity + excluded.quantity,
-    spent = u.spent + excluded.spent,
-    refunded = u.refunded + excluded.refunded;
-
-  update public.credit_accounts as a
-  set
-    settled_through = last_id,
-    unsettled = case when through_id is null then 0 else a.unsettled - batch_size end,
-    unsettled_since = case when through_id is not null then (
-      select t.created_at from public.credit_transactions as t
-      where t.account_id = a.id and t.id > last_id
-      order by t.id
-      limit 1
-    ) end
-  where a.id = seal_pending.account_id;
-end
-$$;
-
-comment on function credits.seal_pending(uuid, bigint) is
-'Last part of a settlement: adds the ledger rows since the last one, up to through_id or all, to the daily usage and '
-'chains a seal over them. The caller holds the account''s lock.';
-
 -- sql/ledger/settlement/settle_account.sql
 create function credits.settle_account(
   account_id uuid,
@@ -6563,42 +6676,317 @@ create function credits.settle_account(
 language plpgsql
 set search_path = ''
 as $$
+begin
+  perform credits.settle_accounts(array[account_id], usable_from, preferred_lot, batches);
+end
+$$;
+
+comment on function credits.settle_account(uuid, timestamptz, bigint, integer) is
+'credits.settle_accounts for one account.';
+
+-- sql/ledger/settlement/settle_accounts.sql
+create function credits.settle_accounts(
+  accounts uuid[],
+  usable_from timestamptz default null,
+  preferred_lot bigint default null,
+  batches integer default null
+) returns void
+language plpgsql
+set search_path = ''
+as $$
 declare
-  through bigint;
-  due boolean;
+  pending uuid[] := accounts;
+  due uuid[];
 begin
   loop
-    through := credits.batch_end(account_id);
-    perform credits.allocate_pending(account_id, through, usable_from, preferred_lot);
-    exit when through is null;
-    perform credits.seal_pending(account_id, through);
+    perform credits.settle_batch(pending, usable_from, preferred_lot);
+    pending := credits.unsettled_of(pending);
+    exit when pending is null;
     batches := batches - 1;
     if batches = 0 then
       return;
     end if;
   end loop;
 
-  select a.lapsed > 0 or a.next_expiry <= credits.now() into due
+  select array_agg(a.id) into due
   from public.credit_accounts as a
-  where a.id = settle_account.account_id;
-  if due then
-    perform credits.expire_due(account_id);
+  where a.id = any(accounts) and credits.is_due(a.next_expiry, a.lapsed);
+  if due is null then
+    return;
   end if;
-
-  loop
-    -- Only expiries can have made it more than a batch.
-    through := case when due then credits.batch_end(account_id) end;
-    perform credits.seal_pending(account_id, through);
-    exit when through is null;
+  for n in 1 .. cardinality(due) loop
+    perform credits.expire_due(due[n]);
+  end loop;
+  pending := credits.unsettled_of(due);
+  while pending is not null loop
+    perform credits.settle_batch(pending);
+    pending := credits.unsettled_of(pending);
   end loop;
 end
 $$;
 
-comment on function credits.settle_account(uuid, timestamptz, bigint, integer) is
-'Brings lots, expiry, daily usage and seals up to the newest ledger row, so that they are as if each spend had done it '
-'at once. In batches of credits.settlement_batch rows: however much is pending, it takes little memory. batches: after '
-'so many it stops, with what came first settled and what is due still to expire; null for all. The caller holds the '
-'account''s lock. usable_from and preferred_lot: see credits.allocate_pending.';
+comment on function credits.settle_accounts(uuid[], timestamptz, bigint, integer) is
+'Brings lots, expiry, daily usage and seals of the accounts up to their newest ledger rows, so that they are as if '
+'each spend had done it at once. In batches (credits.settle_batch): however much is pending, it takes little memory. '
+'batches: after so many it stops, with what came first settled and what is due still to expire; null for all. The '
+'caller holds the accounts'' locks. usable_from and preferred_lot: see credits.settle_batch.';
+
+-- sql/ledger/settlement/settle_batch.sql
+create function credits.settle_batch(
+  accounts uuid[],
+  usable_from timestamptz default null,
+  preferred_lot bigint default null
+) returns void
+language plpgsql
+set search_path = ''
+-- One plan for whatever accounts: to make one takes longer than to settle some.
+set plan_cache_mode = 'force_generic_plan'
+as $$
+begin
+  with account as materialized (
+    select
+      a.id,
+      a.settled_through,
+      a.debt_from,
+      a.last_entry,
+      a.unsettled_since,
+      least(a.last_entry, a.settled_through + credits.settlement_batch()) as through_id,
+      paid.number as paid_number,
+      -- The newest payment, where the next one may go on with it.
+      case when a.debt_from is null and not paid.is_late then paid.grant_id end as paying_lot
+    from public.credit_accounts as a
+    left join lateral (
+      select p.number, p.grant_id, p.is_late from credits.lot_payments as p
+      where p.account_id = a.id
+      order by p.number desc
+      limit 1
+    ) as paid on true
+    where a.id = any(accounts)
+  ),
+
+  entry as materialized (
+    select
+      a.id as account_id,
+      t.id,
+      t.kind,
+      t.amount,
+      t.operation,
+      t.quantity,
+      (t.created_at at time zone 'UTC')::date as day,
+      -- A digest per row, not the rows' text: a batch of large ones would not fit into one value.
+      credits.entry_digest(t) as digest
+    from account as a
+    inner join public.credit_transactions as t
+      on a.id = t.account_id and t.id > a.settled_through and t.id <= a.through_id
+  ),
+
+  -- An expiry was paid where it was written, by the lot that expired.
+  debit as materialized (
+    select
+      d.account_id,
+      d.id,
+      d.is_late,
+      d.due,
+      sum(d.due) over (partition by d.account_id order by d.id)::bigint as through
+    from (
+      select
+        e.account_id,
+        e.id,
+        false as is_late,
+        -e.amount as due
+      from entry as e
+      where e.amount < 0 and e.kind <> 'expiry'
+      union all
+      -- Old debts, of which the first may be partly paid.
+      select
+        a.id,
+        t.id,
+        true,
+        -t.amount - coalesce((
+          select sum(x.amount) from credits.credit_allocations as x
+          where x.account_id = a.id and x.transaction_id = t.id
+        ), 0)::bigint
+      from account as a
+      inner join public.credit_transactions as t
+        on a.id = t.account_id and t.id >= a.debt_from and t.id <= a.settled_through
+      where t.amount < 0 and t.kind <> 'expiry'
+    ) as d
+    where d.due > 0
+  ),
+
+  owing as materialized (
+    select
+      d.account_id,
+      -- Nothing fell due between these rows, or the one after it would have settled first: so a lot that is alive at
+      -- the account's last row was alive at each of them.
+      t.created_at as last_entry_at,
+      max(d.through) as due
+    from debit as d
+    inner join account as a on d.account_id = a.id
+    inner join public.credit_transactions as t on a.id = t.account_id and a.last_entry = t.id
+    group by d.account_id, t.created_at
+  ),
+
+  lot as materialized (
+    select
+      o.account_id,
+      l.id,
+      l.remaining,
+      o.due,
+      sum(l.remaining) over (
+        partition by l.account_id
+        order by
+          coalesce(l.id = preferred_lot, false) desc,
+          -- Credits that only a hold keeps go before those that would stay.
+          -- They go as the holds rest on them: what expired first first, or a hold made later would lose its own.
+          case when l.expires_at <= o.last_entry_at then l.expires_at end nulls last,
+          l.burn_position
+      )::bigint as through
+    from owing as o
+    inner join credits.lots_in_burn_order as l on o.account_id = l.account_id
+    where
+      l.account_id = any(accounts)
+      and (l.expires_at is null or l.expires_at > coalesce(usable_from, o.last_entry_at))
+  ),
+
+  -- Debits and lots laid end to end: a lot pays for a debit where the two overlap. One row per lot and run of debits.
+  run as materialized (
+    select
+      d.account_id,
+      l.id as grant_id,
+      d.is_late,
+      min(d.id) as first_id,
+      max(d.id) as last_id,
+      min(least(d.through, l.through)) - min(greatest(d.through - d.due, l.through - l.remaining)) as first_amount,
+      max(least(d.through, l.through)) - max(greatest(d.through - d.due, l.through - l.remaining)) as last_amount,
+      max(least(d.through, l.through)) - min(greatest(d.through - d.due, l.through - l.remaining)) as amount,
+      row_number() over (partition by d.account_id order by min(least(d.through, l.through))) as place
+    from debit as d
+    inner join lot as l
+      on d.account_id = l.account_id and d.through - d.due < l.through and l.through - l.remaining < d.through
+    -- Lots that none of these reach need not be compared with each.
+    where l.through - l.remaining < l.due
+    group by d.account_id, l.id, d.is_late, case when d.is_late then d.id end
+  ),
+
+  numbered as materialized (
+    select
+      r.*,
+      coalesce(a.paid_number, 0) as paid_number,
+      r.place = 1 and coalesce(a.paying_lot = r.grant_id, false) as goes_on,
+      bool_or(r.place = 1 and coalesce(a.paying_lot = r.grant_id, false)) over (partition by r.account_id) as one_goes_on
+    from run as r
+    inner join account as a on r.account_id = a.id
+  ),
+
+  extended as (
+    update credits.lot_payments as p
+    set last_id = r.last_id, last_amount = r.last_amount
+    from numbered as r
+    where r.goes_on and p.account_id = r.account_id and p.number = r.paid_number
+  ),
+
+  paid as (
+    insert into credits.lot_payments (
+      account_id, grant_id, first_id, last_id, first_amount, last_amount, number, is_late
+    )
+    select
+      r.account_id,
+      r.grant_id,
+      r.first_id,
+      r.last_id,
+      r.first_amount,
+      r.last_amount,
+      r.paid_number + r.place - case when r.one_goes_on then 1 else 0 end,
+      r.is_late
+    from numbered as r
+    where not r.goes_on
+  ),
+
+  burned as (
+    update credits.credit_grants as g set remaining = g.remaining - b.amount
+    from (
+      select r.account_id, r.grant_id, sum(r.amount)::bigint as amount from run as r group by r.account_id, r.grant_id
+    ) as b
+    where g.account_id = b.account_id and g.id = b.grant_id
+  ),
+
+  owed as (
+    select d.account_id, min(d.id) as debt_from
+    from debit as d
+    left join (
+      select l.account_id, sum(l.remaining) as remaining from lot as l group by l.account_id
+    ) as l on d.account_id = l.account_id
+    where d.through > coalesce(l.remaining, 0)
+    group by d.account_id
+  ),
+
+  sealed as (
+    insert into credits.ledger_seals (account_id, number, through_id, entries, hash, sealed_at)
+    select
+      b.account_id,
+      coalesce(s.number, 0) + 1,
+      b.last_id,
+      b.entries,
+      credits.seal_hash(s.hash, b.digests),
+      credits.now()
+    from (
+      select
+        e.account_id,
+        count(*) as entries,
+        max(e.id) as last_id,
+        string_agg(e.digest, '' order by e.id) as digests
+      from entry as e
+      group by e.account_id
+    ) as b
+    left join lateral (
+      select p.number, p.hash from credits.ledger_seals as p
+      where p.account_id = b.account_id
+      order by p.number desc
+      limit 1
+    ) as s on true
+  ),
+
+  used as (
+    insert into credits.daily_usage as u (account_id, day, operation, transactions, quantity, spent, refunded)
+    select
+      e.account_id,
+      e.day,
+      e.operation,
+      count(*) filter (where e.amount < 0),
+      coalesce(sum(e.quantity) filter (where e.amount < 0), 0),
+      coalesce(-sum(e.amount) filter (where e.amount < 0), 0),
+      coalesce(sum(e.amount) filter (where e.amount > 0), 0)
+    from entry as e
+    where e.operation is not null
+    group by e.account_id, e.day, e.operation
+    on conflict on constraint daily_usage_pkey do update set
+      transactions = u.transactions + excluded.transactions,
+      quantity = u.quantity + excluded.quantity,
+      spent = u.spent + excluded.spent,
+      refunded = u.refunded + excluded.refunded
+  )
+
+  update public.credit_accounts as a
+  set
+    settled_through = s.through_id,
+    unsettled_since = case when s.last_entry > s.through_id then coalesce(
+      (select t.created_at from public.credit_transactions as t where t.account_id = a.id and t.id = s.through_id + 1),
+      a.unsettled_since
+    ) end,
+    debt_from = o.debt_from
+  from account as s
+  left join owed as o on s.id = o.account_id
+  where a.id = s.id;
+end
+$$;
+
+comment on function credits.settle_batch(uuid[], timestamptz, bigint) is
+'Settles the oldest credits.settlement_batch rows of each of the accounts that are not settled: pays their debits, and '
+'debts before them, from the lots, oldest first, in burn order; adds them to the daily usage; chains a seal over them. '
+'usable_from lets lots pay that had expired by then no more; preferred_lot goes first: both for one account. What the '
+'lots cannot pay (a clawback''s debt) waits for the next grant. One statement, for one account or hundreds: its price '
+'is in the statement. The caller holds the accounts'' locks.';
 
 -- sql/ledger/settlement/settlement_batch.sql
 create function credits.settlement_batch() returns integer
@@ -6621,8 +7009,9 @@ declare
   moment timestamptz := credits.now();
   waiting uuid[];
   overdue uuid;
-  candidate uuid;
-  pending integer;
+  candidate record;
+  together uuid[] := '{}';
+  together_pending bigint := 0;
   settled integer := 0;
   unfinished boolean := false;
   -- Ledger rows that one run settles for accounts with more than one batch: bounded, however much is pending.
@@ -6631,13 +7020,24 @@ begin
   -- No index serves this: what it would hold changes with the spends, and each would pay for it.
   select
     array_agg(due.id order by due.since),
-    (array_agg(due.id order by due.since) filter (where due.since < moment - settle_after - interval '1 minute'))[1]
+    (
+      array_agg(due.id order by due.since) filter (
+        where due.since < moment - settle_after - interval '1 minute' or due.pending >= 10 * credits.settlement_batch()
+      )
+    )[1]
   into waiting, overdue
   from (
-    select a.id, least(a.unsettled_since, a.next_expiry) as since
+    select
+      a.id,
+      least(a.unsettled_since, a.next_expiry) as since,
+      a.last_entry - a.settled_through as pending
     from public.credit_accounts as a
     where
-      (a.next_expiry <= moment or a.unsettled_since <= moment - settle_after)
+      (
+        a.next_expiry <= moment
+        or a.unsettled_since <= moment - settle_after
+        or a.last_entry - a.settled_through >= credits.settlement_batch()
+      )
       and not exists (
         select from credits.maintenance_failures as f
         where f.account_id = a.id and f.task = 'settlement' and f.retry_at > moment
@@ -6657,30 +7057,41 @@ begin
     end;
   end if;
 
-  foreach candidate in array coalesce(waiting, '{}') loop
-    select a.unsettled into pending
-    from public.credit_accounts as a
+  for candidate in
+    select
+      a.id,
+      a.last_entry - a.settled_through as pending
+    from unnest(waiting) with ordinality as w (id, place)
+    inner join public.credit_accounts as a on w.id = a.id
     where
-      a.id = candidate
-      and (a.next_expiry <= moment or a.unsettled_since <= moment - settle_after)
-    for no key update skip locked;
-    continue when not found;
-    if pending > credits.settlement_batch() then
+      a.next_expiry <= moment
+      or a.unsettled_since <= moment - settle_after
+      or a.last_entry - a.settled_through >= credits.settlement_batch()
+    order by w.place
+    for no key update of a skip locked
+  loop
+    if candidate.pending > credits.settlement_batch() then
       if budget <= 0 then
         unfinished := true;
         continue;
       end if;
-      budget := budget - least(pending, 20 * credits.settlement_batch());
-      unfinished := unfinished or pending > 20 * credits.settlement_batch();
+      budget := budget - least(candidate.pending, 20 * credits.settlement_batch());
+      unfinished := unfinished or candidate.pending > 20 * credits.settlement_batch();
+      settled := settled + credits.try_settling(array[candidate.id]);
+      continue;
     end if;
-    begin
-      perform credits.settle_account(candidate, batches => 20);
-      settled := settled + 1;
-    exception
-      when others then
-        perform credits.note_failure('settlement', sqlstate, sqlerrm, candidate);
-    end;
+    -- As many accounts in one statement as keep its memory bounded.
+    if together_pending + candidate.pending > 10 * credits.settlement_batch() then
+      settled := settled + credits.try_settling(together);
+      together := '{}';
+      together_pending := 0;
+    end if;
+    together := together || candidate.id;
+    together_pending := together_pending + candidate.pending;
   end loop;
+  if together <> '{}' then
+    settled := settled + credits.try_settling(together);
+  end if;
 
   -- Over, by whomever: nothing is pending or due any more that was when it failed.
   delete from credits.maintenance_failures as f
@@ -6699,9 +7110,53 @@ end
 $$;
 
 comment on function credits.sweep_settlement(integer, interval) is
-'Settles up to batch accounts: those with ledger rows unsettled for settle_after or longer, and those where lots or '
-'holds have expired; of one with very many rows, the oldest. Skips what others have locked, and notes what fails. '
-'Returns what credits.run_maintenance does.';
+'Settles up to batch accounts: those with ledger rows unsettled for settle_after or longer, or with a whole '
+'credits.settlement_batch of them, and those where lots or holds have expired; of one with very many, the '
+'oldest. Skips what others have locked, and notes what fails. Returns what credits.run_maintenance does.';
+
+-- sql/ledger/settlement/try_settling.sql
+create function credits.try_settling(accounts uuid[]) returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  half integer := cardinality(accounts) / 2;
+begin
+  begin
+    perform credits.settle_accounts(accounts, batches => 20);
+    return cardinality(accounts);
+  exception
+    when others then
+      if half = 0 then
+        perform credits.note_failure('settlement', sqlstate, sqlerrm, accounts[1]);
+        return 0;
+      end if;
+  end;
+  return credits.try_settling(accounts[:half]) + credits.try_settling(accounts[half + 1:]);
+end
+$$;
+
+comment on function credits.try_settling(uuid[]) is
+'Settles the accounts together, up to 20 batches of each; returns how many it settled. Where that fails, each half by '
+'itself, and so on: one that cannot be settled is noted as a failure, and the others are settled. The caller holds the '
+'accounts'' locks.';
+
+-- sql/ledger/settlement/unsettled_of.sql
+create function credits.unsettled_of(accounts uuid[]) returns uuid[]
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  return (
+    select array_agg(a.id) from public.credit_accounts as a
+    where a.id = any(accounts) and a.last_entry > a.settled_through
+  );
+end
+$$;
+
+comment on function credits.unsettled_of(uuid[]) is
+'Those of the accounts with ledger rows that are not settled; null for none.';
 
 -- sql/ledger/tables/refuse_change.sql
 create function credits.refuse_change() returns trigger
@@ -6721,9 +7176,21 @@ for each row execute function credits.refuse_change();
 create trigger no_truncate before truncate on public.credit_transactions
 for each statement execute function credits.refuse_change();
 
-create trigger append_only before update or delete on credits.credit_allocations
+create trigger append_only before delete on credits.lot_payments
 for each row execute function credits.refuse_change();
-create trigger no_truncate before truncate on credits.credit_allocations
+-- A payment grows while the same lot goes on paying, and never changes otherwise.
+create trigger only_grows before update on credits.lot_payments
+for each row when (
+  (new.account_id, new.number, new.grant_id, new.first_id, new.first_amount, new.is_late)
+  is distinct from (old.account_id, old.number, old.grant_id, old.first_id, old.first_amount, old.is_late)
+  or old.is_late
+  or new.last_id <= old.last_id
+) execute function credits.refuse_change();
+create trigger no_truncate before truncate on credits.lot_payments
+for each statement execute function credits.refuse_change();
+create trigger append_only before update or delete on credits.lot_returns
+for each row execute function credits.refuse_change();
+create trigger no_truncate before truncate on credits.lot_returns
 for each statement execute function credits.refuse_change();
 
 create trigger append_only before update or delete on credits.ledger_seals
@@ -7559,8 +8026,9 @@ as $$
     coalesce(max(l.expires_at) <= credits.now(), false)
   from public.purchases as p
   cross join unnest(p.grant_ids) as g (id)
-  inner join public.credit_transactions as t on g.id = t.related_id and t.kind = 'clawback' and t.metadata ? 'downgrade'
-  inner join credits.credit_grants as l on g.id = l.transaction_id
+  inner join public.credit_transactions as t
+    on p.account_id = t.account_id and g.id = t.related_id and t.kind = 'clawback' and t.metadata ? 'downgrade'
+  inner join credits.credit_grants as l on p.account_id = l.account_id and g.id = l.transaction_id
   where p.account_id = debt_takings.account_id and p.subscription_id is not null
   group by 1, 2
   having sum(credits.left_to_refund(t)) > 0;
@@ -7581,8 +8049,8 @@ begin
   for lot in
     select l.id
     from credits.credit_grants as l
-    inner join public.credit_transactions as t on l.transaction_id = t.id
-    inner join public.purchases as p on (t.metadata ->> 'purchase')::bigint = p.id
+    inner join public.credit_transactions as t on l.account_id = t.account_id and l.transaction_id = t.id
+    inner join public.purchases as p on t.account_id = p.account_id and (t.metadata ->> 'purchase')::bigint = p.id
     cross join credits.billing_settings as s
     where
       l.account_id = end_late_grants.account_id
@@ -7597,7 +8065,7 @@ begin
       )
     order by l.id
   loop
-    perform credits.end_lot(lot.id);
+    perform credits.end_lot(account_id, lot.id);
   end loop;
 end
 $$;
@@ -7680,7 +8148,13 @@ comment on function credits.freeze_for_disputes(bigint) is
 'says so, until an operator unfreezes it. The caller holds the account''s lock.';
 
 -- sql/payments/netting/give_back_clawbacks.sql
-create function credits.give_back_clawbacks(grant_ids bigint[], cause jsonb, amount bigint, metadata jsonb) returns void
+create function credits.give_back_clawbacks(
+  account_id uuid,
+  grant_ids bigint[],
+  cause jsonb,
+  amount bigint,
+  metadata jsonb
+) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -7691,12 +8165,16 @@ begin
   for taken in
     select t.id, credits.left_to_refund(t) as left_to_give
     from public.credit_transactions as t
-    where t.related_id = any(grant_ids) and t.kind = 'clawback' and t.metadata @> cause
+    where
+      t.account_id = give_back_clawbacks.account_id
+      and t.related_id = any(grant_ids)
+      and t.kind = 'clawback'
+      and t.metadata @> cause
     order by t.id desc
   loop
     exit when still_to_give = 0;
     continue when taken.left_to_give = 0;
-    perform credits.give_back(taken.id, least(still_to_give, taken.left_to_give), metadata);
+    perform credits.give_back(account_id, taken.id, least(still_to_give, taken.left_to_give), metadata);
     still_to_give := still_to_give - least(still_to_give, taken.left_to_give);
   end loop;
   if still_to_give > 0 then
@@ -7705,7 +8183,7 @@ begin
 end
 $$;
 
-comment on function credits.give_back_clawbacks(bigint[], jsonb, bigint, jsonb) is
+comment on function credits.give_back_clawbacks(uuid, bigint[], jsonb, bigint, jsonb) is
 'Gives back amount credits of what was taken of these grants, the latest first. cause: what the clawback''s metadata '
 'has, {"purchase": id} for the refunds and disputes of a purchase, {"downgrade": id} for a downgrade. The caller holds '
 'the account''s lock.';
@@ -7735,7 +8213,7 @@ begin
   entry := credits.grant_to_account(
     purchase.account_id, amount, source,
     case when is_late then credits.now() + grace else expires_at end,
-    priority, 'sys:stripe:' || key, null,
+    priority, 'sys:stripe:' || key,
     jsonb_strip_nulls(
       jsonb_build_object(
         'purchase', purchase.id, 'package', purchase.package, 'plan', purchase.plan, 'subscription', purchase.subscription_id,
@@ -7869,9 +8347,10 @@ begin
   -- since: of one that is alive it is given back first.
   select coalesce(sum(case t.kind when 'expiry' then -t.amount else credits.left_to_refund(t) end), 0) into gone
   from public.credit_transactions as t
-  inner join credits.credit_grants as l on t.related_id = l.transaction_id
+  inner join credits.credit_grants as l on t.account_id = l.account_id and t.related_id = l.transaction_id
   where
-    t.related_id = any(purchase.grant_ids)
+    t.account_id = purchase.account_id
+    and t.related_id = any(purchase.grant_ids)
     and (t.kind = 'expiry' or t.kind = 'clawback' and t.metadata ? 'downgrade' and l.expires_at <= credits.now());
 
   is_second := purchase.subscription_id is not null and credits.is_second_subscription(purchase.subscription_id);
@@ -7899,7 +8378,7 @@ begin
         t.taken::bigint as taken,
         least(round(l.amount * s.share), greatest(l.amount - t.gone, t.taken))::bigint as target
       from credits.credit_grants as l
-      inner join public.credit_transactions as g on l.transaction_id = g.id
+      inner join public.credit_transactions as g on l.account_id = g.account_id and l.transaction_id = g.id
       cross join lateral (
         select
           coalesce(sum(case r.kind when 'expiry' then -r.amount else credits.left_to_refund(r) end) filter (
@@ -7907,7 +8386,7 @@ begin
           ), 0) as gone,
           coalesce(sum(credits.left_to_refund(r)) filter (where r.kind = 'clawback' and r.metadata ? 'purchase'), 0) as taken
         from public.credit_transactions as r
-        where r.related_id = l.transaction_id and r.kind in ('expiry', 'clawback')
+        where r.account_id = l.account_id and r.related_id = l.transaction_id and r.kind in ('expiry', 'clawback')
       ) as t
       -- Each part goes with the money that paid for it; all of what began when the subscription had ended.
       cross join lateral (
@@ -7936,7 +8415,7 @@ begin
         end as share
         from jsonb_each_text(coalesce(g.metadata -> 'sources', jsonb_build_object(purchase.id, 1))) as p
       ) as s
-      where l.transaction_id = any(purchase.grant_ids)
+      where l.account_id = purchase.account_id and l.transaction_id = any(purchase.grant_ids)
       order by l.expires_at, l.id
     loop
       target := target + lot.target;
@@ -7947,7 +8426,8 @@ begin
         );
       elsif lot.target < lot.taken then
         perform credits.give_back_clawbacks(
-          array[lot.transaction_id], jsonb_build_object('purchase', purchase.id), lot.taken - lot.target, figures
+          purchase.account_id, array[lot.transaction_id], jsonb_build_object('purchase', purchase.id),
+          lot.taken - lot.target, figures
         );
       end if;
     end loop;
@@ -7958,7 +8438,8 @@ begin
     );
   elsif target < purchase.credits_clawed_back then
     perform credits.give_back_clawbacks(
-      purchase.grant_ids, jsonb_build_object('purchase', purchase.id), purchase.credits_clawed_back - target, figures
+      purchase.account_id, purchase.grant_ids, jsonb_build_object('purchase', purchase.id),
+      purchase.credits_clawed_back - target, figures
     );
   end if;
 
@@ -8027,7 +8508,8 @@ begin
       coalesce(sum(l.remaining), 0) as remaining,
       row_number() over (order by max(l.expires_at) desc nulls first, g.transaction_id) = 1 as is_last
     from unnest(grant_ids) as g (transaction_id)
-    left join credits.credit_grants as l on g.transaction_id = l.transaction_id
+    left join credits.credit_grants as l
+      on l.account_id = take_from_grants.account_id and g.transaction_id = l.transaction_id
     group by g.transaction_id
     order by max(l.expires_at) nulls last, g.transaction_id desc
   loop
@@ -8490,8 +8972,7 @@ declare
 begin
   select c.customer_id into customer
   from credits.stripe_customers as c
-  inner join public.credit_accounts as a on c.account_id = a.id
-  where a.user_id = me;
+  where c.account_id = credits.account_of(me);
   if not found then
     perform credits.fail('PT404', 'You have not bought anything yet.', '{}', 'Buy a package or subscribe first.');
   end if;
@@ -9188,8 +9669,12 @@ begin
     where t.debt_id = debt.purchase_id and t.is_final;
     select least(coalesce(-sum(t.amount), 0)::bigint - excused, greatest(0, claim - final)) into unused
     from public.credit_transactions as t
-    inner join credits.credit_grants as l on t.related_id = l.transaction_id
-    where t.related_id = any(own) and t.kind = 'expiry' and l.expires_at > debt.period_start;
+    inner join credits.credit_grants as l on t.account_id = l.account_id and t.related_id = l.transaction_id
+    where
+      t.account_id = debt.account_id
+      and t.related_id = any(own)
+      and t.kind = 'expiry'
+      and l.expires_at > debt.period_start;
     excused := excused + unused;
 
     wanted := greatest(0, claim - final - unused);
@@ -9201,7 +9686,7 @@ begin
         ), 0) - coalesce((planned ->> g.id::text)::bigint, 0) as available
       from public.purchases as p
       cross join unnest(p.grant_ids) as g (id)
-      inner join credits.credit_grants as l on g.id = l.transaction_id
+      inner join credits.credit_grants as l on p.account_id = l.account_id and g.id = l.transaction_id
       where
         wanted > 0
         and p.account_id = debt.account_id
@@ -9242,8 +9727,8 @@ begin
   loop
     if part.more < 0 then
       perform credits.give_back_clawbacks(
-        array[part.grant_id], jsonb_build_object('downgrade', part.debt_id), -part.more,
-        jsonb_build_object('downgrade', part.debt_id)
+        collect_subscription_debts.account_id, array[part.grant_id], jsonb_build_object('downgrade', part.debt_id),
+        -part.more, jsonb_build_object('downgrade', part.debt_id)
       );
     elsif part.more > 0 then
       perform credits.claw_back(
@@ -9666,7 +10151,7 @@ begin
       select t.* from credits.debt_takings(account_id) as t where not t.is_final order by t.debt_id desc, t.grant_id desc
     loop
       perform credits.give_back_clawbacks(
-        array[part.grant_id], jsonb_build_object('downgrade', part.debt_id), part.taken,
+        account_id, array[part.grant_id], jsonb_build_object('downgrade', part.debt_id), part.taken,
         jsonb_build_object('downgrade', part.debt_id)
       );
     end loop;

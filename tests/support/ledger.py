@@ -31,7 +31,8 @@ select jsonb_build_object(
     select coalesce(jsonb_agg(jsonb_build_array(
       case when t.kind = 'expiry' then 0 else t.id end, x.grant_id, x.amount
     )), '[]')
-    from credits.credit_allocations as x join public.credit_transactions as t on t.id = x.transaction_id
+    from credits.credit_allocations as x
+    join public.credit_transactions as t on t.account_id = x.account_id and t.id = x.transaction_id
     where t.account_id = {account}
   ),
   'holds', (

@@ -127,9 +127,10 @@ def test_a_provider_that_fails_to_cancel(
 ) -> None:
     control.tasks(hold=True)
     job = started(ann, served, prompt)
-    control.fault("runway", "error", on="cancel", match=prompt)
+    control.fault("runway", "error", times=None, on="cancel", match=prompt)
     assert ann.delete(served, job).json()["code"] == "too_late"
     ann.expect(0, held=50)
+    control.clear("runway")
     # The wish stays, and the next heartbeat carries it out, or the next DELETE.
     assert ann.delete(served, job).status_code == 200
     ann.expect(0)

@@ -19,6 +19,7 @@ from scripts.local.stack.processes import start_time
 from scripts.local.stack.stack import PARTS
 from tests.support.clock import until
 from tests.support.projects import Checkout
+from tests.support.speed import within
 
 
 def test_status_says_that_nothing_runs(checkout: Checkout) -> None:
@@ -29,9 +30,11 @@ def test_status_says_that_nothing_runs(checkout: Checkout) -> None:
 
 
 def test_starts_in_under_ten_seconds_and_stop_leaves_no_process(checkout: Checkout) -> None:
-    began = time.monotonic()
-    checkout.start()
-    assert time.monotonic() - began < 10
+    def start_anew() -> None:
+        checkout.stack.stop(delete=True)
+        checkout.start()
+
+    within(10, start_anew, attempts=2)
     assert len(checkout.processes()) >= len(PARTS)
 
     before = checkout.processes()
@@ -50,9 +53,7 @@ def test_state_is_private(running: Checkout) -> None:
 
 def test_second_start_is_quick_and_says_so(running: Checkout) -> None:
     before = running.processes()
-    began = time.monotonic()
-    answer = running.start()
-    assert time.monotonic() - began < 2
+    answer = within(2, running.start)
     assert "already running" in answer.stderr
     assert {running.pid(part) for part in PARTS} <= before
 
@@ -246,16 +247,20 @@ def test_interrupted_start_leaves_no_process(
     process = subprocess.Popen(
         [str(checkout.root / "scripts" / "stack"), "start", "--port", str(checkout.port),
          "--name", checkout.name],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True, text=True,
     )  # fmt: skip
     time.sleep(after)
     if number == signal.SIGINT:
         os.killpg(process.pid, number)  # a terminal sends Ctrl-C to the whole group
     else:
         process.send_signal(number)
-    status = process.wait(timeout=30)
+    said = process.communicate(timeout=30)[1]
+    status = process.returncode
     if status == 0:
         checkout.run("stop")  # it had come up in time
+    elif status == 1:
+        # Python itself was about to start, which then knows no better.
+        assert number == signal.SIGINT and "KeyboardInterrupt" in said, said
     else:
         assert status in (128 + number, -number)
     assert checkout.processes() == set()
