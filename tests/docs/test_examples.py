@@ -99,6 +99,7 @@ def test_operator_commands(env: Env, user: Callable[..., User]) -> None:
         env=environment(
             env,
             USER_ID=ann.id,
+            ACCOUNT_ID=spend["account_id"],
             TRANSACTION_ID=spend["id"],
             HOLD_ID=holds[0]["id"],
             OTHER_HOLD_ID=holds[1]["id"],
