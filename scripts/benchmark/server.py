@@ -36,8 +36,9 @@ class Sample:
 class Server:
     """A running stack, and the databases that measures ask for."""
 
-    def __init__(self, stack: Stack) -> None:
-        self.stack = stack
+    def __init__(self, stack: Stack, rate: int | None = None) -> None:
+        """`rate`: at most so many transactions a second of pgbench; None is as many as there can be."""
+        self.stack, self._rate = stack, rate
         status = stack.status()
         self.api_url, self.postgrest_url = status.api_url, status.postgrest_url
         self.jwt_secret, self.publishable_key = status.jwt_secret, status.publishable_key
@@ -69,6 +70,20 @@ class Server:
             *(f"--set={key}={value}" for key, value in variables.items()),
         ]  # fmt: skip
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+
+    def appended_bytes(self, database: str) -> int:
+        """Bytes of all tables of the ledger with their indexes, but for those whose rows are only rewritten
+        in place.
+        """
+        with self.connect(database) as admin:
+            row = admin.execute(
+                "select sum(pg_total_relation_size(c.oid))::bigint from pg_class as c "
+                "where c.relkind = 'r' "
+                "and c.relnamespace in ('public'::regnamespace, 'credits'::regnamespace) "
+                "and c.relname not in ('credit_accounts', 'credit_grants')"
+            ).fetchone()
+        assert row and isinstance(row[0], int)
+        return row[0]
 
     def settle_down(self, database: str) -> None:
         """Statistics, visibility map and a checkpoint, so that none of it falls into a measurement."""
@@ -137,7 +152,8 @@ class Server:
         command = [
             self.stack.pg_tool("pgbench"), "--no-vacuum", f"--client={clients}", f"--jobs={min(clients, 2)}",
             f"--time={warm_up + counted + 1}", "--progress=1", f"--define=accounts={accounts}",
-            f"--file={HERE / 'pgbench' / script}.sql", self.stack.database_url(database),
+            f"--file={HERE / 'pgbench' / script}.sql",
+            *([f"--rate={self._rate}"] if self._rate else []), self.stack.database_url(database),
         ]  # fmt: skip
         # PostgREST, too, logs in as one role and acts as another. No timeout may end a run on a slow machine.
         environment = {**os.environ, "PGOPTIONS": f"-c role={role} -c statement_timeout=0"}

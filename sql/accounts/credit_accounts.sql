@@ -9,7 +9,7 @@ create table public.credit_accounts (
   balance bigint not null default 0,
   available credits.credit_amount not null default 0,
   lifetime_spent credits.credit_amount not null default 0,
-  unsettled integer not null default 0,
+  last_entry bigint not null default 0,
   unsettled_since timestamptz,
   updated_at timestamptz not null default clock_timestamp(),
   held credits.credit_amount not null default 0,
@@ -69,9 +69,11 @@ comment on column public.credit_accounts.next_expiry is
 'When time alone next changes this account: its earliest lot or hold that will expire. Past it, settle first.';
 comment on column public.credit_accounts.frozen_at is 'Set while the account may not spend or hold.';
 comment on column public.credit_accounts.frozen_reason is 'Why it is frozen. The owner can read it.';
-comment on column public.credit_accounts.unsettled is 'Ledger rows since the last settlement.';
+comment on column public.credit_accounts.last_entry is
+'The number of its newest ledger row, 0 for none: what the next one counts from. Less settled_through it is how many '
+'rows are not settled.';
 comment on column public.credit_accounts.unsettled_since is
 'When the oldest ledger row after the last settlement was written.';
-comment on column public.credit_accounts.settled_through is 'Id of the last settled ledger row; 0 for none.';
+comment on column public.credit_accounts.settled_through is 'The last settled ledger row; 0 for none.';
 comment on column public.credit_accounts.debt_from is
-'Id of the oldest ledger row that no lot has wholly paid for; null for none.';
+'The oldest ledger row that no lot has wholly paid for; null for none.';

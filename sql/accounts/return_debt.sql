@@ -20,7 +20,7 @@ begin
     part := least(spare, credits.left_to_refund(taken));
     if part > 0 then
       perform credits.claw_back(account_id, part, metadata => jsonb_build_object('debt_returned_to', heir));
-      perform credits.give_back(taken.id, part, jsonb_build_object('debt_returned_from', account_id));
+      perform credits.give_back(heir, taken.id, part, jsonb_build_object('debt_returned_from', account_id));
       spare := spare - part;
     end if;
   end loop;

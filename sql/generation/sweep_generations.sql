@@ -22,7 +22,7 @@ begin
     perform from public.credit_accounts as a where a.id = job.account_id for no key update skip locked;
     if found then
       begin
-        perform credits.expire_generation(job, credits.lock_hold(job.hold_id));
+        perform credits.expire_generation(job, credits.lock_hold(job.account_id, job.hold_id));
         swept := swept + 1;
       exception
         when others then
@@ -30,6 +30,17 @@ begin
       end;
     end if;
   end loop;
+
+  -- Over, by whomever: the job has ended.
+  delete from credits.maintenance_failures as f
+  where f.id in (
+    select o.id
+    from credits.maintenance_failures as o
+    left join public.generation_jobs as j on o.job_id = j.id
+    where o.task = 'generations' and o.job_id is not null and (j.id is null or j.finished_at is not null)
+    -- Another run has it, or has just written it.
+    for update of o skip locked
+  );
   return swept;
 end
 $$;

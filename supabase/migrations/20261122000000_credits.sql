@@ -82,70 +82,7 @@ grant execute on function credits.lasts(interval, interval, interval) to pricing
 -- sql/base/billing_settings.sql
 create table credits.billing_settings (
   id boolean primary key default true,
-  signup_bonus bigint not null default 10,
-  signup_bonus_lifetime interval,
-  anonymous_credits boolean not null default false,
-  hold_ttl interval not null default '15 minutes',
-  hold_ttl_max interval not null default '24 hours',
-  refund_grace interval not null default '30 days',
-  late_grant_grace interval not null default '30 days',
-  max_quantity integer not null default 10000,
-  max_grant bigint not null default 1000000000,
-  max_holds_per_minute integer not null default 60,
-  max_open_holds integer not null default 100,
-  max_unused_holds integer not null default 1000,
-  hold_retention interval not null default '30 days',
-  max_generations_per_minute integer not null default 60,
-  max_generations_in_flight integer not null default 10,
-  max_input_files integer not null default 100,
-  max_input_bytes bigint not null default 200000000,
-  input_retention interval not null default '7 days',
-  orphan_retention interval not null default '1 day',
-  default_currency text not null default 'usd',
-  max_packages integer not null default 10,
-  max_free_packages integer not null default 1,
-  allow_promotion_codes boolean not null default false,
-  max_checkouts_per_minute integer not null default 20,
-  refund_second_subscriptions boolean not null default true,
-  automatic_tax boolean not null default false,
-  tax_id_collection boolean not null default false,
-  billing_address_collection text not null default 'auto',
-  stripe_livemode boolean not null default false,
-  stripe_account text,
-  stripe_payload_retention interval not null default '90 days',
-  freeze_on_fraud_warning boolean not null default false,
-  constraint only_one_row check (id),
-  constraint signup_bonus_must_be_0_to_1000000 check (signup_bonus between 0 and 1000000),
-  constraint signup_bonus_lifetime_must_be_1_second_to_100_years check (
-    credits.lasts(signup_bonus_lifetime, '1 second', '100 years')
-  ),
-  constraint hold_ttl_must_be_1_second_to_hold_ttl_max check (credits.lasts(hold_ttl, '1 second', hold_ttl_max)),
-  constraint hold_ttl_max_must_be_2_minutes_to_30_days check (credits.lasts(hold_ttl_max, '2 minutes', '30 days')),
-  constraint refund_grace_must_be_1_second_to_100_years check (credits.lasts(refund_grace, '1 second', '100 years')),
-  constraint late_grant_grace_must_be_0_to_10_years check (credits.lasts(late_grant_grace, '0', '10 years')),
-  constraint max_quantity_must_be_1_to_1000000 check (max_quantity between 1 and 1000000),
-  constraint max_grant_must_be_1_to_1000000000000 check (max_grant between 1 and 1000000000000),
-  constraint max_holds_per_minute_must_be_0_to_10000 check (max_holds_per_minute between 0 and 10000),
-  constraint max_open_holds_must_be_0_to_10000 check (max_open_holds between 0 and 10000),
-  constraint max_unused_holds_must_be_0_to_10000 check (max_unused_holds between 0 and 10000),
-  constraint hold_retention_must_be_1_hour_to_100_years check (credits.lasts(hold_retention, '1 hour', '100 years')),
-  constraint max_generations_per_minute_must_be_0_or_more check (max_generations_per_minute >= 0),
-  constraint max_generations_in_flight_must_be_0_or_more check (max_generations_in_flight >= 0),
-  constraint max_input_files_must_be_0_or_more check (max_input_files >= 0),
-  constraint max_input_bytes_must_be_0_or_more check (max_input_bytes >= 0),
-  constraint input_retention_must_be_an_hour_or_more check (input_retention >= '1 hour'),
-  constraint orphan_retention_must_be_an_hour_or_more check (orphan_retention >= '1 hour'),
-  constraint default_currency_must_be_an_iso_4217_code_in_lower_case check (default_currency ~ '^[a-z]{3}$'),
-  constraint max_packages_must_be_1_to_1000 check (max_packages between 1 and 1000),
-  constraint max_free_packages_must_be_1_to_1000 check (max_free_packages between 1 and 1000),
-  constraint max_checkouts_per_minute_must_be_0_or_more check (max_checkouts_per_minute >= 0),
-  constraint billing_address_collection_must_be_auto_or_required check (
-    billing_address_collection in ('auto', 'required')
-  ),
-  constraint stripe_account_must_start_with_acct check (stripe_account ~ '^acct_[A-Za-z0-9_]+$'),
-  constraint stripe_payload_retention_must_be_1_second_to_100_years check (
-    credits.lasts(stripe_payload_retention, '1 second', '100 years')
-  )
+  constraint only_one_row check (id)
 );
 
 insert into credits.billing_settings default values;
@@ -156,6 +93,17 @@ revoke all on table credits.billing_settings from anon, authenticated, service_r
 
 comment on table credits.billing_settings is 'Settings of the ledger: exactly one row. Change it with UPDATE.';
 comment on column credits.billing_settings.id is 'Always true: there is one row.';
+
+-- sql/accounts/settings.sql
+alter table credits.billing_settings
+add column signup_bonus bigint not null default 10,
+add column signup_bonus_lifetime interval,
+add column anonymous_credits boolean not null default false,
+add constraint signup_bonus_must_be_0_to_1000000 check (signup_bonus between 0 and 1000000),
+add constraint signup_bonus_lifetime_must_be_1_second_to_100_years check (
+  credits.lasts(signup_bonus_lifetime, '1 second', '100 years')
+);
+
 comment on column credits.billing_settings.signup_bonus is
 'Credits granted once to a user, and to an address, when the first e-mail address or phone number is confirmed; 0 for '
 'none.';
@@ -163,17 +111,40 @@ comment on column credits.billing_settings.signup_bonus_lifetime is 'How long th
 comment on column credits.billing_settings.anonymous_credits is
 'Whether anonymous users may hold credits: with false they get no account, grant or checkout (PT403); what they hold '
 'already they may spend. The bonus they never get.';
+
+-- sql/pricing/settings.sql
+alter table credits.billing_settings
+add column max_quantity integer not null default 10000,
+add constraint max_quantity_must_be_1_to_1000000 check (max_quantity between 1 and 1000000);
+
+comment on column credits.billing_settings.max_quantity is 'The largest quantity of one quote, spend or hold.';
+
+-- sql/ledger/tables/settings.sql
+alter table credits.billing_settings
+add column max_grant bigint not null default 1000000000,
+add column refund_grace interval not null default '30 days',
+add column hold_ttl interval not null default '15 minutes',
+add column hold_ttl_max interval not null default '24 hours',
+add column max_holds_per_minute integer not null default 60,
+add column max_open_holds integer not null default 100,
+add column max_unused_holds integer not null default 1000,
+add column hold_retention interval not null default '30 days',
+add constraint hold_ttl_must_be_1_second_to_hold_ttl_max check (credits.lasts(hold_ttl, '1 second', hold_ttl_max)),
+add constraint hold_ttl_max_must_be_2_minutes_to_30_days check (credits.lasts(hold_ttl_max, '2 minutes', '30 days')),
+add constraint refund_grace_must_be_1_second_to_100_years check (credits.lasts(refund_grace, '1 second', '100 years')),
+add constraint max_grant_must_be_1_to_1000000000000 check (max_grant between 1 and 1000000000000),
+add constraint max_holds_per_minute_must_be_0_to_10000 check (max_holds_per_minute between 0 and 10000),
+add constraint max_open_holds_must_be_0_to_10000 check (max_open_holds between 0 and 10000),
+add constraint max_unused_holds_must_be_0_to_10000 check (max_unused_holds between 0 and 10000),
+add constraint hold_retention_must_be_1_hour_to_100_years check (credits.lasts(hold_retention, '1 hour', '100 years'));
+
+comment on column credits.billing_settings.max_grant is 'The largest single grant, in credits.';
+comment on column credits.billing_settings.refund_grace is
+'How long refunded credits live when the lot they came from has expired.';
 comment on column credits.billing_settings.hold_ttl is 'How long a hold lives when its maker does not say. '
 'Those of generations live as long as their job may, whatever it says.';
 comment on column credits.billing_settings.hold_ttl_max is 'The longest hold that may be asked for, and the longest '
 'that a generation may take. At least two minutes: a generation needs one and 45 seconds to begin with.';
-comment on column credits.billing_settings.refund_grace is
-'How long refunded credits live when the lot they came from has expired.';
-comment on column credits.billing_settings.late_grant_grace is
-'How long the credits of a subscription''s newest period live when its payment is heard of after the period is over; 0 '
-'for not at all. Those of periods before it expire at once, as they would have in time.';
-comment on column credits.billing_settings.max_quantity is 'The largest quantity of one quote, spend or hold.';
-comment on column credits.billing_settings.max_grant is 'The largest single grant, in credits.';
 comment on column credits.billing_settings.max_holds_per_minute is
 'How many holds one account may make in any 60 seconds. Those of generations have their own limits.';
 comment on column credits.billing_settings.max_open_holds is
@@ -182,6 +153,22 @@ comment on column credits.billing_settings.max_unused_holds is
 'How many holds that ended without a capture or a provider''s call are kept of one account: the newest.';
 comment on column credits.billing_settings.hold_retention is
 'How long a hold is kept that ended without a capture, and a generation that charged nothing.';
+
+-- sql/generation/settings.sql
+alter table credits.billing_settings
+add column max_generations_per_minute integer not null default 60,
+add column max_generations_in_flight integer not null default 10,
+add column max_input_files integer not null default 100,
+add column max_input_bytes bigint not null default 200000000,
+add column input_retention interval not null default '7 days',
+add column orphan_retention interval not null default '1 day',
+add constraint max_generations_per_minute_must_be_0_or_more check (max_generations_per_minute >= 0),
+add constraint max_generations_in_flight_must_be_0_or_more check (max_generations_in_flight >= 0),
+add constraint max_input_files_must_be_0_or_more check (max_input_files >= 0),
+add constraint max_input_bytes_must_be_0_or_more check (max_input_bytes >= 0),
+add constraint input_retention_must_be_an_hour_or_more check (input_retention >= '1 hour'),
+add constraint orphan_retention_must_be_an_hour_or_more check (orphan_retention >= '1 hour');
+
 comment on column credits.billing_settings.max_generations_per_minute is
 'How many generations one account may ask for in a minute, refused ones included.';
 comment on column credits.billing_settings.max_generations_in_flight is
@@ -194,6 +181,39 @@ comment on column credits.billing_settings.input_retention is
 'How old a file below inputs/ gets before it is swept. At least an hour.';
 comment on column credits.billing_settings.orphan_retention is
 'How long the files of a job that is over stay when they are not its outputs, before they are swept. At least an hour.';
+
+-- sql/payments/tables/settings.sql
+alter table credits.billing_settings
+add column late_grant_grace interval not null default '30 days',
+add column default_currency text not null default 'usd',
+add column max_packages integer not null default 10,
+add column max_free_packages integer not null default 1,
+add column allow_promotion_codes boolean not null default false,
+add column max_checkouts_per_minute integer not null default 20,
+add column refund_second_subscriptions boolean not null default true,
+add column automatic_tax boolean not null default false,
+add column tax_id_collection boolean not null default false,
+add column billing_address_collection text not null default 'auto',
+add column stripe_livemode boolean not null default false,
+add column stripe_account text,
+add column stripe_payload_retention interval not null default '90 days',
+add column freeze_on_fraud_warning boolean not null default false,
+add constraint late_grant_grace_must_be_0_to_10_years check (credits.lasts(late_grant_grace, '0', '10 years')),
+add constraint default_currency_must_be_an_iso_4217_code_in_lower_case check (default_currency ~ '^[a-z]{3}$'),
+add constraint max_packages_must_be_1_to_1000 check (max_packages between 1 and 1000),
+add constraint max_free_packages_must_be_1_to_1000 check (max_free_packages between 1 and 1000),
+add constraint max_checkouts_per_minute_must_be_0_or_more check (max_checkouts_per_minute >= 0),
+add constraint billing_address_collection_must_be_auto_or_required check (
+  billing_address_collection in ('auto', 'required')
+),
+add constraint stripe_account_must_start_with_acct check (stripe_account ~ '^acct_[A-Za-z0-9_]+$'),
+add constraint stripe_payload_retention_must_be_1_second_to_100_years check (
+  credits.lasts(stripe_payload_retention, '1 second', '100 years')
+);
+
+comment on column credits.billing_settings.late_grant_grace is
+'How long the credits of a subscription''s newest period live when its payment is heard of after the period is over; 0 '
+'for not at all. Those of periods before it expire at once, as they would have in time.';
 comment on column credits.billing_settings.default_currency is 'The currency of a checkout that names none.';
 comment on column credits.billing_settings.max_packages is
 'How many of one package a checkout may buy, where credit_packages.max_quantity does not say.';
@@ -258,7 +278,7 @@ create table public.credit_accounts (
   balance bigint not null default 0,
   available credits.credit_amount not null default 0,
   lifetime_spent credits.credit_amount not null default 0,
-  unsettled integer not null default 0,
+  last_entry bigint not null default 0,
   unsettled_since timestamptz,
   updated_at timestamptz not null default clock_timestamp(),
   held credits.credit_amount not null default 0,
@@ -318,12 +338,14 @@ comment on column public.credit_accounts.next_expiry is
 'When time alone next changes this account: its earliest lot or hold that will expire. Past it, settle first.';
 comment on column public.credit_accounts.frozen_at is 'Set while the account may not spend or hold.';
 comment on column public.credit_accounts.frozen_reason is 'Why it is frozen. The owner can read it.';
-comment on column public.credit_accounts.unsettled is 'Ledger rows since the last settlement.';
+comment on column public.credit_accounts.last_entry is
+'The number of its newest ledger row, 0 for none: what the next one counts from. Less settled_through it is how many '
+'rows are not settled.';
 comment on column public.credit_accounts.unsettled_since is
 'When the oldest ledger row after the last settlement was written.';
-comment on column public.credit_accounts.settled_through is 'Id of the last settled ledger row; 0 for none.';
+comment on column public.credit_accounts.settled_through is 'The last settled ledger row; 0 for none.';
 comment on column public.credit_accounts.debt_from is
-'Id of the oldest ledger row that no lot has wholly paid for; null for none.';
+'The oldest ledger row that no lot has wholly paid for; null for none.';
 
 -- sql/accounts/account_addresses.sql
 create table credits.account_addresses (
@@ -355,6 +377,28 @@ comment on column credits.account_addresses.successor_id is
 'what that account owes. One for an account.';
 comment on column credits.account_addresses.noted_at is 'When the address was first seen confirmed.';
 
+-- sql/accounts/call_rates.sql
+create table credits.call_rates (
+  account_id uuid not null references public.credit_accounts (id),
+  call text not null,
+  minute timestamptz not null,
+  calls integer not null,
+  primary key (account_id, call)
+)
+with (fillfactor = 50);
+
+alter table credits.call_rates enable row level security;
+alter table credits.call_rates force row level security;
+revoke all on table credits.call_rates from anon, authenticated, service_role;
+
+comment on table credits.call_rates is
+'How often an account has asked in the current minute for what is limited by the minute, refused calls included where '
+'the refusal commits.';
+comment on column credits.call_rates.call is
+'checkout: a page of Stripe''s (billing_settings.max_checkouts_per_minute); generation: begin_generation '
+'(max_generations_per_minute).';
+comment on column credits.call_rates.minute is 'The minute that calls counts.';
+
 -- sql/accounts/my_account_id.sql
 create function credits.my_account_id() returns uuid
 language sql
@@ -362,7 +406,7 @@ stable
 security definer
 set search_path = ''
 as $$
-  select a.id from public.credit_accounts as a where a.user_id = auth.uid();
+  select credits.account_of(auth.uid());
 $$;
 
 comment on function credits.my_account_id() is
@@ -545,8 +589,8 @@ comment on type public.hold_status is 'The life of a hold.';
 -- No CHECK, as in credit_accounts: each would be planned anew by every spend. Only the ledger's functions write here,
 -- and verify_ledger holds each row against the rules.
 create table public.credit_transactions (
-  id bigint generated always as identity primary key,
   account_id uuid not null,
+  id bigint not null,
   kind public.transaction_kind not null,
   amount bigint not null,
   balance_after bigint not null,
@@ -560,27 +604,32 @@ create table public.credit_transactions (
   idempotency_key text,
   request_hash bytea,
   metadata jsonb not null default '{}',
-  created_at timestamptz not null
+  created_at timestamptz not null,
+  -- Serves an account's history, too.
+  constraint credit_transactions_pkey primary key (account_id, id)
 );
 
--- An account's history, newest first. Ids rise within an account: they are drawn under the account's lock.
-create unique index credit_transactions_account_id_id on public.credit_transactions (account_id, id desc);
 create unique index credit_transactions_idempotency_key on public.credit_transactions (account_id, idempotency_key)
 where idempotency_key is not null;
-create unique index credit_transactions_hold_id on public.credit_transactions (hold_id) where hold_id is not null;
-create index credit_transactions_related_id on public.credit_transactions (related_id) where related_id is not null;
+create unique index credit_transactions_hold_id on public.credit_transactions (account_id, hold_id)
+where hold_id is not null;
+create index credit_transactions_related_id on public.credit_transactions (account_id, related_id)
+where related_id is not null;
 
 alter table public.credit_transactions enable row level security;
 alter table public.credit_transactions force row level security;
 revoke all on table public.credit_transactions from anon, authenticated, service_role;
-revoke all on sequence public.credit_transactions_id_seq from anon, authenticated, service_role;
 grant select on table public.credit_transactions to authenticated, service_role;
 create policy own_transactions on public.credit_transactions for select to authenticated
 using (account_id = (select credits.my_account_id()));
 
 comment on table public.credit_transactions is
-'The ledger: one row a change of a balance, append-only. Order by id: it is the order in which they happened.';
+'The ledger: one row per change of a balance, append-only. Within an account, order by id: it is the order in which '
+'they happened.';
 comment on column public.credit_transactions.account_id is 'credit_accounts.id. Accounts are never deleted.';
+comment on column public.credit_transactions.id is
+'1, 2, 3 within the account, by credit_accounts.last_entry, without a gap. It names a row together with account_id '
+'only.';
 comment on column public.credit_transactions.amount is 'Credits, signed: what the balance changed by.';
 comment on column public.credit_transactions.balance_after is 'The account''s balance after this row, in credits.';
 comment on column public.credit_transactions.operation is 'What was bought; a refund repeats that of its transaction.';
@@ -599,8 +648,8 @@ comment on column public.credit_transactions.metadata is 'The caller''s JSON obj
 
 -- sql/ledger/tables/credit_holds.sql
 create table public.credit_holds (
-  id uuid primary key default gen_random_uuid(),
   account_id uuid not null references public.credit_accounts (id),
+  id uuid not null default gen_random_uuid(),
   status public.hold_status not null default 'held',
   operation text not null,
   quantity integer not null,
@@ -608,13 +657,16 @@ create table public.credit_holds (
   price_version bigint not null,
   amount bigint not null,
   expires_at timestamptz not null,
-  transaction_id bigint references public.credit_transactions (id),
+  transaction_id bigint,
   release_reason text,
   closed_at timestamptz,
   idempotency_key text,
   request_hash bytea,
   metadata jsonb not null default '{}',
   created_at timestamptz not null,
+  constraint credit_holds_pkey primary key (account_id, id),
+  constraint credit_holds_transaction_id_fkey foreign key (account_id, transaction_id)
+  references public.credit_transactions (account_id, id),
   constraint amount_must_be_unit_price_times_quantity check (amount = ceil(unit_price * quantity) and amount > 0),
   constraint expires_at_must_be_after_created_at check (expires_at > created_at),
   constraint open_holds_must_not_have_an_end check ((status = 'held') = (closed_at is null)),
@@ -658,17 +710,22 @@ comment on column public.credit_holds.metadata is 'The caller''s JSON object, at
 
 -- sql/ledger/tables/credit_grants.sql
 create table credits.credit_grants (
-  id bigint generated always as identity primary key,
   account_id uuid not null references public.credit_accounts (id),
-  transaction_id bigint not null references public.credit_transactions (id),
+  id bigint not null,
+  transaction_id bigint not null,
   amount bigint not null,
   remaining bigint not null,
   priority smallint not null default 50,
   expires_at timestamptz,
   source text not null,
-  returned_from bigint references credits.credit_grants (id),
+  returned_from bigint,
   promotional boolean not null generated always as (source in ('bonus', 'referral', 'promo')) stored,
   created_at timestamptz not null,
+  constraint credit_grants_pkey primary key (account_id, id),
+  constraint credit_grants_transaction_id_fkey foreign key (account_id, transaction_id)
+  references public.credit_transactions (account_id, id),
+  constraint credit_grants_returned_from_fkey foreign key (account_id, returned_from)
+  references credits.credit_grants (account_id, id),
   constraint amount_must_be_positive check (amount > 0),
   constraint remaining_must_be_0_to_amount check (remaining between 0 and amount),
   constraint priority_must_be_0_to_100 check (priority between 0 and 100),
@@ -680,7 +737,7 @@ create table credits.credit_grants (
 with (fillfactor = 80);
 
 create index credit_grants_live on credits.credit_grants (account_id) where remaining > 0;
-create index credit_grants_transaction_id on credits.credit_grants (transaction_id);
+create index credit_grants_transaction_id on credits.credit_grants (account_id, transaction_id);
 
 alter table credits.credit_grants enable row level security;
 alter table credits.credit_grants force row level security;
@@ -689,6 +746,7 @@ revoke all on table credits.credit_grants from anon, authenticated, service_role
 comment on table credits.credit_grants is
 'Lots: what each grant brought and what is left of it. As of the account''s last settlement; '
 'credits.lots_as_of_now(account) tells it for this moment.';
+comment on column credits.credit_grants.id is '1, 2, 3 within the account.';
 comment on column credits.credit_grants.transaction_id is
 'The grant''s ledger row, or the refund''s whose lot had expired.';
 comment on column credits.credit_grants.amount is 'Credits at the start.';
@@ -703,17 +761,18 @@ comment on column credits.credit_grants.promotional is
 
 -- sql/ledger/tables/credit_allocations.sql
 create table credits.credit_allocations (
-  id bigint generated always as identity,
+  account_id uuid not null,
   -- No foreign keys: they would double the time of a settlement, and nothing that they point to is ever deleted.
   -- verify_ledger looks for allocations that belong to nothing.
   transaction_id bigint not null,
+  number integer not null,
   grant_id bigint not null,
   amount bigint not null,
-  constraint credit_allocations_pkey primary key (transaction_id, id),
+  constraint credit_allocations_pkey primary key (account_id, transaction_id, number),
   constraint amount_must_not_be_0 check (amount <> 0)
 );
 
-create index credit_allocations_grant_id on credits.credit_allocations (grant_id);
+create index credit_allocations_grant_id on credits.credit_allocations (account_id, grant_id);
 
 alter table credits.credit_allocations enable row level security;
 alter table credits.credit_allocations force row level security;
@@ -721,8 +780,9 @@ revoke all on table credits.credit_allocations from anon, authenticated, service
 
 comment on table credits.credit_allocations is
 'Which lot paid for which transaction. Written by settlement; a transaction that is not there yet is not settled.';
-comment on column credits.credit_allocations.id is
-'Rises in the order in which lots were taken. A lot can pay for a debt twice, when a refund fills it again in between.';
+comment on column credits.credit_allocations.number is
+'1, 2, 3 within the transaction, in the order in which lots were taken. A lot can pay for a debt twice, when a refund '
+'fills it again in between.';
 comment on column credits.credit_allocations.amount is
 'Credits taken from the lot; negative where a refund put them back.';
 
@@ -755,9 +815,11 @@ comment on column credits.ledger_seals.hash is 'credits.seal_hash(previous hash,
 
 -- sql/ledger/tables/operator_entries.sql
 create table credits.operator_entries (
-  transaction_id bigint primary key,
+  account_id uuid not null,
+  transaction_id bigint not null,
   login text not null default session_user,
-  noted_at timestamptz not null default clock_timestamp()
+  noted_at timestamptz not null default clock_timestamp(),
+  constraint operator_entries_pkey primary key (account_id, transaction_id)
 );
 
 alter table credits.operator_entries enable row level security;
@@ -797,8 +859,8 @@ comment on column credits.daily_usage.refunded is 'Credits refunded, on the day 
 
 -- sql/usage/usage_logs.sql
 create table credits.usage_logs (
-  id bigint generated always as identity primary key,
   account_id uuid not null references public.credit_accounts (id),
+  id bigint not null,
   provider text not null,
   model text not null,
   operation text not null,
@@ -806,26 +868,31 @@ create table credits.usage_logs (
   latency_ms integer,
   status text not null,
   provider_cost numeric,
-  hold_id uuid references public.credit_holds (id) on delete set null,
-  transaction_id bigint references public.credit_transactions (id),
+  hold_id uuid,
+  transaction_id bigint,
   created_at timestamptz not null default clock_timestamp(),
   tokens jsonb,
+  constraint usage_logs_pkey primary key (account_id, id),
+  constraint usage_logs_hold_id_fkey foreign key (account_id, hold_id)
+  references public.credit_holds (account_id, id) on delete set null (hold_id),
+  constraint usage_logs_transaction_id_fkey foreign key (account_id, transaction_id)
+  references public.credit_transactions (account_id, id),
   constraint units_must_not_be_negative check (units >= 0 and units < 'infinity'),
   constraint latency_ms_must_not_be_negative check (latency_ms >= 0),
   constraint status_must_be_known check (status in ('succeeded', 'partial', 'refused', 'failed', 'unknown')),
   constraint provider_cost_must_not_be_negative check (provider_cost >= 0 and provider_cost < 'infinity')
 );
 
-create index usage_logs_account_id on credits.usage_logs (account_id, id desc);
-create index usage_logs_hold_id on credits.usage_logs (hold_id) where hold_id is not null;
-create index usage_logs_transaction_id on credits.usage_logs (transaction_id) where transaction_id is not null;
+create index usage_logs_hold_id on credits.usage_logs (account_id, hold_id) where hold_id is not null;
+create index usage_logs_transaction_id on credits.usage_logs (account_id, transaction_id)
+where transaction_id is not null;
 
 alter table credits.usage_logs enable row level security;
 alter table credits.usage_logs force row level security;
 revoke all on table credits.usage_logs from anon, authenticated, service_role;
 -- For the view public.usage_logs. What providers cost is nobody's to see but the operator's, in SQL.
 grant select (
-  id, account_id, provider, model, operation, units, latency_ms, status, hold_id, transaction_id, created_at
+  account_id, id, provider, model, operation, units, latency_ms, status, hold_id, transaction_id, created_at
 ) on credits.usage_logs to authenticated, service_role;
 create policy own_usage on credits.usage_logs for select to authenticated
 using (account_id = (select credits.my_account_id()));
@@ -833,6 +900,7 @@ using (account_id = (select credits.my_account_id()));
 comment on table credits.usage_logs is
 'One row a provider call. No prompt, no output, no personal data. Users see their own in public.usage_logs, without '
 'what providers cost.';
+comment on column credits.usage_logs.id is '1, 2, 3 within the account.';
 comment on column credits.usage_logs.units is 'What the provider delivered, in the price''s unit.';
 comment on column credits.usage_logs.latency_ms is 'From the request to the last byte, milliseconds.';
 comment on column credits.usage_logs.status is
@@ -888,7 +956,7 @@ comment on type public.generation_status is 'The life of a generation job.';
 create table public.generation_jobs (
   id uuid primary key default gen_random_uuid(),
   account_id uuid not null references public.credit_accounts (id),
-  hold_id uuid not null references public.credit_holds (id),
+  hold_id uuid not null,
   status public.generation_status not null default 'held',
   operation text not null,
   provider text not null,
@@ -900,13 +968,17 @@ create table public.generation_jobs (
   leased_until timestamptz,
   outputs jsonb not null default '[]',
   error jsonb,
-  transaction_id bigint references public.credit_transactions (id),
+  transaction_id bigint,
   cancel_requested_at timestamptz,
   dispatched_at timestamptz,
   deadline_at timestamptz not null,
   finished_at timestamptz,
   created_at timestamptz not null,
-  constraint generation_jobs_hold_id_key unique (hold_id),
+  constraint generation_jobs_hold_id_key unique (account_id, hold_id),
+  constraint generation_jobs_hold_id_fkey foreign key (account_id, hold_id)
+  references public.credit_holds (account_id, id),
+  constraint generation_jobs_transaction_id_fkey foreign key (account_id, transaction_id)
+  references public.credit_transactions (account_id, id),
   constraint final_jobs_must_have_an_end check (
     (status in ('succeeded', 'refused', 'failed', 'canceled', 'expired')) = (finished_at is not null)
   ),
@@ -919,7 +991,7 @@ create index generation_jobs_account_id on public.generation_jobs (account_id, c
 -- Serves what looks for deadlines, too: open jobs are few, and without an index on what a dispatch changes its UPDATE
 -- keeps off the indexes (HOT).
 create index generation_jobs_open on public.generation_jobs (account_id) where finished_at is null;
-create index generation_jobs_transaction_id on public.generation_jobs (transaction_id)
+create index generation_jobs_transaction_id on public.generation_jobs (account_id, transaction_id)
 where transaction_id is not null;
 
 alter table public.generation_jobs enable row level security;
@@ -950,25 +1022,23 @@ comment on column public.generation_jobs.dispatched_at is
 'Committed before the provider is asked, so that no call goes unnoticed.';
 comment on column public.generation_jobs.deadline_at is 'Past it the sweep ends the job and its hold.';
 
--- sql/generation/generation_rate.sql
-create table credits.generation_rate (
-  account_id uuid primary key references public.credit_accounts (id),
-  minute timestamptz not null,
-  calls integer not null
-)
-with (fillfactor = 50);
+-- sql/maintenance/maintenance_task.sql
+create type credits.maintenance_task as enum (
+  'settlement',
+  'generations',
+  'holds',
+  'allotments',
+  'stripe_payloads'
+);
 
-alter table credits.generation_rate enable row level security;
-alter table credits.generation_rate force row level security;
-revoke all on table credits.generation_rate from anon, authenticated, service_role;
-
-comment on table credits.generation_rate is
-'How many generations an account has asked for in the current minute, those that were refused included.';
+comment on type credits.maintenance_task is
+'What credits.run_maintenance does, in this order: of each task the function credits.sweep_TASK(batch integer), which '
+'stands with the rest of its domain. The settlement is first, while no other lock is held that it could be waited for.';
 
 -- sql/maintenance/maintenance_failures.sql
 create table credits.maintenance_failures (
   id bigint generated always as identity primary key,
-  task text not null,
+  task credits.maintenance_task not null,
   -- No foreign key: it would wait for the account's lock, which may be what failed. Accounts are never deleted.
   account_id uuid,
   job_id uuid,
@@ -979,7 +1049,6 @@ create table credits.maintenance_failures (
   last_at timestamptz not null,
   retry_at timestamptz not null,
   constraint maintenance_failures_task_account_id_job_id_key unique nulls not distinct (task, account_id, job_id),
-  constraint task_must_be_known check (task in ('settlement', 'generations', 'holds', 'allotments', 'stripe_payloads')),
   constraint failures_must_be_positive check (failures > 0)
 );
 
@@ -992,7 +1061,7 @@ revoke all on table credits.maintenance_failures from anon, authenticated, servi
 comment on table credits.maintenance_failures is
 'What maintenance could not do, until it can: an account that cannot be settled, a job that cannot be ended, or a '
 'sweep as a whole. Operators read it with maintenance_report(). Delete a row to have it tried at once.';
-comment on column credits.maintenance_failures.task is 'settlement, generations, holds, allotments or stripe_payloads.';
+comment on column credits.maintenance_failures.task is 'What credits.run_maintenance was at.';
 comment on column credits.maintenance_failures.account_id is 'Whose; null for a sweep as a whole.';
 comment on column credits.maintenance_failures.job_id is 'Of generations: the job, generation_jobs.id.';
 comment on column credits.maintenance_failures.sqlstate is 'Postgres''s code of the last failure.';
@@ -1084,7 +1153,7 @@ select
   coalesce(sum(u.provider_cost) filter (where u.transaction_id is null), 0) as lost_cost,
   coalesce(-sum(t.amount), 0) / nullif(sum(u.provider_cost), 0) as credits_per_dollar
 from credits.usage_logs as u
-left join public.credit_transactions as t on u.transaction_id = t.id
+left join public.credit_transactions as t on u.account_id = t.account_id and u.transaction_id = t.id
 group by u.operation, u.provider, u.model, day;
 
 revoke all on table credits.generation_margins from anon, authenticated, service_role;
@@ -1703,21 +1772,6 @@ comment on table credits.dismissed_stripe_objects is
 comment on column credits.dismissed_stripe_objects.object_id is 'Stripe''s id.';
 comment on column credits.dismissed_stripe_objects.why is 'Why it may have no effect.';
 
--- sql/payments/tables/checkout_rate.sql
-create table credits.checkout_rate (
-  account_id uuid primary key references public.credit_accounts (id),
-  minute timestamptz not null,
-  calls integer not null
-)
-with (fillfactor = 50);
-
-alter table credits.checkout_rate enable row level security;
-alter table credits.checkout_rate force row level security;
-revoke all on table credits.checkout_rate from anon, authenticated, service_role;
-
-comment on table credits.checkout_rate is
-'How many pages of Stripe''s an account has opened in the current minute.';
-
 -- sql/payments/tables/plan_checkouts.sql
 create table credits.plan_checkouts (
   session_id text primary key,
@@ -1816,7 +1870,7 @@ as $$
     a.updated_at
   from public.credit_accounts as a
   cross join lateral credits.account_position(a) as p
-  where a.user_id = auth.uid();
+  where a.id = credits.account_of(auth.uid());
 $$;
 
 comment on function credits.my_position() is 'The row behind user_credits: the signed-in user''s account as of now.';
@@ -2060,6 +2114,22 @@ revoke all on table credits.priced_rows from anon, authenticated, service_role;
 comment on view credits.priced_rows is
 'The rows that name a Stripe Price, with what that Price, as last asked for, says otherwise.';
 
+-- sql/accounts/account_of.sql
+create function credits.account_of(user_id uuid) returns uuid
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
+  return (select a.id from public.credit_accounts as a where a.user_id = account_of.user_id);
+end
+$$;
+
+comment on function credits.account_of(uuid) is
+'The user''s account, null when there is none. The one place that turns a user into an account; only consume_credits '
+'does so itself, in its UPDATE.';
+
 -- sql/accounts/account_position.sql
 create function credits.account_position(
   account public.credit_accounts,
@@ -2151,6 +2221,30 @@ $$;
 comment on function credits.caller() is
 'The signed-in user''s id; PT403 without one. Every spend asks: without a SET clause it is planned as part of its '
 'caller.';
+
+-- sql/accounts/count_call.sql
+create function credits.count_call(account_id uuid, call text, out calls integer, out retry_after integer)
+language plpgsql
+set search_path = ''
+as $$
+declare
+  moment timestamptz := credits.now();
+  this_minute timestamptz := date_trunc('minute', moment);
+begin
+  insert into credits.call_rates as r (account_id, call, minute, calls)
+  values (count_call.account_id, count_call.call, this_minute, 1)
+  on conflict on constraint call_rates_pkey do update set
+    minute = excluded.minute,
+    calls = case when r.minute = excluded.minute then r.calls + 1 else 1 end
+  returning r.calls into count_call.calls;
+  retry_after := ceil(extract(epoch from this_minute + interval '1 minute' - moment));
+end
+$$;
+
+comment on function credits.count_call(uuid, text) is
+'Counts a call of the account, one session at a time per account and call: returns which of the minute''s it is, and '
+'the seconds until the next minute, for the caller to compare with its limit. A refusal that raises takes its count '
+'back: the limit stays reached.';
 
 -- sql/accounts/freeze_account.sql
 create function public.freeze_account(user_id uuid, reason text) returns public.credit_accounts
@@ -2418,10 +2512,9 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  account uuid;
+  account uuid := credits.account_of(user_id);
 begin
-  select a.id into account from public.credit_accounts as a where a.user_id = open_account.user_id;
-  if found and exists (select from credits.account_addresses as d where d.account_id = account) then
+  if exists (select from credits.account_addresses as d where d.account_id = account) then
     return account;
   end if;
 
@@ -2441,7 +2534,7 @@ begin
         );
     end;
     if account is null then
-      select a.id into account from public.credit_accounts as a where a.user_id = open_account.user_id;
+      account := credits.account_of(user_id);
     end if;
   end if;
   if
@@ -2574,7 +2667,7 @@ begin
     part := least(spare, credits.left_to_refund(taken));
     if part > 0 then
       perform credits.claw_back(account_id, part, metadata => jsonb_build_object('debt_returned_to', heir));
-      perform credits.give_back(taken.id, part, jsonb_build_object('debt_returned_from', account_id));
+      perform credits.give_back(heir, taken.id, part, jsonb_build_object('debt_returned_from', account_id));
       spare := spare - part;
     end if;
   end loop;
@@ -2769,8 +2862,7 @@ security definer
 set search_path = ''
 as $$
 declare
-  me uuid := credits.caller();
-  account uuid := credits.open_account(me);
+  account uuid := credits.open_account(credits.caller());
   full_up jsonb;
   job public.generation_jobs;
   code text;
@@ -2789,7 +2881,7 @@ begin
   end if;
   begin
     job := credits.open_generation(
-      operation, quantity, request, idempotency_key, coalesce(options, '{}'), coalesce(inputs, 0),
+      account, operation, quantity, request, idempotency_key, coalesce(options, '{}'), coalesce(inputs, 0),
       coalesce(mask, false), coalesce(prompt_length, 0), coalesce(files, '{}')
     );
   exception
@@ -2864,15 +2956,14 @@ declare
 begin
   if not exists (
     select from public.generation_jobs as j
-    inner join public.credit_accounts as a on j.account_id = a.id
-    where j.id = job_id and a.user_id = me
+    where j.id = job_id and j.account_id = credits.account_of(me)
   ) then
     perform credits.fail('PT404', 'There is no such job.', jsonb_build_object('job', job_id), 'Check the id.');
   end if;
   job := credits.lock_generation(job_id);
   if job.status = 'held' then
     job := credits.close_generation(
-      job, credits.lock_hold(job.hold_id), 'canceled', 0, 'failed', null,
+      job, credits.lock_hold(job.account_id, job.hold_id), 'canceled', 0, 'failed', null,
       jsonb_build_object('status', 409, 'code', 'canceled', 'message', 'The job was canceled.'), null, null
     );
   elsif job.finished_at is null then
@@ -2983,25 +3074,19 @@ set search_path = ''
 as $$
 declare
   moment timestamptz := credits.now();
-  this_minute timestamptz := date_trunc('minute', moment);
-  calls integer;
+  counted record;
   account record;
 begin
   if exists (
     select from public.credit_holds as h
-    inner join public.generation_jobs as j on h.id = j.hold_id
+    inner join public.generation_jobs as j on h.account_id = j.account_id and h.id = j.hold_id
     where h.account_id = count_generation.account_id and h.idempotency_key = count_generation.idempotency_key
   ) then
     return null;
   end if;
-  insert into credits.generation_rate as r (account_id, minute, calls)
-  values (count_generation.account_id, this_minute, 1)
-  on conflict on constraint generation_rate_pkey do update set
-    minute = excluded.minute,
-    calls = case when r.minute = excluded.minute then r.calls + 1 else 1 end
-  returning r.calls into calls;
+  counted := credits.count_call(account_id, 'generation');
 
-  -- Under the lock of that row, so it also sees what the same key opened meanwhile.
+  -- Under the lock of the count, so it also sees what the same key opened meanwhile.
   select
     s.max_generations_per_minute as most_calls,
     s.max_generations_in_flight as most_in_flight,
@@ -3012,7 +3097,7 @@ begin
     ) as in_flight,
     exists (
       select from public.credit_holds as h
-      inner join public.generation_jobs as j on h.id = j.hold_id
+      inner join public.generation_jobs as j on h.account_id = j.account_id and h.id = j.hold_id
       where h.account_id = count_generation.account_id and h.idempotency_key = count_generation.idempotency_key
     ) as is_repeat
   into account
@@ -3020,12 +3105,10 @@ begin
 
   if account.is_repeat then
     return null;
-  elsif calls > account.most_calls then
+  elsif counted.calls > account.most_calls then
     return credits.refuse_softly(
       'PT429', 'Too many generations in this minute.',
-      jsonb_build_object(
-        'limit', account.most_calls, 'retry_after', ceil(extract(epoch from this_minute + interval '1 minute' - moment))
-      )::text,
+      jsonb_build_object('limit', account.most_calls, 'retry_after', counted.retry_after)::text,
       'Wait, then try again.'
     );
   elsif account.in_flight >= account.most_in_flight then
@@ -3053,7 +3136,7 @@ declare
 begin
   if job.status = 'held' then
     job := credits.close_generation(
-      job, credits.lock_hold(job.hold_id), 'failed', 0, 'failed', null, error, null, null
+      job, credits.lock_hold(job.account_id, job.hold_id), 'failed', 0, 'failed', null, error, null, null
     );
   end if;
   return credits.job_json(job);
@@ -3080,7 +3163,7 @@ begin
   if job.status <> 'held' then
     return null;
   end if;
-  hold := credits.lock_hold(job.hold_id);
+  hold := credits.lock_hold(job.account_id, job.hold_id);
   if hold.status <> 'held' or job.deadline_at <= credits.now() then
     job := credits.expire_generation(job, hold);
     return credits.job_json(job);
@@ -3172,7 +3255,7 @@ begin
     );
   end if;
 
-  hold := credits.lock_hold(job.hold_id);
+  hold := credits.lock_hold(job.account_id, job.hold_id);
   if hold.status <> 'held' then
     -- Its time was over before its outcome came: what the provider did is our loss.
     job := credits.expire_generation(job, hold);
@@ -3247,7 +3330,8 @@ begin
   if cardinality(files) > 0 and to_regclass('storage.objects') is null then
     code := 'PT404';
   elsif cardinality(files) > 17 then
-    -- Sixteen images and a mask: what no request has is looked up for nobody.
+    -- Sixteen images and a mask: what no request has is looked up for nobody. This number, the types and the size of
+    -- one are also in functions/_shared/generation, which reads the bytes; a test holds them together.
     code := 'PT413';
   elsif cardinality(files) > 0 then
     select
@@ -3297,8 +3381,8 @@ begin
       (select c from public.credit_accounts as c where c.id = job.account_id)
     ) as a on true
     inner join credits.pricing_tier_history as p on h.price_version = p.version
-    left join public.credit_transactions as t on job.transaction_id = t.id
-    where h.id = job.hold_id
+    left join public.credit_transactions as t on t.account_id = job.account_id and t.id = job.transaction_id
+    where h.account_id = job.account_id and h.id = job.hold_id
   );
 end
 $$;
@@ -3315,7 +3399,8 @@ as $$
 declare
   ends timestamptz := deadline + credits.sweep_grace();
 begin
-  update public.credit_holds as h set expires_at = ends where h.id = hold.id and h.status = 'held';
+  update public.credit_holds as h set expires_at = ends 
+  where h.account_id = hold.account_id and h.id = hold.id and h.status = 'held';
   if ends < hold.expires_at then
     update public.credit_accounts as a set next_expiry = ends where a.id = hold.account_id and a.next_expiry > ends;
   end if;
@@ -3405,8 +3490,7 @@ declare
 begin
   select j.* into job
   from public.generation_jobs as j
-  inner join public.credit_accounts as a on j.account_id = a.id
-  where j.id = job_id and a.user_id = me;
+  where j.id = job_id and j.account_id = credits.account_of(me);
   if not found then
     perform credits.fail('PT404', 'There is no such job.', jsonb_build_object('job', job_id), 'Check the id.');
   end if;
@@ -3469,7 +3553,7 @@ begin
   from credits.billing_settings as s
   where j.id = job.id
   returning j.* into job;
-  perform credits.keep_hold(credits.lock_hold(job.hold_id), job.deadline_at);
+  perform credits.keep_hold(credits.lock_hold(job.account_id, job.hold_id), job.deadline_at);
   return credits.job_json(job);
 end
 $$;
@@ -3485,6 +3569,7 @@ grant execute on function public.note_generation(uuid, text, boolean, integer, u
 
 -- sql/generation/open_generation.sql
 create function credits.open_generation(
+  account_id uuid,
   operation text,
   quantity integer,
   request text,
@@ -3499,7 +3584,6 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  me uuid := credits.caller();
   price record;
   wrong record;
   hold public.credit_holds;
@@ -3510,9 +3594,9 @@ begin
     open_generation.operation, open_generation.quantity, open_generation.options, open_generation.inputs,
     open_generation.mask, open_generation.prompt_length
   );
-  select * into wrong from credits.inputs_refusal(credits.open_account(me), files);
+  select * into wrong from credits.inputs_refusal(account_id, files);
   hold := credits.reserve(
-    me, operation, price.units, price.unit_price, price.version, case when wrong.code is null then price.amount end,
+    account_id, operation, price.units, price.unit_price, price.version, case when wrong.code is null then price.amount end,
     interval '1 minute' + credits.sweep_grace(), idempotency_key,
     -- All that decides about the price is in it, and hold_credits makes another: what is begun with a key is what was
     -- paid for.
@@ -3545,13 +3629,14 @@ begin
   on conflict on constraint generation_jobs_hold_id_key do nothing
   returning * into job;
   if not found then
-    select * into job from public.generation_jobs as j where j.hold_id = hold.id;
+    select * into job from public.generation_jobs as j
+    where j.account_id = hold.account_id and j.hold_id = hold.id;
   end if;
   return job;
 end
 $$;
 
-comment on function credits.open_generation(text, integer, text, text, jsonb, integer, boolean, integer, text[]) is
+comment on function credits.open_generation is
 'Holds the credits and opens the job, or finds the one that the same key and request opened. Provider, model and '
 'options are those of the price that the hold pinned. Until it is dispatched the job has a minute.';
 
@@ -3728,7 +3813,7 @@ begin
     perform from public.credit_accounts as a where a.id = job.account_id for no key update skip locked;
     if found then
       begin
-        perform credits.expire_generation(job, credits.lock_hold(job.hold_id));
+        perform credits.expire_generation(job, credits.lock_hold(job.account_id, job.hold_id));
         swept := swept + 1;
       exception
         when others then
@@ -3736,6 +3821,17 @@ begin
       end;
     end if;
   end loop;
+
+  -- Over, by whomever: the job has ended.
+  delete from credits.maintenance_failures as f
+  where f.id in (
+    select o.id
+    from credits.maintenance_failures as o
+    left join public.generation_jobs as j on o.job_id = j.id
+    where o.task = 'generations' and o.job_id is not null and (j.id is null or j.finished_at is not null)
+    -- Another run has it, or has just written it.
+    for update of o skip locked
+  );
   return swept;
 end
 $$;
@@ -3756,37 +3852,6 @@ comment on function credits.sweep_grace() is
 'How much longer than its job a hold lives, so that the sweep finds it: under a minute. Without a SET clause it is '
 'planned as part of its caller.';
 
--- sql/maintenance/forget_failures.sql
-create function credits.forget_failures() returns void
-language plpgsql
-set search_path = ''
-as $$
-begin
-  delete from credits.maintenance_failures as f
-  where f.id in (
-    select o.id
-    from credits.maintenance_failures as o
-    left join public.credit_accounts as a on o.account_id = a.id
-    left join public.generation_jobs as j on o.job_id = j.id
-    where
-      case
-        -- Nothing is pending or due any more that was when it failed.
-        when o.task = 'settlement' then coalesce(least(a.unsettled_since, a.next_expiry) > o.last_at, true)
-        when o.task = 'allotments' and o.account_id is not null then not exists (
-          select from credits.allotments as m where m.account_id = o.account_id and m.next_at <= credits.now()
-        )
-        when o.job_id is not null then j.finished_at is not null or j.id is null
-      end
-    -- Another run has it, or has just written it.
-    for update of o skip locked
-  );
-end
-$$;
-
-comment on function credits.forget_failures() is
-'Deletes failures of the maintenance that are over: their account has been settled since, by whomever, has no month '
-'of a plan waiting, or their job has ended.';
-
 -- sql/maintenance/maintenance_report.sql
 create function public.maintenance_report() returns table (
   task text,
@@ -3805,7 +3870,7 @@ stable
 security definer
 set search_path = ''
 as $$
-  select f.task, f.account_id, a.user_id, f.job_id, f.sqlstate, f.message, f.failures, f.first_at, f.last_at, f.retry_at
+  select f.task::text, f.account_id, a.user_id, f.job_id, f.sqlstate, f.message, f.failures, f.first_at, f.last_at, f.retry_at
   from credits.maintenance_failures as f
   left join public.credit_accounts as a on f.account_id = a.id
   order by f.first_at;
@@ -3820,7 +3885,7 @@ grant execute on function public.maintenance_report() to service_role;
 
 -- sql/maintenance/note_failure.sql
 create function credits.note_failure(
-  task text,
+  task credits.maintenance_task,
   state text,
   message text,
   account_id uuid default null,
@@ -3853,7 +3918,7 @@ begin
 end
 $$;
 
-comment on function credits.note_failure(text, text, text, uuid, uuid) is
+comment on function credits.note_failure(credits.maintenance_task, text, text, uuid, uuid) is
 'Writes down that a part of the maintenance failed, so that the others go on and an operator sees it.';
 
 -- sql/maintenance/run_maintenance.sql
@@ -3867,110 +3932,31 @@ set search_path = ''
 set lock_timeout = '3s'
 as $$
 declare
-  moment timestamptz := credits.now();
-  waiting uuid[];
-  overdue uuid;
-  candidate uuid;
-  pending integer;
-  settled integer := 0;
-  unfinished boolean := false;
-  -- Ledger rows that one run settles for accounts with more than one batch: bounded, however much is pending.
-  budget integer := 60 * credits.settlement_batch();
+  current_task credits.maintenance_task;
+  answer jsonb := '{"settled": 0, "more": false}';
 begin
-  -- No index serves this: what it would hold changes with the spends, and each would pay for it.
-  select
-    array_agg(due.id order by due.since),
-    (array_agg(due.id order by due.since) filter (where due.since < moment - settle_after - interval '1 minute'))[1]
-  into waiting, overdue
-  from (
-    select a.id, least(a.unsettled_since, a.next_expiry) as since
-    from public.credit_accounts as a
-    where
-      (a.next_expiry <= moment or a.unsettled_since <= moment - settle_after)
-      and not exists (
-        select from credits.maintenance_failures as f
-        where f.account_id = a.id and f.task = 'settlement' and f.retry_at > moment
-      )
-    order by since
-    limit batch
-  ) as due;
-
-  -- An account that is spent from without a pause is never free when SKIP LOCKED looks. Wait for one such account,
-  -- while this transaction holds no other lock that it could be waited for.
-  if overdue is not null then
+  foreach current_task in array enum_range(null::credits.maintenance_task) loop
     begin
-      perform from public.credit_accounts as a where a.id = overdue for no key update;
-    exception
-      when others then
-        perform credits.note_failure('settlement', sqlstate, sqlerrm, overdue);
-    end;
-  end if;
-
-  foreach candidate in array coalesce(waiting, '{}') loop
-    select a.unsettled into pending
-    from public.credit_accounts as a
-    where
-      a.id = candidate
-      and (a.next_expiry <= moment or a.unsettled_since <= moment - settle_after)
-    for no key update skip locked;
-    continue when not found;
-    if pending > credits.settlement_batch() then
-      if budget <= 0 then
-        unfinished := true;
-        continue;
+      if current_task = 'settlement' then
+        answer := credits.sweep_settlement(batch, settle_after);
+      else
+        execute format('select credits.%I($1)', 'sweep_' || current_task) using batch;
       end if;
-      budget := budget - least(pending, 20 * credits.settlement_batch());
-      unfinished := unfinished or pending > 20 * credits.settlement_batch();
-    end if;
-    begin
-      perform credits.settle_account(candidate, batches => 20);
-      settled := settled + 1;
+      delete from credits.maintenance_failures as f
+      where f.task = current_task and f.account_id is null and f.job_id is null;
     exception
       when others then
-        perform credits.note_failure('settlement', sqlstate, sqlerrm, candidate);
+        perform credits.note_failure(current_task, sqlstate, sqlerrm);
     end;
   end loop;
-
-  begin
-    perform credits.sweep_generations(batch);
-    delete from credits.maintenance_failures as f where f.task = 'generations' and f.job_id is null;
-  exception
-    when others then
-      perform credits.note_failure('generations', sqlstate, sqlerrm);
-  end;
-  begin
-    -- Quick ones: as many as a busy app leaves.
-    perform credits.prune_holds(5 * batch);
-    delete from credits.maintenance_failures as f where f.task = 'holds';
-  exception
-    when others then
-      perform credits.note_failure('holds', sqlstate, sqlerrm);
-  end;
-  begin
-    perform credits.sweep_allotments(batch);
-    delete from credits.maintenance_failures as f where f.task = 'allotments' and f.account_id is null;
-  exception
-    when others then
-      perform credits.note_failure('allotments', sqlstate, sqlerrm);
-  end;
-  begin
-    perform credits.forget_stripe_payloads(batch);
-    delete from credits.maintenance_failures as f where f.task = 'stripe_payloads';
-  exception
-    when others then
-      perform credits.note_failure('stripe_payloads', sqlstate, sqlerrm);
-  end;
-  perform credits.forget_failures();
-  return jsonb_build_object(
-    'settled', settled, 'more', settled > 0 and (unfinished or cardinality(waiting) = batch)
-  );
+  return answer;
 end
 $$;
 
 comment on function credits.run_maintenance(interval, integer) is
-'Settles accounts in one bounded batch: those with ledger rows unsettled for settle_after or longer, and those where '
-'lots or holds have expired; of one with very many rows, the oldest. Then ends overdue generations, deletes old unused '
-'holds, grants the months of plans with a monthly allotment and forgets old payloads of Stripe''s. What fails is '
+'Does each task of credits.maintenance_task once, in one bounded batch: settles accounts with ledger rows unsettled '
+'for settle_after or longer, and those where lots or holds have expired; ends overdue generations, deletes old unused '
+'holds, grants the months of plans with a monthly allotment and empties old payloads of Stripe''s. What fails is '
 'undone by itself and noted for maintenance_report, the rest goes on. Skips what others have locked; run as many at '
 'once as you like. Returns {settled: accounts, more: whether to call again now}.';
 
@@ -4046,7 +4032,7 @@ begin
     wrong := 'terms.options must be an object of options by name.';
   end if;
   if wrong is not null then
-    perform credits.fail('PT400', wrong, '{}', 'README, "For DBAs: prices", has the terms of a price.');
+    perform credits.fail('PT400', wrong, '{}', 'supabase/README.md of supabase-credits, "Prices", has the terms of a price.');
   end if;
 
   for name, spec in select o.key, o.value from jsonb_each(terms -> 'options') as o (key, value) loop
@@ -4118,7 +4104,7 @@ begin
     if wrong is not null then
       perform credits.fail(
         'PT400', format('terms.options.%s %s', name, wrong), jsonb_build_object('option', name),
-        'README, "For DBAs: prices", has the terms of a price.'
+        'supabase/README.md of supabase-credits, "Prices", has the terms of a price.'
       );
     end if;
   end loop;
@@ -4544,12 +4530,16 @@ as $$
 declare
   entry credits.usage_logs;
 begin
+  -- The number is drawn under the account's lock.
+  perform from public.credit_accounts as a where a.id = log_usage.account_id for no key update;
   insert into credits.usage_logs (
-    account_id, provider, model, operation, units, status, latency_ms, provider_cost, hold_id, transaction_id,
+    account_id, id, provider, model, operation, units, status, latency_ms, provider_cost, hold_id, transaction_id,
     tokens
   )
   values (
-    log_usage.account_id, log_usage.provider, log_usage.model, log_usage.operation, log_usage.units, log_usage.status,
+    log_usage.account_id,
+    (select coalesce(max(u.id), 0) + 1 from credits.usage_logs as u where u.account_id = log_usage.account_id),
+    log_usage.provider, log_usage.model, log_usage.operation, log_usage.units, log_usage.status,
     log_usage.latency_ms, log_usage.provider_cost, log_usage.hold_id, log_usage.transaction_id,
     log_usage.tokens
   )
@@ -4559,7 +4549,8 @@ end
 $$;
 
 comment on function credits.log_usage is
-'Writes one provider call to credits.usage_logs. For credits.close_generation, and the operator''s own SQL.';
+'Writes one provider call to credits.usage_logs, under the account''s lock. For credits.close_generation, and the '
+'operator''s own SQL.';
 
 -- sql/ledger/entries/actor.sql
 create function credits.actor() returns text
@@ -4632,8 +4623,8 @@ begin
   end if;
   if grant_transaction_id is not null then
     select g.id into lot_id from credits.credit_grants as g
-    inner join public.credit_transactions as t on g.transaction_id = t.id
-    where t.id = grant_transaction_id and t.kind = 'grant' and g.account_id = claw_back.account_id;
+    inner join public.credit_transactions as t on g.account_id = t.account_id and g.transaction_id = t.id
+    where t.account_id = claw_back.account_id and t.id = grant_transaction_id and t.kind = 'grant';
     if not found then
       perform credits.fail(
         'PT404', 'The account has no such grant.', jsonb_build_object('transaction_id', grant_transaction_id),
@@ -4662,7 +4653,7 @@ comment on function credits.claw_back(uuid, bigint, bigint, text, jsonb) is
 'of a deleted user''s account goes to its successor. Errors: PT400, PT404, PT409 as elsewhere.';
 
 -- sql/ledger/entries/give_back.sql
-create function credits.give_back(clawback_id bigint, amount bigint, metadata jsonb default '{}')
+create function credits.give_back(account_id uuid, clawback_id bigint, amount bigint, metadata jsonb default '{}')
 returns public.credit_transactions
 language plpgsql
 set search_path = ''
@@ -4672,22 +4663,24 @@ declare
   left_to_give bigint;
   entry public.credit_transactions;
 begin
-  select * into taken from public.credit_transactions as t where t.id = clawback_id and t.kind = 'clawback';
-  perform credits.lock_account(taken.account_id);
+  select * into taken from public.credit_transactions as t
+  where t.account_id = give_back.account_id and t.id = clawback_id and t.kind = 'clawback';
+  perform credits.lock_account(account_id);
   left_to_give := credits.left_to_refund(taken);
   if not coalesce(amount between 1 and left_to_give, false) then
     perform credits.fail(
       'PT400', format('amount must be from 1 to the %s credits that are left to give back.', left_to_give),
-      jsonb_build_object('transaction_id', clawback_id, 'amount', amount), 'Name a clawback.'
+      jsonb_build_object('account_id', account_id, 'transaction_id', clawback_id, 'amount', amount),
+      'Name a clawback of the account.'
     );
   end if;
-  entry := credits.post_entry(taken.account_id, 'refund', amount, related_id => taken.id, metadata => metadata);
+  entry := credits.post_entry(account_id, 'refund', amount, related_id => taken.id, metadata => metadata);
   perform credits.return_to_lots(entry);
   return entry;
 end
 $$;
 
-comment on function credits.give_back(bigint, bigint, jsonb) is
+comment on function credits.give_back(uuid, bigint, bigint, jsonb) is
 'Internal: undoes amount credits of a clawback, because its refund failed, its dispute was won, or a refund comes '
 'before a downgrade; returns the ledger row, a refund. They go back to the lots they came from, as those of any '
 'refund. PT400 beyond what is left of it.';
@@ -4770,7 +4763,7 @@ set search_path = ''
 as $$
   select -debit.amount - coalesce(sum(t.amount), 0)::bigint
   from public.credit_transactions as t
-  where t.related_id = debit.id and t.kind = 'refund';
+  where t.account_id = debit.account_id and t.related_id = debit.id and t.kind = 'refund';
 $$;
 
 comment on function credits.left_to_refund(public.credit_transactions) is
@@ -4804,18 +4797,19 @@ comment on function credits.lock_account(uuid) is
 'every refusal of a spend, starts here.';
 
 -- sql/ledger/entries/make_spendable.sql
-create function credits.make_spendable(user_id uuid, required bigint) returns void
+create function credits.make_spendable(account_id uuid, required bigint) returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
-  account_id uuid := credits.open_account(user_id);
   account public.credit_accounts;
   worth record;
 begin
+  -- What comes with the user's first confirmed address, if it has not come yet.
+  perform credits.open_account(a.user_id) from public.credit_accounts as a where a.id = make_spendable.account_id;
   select a.* into account
   from public.credit_accounts as a
-  where a.id = account_id
+  where a.id = make_spendable.account_id
   for no key update;
   -- Asked, not settled: who is refused must not have a settlement done for each call, and undone again.
   worth := credits.account_position(account);
@@ -4835,16 +4829,16 @@ begin
     );
   elsif account.next_expiry <= credits.now() then
     perform credits.lock_account(account.id);
-  elsif account.unsettled >= credits.max_unsettled() then
+  elsif account.last_entry - account.settled_through >= credits.max_unsettled() then
     perform credits.settle_account(account.id, batches => 1);
   end if;
 end
 $$;
 
 comment on function credits.make_spendable(uuid, bigint) is
-'What a spend or a hold calls when its UPDATE matched nothing: opens the account where there is none, and either '
-'settles what is due and returns, with the account locked, for another try, or says why not: PT402 (details: '
-'required, available, shortfall, in credits) or PT403.';
+'What a spend or a hold calls when its UPDATE matched nothing: either settles what is due and returns, with the '
+'account locked, for another try, or says why not: PT402 (details: required, available, shortfall, in credits) or '
+'PT403.';
 
 -- sql/ledger/entries/note_operator.sql
 create function credits.note_operator(entry public.credit_transactions) returns void
@@ -4853,7 +4847,7 @@ set search_path = ''
 as $$
 begin
   if entry.actor = 'operator' then
-    insert into credits.operator_entries (transaction_id) values (entry.id);
+    insert into credits.operator_entries (account_id, transaction_id) values (entry.account_id, entry.id);
   end if;
 end
 $$;
@@ -4906,7 +4900,7 @@ begin
     lifetime_expired = a.lifetime_expired - case when post_entry.kind = 'expiry' then post_entry.amount else 0 end,
     lifetime_clawed_back = a.lifetime_clawed_back - case when post_entry.kind = 'clawback' then post_entry.amount else 0 end,
     available = credits.available(a.balance + post_entry.amount, a.held),
-    unsettled = a.unsettled + 1,
+    last_entry = a.last_entry + 1,
     unsettled_since = coalesce(a.unsettled_since, credits.now()),
     -- The account was settled before, so nothing has expired yet that this row could see as alive.
     updated_at = coalesce(post_entry.moment, least(credits.now(), a.next_expiry - interval '1 microsecond'))
@@ -4914,11 +4908,11 @@ begin
   returning a.* into account;
 
   insert into public.credit_transactions (
-    account_id, kind, amount, balance_after, operation, related_id, actor, idempotency_key, request_hash, metadata,
+    account_id, id, kind, amount, balance_after, operation, related_id, actor, idempotency_key, request_hash, metadata,
     created_at
   )
   values (
-    post_entry.account_id, post_entry.kind, post_entry.amount, account.balance, post_entry.operation,
+    account.id, account.last_entry, post_entry.kind, post_entry.amount, account.balance, post_entry.operation,
     post_entry.related_id, post_entry.actor, post_entry.idempotency_key, post_entry.request_hash, post_entry.metadata,
     account.updated_at
   )
@@ -4943,6 +4937,7 @@ declare
   grace timestamptz;
   lot record;
   part bigint;
+  number integer := 0;
 begin
   select entry.created_at + s.refund_grace into grace from credits.billing_settings as s;
 
@@ -4950,16 +4945,16 @@ begin
   for lot in
     with refunds as (
       select t.id from public.credit_transactions as t
-      where t.related_id = entry.related_id and t.kind = 'refund'
+      where t.account_id = entry.account_id and t.related_id = entry.related_id and t.kind = 'refund'
     ),
 
     paid as (
       select
         x.grant_id,
-        max(x.id) as last_paid,
+        max(x.number) as last_paid,
         sum(x.amount) as amount
       from credits.credit_allocations as x
-      where x.transaction_id = entry.related_id
+      where x.account_id = entry.account_id and x.transaction_id = entry.related_id
       group by x.grant_id
     )
 
@@ -4971,7 +4966,7 @@ begin
       -spent.amount - coalesce((select sum(p.amount) from paid as p), 0) as left_to_return,
       null as last_paid
     from public.credit_transactions as spent
-    where spent.id = entry.related_id
+    where spent.account_id = entry.account_id and spent.id = entry.related_id
     union all
     select
       g.id,
@@ -4980,15 +4975,18 @@ begin
       p.amount
       + coalesce((
         select sum(r.amount) from credits.credit_allocations as r
-        where r.grant_id = g.id and r.transaction_id in (select refunds.id from refunds)
+        where
+          r.account_id = entry.account_id and r.grant_id = g.id and r.transaction_id in (select refunds.id from refunds)
       ), 0)
       - coalesce((
         select sum(n.amount) from credits.credit_grants as n
-        where n.returned_from = g.id and n.transaction_id in (select refunds.id from refunds)
+        where
+          n.account_id = entry.account_id and n.returned_from = g.id
+          and n.transaction_id in (select refunds.id from refunds)
       ), 0),
       p.last_paid
     from paid as p
-    inner join credits.credit_grants as g on p.grant_id = g.id
+    inner join credits.credit_grants as g on g.account_id = entry.account_id and p.grant_id = g.id
     order by last_paid desc nulls first
   loop
     part := least(still_to_return, lot.left_to_return);
@@ -4997,8 +4995,11 @@ begin
     if lot.id is null or lot.expires_at <= entry.created_at then
       perform credits.add_lot(entry, part, 'refund', grace, lot.priority, lot.id);
     else
-      insert into credits.credit_allocations (transaction_id, grant_id, amount) values (entry.id, lot.id, -part);
-      update credits.credit_grants as g set remaining = g.remaining + part where g.id = lot.id;
+      number := number + 1;
+      insert into credits.credit_allocations (account_id, transaction_id, number, grant_id, amount)
+      values (entry.account_id, entry.id, number, lot.id, -part);
+      update credits.credit_grants as g set remaining = g.remaining + part
+      where g.account_id = entry.account_id and g.id = lot.id;
     end if;
   end loop;
 
@@ -5034,7 +5035,7 @@ begin
     held = a.held - hold.amount,
     lifetime_spent = a.lifetime_spent + cost,
     available = credits.available(a.balance - cost, a.held - hold.amount),
-    unsettled = a.unsettled + 1,
+    last_entry = a.last_entry + 1,
     unsettled_since = coalesce(a.unsettled_since, credits.now()),
     -- credits.lock_hold has found the moment to be before the next expiry.
     updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
@@ -5042,24 +5043,24 @@ begin
   returning a.* into account;
 
   insert into public.credit_transactions (
-    account_id, kind, amount, balance_after, operation, quantity, unit_price, price_version, hold_id, actor, metadata,
-    created_at
+    account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, hold_id, actor,
+    metadata, created_at
   )
   values (
-    hold.account_id, 'capture', -cost, account.balance, hold.operation, capture.quantity, hold.unit_price,
-    hold.price_version, hold.id, credits.actor(), capture.metadata, account.updated_at
+    account.id, account.last_entry, 'capture', -cost, account.balance, hold.operation, capture.quantity,
+    hold.unit_price, hold.price_version, hold.id, credits.actor(), capture.metadata, account.updated_at
   )
   returning * into entry;
   perform credits.note_operator(entry);
 
   update public.credit_holds as h
   set status = 'captured', transaction_id = entry.id, closed_at = account.updated_at
-  where h.id = hold.id;
+  where h.account_id = hold.account_id and h.id = hold.id;
 
   -- Credits that had expired under holds: this hold's go first, and what no hold covers any more is written off.
   if account.lapsed > 0 then
     perform credits.settle_account(hold.account_id, usable_from => hold.created_at);
-  elsif account.unsettled >= credits.max_unsettled() then
+  elsif account.last_entry - account.settled_through >= credits.max_unsettled() then
     perform credits.settle_account(hold.account_id, batches => 1);
   end if;
   return entry;
@@ -5091,7 +5092,7 @@ begin
     where
       h.account_id = hold_refusal.account_id
       and h.created_at > moment - interval '1 minute'
-      and not exists (select from public.generation_jobs as j where j.hold_id = h.id)
+      and not exists (select from public.generation_jobs as j where j.account_id = h.account_id and j.hold_id = h.id)
     order by h.created_at desc
     limit settings.max_holds_per_minute
   ) as n;
@@ -5111,7 +5112,7 @@ begin
       h.account_id = hold_refusal.account_id
       and h.status = 'held'
       and h.expires_at > moment
-      and not exists (select from public.generation_jobs as j where j.hold_id = h.id)
+      and not exists (select from public.generation_jobs as j where j.account_id = h.account_id and j.hold_id = h.id)
     limit settings.max_open_holds
   ) as n;
   if made.holds >= settings.max_open_holds then
@@ -5132,67 +5133,37 @@ comment on function credits.hold_refusal(uuid) is
 'asks again once it has the lock, and being volatile the function then sees what the other session has committed.';
 
 -- sql/ledger/holds/lock_hold.sql
-create function credits.lock_hold(hold_id uuid) returns public.credit_holds
+create function credits.lock_hold(account_id uuid, hold_id uuid) returns public.credit_holds
 language plpgsql
 set search_path = ''
 as $$
 declare
   hold public.credit_holds;
-  account record;
+  due boolean;
 begin
   -- The account first, then its holds: the order in which everything here locks.
-  select a.id, a.lapsed > 0 or a.next_expiry <= credits.now() as due into account
+  select a.lapsed > 0 or a.next_expiry <= credits.now() into due
   from public.credit_accounts as a
   inner join public.credit_holds as h on a.id = h.account_id
-  where h.id = lock_hold.hold_id
+  where a.id = lock_hold.account_id and h.id = lock_hold.hold_id
   for no key update of a;
-  if account.due then
-    perform credits.lock_account(account.id);
+  if due then
+    perform credits.lock_account(account_id);
   end if;
-  select * into hold from public.credit_holds as h where h.id = lock_hold.hold_id;
+  select * into hold from public.credit_holds as h
+  where h.account_id = lock_hold.account_id and h.id = lock_hold.hold_id;
   if not found then
-    perform credits.fail('PT404', 'There is no such hold.', jsonb_build_object('hold_id', hold_id), 'Check the hold id.');
+    perform credits.fail(
+      'PT404', 'The account has no such hold.', jsonb_build_object('account_id', account_id, 'hold_id', hold_id),
+      'Check both ids.'
+    );
   end if;
   return hold;
 end
 $$;
 
-comment on function credits.lock_hold(uuid) is
+comment on function credits.lock_hold(uuid, uuid) is
 'The hold as it is now, with its account locked until the transaction ends and settled if anything was due. PT404.';
-
--- sql/ledger/holds/prune_holds.sql
-create function credits.prune_holds(batch integer default 200) returns integer
-language plpgsql
-set search_path = ''
-as $$
-declare
-  before timestamptz := credits.now() - (select s.hold_retention from credits.billing_settings as s);
-  old uuid[];
-begin
-  -- With the account's lock nobody finds the hold by its key meanwhile and opens a job on it.
-  select array_agg(o.id) into old
-  from (
-    select h.id
-    from public.credit_holds as h
-    inner join public.credit_accounts as a on h.account_id = a.id
-    where
-      h.status in ('released', 'expired')
-      and h.closed_at <= before
-      and not exists (select from public.generation_jobs as j where j.hold_id = h.id and j.finished_at is null)
-    order by h.closed_at
-    limit batch
-    for update of h skip locked
-    for no key update of a skip locked
-  ) as o;
-  delete from public.generation_jobs as j where j.hold_id = any(old);
-  delete from public.credit_holds as h where h.id = any(old);
-  return coalesce(cardinality(old), 0);
-end
-$$;
-
-comment on function credits.prune_holds(integer) is
-'Deletes up to batch holds that ended without a capture billing_settings.hold_retention ago, with the generations that '
-'they were made for; returns how many. Their provider calls stay in credits.usage_logs. Captured holds stay for ever.';
 
 -- sql/ledger/holds/prune_unused_holds.sql
 create function credits.prune_unused_holds(account_id uuid, most integer) returns void
@@ -5215,14 +5186,17 @@ begin
       -- A generation that asked a provider was not for nothing.
       and not exists (
         select from public.generation_jobs as j
-        where j.hold_id = h.id and (j.finished_at is null or j.dispatched_at is not null)
+        where
+          j.account_id = h.account_id and j.hold_id = h.id
+          and (j.finished_at is null or j.dispatched_at is not null)
       )
     order by h.closed_at desc
     limit 10 offset prune_unused_holds.most
   ) as o;
   if old is not null then
-    delete from public.generation_jobs as j where j.hold_id = any(old);
-    delete from public.credit_holds as h where h.id = any(old);
+    delete from public.generation_jobs as j
+    where j.account_id = prune_unused_holds.account_id and j.hold_id = any(old);
+    delete from public.credit_holds as h where h.account_id = prune_unused_holds.account_id and h.id = any(old);
   end if;
 end
 $$;
@@ -5249,7 +5223,7 @@ begin
 
   update public.credit_holds as h
   set status = 'released', release_reason = reason, closed_at = credits.now()
-  where h.id = hold.id
+  where h.account_id = hold.account_id and h.id = hold.id
   returning h.* into hold;
 
   if lapsed > 0 then
@@ -5265,7 +5239,7 @@ comment on function credits.release(public.credit_holds, text) is
 
 -- sql/ledger/holds/reserve.sql
 create function credits.reserve(
-  user_id uuid,
+  account_id uuid,
   operation text,
   quantity integer,
   unit_price numeric,
@@ -5293,7 +5267,7 @@ begin
       next_expiry = least(a.next_expiry, credits.now() + lifetime),
       updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
     where
-      a.user_id = reserve.user_id
+      a.id = reserve.account_id
       and a.available >= amount
       and a.frozen_at is null
       and (a.next_expiry is null or a.next_expiry > credits.now())
@@ -5302,15 +5276,15 @@ begin
     returning a.id, a.updated_at, a.next_expiry, a.updated_at + lifetime as expires_at into account;
     exit when found;
 
-    hold := (credits.replayed(credits.open_account(user_id), idempotency_key, hash)).hold;
+    hold := (credits.replayed(account_id, idempotency_key, hash)).hold;
     if hold.id is not null then
       return hold;
     elsif amount is null then
       return null;
     end if;
-    perform credits.make_spendable(user_id, amount);
+    perform credits.make_spendable(account_id, amount);
     -- With the lock, which make_spendable took.
-    refusal := case when is_limited then credits.hold_refusal(credits.open_account(user_id)) end;
+    refusal := case when is_limited then credits.hold_refusal(account_id) end;
     if refusal is not null then
       perform credits.fail('PT429', refusal ->> 'message', refusal - 'message', 'Wait, or let open holds end.');
     end if;
@@ -5336,11 +5310,50 @@ end
 $$;
 
 comment on function credits.reserve is
-'Reserves amount credits of the user, ceil(unit_price * quantity), in a hold that pins unit_price; returns the hold, '
-'or the one that the same key and hash made before. Null for a new request without an amount: then the caller says '
-'what is wrong with it. The one place that makes holds; what they cost is for the caller to know, never for a client '
-'to say. is_limited: whether billing_settings.max_holds_per_minute and max_open_holds apply; generations have limits '
-'of their own. Errors: PT402, PT403, PT409, PT429.';
+'Reserves amount credits of the account, ceil(unit_price * quantity), in a hold that pins unit_price; returns the '
+'hold, or the one that the same key and hash made before. Null for a new request without an amount: then the caller '
+'says what is wrong with it. The one place that makes holds; what they cost is for the caller to know, never for a '
+'client to say. is_limited: whether billing_settings.max_holds_per_minute and max_open_holds apply; generations have '
+'limits of their own. Errors: PT402, PT403, PT409, PT429.';
+
+-- sql/ledger/holds/sweep_holds.sql
+create function credits.sweep_holds(batch integer default 200) returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  before timestamptz := credits.now() - (select s.hold_retention from credits.billing_settings as s);
+  accounts uuid[];
+  old uuid[];
+begin
+  -- With the account's lock nobody finds the hold by its key meanwhile and opens a job on it.
+  select array_agg(o.account_id), array_agg(o.id) into accounts, old
+  from (
+    select h.account_id, h.id
+    from public.credit_holds as h
+    inner join public.credit_accounts as a on h.account_id = a.id
+    where
+      h.status in ('released', 'expired')
+      and h.closed_at <= before
+      and not exists (select from public.generation_jobs as j where j.account_id = h.account_id and j.hold_id = h.id and j.finished_at is null)
+    order by h.closed_at
+    -- Quick ones: as many as a busy app leaves.
+    limit 5 * batch
+    for update of h skip locked
+    for no key update of a skip locked
+  ) as o;
+  delete from public.generation_jobs as j using unnest(accounts, old) as o (account_id, hold_id)
+  where j.account_id = o.account_id and j.hold_id = o.hold_id;
+  delete from public.credit_holds as h using unnest(accounts, old) as o (account_id, hold_id)
+  where h.account_id = o.account_id and h.id = o.hold_id;
+  return coalesce(cardinality(old), 0);
+end
+$$;
+
+comment on function credits.sweep_holds(integer) is
+'Deletes up to five times batch holds that ended without a capture billing_settings.hold_retention ago, with the '
+'generations that they were made for; returns how many. Their provider calls stay in credits.usage_logs. Captured '
+'holds stay for ever.';
 
 -- sql/ledger/keys/key_is_new.sql
 create function credits.key_is_new(account_id uuid, idempotency_key text) returns boolean
@@ -5466,18 +5479,20 @@ set search_path = ''
 as $$
 begin
   insert into credits.credit_grants (
-    account_id, transaction_id, amount, remaining, source, expires_at, priority, returned_from, created_at
+    account_id, id, transaction_id, amount, remaining, source, expires_at, priority, returned_from, created_at
   )
   values (
-    entry.account_id, entry.id, add_lot.amount, add_lot.amount, add_lot.source, add_lot.expires_at,
+    entry.account_id,
+    (select coalesce(max(g.id), 0) + 1 from credits.credit_grants as g where g.account_id = entry.account_id),
+    entry.id, add_lot.amount, add_lot.amount, add_lot.source, add_lot.expires_at,
     coalesce(add_lot.priority, 50), add_lot.returned_from, entry.created_at
   );
 end
 $$;
 
 comment on function credits.add_lot is
-'Opens a lot for what the ledger row brought in. The caller sets the account''s next_expiry and pays its '
-'debt.';
+'Opens a lot for what the ledger row brought in. The caller holds the account''s lock, sets its next_expiry and pays '
+'its debt.';
 
 -- sql/ledger/lots/due_expiries.sql
 create function credits.due_expiries(account_id uuid, moment timestamptz) returns table (
@@ -5538,7 +5553,7 @@ comment on function credits.due_expiries(uuid, timestamptz) is
 'the moment only, not on when the account was settled before.';
 
 -- sql/ledger/lots/end_lot.sql
-create function credits.end_lot(lot_id bigint) returns void
+create function credits.end_lot(account_id uuid, lot_id bigint) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -5548,16 +5563,16 @@ declare
   entry public.credit_transactions;
   gone bigint;
 begin
-  select * into lot from credits.credit_grants as g where g.id = lot_id;
-  perform credits.settle_account(lot.account_id);
-  select * into lot from credits.credit_grants as g where g.id = lot_id;
-  select * into account from public.credit_accounts as a where a.id = lot.account_id;
+  perform credits.settle_account(account_id);
+  select * into lot from credits.credit_grants as g where g.account_id = end_lot.account_id and g.id = lot_id;
+  select * into account from public.credit_accounts as a where a.id = end_lot.account_id;
   gone := greatest(0, lot.remaining - account.held);
   if gone > 0 then
     entry := credits.post_entry(
-      lot.account_id, 'expiry', -gone, related_id => lot.transaction_id, actor => 'system', moment => credits.now()
+      account_id, 'expiry', -gone, related_id => lot.transaction_id, actor => 'system', moment => credits.now()
     );
-    insert into credits.credit_allocations (transaction_id, grant_id, amount) values (entry.id, lot.id, gone);
+    insert into credits.credit_allocations (account_id, transaction_id, number, grant_id, amount)
+    values (entry.account_id, entry.id, 1, lot.id, gone);
   end if;
   update credits.credit_grants as g
   set
@@ -5566,14 +5581,14 @@ begin
       when g.remaining > gone then g.expires_at
       else least(g.expires_at, greatest(credits.now(), g.created_at + interval '1 microsecond'))
     end
-  where g.id = lot.id;
+  where g.account_id = lot.account_id and g.id = lot.id;
   update public.credit_accounts as a set next_expiry = credits.next_expiry(a.id, credits.now())
   where a.id = lot.account_id;
-  perform credits.seal_pending(lot.account_id);
+  perform credits.seal_pending(account_id);
 end
 $$;
 
-comment on function credits.end_lot(bigint) is
+comment on function credits.end_lot(uuid, bigint) is
 'Lets a lot expire now, before its time. As much as open holds have set aside stays until the lot''s own expiry. The '
 'caller holds the account''s lock.';
 
@@ -5607,7 +5622,7 @@ begin
     select d.grant_id, d.credits, g.transaction_id
     from credits.due_expiries(expire_due.account_id, moment) as d
     inner join credits.credit_grants as g on d.grant_id = g.id
-    where d.credits > 0
+    where g.account_id = expire_due.account_id and d.credits > 0
     order by d.expired_at, d.grant_id
   loop
     with entry as (
@@ -5617,9 +5632,10 @@ begin
       ) as e
     )
 
-    insert into credits.credit_allocations (transaction_id, grant_id, amount)
-    select entry.id, lot.grant_id, lot.credits from entry;
-    update credits.credit_grants as g set remaining = g.remaining - lot.credits where g.id = lot.grant_id;
+    insert into credits.credit_allocations (account_id, transaction_id, number, grant_id, amount)
+    select expire_due.account_id, entry.id, 1, lot.grant_id, lot.credits from entry;
+    update credits.credit_grants as g set remaining = g.remaining - lot.credits
+    where g.account_id = expire_due.account_id and g.id = lot.grant_id;
   end loop;
 
   update public.credit_accounts as a
@@ -5729,6 +5745,7 @@ comment on function credits.next_expiry(uuid, timestamptz) is
 
 -- sql/ledger/rpc/capture_hold.sql
 create function public.capture_hold(
+  account_id uuid,
   hold_id uuid,
   quantity integer default null,
   metadata jsonb default '{}'
@@ -5743,11 +5760,12 @@ declare
   entry public.credit_transactions;
 begin
   perform credits.check_metadata(metadata);
-  hold := credits.lock_hold(hold_id);
+  hold := credits.lock_hold(account_id, hold_id);
   used := coalesce(quantity, hold.quantity);
 
   if hold.status = 'captured' then
-    select * into entry from public.credit_transactions as t where t.id = hold.transaction_id;
+    select * into entry from public.credit_transactions as t
+    where t.account_id = hold.account_id and t.id = hold.transaction_id;
     if entry.quantity = used then
       return entry;
     end if;
@@ -5770,12 +5788,12 @@ begin
 end
 $$;
 
-comment on function public.capture_hold(uuid, integer, jsonb) is
-'Operator: charges quantity units (default: all) of what a hold reserved, at its pinned price; the rest is free again. '
-'Returns the ledger row; a repeat returns the same row. Errors: PT400 quantity, PT404 no such hold, PT409 released, '
-'expired or captured with another quantity.';
+comment on function public.capture_hold(uuid, uuid, integer, jsonb) is
+'Operator: charges quantity units (default: all) of what a hold of the account reserved, at its pinned price; the rest '
+'is free again. Returns the ledger row; a repeat returns the same row. Errors: PT400 quantity, PT404 the account has '
+'no such hold, PT409 released, expired or captured with another quantity.';
 
-grant execute on function public.capture_hold(uuid, integer, jsonb) to service_role;
+grant execute on function public.capture_hold(uuid, uuid, integer, jsonb) to service_role;
 
 -- sql/ledger/rpc/consume_credits.sql
 create function public.consume_credits(
@@ -5794,6 +5812,7 @@ declare
   me uuid := credits.caller();
   price record;
   hash bytea;
+  account_id uuid;
   account record;
   entry public.credit_transactions;
 begin
@@ -5806,14 +5825,15 @@ begin
   end if;
   select * into price from credits.price(operation, quantity);
 
-  -- Everything that needs no lock is done: the account's row is locked from here to the commit.
+  -- Everything that needs no lock is done: the account's row is locked from here to the commit. Its user is looked up
+  -- in the same statement, not by credits.account_of before it.
   loop
     update public.credit_accounts as a
     set
       balance = a.balance - price.credits,
       available = a.available - price.credits,
       lifetime_spent = a.lifetime_spent + price.credits,
-      unsettled = a.unsettled + 1,
+      last_entry = a.last_entry + 1,
       unsettled_since = coalesce(a.unsettled_since, credits.now()),
       -- The moment of the spend, which the condition below has found to be before the next expiry.
       updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
@@ -5821,29 +5841,30 @@ begin
       a.user_id = me
       and a.available >= price.credits
       and a.frozen_at is null
-      and a.unsettled < credits.max_unsettled()
+      and a.last_entry - a.settled_through < credits.max_unsettled()
       and (a.next_expiry is null or a.next_expiry > credits.now())
       and (consume_credits.idempotency_key is null or credits.key_is_new(a.id, consume_credits.idempotency_key))
-    returning a.id, a.balance, a.updated_at into account;
+    returning a.id, a.last_entry, a.balance, a.updated_at into account;
     exit when found;
 
-    entry := (credits.replayed(credits.open_account(me), idempotency_key, hash)).entry;
+    account_id := coalesce(credits.account_of(me), credits.open_account(me));
+    entry := (credits.replayed(account_id, idempotency_key, hash)).entry;
     if entry.id is not null then
       return entry;
     elsif price.credits is null then
       perform credits.refuse_price(operation, quantity);
     end if;
-    perform credits.make_spendable(me, price.credits);
+    perform credits.make_spendable(account_id, price.credits);
   end loop;
 
   insert into public.credit_transactions (
-    account_id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor, idempotency_key,
-    request_hash, metadata, created_at
+    account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor,
+    idempotency_key, request_hash, metadata, created_at
   )
   values (
-    account.id, 'spend', -price.credits, account.balance, consume_credits.operation, consume_credits.quantity,
-    price.credits_per_unit, price.version, 'authenticated', consume_credits.idempotency_key, hash,
-    consume_credits.metadata, account.updated_at
+    account.id, account.last_entry, 'spend', -price.credits, account.balance, consume_credits.operation,
+    consume_credits.quantity, price.credits_per_unit, price.version, 'authenticated', consume_credits.idempotency_key,
+    hash, consume_credits.metadata, account.updated_at
   )
   returning * into entry;
   return entry;
@@ -5909,6 +5930,7 @@ set search_path = ''
 as $$
 declare
   me uuid := credits.caller();
+  account_id uuid;
   settings credits.billing_settings;
   lifetime interval;
   longest interval;
@@ -5930,8 +5952,9 @@ begin
 
   hash := credits.keyed_hash(idempotency_key, 'hold_credits', operation, quantity::text, ttl::text, metadata::text);
   select * into price from credits.price(operation, quantity);
+  account_id := coalesce(credits.account_of(me), credits.open_account(me));
   hold := credits.reserve(
-    me, operation, quantity, price.credits_per_unit, price.version, price.credits, lifetime, idempotency_key, hash,
+    account_id, operation, quantity, price.credits_per_unit, price.version, price.credits, lifetime, idempotency_key, hash,
     metadata, is_limited => true
   );
   if hold.id is null then
@@ -5952,6 +5975,7 @@ grant execute on function public.hold_credits(text, integer, text, interval, jso
 
 -- sql/ledger/rpc/refund.sql
 create function public.refund(
+  account_id uuid,
   transaction_id bigint,
   amount bigint default null,
   reason text default null,
@@ -5967,10 +5991,12 @@ declare
   refundable bigint;
   entry public.credit_transactions;
 begin
-  select * into spent from public.credit_transactions as t where t.id = refund.transaction_id;
+  select * into spent from public.credit_transactions as t
+  where t.account_id = refund.account_id and t.id = refund.transaction_id;
   if not found then
     perform credits.fail(
-      'PT404', 'There is no such transaction.', jsonb_build_object('transaction_id', transaction_id), 'Check the id.'
+      'PT404', 'The account has no such transaction.',
+      jsonb_build_object('account_id', account_id, 'transaction_id', transaction_id), 'Check both ids.'
     );
   elsif spent.kind not in ('spend', 'capture') then
     perform credits.fail(
@@ -6014,16 +6040,17 @@ begin
 end
 $$;
 
-comment on function public.refund(bigint, bigint, text, text) is
-'Operator: gives back amount credits (default: all that is left) of a spend or a capture; returns the ledger row. They '
-'go back to the lots they came from; where a lot has expired since, to a new lot that lives for '
-'billing_settings.refund_grace. Errors: PT400 amount, PT404 no such transaction, PT409 nothing left, not a spend, or '
-'key used for another request.';
+comment on function public.refund(uuid, bigint, bigint, text, text) is
+'Operator: gives back amount credits (default: all that is left) of a spend or a capture of the account; returns the '
+'ledger row. They go back to the lots they came from; where a lot has expired since, to a new lot that lives for '
+'billing_settings.refund_grace. Errors: PT400 amount, PT404 the account has no such transaction, PT409 nothing left, '
+'not a spend, or key used for another request.';
 
-grant execute on function public.refund(bigint, bigint, text, text) to service_role;
+grant execute on function public.refund(uuid, bigint, bigint, text, text) to service_role;
 
 -- sql/ledger/rpc/release_hold.sql
-create function public.release_hold(hold_id uuid, reason text default null) returns public.credit_holds
+create function public.release_hold(account_id uuid, hold_id uuid, reason text default null)
+returns public.credit_holds
 language plpgsql
 security definer
 set search_path = ''
@@ -6034,7 +6061,7 @@ begin
   if char_length(reason) > 500 then
     perform credits.fail('PT400', 'reason has more than 500 characters.', '{}', 'Say it shorter.');
   end if;
-  hold := credits.lock_hold(hold_id);
+  hold := credits.lock_hold(account_id, hold_id);
   if hold.status = 'captured' then
     perform credits.fail(
       'PT409', 'The hold was captured; it cannot be released.',
@@ -6047,11 +6074,11 @@ begin
 end
 $$;
 
-comment on function public.release_hold(uuid, text) is
-'Operator: gives back everything that a hold reserved; returns the hold. Releasing one that is released or expired '
-'does nothing. Errors: PT400 reason, PT404 no such hold, PT409 captured.';
+comment on function public.release_hold(uuid, uuid, text) is
+'Operator: gives back everything that a hold of the account reserved; returns the hold. Releasing one that is released '
+'or expired does nothing. Errors: PT400 reason, PT404 the account has no such hold, PT409 captured.';
 
-grant execute on function public.release_hold(uuid, text) to service_role;
+grant execute on function public.release_hold(uuid, uuid, text) to service_role;
 
 -- sql/ledger/rpc/verify_ledger.sql
 create function public.verify_ledger(user_id uuid default null) returns table (
@@ -6066,15 +6093,22 @@ set search_path = ''
 as $$
   with accounts as (
     select a.* from public.credit_accounts as a
-    where verify_ledger.user_id is null or a.user_id = verify_ledger.user_id
+    where verify_ledger.user_id is null or a.id = (select credits.account_of(verify_ledger.user_id))
   ),
 
   entries as (
     select
       t.*,
       lag(t.balance_after, 1, 0::bigint) over by_account as balance_before,
-      coalesce((select sum(x.amount) from credits.credit_allocations as x where x.transaction_id = t.id), 0) as allocated,
-      coalesce((select sum(g.amount) from credits.credit_grants as g where g.transaction_id = t.id), 0) as lots
+      lag(t.id, 1, 0::bigint) over by_account as previous_id,
+      coalesce((
+        select sum(x.amount) from credits.credit_allocations as x
+        where x.account_id = t.account_id and x.transaction_id = t.id
+      ), 0) as allocated,
+      coalesce((
+        select sum(g.amount) from credits.credit_grants as g
+        where g.account_id = t.account_id and g.transaction_id = t.id
+      ), 0) as lots
     from public.credit_transactions as t
     where verify_ledger.user_id is null or t.account_id in (select a.id from accounts as a)
     window by_account as (partition by t.account_id order by t.id)
@@ -6101,9 +6135,14 @@ as $$
   lots as (
     select
       g.*,
-      coalesce((select sum(x.amount) from credits.credit_allocations as x where x.grant_id = g.id), 0) as allocated
+      lag(g.id, 1, 0::bigint) over by_account as previous_id,
+      coalesce((
+        select sum(x.amount) from credits.credit_allocations as x
+        where x.account_id = g.account_id and x.grant_id = g.id
+      ), 0) as allocated
     from credits.credit_grants as g
     where verify_ledger.user_id is null or g.account_id in (select a.id from accounts as a)
+    window by_account as (partition by g.account_id order by g.id)
   ),
 
   holds as (
@@ -6144,6 +6183,28 @@ as $$
       coalesce(t.granted, 0), coalesce(t.refunded, 0), coalesce(t.spent, 0), coalesce(t.expired, 0),
       coalesce(t.clawed_back, 0)
     )
+  union all
+  select
+    e.account_id,
+    'ledger rows are numbered without a gap',
+    jsonb_build_object('transaction_id', e.id, 'previous', e.previous_id)
+  from entries as e
+  where e.id <> e.previous_id + 1
+  union all
+  select
+    l.account_id,
+    'lots are numbered without a gap',
+    jsonb_build_object('grant_id', l.id, 'previous', l.previous_id)
+  from lots as l
+  where l.id <> l.previous_id + 1
+  union all
+  select
+    a.id,
+    'the account knows the number of its newest ledger row',
+    jsonb_build_object('last_entry', a.last_entry, 'last_id', coalesce(t.last_id, 0))
+  from accounts as a
+  left join totals as t on a.id = t.account_id
+  where a.last_entry <> coalesce(t.last_id, 0)
   union all
   select
     e.account_id,
@@ -6199,12 +6260,11 @@ as $$
     'a captured hold has one capture, within what was held',
     jsonb_build_object('hold_id', h.id, 'held', h.amount, 'captured', -e.amount)
   from holds as h
-  left join entries as e on h.id = e.hold_id
+  left join entries as e on h.account_id = e.account_id and h.id = e.hold_id
   where
     (h.status = 'captured') <> (e.id is not null)
     or h.transaction_id is distinct from e.id
     or -e.amount > h.amount
-    or e.account_id <> h.account_id
     or e.unit_price <> h.unit_price
   union all
   select
@@ -6212,7 +6272,9 @@ as $$
     'a capture names a hold',
     jsonb_build_object('transaction_id', e.id, 'hold_id', e.hold_id)
   from entries as e
-  where e.hold_id is not null and not exists (select from public.credit_holds as h where h.id = e.hold_id)
+  where
+    e.hold_id is not null
+    and not exists (select from public.credit_holds as h where h.account_id = e.account_id and h.id = e.hold_id)
   union all
   select
     l.account_id,
@@ -6260,32 +6322,28 @@ as $$
     'a lot belongs to a ledger row of its account',
     jsonb_build_object('grant_id', l.id, 'transaction_id', l.transaction_id)
   from lots as l
-  left join public.credit_transactions as t on l.transaction_id = t.id
-  where t.id is null or t.account_id <> l.account_id or t.kind not in ('grant', 'refund')
+  left join public.credit_transactions as t on l.account_id = t.account_id and l.transaction_id = t.id
+  where t.id is null or t.kind not in ('grant', 'refund')
   union all
   select
-    coalesce(l.account_id, t.account_id),
-    'an allocation joins a lot and a ledger row of one account',
+    x.account_id,
+    'an allocation joins a lot and a ledger row of its account',
     jsonb_build_object('grant_id', x.grant_id, 'transaction_id', x.transaction_id)
   from credits.credit_allocations as x
-  left join credits.credit_grants as l on x.grant_id = l.id
-  left join public.credit_transactions as t on x.transaction_id = t.id
+  left join credits.credit_grants as l on x.account_id = l.account_id and x.grant_id = l.id
+  left join public.credit_transactions as t on x.account_id = t.account_id and x.transaction_id = t.id
   where
-    (t.account_id is distinct from l.account_id or t.id is null)
-    and (
-      verify_ledger.user_id is null
-      or l.account_id in (select a.id from accounts as a)
-      or t.account_id in (select a.id from accounts as a)
-    )
+    (t.id is null or l.id is null)
+    and (verify_ledger.user_id is null or x.account_id in (select a.id from accounts as a))
   union all
   select
     e.account_id,
     'refunds do not exceed what their transaction spent',
     jsonb_build_object('transaction_id', e.id, 'spent', -e.amount, 'refunded', sum(r.amount))
   from entries as e
-  inner join public.credit_transactions as r on e.id = r.related_id and r.kind = 'refund'
+  inner join entries as r on e.account_id = r.account_id and e.id = r.related_id and r.kind = 'refund'
   group by e.account_id, e.id, e.amount, e.kind
-  having sum(r.amount) > -e.amount or bool_or(r.account_id <> e.account_id) or e.kind not in ('spend', 'capture', 'clawback')
+  having sum(r.amount) > -e.amount or e.kind not in ('spend', 'capture', 'clawback')
   union all
   select
     e.account_id,
@@ -6294,7 +6352,9 @@ as $$
   from entries as e
   where
     e.related_id is not null
-    and not exists (select from public.credit_transactions as t where t.id = e.related_id)
+    and not exists (
+      select from public.credit_transactions as t where t.account_id = e.account_id and t.id = e.related_id
+    )
   union all
   select
     b.account_id,
@@ -6328,12 +6388,14 @@ as $$
     a.id,
     'maintenance knows of every unsettled account',
     jsonb_build_object(
-      'settled_through', a.settled_through, 'last_id', t.last_id, 'counted', a.unsettled,
-      'unsettled', coalesce(t.unsettled, 0)
+      'settled_through', a.settled_through, 'last_entry', a.last_entry, 'unsettled', coalesce(t.unsettled, 0),
+      'unsettled_since', a.unsettled_since
     )
   from accounts as a
   left join totals as t on a.id = t.account_id
-  where a.unsettled <> coalesce(t.unsettled, 0) or a.unsettled > 0 and a.unsettled_since is null
+  where
+    a.last_entry - a.settled_through <> coalesce(t.unsettled, 0)
+    or a.last_entry > a.settled_through and a.unsettled_since is null
   union all
   select
     a.id,
@@ -6392,7 +6454,10 @@ begin
       select -t.amount - case
         -- Only an old debt can be partly paid.
         when t.id > settled then 0
-        else (select coalesce(sum(x.amount), 0) from credits.credit_allocations as x where x.transaction_id = t.id)
+        else (
+          select coalesce(sum(x.amount), 0) from credits.credit_allocations as x
+          where x.account_id = t.account_id and x.transaction_id = t.id
+        )
       end as due
     ) as d
     where
@@ -6422,20 +6487,30 @@ begin
 
   -- Debits and lots laid end to end: a lot pays for a debit where the two overlap.
   paid as (
-    insert into credits.credit_allocations (transaction_id, grant_id, amount)
-    select p.id, l.id, least(p.through, l.through) - greatest(p.through - p.due, l.through - l.remaining)
+    insert into credits.credit_allocations (account_id, transaction_id, number, grant_id, amount)
+    select
+      allocate_pending.account_id,
+      p.id,
+      row_number() over (partition by p.id order by l.through) + case
+        when p.id > settled then 0
+        else (
+          select coalesce(max(x.number), 0) from credits.credit_allocations as x
+          where x.account_id = allocate_pending.account_id and x.transaction_id = p.id
+        )
+      end,
+      l.id,
+      least(p.through, l.through) - greatest(p.through - p.due, l.through - l.remaining)
     from pending as p
     inner join lots as l on p.through - p.due < l.through and l.through - l.remaining < p.through
     -- Lots that none of these reach need not be compared with each.
     where l.through - l.remaining < (select max(m.through) from pending as m)
-    order by p.through, l.through
     returning credit_allocations.grant_id, credit_allocations.amount
   ),
 
   burned as (
     update credits.credit_grants as g set remaining = g.remaining - b.amount
     from (select p.grant_id, sum(p.amount) as amount from paid as p group by p.grant_id) as b
-    where g.id = b.grant_id
+    where g.account_id = allocate_pending.account_id and g.id = b.grant_id
   )
 
   select min(p.id) into first_unpaid
@@ -6459,20 +6534,11 @@ language plpgsql
 stable
 set search_path = ''
 as $$
-declare
-  account record;
 begin
-  select a.settled_through, a.unsettled into account
-  from public.credit_accounts as a
-  where a.id = batch_end.account_id;
-  if account.unsettled <= credits.settlement_batch() then
-    return null;
-  end if;
   return (
-    select t.id from public.credit_transactions as t
-    where t.account_id = batch_end.account_id and t.id > account.settled_through
-    order by t.id
-    limit 1 offset credits.settlement_batch() - 1
+    select a.settled_through + credits.settlement_batch()
+    from public.credit_accounts as a
+    where a.id = batch_end.account_id and a.last_entry - a.settled_through > credits.settlement_batch()
   );
 end
 $$;
@@ -6552,9 +6618,14 @@ begin
   from public.credit_transactions as t
   where t.account_id = seal_pending.account_id and t.id > settled and t.id <= through;
   if batch_size = 0 then
-    -- A count that somebody changed would keep spends settling for ever.
-    update public.credit_accounts as a set unsettled = 0, unsettled_since = null
-    where a.id = seal_pending.account_id and (a.unsettled <> 0 or a.unsettled_since is not null);
+    -- Numbers that somebody took the rows of would keep spends settling for ever; verify_ledger tells of them.
+    select coalesce(min(t.id) - 1, max(a.last_entry)) into last_id
+    from public.credit_accounts as a
+    left join public.credit_transactions as t on a.id = t.account_id and t.id > through
+    where a.id = seal_pending.account_id;
+    update public.credit_accounts as a
+    set settled_through = last_id, unsettled_since = case when a.last_entry > last_id then a.unsettled_since end
+    where a.id = seal_pending.account_id and (a.settled_through <> last_id or a.unsettled_since is not null);
     return;
   end if;
 
@@ -6594,7 +6665,6 @@ begin
   update public.credit_accounts as a
   set
     settled_through = last_id,
-    unsettled = case when through_id is null then 0 else a.unsettled - batch_size end,
     unsettled_since = case when through_id is not null then (
       select t.created_at from public.credit_transactions as t
       where t.account_id = a.id and t.id > last_id
@@ -6668,6 +6738,97 @@ comment on function credits.settlement_batch() is
 'How many ledger rows a settlement takes at a time, and a seal covers at most: what bounds its memory. Without a SET '
 'clause it is planned as part of its caller.';
 
+-- sql/ledger/settlement/sweep_settlement.sql
+create function credits.sweep_settlement(batch integer, settle_after interval) returns jsonb
+language plpgsql
+set search_path = ''
+as $$
+declare
+  moment timestamptz := credits.now();
+  waiting uuid[];
+  overdue uuid;
+  candidate uuid;
+  pending integer;
+  settled integer := 0;
+  unfinished boolean := false;
+  -- Ledger rows that one run settles for accounts with more than one batch: bounded, however much is pending.
+  budget integer := 60 * credits.settlement_batch();
+begin
+  -- No index serves this: what it would hold changes with the spends, and each would pay for it.
+  select
+    array_agg(due.id order by due.since),
+    (array_agg(due.id order by due.since) filter (where due.since < moment - settle_after - interval '1 minute'))[1]
+  into waiting, overdue
+  from (
+    select a.id, least(a.unsettled_since, a.next_expiry) as since
+    from public.credit_accounts as a
+    where
+      (a.next_expiry <= moment or a.unsettled_since <= moment - settle_after)
+      and not exists (
+        select from credits.maintenance_failures as f
+        where f.account_id = a.id and f.task = 'settlement' and f.retry_at > moment
+      )
+    order by since
+    limit batch
+  ) as due;
+
+  -- An account that is spent from without a pause is never free when SKIP LOCKED looks. Wait for one such account,
+  -- while this transaction holds no other lock that it could be waited for.
+  if overdue is not null then
+    begin
+      perform from public.credit_accounts as a where a.id = overdue for no key update;
+    exception
+      when others then
+        perform credits.note_failure('settlement', sqlstate, sqlerrm, overdue);
+    end;
+  end if;
+
+  foreach candidate in array coalesce(waiting, '{}') loop
+    select a.last_entry - a.settled_through into pending
+    from public.credit_accounts as a
+    where
+      a.id = candidate
+      and (a.next_expiry <= moment or a.unsettled_since <= moment - settle_after)
+    for no key update skip locked;
+    continue when not found;
+    if pending > credits.settlement_batch() then
+      if budget <= 0 then
+        unfinished := true;
+        continue;
+      end if;
+      budget := budget - least(pending, 20 * credits.settlement_batch());
+      unfinished := unfinished or pending > 20 * credits.settlement_batch();
+    end if;
+    begin
+      perform credits.settle_account(candidate, batches => 20);
+      settled := settled + 1;
+    exception
+      when others then
+        perform credits.note_failure('settlement', sqlstate, sqlerrm, candidate);
+    end;
+  end loop;
+
+  -- Over, by whomever: nothing is pending or due any more that was when it failed.
+  delete from credits.maintenance_failures as f
+  where f.id in (
+    select o.id
+    from credits.maintenance_failures as o
+    inner join public.credit_accounts as a on o.account_id = a.id
+    where o.task = 'settlement' and coalesce(least(a.unsettled_since, a.next_expiry) > o.last_at, true)
+    -- Another run has it, or has just written it.
+    for update of o skip locked
+  );
+  return jsonb_build_object(
+    'settled', settled, 'more', settled > 0 and (unfinished or cardinality(waiting) = batch)
+  );
+end
+$$;
+
+comment on function credits.sweep_settlement(integer, interval) is
+'Settles up to batch accounts: those with ledger rows unsettled for settle_after or longer, and those where lots or '
+'holds have expired; of one with very many rows, the oldest. Skips what others have locked, and notes what fails. '
+'Returns what credits.run_maintenance does.';
+
 -- sql/ledger/tables/refuse_change.sql
 create function credits.refuse_change() returns trigger
 language plpgsql
@@ -6709,7 +6870,7 @@ create trigger no_delete before delete on credits.credit_grants
 for each row execute function credits.refuse_change();
 create trigger no_truncate before truncate on credits.credit_grants
 for each statement execute function credits.refuse_change();
--- One that ended without a capture moved nothing: credits.prune_holds.
+-- One that ended without a capture moved nothing: credits.sweep_holds.
 create trigger no_delete before delete on public.credit_holds
 for each row when (old.status not in ('released', 'expired')) execute function credits.refuse_change();
 create trigger no_truncate before truncate on public.credit_holds
@@ -6721,26 +6882,13 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  moment timestamptz := credits.now();
-  this_minute timestamptz := date_trunc('minute', moment);
-  most integer;
-  calls integer;
+  counted record := credits.count_call(account_id, 'checkout');
+  most integer := (select s.max_checkouts_per_minute from credits.billing_settings as s);
 begin
-  select s.max_checkouts_per_minute into most from credits.billing_settings as s;
-  insert into credits.checkout_rate as r (account_id, minute, calls)
-  values (count_checkout.account_id, this_minute, 1)
-  on conflict on constraint checkout_rate_pkey do update set
-    minute = excluded.minute,
-    calls = case when r.minute = excluded.minute then r.calls + 1 else 1 end
-  returning r.calls into calls;
-  -- The refusal undoes its own count: the limit stays reached, and nothing was opened.
-  if calls > most then
+  if counted.calls > most then
     perform credits.fail(
       'PT429', 'Too many checkouts in this minute.',
-      jsonb_build_object(
-        'limit', most, 'retry_after', ceil(extract(epoch from this_minute + interval '1 minute' - moment))
-      ),
-      'Wait, then try again.'
+      jsonb_build_object('limit', most, 'retry_after', counted.retry_after), 'Wait, then try again.'
     );
   end if;
 end
@@ -7276,34 +7424,6 @@ comment on function credits.apply_subscription(jsonb, boolean) is
 'themselves: ended is final, later periods win, incomplete comes first; where they do not tell, refresh_wanted is set. '
 'Grants nothing, and takes only months that began after the end. Returns changed, unchanged or ignored.';
 
--- sql/payments/events/forget_stripe_payloads.sql
-create function credits.forget_stripe_payloads(batch integer default 200) returns integer
-language plpgsql
-set search_path = ''
-as $$
-declare
-  -- A variable, so that the index finds what is older.
-  before timestamptz := credits.now() - (select s.stripe_payload_retention from credits.billing_settings as s);
-  forgotten integer;
-begin
-  update credits.stripe_events as e set payload = null
-  where e.id in (
-    select o.id from credits.stripe_events as o
-    where o.payload is not null and o.received_at < before
-    order by o.received_at
-    limit batch
-    for update skip locked
-  );
-  get diagnostics forgotten = row_count;
-  return forgotten;
-end
-$$;
-
-comment on function credits.forget_stripe_payloads(integer) is
-'Empties the payloads of up to batch events that came billing_settings.stripe_payload_retention ago; returns how '
-'many. What is quarantined or failed until then is given up. Their ids stay, so that they are still known when they '
-'come again.';
-
 -- sql/payments/events/is_live.sql
 create function credits.is_live(subscription public.subscriptions) returns boolean
 language sql
@@ -7475,6 +7595,34 @@ comment on function credits.subscriber(text, jsonb, jsonb) is
 'The account of a subscription: as known before, else by its metadata, else by its customer; null when it is nobody''s '
 'here. PT422 for an account_id that does not exist.';
 
+-- sql/payments/events/sweep_stripe_payloads.sql
+create function credits.sweep_stripe_payloads(batch integer default 200) returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  -- A variable, so that the index finds what is older.
+  before timestamptz := credits.now() - (select s.stripe_payload_retention from credits.billing_settings as s);
+  forgotten integer;
+begin
+  update credits.stripe_events as e set payload = null
+  where e.id in (
+    select o.id from credits.stripe_events as o
+    where o.payload is not null and o.received_at < before
+    order by o.received_at
+    limit batch
+    for update skip locked
+  );
+  get diagnostics forgotten = row_count;
+  return forgotten;
+end
+$$;
+
+comment on function credits.sweep_stripe_payloads(integer) is
+'Empties the payloads of up to batch events that came billing_settings.stripe_payload_retention ago; returns how '
+'many. What is quarantined or failed until then is given up. Their ids stay, so that they are still known when they '
+'come again.';
+
 -- sql/payments/events/try_stripe_object.sql
 create function credits.try_stripe_object(
   object jsonb,
@@ -7537,8 +7685,9 @@ as $$
     coalesce(max(l.expires_at) <= credits.now(), false)
   from public.purchases as p
   cross join unnest(p.grant_ids) as g (id)
-  inner join public.credit_transactions as t on g.id = t.related_id and t.kind = 'clawback' and t.metadata ? 'downgrade'
-  inner join credits.credit_grants as l on g.id = l.transaction_id
+  inner join public.credit_transactions as t
+    on p.account_id = t.account_id and g.id = t.related_id and t.kind = 'clawback' and t.metadata ? 'downgrade'
+  inner join credits.credit_grants as l on p.account_id = l.account_id and g.id = l.transaction_id
   where p.account_id = debt_takings.account_id and p.subscription_id is not null
   group by 1, 2
   having sum(credits.left_to_refund(t)) > 0;
@@ -7559,8 +7708,8 @@ begin
   for lot in
     select l.id
     from credits.credit_grants as l
-    inner join public.credit_transactions as t on l.transaction_id = t.id
-    inner join public.purchases as p on (t.metadata ->> 'purchase')::bigint = p.id
+    inner join public.credit_transactions as t on l.account_id = t.account_id and l.transaction_id = t.id
+    inner join public.purchases as p on t.account_id = p.account_id and (t.metadata ->> 'purchase')::bigint = p.id
     cross join credits.billing_settings as s
     where
       l.account_id = end_late_grants.account_id
@@ -7575,7 +7724,7 @@ begin
       )
     order by l.id
   loop
-    perform credits.end_lot(lot.id);
+    perform credits.end_lot(account_id, lot.id);
   end loop;
 end
 $$;
@@ -7658,7 +7807,13 @@ comment on function credits.freeze_for_disputes(bigint) is
 'says so, until an operator unfreezes it. The caller holds the account''s lock.';
 
 -- sql/payments/netting/give_back_clawbacks.sql
-create function credits.give_back_clawbacks(grant_ids bigint[], cause jsonb, amount bigint, metadata jsonb) returns void
+create function credits.give_back_clawbacks(
+  account_id uuid,
+  grant_ids bigint[],
+  cause jsonb,
+  amount bigint,
+  metadata jsonb
+) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -7669,12 +7824,16 @@ begin
   for taken in
     select t.id, credits.left_to_refund(t) as left_to_give
     from public.credit_transactions as t
-    where t.related_id = any(grant_ids) and t.kind = 'clawback' and t.metadata @> cause
+    where
+      t.account_id = give_back_clawbacks.account_id
+      and t.related_id = any(grant_ids)
+      and t.kind = 'clawback'
+      and t.metadata @> cause
     order by t.id desc
   loop
     exit when still_to_give = 0;
     continue when taken.left_to_give = 0;
-    perform credits.give_back(taken.id, least(still_to_give, taken.left_to_give), metadata);
+    perform credits.give_back(account_id, taken.id, least(still_to_give, taken.left_to_give), metadata);
     still_to_give := still_to_give - least(still_to_give, taken.left_to_give);
   end loop;
   if still_to_give > 0 then
@@ -7683,7 +7842,7 @@ begin
 end
 $$;
 
-comment on function credits.give_back_clawbacks(bigint[], jsonb, bigint, jsonb) is
+comment on function credits.give_back_clawbacks(uuid, bigint[], jsonb, bigint, jsonb) is
 'Gives back amount credits of what was taken of these grants, the latest first. cause: what the clawback''s metadata '
 'has, {"purchase": id} for the refunds and disputes of a purchase, {"downgrade": id} for a downgrade. The caller holds '
 'the account''s lock.';
@@ -7847,9 +8006,10 @@ begin
   -- since: of one that is alive it is given back first.
   select coalesce(sum(case t.kind when 'expiry' then -t.amount else credits.left_to_refund(t) end), 0) into gone
   from public.credit_transactions as t
-  inner join credits.credit_grants as l on t.related_id = l.transaction_id
+  inner join credits.credit_grants as l on t.account_id = l.account_id and t.related_id = l.transaction_id
   where
-    t.related_id = any(purchase.grant_ids)
+    t.account_id = purchase.account_id
+    and t.related_id = any(purchase.grant_ids)
     and (t.kind = 'expiry' or t.kind = 'clawback' and t.metadata ? 'downgrade' and l.expires_at <= credits.now());
 
   is_second := purchase.subscription_id is not null and credits.is_second_subscription(purchase.subscription_id);
@@ -7877,7 +8037,7 @@ begin
         t.taken::bigint as taken,
         least(round(l.amount * s.share), greatest(l.amount - t.gone, t.taken))::bigint as target
       from credits.credit_grants as l
-      inner join public.credit_transactions as g on l.transaction_id = g.id
+      inner join public.credit_transactions as g on l.account_id = g.account_id and l.transaction_id = g.id
       cross join lateral (
         select
           coalesce(sum(case r.kind when 'expiry' then -r.amount else credits.left_to_refund(r) end) filter (
@@ -7885,7 +8045,7 @@ begin
           ), 0) as gone,
           coalesce(sum(credits.left_to_refund(r)) filter (where r.kind = 'clawback' and r.metadata ? 'purchase'), 0) as taken
         from public.credit_transactions as r
-        where r.related_id = l.transaction_id and r.kind in ('expiry', 'clawback')
+        where r.account_id = l.account_id and r.related_id = l.transaction_id and r.kind in ('expiry', 'clawback')
       ) as t
       -- Each part goes with the money that paid for it; all of what began when the subscription had ended.
       cross join lateral (
@@ -7914,7 +8074,7 @@ begin
         end as share
         from jsonb_each_text(coalesce(g.metadata -> 'sources', jsonb_build_object(purchase.id, 1))) as p
       ) as s
-      where l.transaction_id = any(purchase.grant_ids)
+      where l.account_id = purchase.account_id and l.transaction_id = any(purchase.grant_ids)
       order by l.expires_at, l.id
     loop
       target := target + lot.target;
@@ -7925,7 +8085,8 @@ begin
         );
       elsif lot.target < lot.taken then
         perform credits.give_back_clawbacks(
-          array[lot.transaction_id], jsonb_build_object('purchase', purchase.id), lot.taken - lot.target, figures
+          purchase.account_id, array[lot.transaction_id], jsonb_build_object('purchase', purchase.id),
+          lot.taken - lot.target, figures
         );
       end if;
     end loop;
@@ -7936,7 +8097,8 @@ begin
     );
   elsif target < purchase.credits_clawed_back then
     perform credits.give_back_clawbacks(
-      purchase.grant_ids, jsonb_build_object('purchase', purchase.id), purchase.credits_clawed_back - target, figures
+      purchase.account_id, purchase.grant_ids, jsonb_build_object('purchase', purchase.id),
+      purchase.credits_clawed_back - target, figures
     );
   end if;
 
@@ -8005,7 +8167,8 @@ begin
       coalesce(sum(l.remaining), 0) as remaining,
       row_number() over (order by max(l.expires_at) desc nulls first, g.transaction_id) = 1 as is_last
     from unnest(grant_ids) as g (transaction_id)
-    left join credits.credit_grants as l on g.transaction_id = l.transaction_id
+    left join credits.credit_grants as l
+      on l.account_id = take_from_grants.account_id and g.transaction_id = l.transaction_id
     group by g.transaction_id
     order by max(l.expires_at) nulls last, g.transaction_id desc
   loop
@@ -8468,8 +8631,7 @@ declare
 begin
   select c.customer_id into customer
   from credits.stripe_customers as c
-  inner join public.credit_accounts as a on c.account_id = a.id
-  where a.user_id = me;
+  where c.account_id = credits.account_of(me);
   if not found then
     perform credits.fail('PT404', 'You have not bought anything yet.', '{}', 'Buy a package or subscribe first.');
   end if;
@@ -9166,8 +9328,12 @@ begin
     where t.debt_id = debt.purchase_id and t.is_final;
     select least(coalesce(-sum(t.amount), 0)::bigint - excused, greatest(0, claim - final)) into unused
     from public.credit_transactions as t
-    inner join credits.credit_grants as l on t.related_id = l.transaction_id
-    where t.related_id = any(own) and t.kind = 'expiry' and l.expires_at > debt.period_start;
+    inner join credits.credit_grants as l on t.account_id = l.account_id and t.related_id = l.transaction_id
+    where
+      t.account_id = debt.account_id
+      and t.related_id = any(own)
+      and t.kind = 'expiry'
+      and l.expires_at > debt.period_start;
     excused := excused + unused;
 
     wanted := greatest(0, claim - final - unused);
@@ -9179,7 +9345,7 @@ begin
         ), 0) - coalesce((planned ->> g.id::text)::bigint, 0) as available
       from public.purchases as p
       cross join unnest(p.grant_ids) as g (id)
-      inner join credits.credit_grants as l on g.id = l.transaction_id
+      inner join credits.credit_grants as l on p.account_id = l.account_id and g.id = l.transaction_id
       where
         wanted > 0
         and p.account_id = debt.account_id
@@ -9220,8 +9386,8 @@ begin
   loop
     if part.more < 0 then
       perform credits.give_back_clawbacks(
-        array[part.grant_id], jsonb_build_object('downgrade', part.debt_id), -part.more,
-        jsonb_build_object('downgrade', part.debt_id)
+        collect_subscription_debts.account_id, array[part.grant_id], jsonb_build_object('downgrade', part.debt_id),
+        -part.more, jsonb_build_object('downgrade', part.debt_id)
       );
     elsif part.more > 0 then
       perform credits.claw_back(
@@ -9644,7 +9810,7 @@ begin
       select t.* from credits.debt_takings(account_id) as t where not t.is_final order by t.debt_id desc, t.grant_id desc
     loop
       perform credits.give_back_clawbacks(
-        array[part.grant_id], jsonb_build_object('downgrade', part.debt_id), part.taken,
+        account_id, array[part.grant_id], jsonb_build_object('downgrade', part.debt_id), part.taken,
         jsonb_build_object('downgrade', part.debt_id)
       );
     end loop;
@@ -9735,13 +9901,26 @@ begin
       perform credits.net_purchase(due.purchase_id);
       perform credits.collect_subscription_debts(due.account_id);
       perform credits.end_late_grants(due.account_id);
-      delete from credits.maintenance_failures as f where f.task = 'allotments' and f.account_id = due.account_id;
       done := done + 1;
     exception
       when others then
         perform credits.note_failure('allotments', sqlstate, sqlerrm, due.account_id);
     end;
   end loop;
+
+  -- Over, by whomever: no month waits any more.
+  delete from credits.maintenance_failures as f
+  where f.id in (
+    select o.id
+    from credits.maintenance_failures as o
+    where
+      o.task = 'allotments' and o.account_id is not null
+      and not exists (
+        select from credits.allotments as a where a.account_id = o.account_id and a.next_at <= credits.now()
+      )
+    -- Another run has it, or has just written it.
+    for update of o skip locked
+  );
   return done;
 end
 $$;

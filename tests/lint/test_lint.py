@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from scripts.checks import lint
-from tests.conftest import ROOT
-from tests.migrations.conftest import Run, project, script
-
-__all__ = ["project", "script"]
+from scripts.checks import imports, lint, objects
+from tests.support.projects import Run, commit
+from tests.support.stack import ROOT
 
 
 @pytest.mark.parametrize("check", lint.QUICK)
 def test_the_project_passes(check: str) -> None:
     with ExitStack() as resources:
-        assert lint.QUICK[check](lint.Context(ROOT, resources)) == []
+        try:
+            assert lint.QUICK[check](lint.Context(ROOT, resources)) == []
+        except lint.SkippedError as why:
+            pytest.skip(f"{why}")
 
 
 def test_the_database_passes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,7 +38,9 @@ BROKEN = {
     "squawk": ("supabase/migrations/20990101000000_broken.sql", "alter table public.t drop column c;\n"),
     "load-order": ("sql/base/broken.sql", "select 1;\n"),
     "rollbacks": ("supabase/migrations/20990101000000_broken.sql", "select 1;\n"),
+    "released": ("supabase/migrations/20200101000000_broken.sql", "select 2;\n"),
     "verify-jwt": ("functions/broken/index.py", "app = None\n"),
+    "test-imports": ("tests/test_broken.py", "from tests.conftest import Env\n"),
 }  # fmt: skip
 
 
@@ -52,6 +55,10 @@ def test_a_mistake_is_found(tmp_path: Path, check: str) -> None:
     for package in ("tests", "functions/_shared"):
         (tmp_path / package / "__init__.py").touch()
     (tmp_path / "supabase" / "seed.sql").touch()
+    released = tmp_path / BROKEN["released"][0]
+    released.write_text("select 1;\n")
+    commit(tmp_path, "v0.1.0")
+    released.unlink()
     (tmp_path / path).parent.mkdir(exist_ok=True)
     (tmp_path / path).write_text(text)
     with ExitStack() as resources:
@@ -76,6 +83,70 @@ def test_a_function_that_lets_everybody_in_is_found(tmp_path: Path, name: str) -
         (tmp_path / "supabase" / "config.toml").write_text(config.replace(f"{section}true", said))
         with ExitStack() as resources:
             assert lint.verify_jwt(lint.Context(tmp_path, resources)) == findings
+
+
+@pytest.mark.parametrize(
+    ("files", "findings"),
+    [
+        ({"ledger/test_a.py": "from tests.support.clock import DAY\nfrom tests.support import clock\n"}, 0),
+        ({"ledger/test_a.py": "from tests.ledger import model\n", "ledger/model.py": ""}, 0),
+        ({"ledger/test_a.py": "from tests.ledger.test_b import buyer\n"}, 1),
+        ({"ledger/test_a.py": "from .test_b import buyer\n"}, 1),
+        ({"ledger/test_a.py": "from . import test_b\n", "ledger/test_b.py": ""}, 1),
+        ({"ledger/test_a.py": "from .conftest import Api\n"}, 1),
+        ({"ledger/test_a.py": "import tests.security.conftest\n"}, 1),
+        ({"ledger/conftest.py": "from ..conftest import Env\n"}, 1),
+        ({"support/ledger.py": "def f():\n    from tests.conftest import Env\n"}, 1),
+        ({f"ledger/test_{name}.py": "from . import model\n" for name in "ab"} | {"ledger/model.py": ""}, 1),
+        ({"support/ledger.py": "@pytest.fixture(scope='session')\ndef ledger() -> None: ...\n"}, 1),
+    ],
+)  # fmt: skip
+def test_what_several_tests_use_lies_in_support(tmp_path: Path, files: dict[str, str], findings: int) -> None:
+    for name, text in files.items():
+        (tmp_path / "tests" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tests" / name).write_text(text)
+    found = imports.between_tests(tmp_path)
+    assert len(found) == findings, found
+    assert all("move " in sentence and sentence.endswith(".") for sentence in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "finding"),
+    [
+        ("made", "create function credits.made() returns int language sql as 'select 1';", ""),
+        ("made", "-- create table credits.made ();\ncreate or replace function credits.made() as $$ $$;", ""),
+        ("made", "create table credits.made (id int);", "made.sql creates a table: list it in schema_paths"),
+        ("made", "create view credits.made as select 1;", "made.sql creates a view: list it in schema_paths"),
+        ("made", "create type credits.made as enum ('a');", "creates a type: list it in schema_paths"),
+        ("made", "insert into credits.secrets default values;", "made.sql creates no function: list it in"),
+        (
+            "other",
+            "create function credits.made() returns int language sql as 'select 1';",
+            "other.sql creates credits.made: give that a file of its own, made.sql,",
+        ),
+        (
+            "made",
+            "create function credits.made() as $$ $$; create function public.more() as $$ $$;",
+            "made.sql creates public.more: give that a file of its own, more.sql,",
+        ),
+        (
+            "now",
+            "create function credits.now() returns timestamptz language sql as 'select now()';",
+            "credits.now is created in sql/base/now.sql and in sql/usage/now.sql: delete one of them.",
+        ),
+        ("usage_logs", "create view public.usage_logs as select 1;", "public.usage_logs is created in"),
+    ],
+)
+def test_a_file_and_its_object_belong_together(tmp_path: Path, name: str, text: str, finding: str) -> None:
+    (tmp_path / "supabase").mkdir()
+    shutil.copy(ROOT / "supabase" / "config.toml", tmp_path / "supabase" / "config.toml")
+    shutil.copytree(ROOT / "sql", tmp_path / "sql")
+    assert objects.misplaced(tmp_path) == []
+    assert len([path for path in (ROOT / "sql").rglob("*.sql") if objects.defined(path)]) > 200
+    path = tmp_path / "sql" / "usage" / f"{name}.sql"
+    path.write_text((path.read_text() if path.exists() else "") + text + "\n")
+    findings = objects.misplaced(tmp_path)
+    assert [finding in line for line in findings] == ([True] if finding else []), findings
 
 
 def test_one_that_fails_makes_the_exit_status(project: Path, script: Run) -> None:

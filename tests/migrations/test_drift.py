@@ -7,8 +7,8 @@ import pytest
 
 from scripts.checks import catalog, databases, lint
 from scripts.local.stack.errors import StackError
-from tests.conftest import ROOT
-from tests.migrations.conftest import Server
+from tests.support.projects import Server
+from tests.support.stack import ROOT
 
 SETTING = (
     "select array_agg(c) from pg_db_role_setting as s, unnest(s.setconfig) as c "
@@ -84,6 +84,15 @@ def test_a_file_that_is_not_listed_or_not_there_is_found(project: Path) -> None:
     assert "sql/stray.sql is not in schema_paths" in findings
     assert "now.sql, which is not there" in findings
     assert "lasts.sql twice" in findings
+
+
+def test_a_function_that_a_table_needs_has_to_be_listed(server: Server, project: Path) -> None:
+    config = project / "supabase" / "config.toml"
+    config.write_text(config.read_text().replace('  "../sql/base/lasts.sql",\n', ""))
+    with pytest.raises(
+        StackError, match=r"settings.sql does not load(.|\n)*list there what this needs, before it"
+    ):
+        databases.load_sql(project, server.url(server.new()))
 
 
 @pytest.mark.parametrize("language", ["sql", "plpgsql"])

@@ -5,14 +5,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.payments.conftest import Till
-from tests.payments.test_allotments import YEAR, Clocked, clocked, contract, month, yearly
-from tests.payments.test_fraud_warning import WARNED, frozen, own_till, warning
-from tests.payments.test_second import second
 from tests.support.ledger import Ledger
 from tests.support.messages import Contract, Sale, new_id, stamp
-
-__all__ = ["clocked", "own_till"]
+from tests.support.till import WARNED, YEAR, Clocked, Till, contract, frozen, month, second, warning, yearly
 
 
 def test_no_month_of_a_second_subscription_can_be_spent(clocked: Clocked) -> None:
@@ -204,7 +199,7 @@ def test_a_period_from_the_end_of_a_month_has_as_many_parts_as_months(
 ) -> None:
     till = clocked
     begin, stop = (datetime.fromisoformat(f"{day}T00:00:00+00:00") for day in (start, end))
-    till.ledger.rows("update clock.clock set at = %s", begin)
+    till.ledger.set_time(begin)
     user, account = till.buyer()
     plan = till.plan(1200, 12000, interval="month", interval_count=3, monthly_allotment=True)
     till.tell(Contract(account, plan, begin, month=stop - begin).begin())

@@ -15,17 +15,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-# The clock of the tests. It starts after any wall clock, so that nothing made before is in its future. Only
-# the owner of credits.now() can do this; test_clock.py shows that nobody else can.
-CLOCK = """
-create schema clock;
-create table clock.clock (at timestamptz not null);
-insert into clock.clock values ('2100-01-01 00:00:00+00');
-grant usage on schema clock to public;
-grant select on clock.clock to public;
-create or replace function credits.now() returns timestamptz language sql volatile set search_path = ''
-as 'select at from clock.clock';
-"""
+from tests.support import clock
 
 SETTLED = """
 begin;
@@ -41,7 +31,8 @@ select jsonb_build_object(
     select coalesce(jsonb_agg(jsonb_build_array(
       case when t.kind = 'expiry' then 0 else t.id end, x.grant_id, x.amount
     )), '[]')
-    from credits.credit_allocations as x join public.credit_transactions as t on t.id = x.transaction_id
+    from credits.credit_allocations as x
+    join public.credit_transactions as t on t.account_id = x.account_id and t.id = x.transaction_id
     where t.account_id = {account}
   ),
   'holds', (
@@ -109,9 +100,12 @@ class Ledger:
         return moment
 
     def pass_time(self, by: timedelta) -> datetime:
-        """Move the clock on."""
-        moment: datetime = self.value("update clock.clock set at = at + %s returning at", by)
-        return moment
+        """Move the clock on. Returns the new time."""
+        return clock.pass_time(self.connection, by)
+
+    def set_time(self, at: datetime) -> None:
+        """Let the clock stand at that moment, be it earlier or later."""
+        clock.set_time(self.connection, at)
 
     def sign_up(self, email: str | None = None, *, confirmed: bool = True) -> str:
         """A new user, as the auth server makes one; the trigger opens the account. Returns the user's id."""
@@ -227,3 +221,24 @@ def small_batches(ledger: Ledger, batch: int, most: int = 50_000) -> None:
             f"create or replace function credits.{function}() returns integer language sql immutable "
             f"as 'select {value}'"
         )
+
+
+def buyer(ledger: Ledger, size: int) -> str:
+    """A user with that many credits."""
+    user = ledger.sign_up()
+    ledger.as_service("grant_credits", user_id=user, amount=size, source="purchase")
+    return user
+
+
+def lot(ledger: Ledger, user: str, size: int, life: timedelta, priority: int = 50) -> int:
+    """A lot that expires. Returns its ledger row's id."""
+    row = ledger.as_service(
+        "grant_credits",
+        user_id=user,
+        amount=size,
+        source="purchase",
+        expires_at=ledger.now() + life,
+        priority=priority,
+    )
+    made: int = row["id"]
+    return made

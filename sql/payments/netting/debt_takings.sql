@@ -15,8 +15,9 @@ as $$
     coalesce(max(l.expires_at) <= credits.now(), false)
   from public.purchases as p
   cross join unnest(p.grant_ids) as g (id)
-  inner join public.credit_transactions as t on g.id = t.related_id and t.kind = 'clawback' and t.metadata ? 'downgrade'
-  inner join credits.credit_grants as l on g.id = l.transaction_id
+  inner join public.credit_transactions as t
+    on p.account_id = t.account_id and g.id = t.related_id and t.kind = 'clawback' and t.metadata ? 'downgrade'
+  inner join credits.credit_grants as l on p.account_id = l.account_id and g.id = l.transaction_id
   where p.account_id = debt_takings.account_id and p.subscription_id is not null
   group by 1, 2
   having sum(credits.left_to_refund(t)) > 0;

@@ -8,8 +8,8 @@ begin
   for lot in
     select l.id
     from credits.credit_grants as l
-    inner join public.credit_transactions as t on l.transaction_id = t.id
-    inner join public.purchases as p on (t.metadata ->> 'purchase')::bigint = p.id
+    inner join public.credit_transactions as t on l.account_id = t.account_id and l.transaction_id = t.id
+    inner join public.purchases as p on t.account_id = p.account_id and (t.metadata ->> 'purchase')::bigint = p.id
     cross join credits.billing_settings as s
     where
       l.account_id = end_late_grants.account_id
@@ -24,7 +24,7 @@ begin
       )
     order by l.id
   loop
-    perform credits.end_lot(lot.id);
+    perform credits.end_lot(account_id, lot.id);
   end loop;
 end
 $$;

@@ -41,9 +41,10 @@ begin
   -- since: of one that is alive it is given back first.
   select coalesce(sum(case t.kind when 'expiry' then -t.amount else credits.left_to_refund(t) end), 0) into gone
   from public.credit_transactions as t
-  inner join credits.credit_grants as l on t.related_id = l.transaction_id
+  inner join credits.credit_grants as l on t.account_id = l.account_id and t.related_id = l.transaction_id
   where
-    t.related_id = any(purchase.grant_ids)
+    t.account_id = purchase.account_id
+    and t.related_id = any(purchase.grant_ids)
     and (t.kind = 'expiry' or t.kind = 'clawback' and t.metadata ? 'downgrade' and l.expires_at <= credits.now());
 
   is_second := purchase.subscription_id is not null and credits.is_second_subscription(purchase.subscription_id);
@@ -71,7 +72,7 @@ begin
         t.taken::bigint as taken,
         least(round(l.amount * s.share), greatest(l.amount - t.gone, t.taken))::bigint as target
       from credits.credit_grants as l
-      inner join public.credit_transactions as g on l.transaction_id = g.id
+      inner join public.credit_transactions as g on l.account_id = g.account_id and l.transaction_id = g.id
       cross join lateral (
         select
           coalesce(sum(case r.kind when 'expiry' then -r.amount else credits.left_to_refund(r) end) filter (
@@ -79,7 +80,7 @@ begin
           ), 0) as gone,
           coalesce(sum(credits.left_to_refund(r)) filter (where r.kind = 'clawback' and r.metadata ? 'purchase'), 0) as taken
         from public.credit_transactions as r
-        where r.related_id = l.transaction_id and r.kind in ('expiry', 'clawback')
+        where r.account_id = l.account_id and r.related_id = l.transaction_id and r.kind in ('expiry', 'clawback')
       ) as t
       -- Each part goes with the money that paid for it; all of what began when the subscription had ended.
       cross join lateral (
@@ -108,7 +109,7 @@ begin
         end as share
         from jsonb_each_text(coalesce(g.metadata -> 'sources', jsonb_build_object(purchase.id, 1))) as p
       ) as s
-      where l.transaction_id = any(purchase.grant_ids)
+      where l.account_id = purchase.account_id and l.transaction_id = any(purchase.grant_ids)
       order by l.expires_at, l.id
     loop
       target := target + lot.target;
@@ -119,7 +120,8 @@ begin
         );
       elsif lot.target < lot.taken then
         perform credits.give_back_clawbacks(
-          array[lot.transaction_id], jsonb_build_object('purchase', purchase.id), lot.taken - lot.target, figures
+          purchase.account_id, array[lot.transaction_id], jsonb_build_object('purchase', purchase.id),
+          lot.taken - lot.target, figures
         );
       end if;
     end loop;
@@ -130,7 +132,8 @@ begin
     );
   elsif target < purchase.credits_clawed_back then
     perform credits.give_back_clawbacks(
-      purchase.grant_ids, jsonb_build_object('purchase', purchase.id), purchase.credits_clawed_back - target, figures
+      purchase.account_id, purchase.grant_ids, jsonb_build_object('purchase', purchase.id),
+      purchase.credits_clawed_back - target, figures
     );
   end if;
 

@@ -19,7 +19,8 @@ begin
       coalesce(sum(l.remaining), 0) as remaining,
       row_number() over (order by max(l.expires_at) desc nulls first, g.transaction_id) = 1 as is_last
     from unnest(grant_ids) as g (transaction_id)
-    left join credits.credit_grants as l on g.transaction_id = l.transaction_id
+    left join credits.credit_grants as l
+      on l.account_id = take_from_grants.account_id and g.transaction_id = l.transaction_id
     group by g.transaction_id
     order by max(l.expires_at) nulls last, g.transaction_id desc
   loop

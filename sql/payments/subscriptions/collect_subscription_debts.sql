@@ -61,8 +61,12 @@ begin
     where t.debt_id = debt.purchase_id and t.is_final;
     select least(coalesce(-sum(t.amount), 0)::bigint - excused, greatest(0, claim - final)) into unused
     from public.credit_transactions as t
-    inner join credits.credit_grants as l on t.related_id = l.transaction_id
-    where t.related_id = any(own) and t.kind = 'expiry' and l.expires_at > debt.period_start;
+    inner join credits.credit_grants as l on t.account_id = l.account_id and t.related_id = l.transaction_id
+    where
+      t.account_id = debt.account_id
+      and t.related_id = any(own)
+      and t.kind = 'expiry'
+      and l.expires_at > debt.period_start;
     excused := excused + unused;
 
     wanted := greatest(0, claim - final - unused);
@@ -74,7 +78,7 @@ begin
         ), 0) - coalesce((planned ->> g.id::text)::bigint, 0) as available
       from public.purchases as p
       cross join unnest(p.grant_ids) as g (id)
-      inner join credits.credit_grants as l on g.id = l.transaction_id
+      inner join credits.credit_grants as l on p.account_id = l.account_id and g.id = l.transaction_id
       where
         wanted > 0
         and p.account_id = debt.account_id
@@ -115,8 +119,8 @@ begin
   loop
     if part.more < 0 then
       perform credits.give_back_clawbacks(
-        array[part.grant_id], jsonb_build_object('downgrade', part.debt_id), -part.more,
-        jsonb_build_object('downgrade', part.debt_id)
+        collect_subscription_debts.account_id, array[part.grant_id], jsonb_build_object('downgrade', part.debt_id),
+        -part.more, jsonb_build_object('downgrade', part.debt_id)
       );
     elsif part.more > 0 then
       perform credits.claw_back(

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.sql import SQL
 
-from tests.generation.rpc.conftest import Studio
 from tests.support.ledger import Refused
+from tests.support.studio import Studio
 
 QUALITY = {"values": {"low": 0, "medium": 0, "high": 5, "max": 12.5}, "default": "medium"}
 SIZE = {"values": ["1024x1024", "2048x2048"]}
@@ -133,7 +133,7 @@ def test_a_hold_of_the_base_price_does_not_buy_options(studio: Studio) -> None:
 
 @pytest.mark.parametrize(
     ("function", "arguments"),
-    [("reserve", 11), ("open_generation", 9), ("generation_price", 6), ("call_cost", 5)],
+    [("reserve", 11), ("open_generation", 10), ("generation_price", 6), ("call_cost", 5)],
 )
 @pytest.mark.parametrize("role", ["anon", "authenticated", "service_role"])
 def test_nobody_outside_can_name_a_price(studio: Studio, role: str, function: str, arguments: int) -> None:
