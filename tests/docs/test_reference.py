@@ -7,8 +7,8 @@ import pytest
 
 from scripts.checks import reference
 from scripts.local.stack.errors import StackError
-from tests.conftest import Database
 from tests.support.pages import PAGES
+from tests.support.stack import Database
 
 
 def test_the_reference_is_what_the_catalog_says(db: "psycopg.Connection[Any]") -> None:

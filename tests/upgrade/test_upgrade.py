@@ -1,4 +1,4 @@
-"""From the latest release to what is here now, with users' data; and the frame itself, on a scratch release."""
+"""From the latest release to what is here now, with data in it; and the frame itself, on a scratch one."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tests.support.projects import Server
 from tests.support.stack import ROOT
 from tests.upgrade import frame
 
-# Tables and TABLE.COLUMNs that the migrations since the latest release change on purpose, each with its reason.
+# Tables and TABLE.COLUMNs that migrations since the latest release change on purpose, each with its reason.
 MEANT: dict[str, str] = {}
 
 NEXT = "20990101000000_next.sql"
