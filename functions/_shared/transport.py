@@ -1,6 +1,6 @@
 """httpx on aiohttp's connections: a call takes a third of the processor time that it takes on httpx's own.
 
-Those are all looked at twice a call. The package httpx-aiohttp does the same as this file, but takes a
+httpx looks at all of its connections twice per call. The package httpx-aiohttp does the same as this file, but takes a
 connection that broke after the request was sent for one that was never made.
 """
 
@@ -54,8 +54,8 @@ class Body(httpx.AsyncByteStream):
 class Transport(httpx.AsyncBaseTransport):
     """What httpx.AsyncClient takes as `transport`. Limits of time are the session's own.
 
-    `limit` is the length of an answer's body in bytes from which on it is not read. A client with a limit has
-    to ask for `Accept-Encoding: identity`.
+    `limit`: a body of more bytes than that is not read. A client with a limit has to ask for
+    `Accept-Encoding: identity`.
     """
 
     def __init__(self, session: aiohttp.ClientSession, limit: int | None = None) -> None:

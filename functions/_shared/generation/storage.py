@@ -26,7 +26,7 @@ AWAY = "The storage does not answer; try again in a moment."
 
 
 class StatusError(Exception):
-    """An answer with another status than 200. The client's own error often has another one in it."""
+    """An answer that is not 200. The client's own errors often tell another status than that of the answer."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -76,7 +76,7 @@ def _user_client(user: User) -> AsyncStorageClient:
 
 @contextmanager
 def _failures() -> Iterator[None]:
-    """Whatever goes wrong in a call that nobody else is to blame for, as FunctionError 503."""
+    """Turn whatever goes wrong into FunctionError 503: the caller of the function is not to blame."""
     try:
         yield
     except StatusError as error:
