@@ -125,16 +125,18 @@ def _maintain(ledger: Ledger) -> None:
 
 
 def _capture(ledger: Ledger, hold: Begun) -> Begun:
-    row: Begun = ledger.as_service("capture_hold", hold_id=hold["id"])
+    row: Begun = ledger.as_service("capture_hold", account_id=hold["account_id"], hold_id=hold["id"])
     return row
 
 
 def _release(ledger: Ledger, hold: Begun) -> None:
-    ledger.as_service("release_hold", hold_id=hold["id"])
+    ledger.as_service("release_hold", account_id=hold["account_id"], hold_id=hold["id"])
 
 
 def _refund(ledger: Ledger, spend: Begun, amount: int) -> Begun:
-    row: Begun = ledger.as_service("refund", transaction_id=spend["id"], amount=amount)
+    row: Begun = ledger.as_service(
+        "refund", account_id=spend["account_id"], transaction_id=spend["id"], amount=amount
+    )
     return row
 
 
