@@ -42,7 +42,7 @@
 --   sql/ledger/entries: actor, available, claw_back, entry_moment, give_back, grant_to_account, left_to_refund,
 --     lock_account, make_spendable, note_operator, pay_debt, post_entry, return_to_lots
 --   sql/ledger/holds: capture, hold_refusal, lock_hold, prune_unused_holds, release, reserve, sweep_holds
---   sql/ledger/keys: check_key, check_repeat, key_is_new, keyed_hash, replayed_entry, replayed_hold
+--   sql/ledger/keys: check_key, check_repeat, key_is_new, keyed_hash, repeated_spend, replayed_entry, replayed_hold
 --   sql/ledger/lots: add_lot, due_expiries, end_lot, expire_due, lots_as_of_now, next_expiry, write_off
 --   sql/ledger/rpc: capture_hold, consume_credits, grant_credits, hold_credits, refund, release_hold, verify_ledger
 --   sql/ledger/settlement: entry_digest, ledger_line, max_unsettled, seal_hash, settle_account, settle_accounts,
@@ -1044,8 +1044,8 @@ comment on type public.generation_status is 'The life of a generation job.';
 
 -- sql/generation/generation_jobs.sql
 create table public.generation_jobs (
-  id uuid primary key default gen_random_uuid(),
   account_id uuid not null references public.credit_accounts (id),
+  id uuid not null default gen_random_uuid(),
   hold_id uuid not null,
   status public.generation_status not null default 'held',
   operation text not null,
@@ -1064,6 +1064,7 @@ create table public.generation_jobs (
   deadline_at timestamptz not null,
   finished_at timestamptz,
   created_at timestamptz not null,
+  constraint generation_jobs_pkey primary key (account_id, id),
   constraint generation_jobs_hold_id_key unique (account_id, hold_id),
   constraint generation_jobs_hold_id_fkey foreign key (account_id, hold_id)
   references public.credit_holds (account_id, id),
@@ -1092,7 +1093,7 @@ create policy own_jobs on public.generation_jobs for select to authenticated
 using (account_id = (select credits.my_account_id()));
 
 comment on table public.generation_jobs is
-'One row a request for images, text or video: reservation, provider, outcome. No prompt is kept. Written by '
+'One row per request for images, text or video: reservation, provider, outcome. No prompt is kept. Written by '
 'begin_generation, decline_generation, dispatch_generation, note_generation, lease_generations, release_generations, '
 'finish_generation, cancel_generation and the sweep.';
 comment on column public.generation_jobs.hold_id is 'credit_holds.id: the reservation, and whose key makes it once.';
@@ -2170,10 +2171,13 @@ begin
       (storage.foldername(name))[2] = 'inputs'
       or exists (
         select from public.generation_jobs as j
-        where j.status = 'succeeded' and j.id = case
-          when (storage.foldername(objects.name))[2] ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
-            then ((storage.foldername(objects.name))[2])::uuid
-        end
+        where
+          j.account_id = (select credits.my_account_id())
+          and j.id = case
+            when (storage.foldername(objects.name))[2] ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+              then ((storage.foldername(objects.name))[2])::uuid
+          end
+          and j.status = 'succeeded'
       )
     )
   );
@@ -3101,16 +3105,8 @@ security definer
 set search_path = ''
 as $$
 declare
-  me uuid := credits.caller();
-  job public.generation_jobs;
+  job public.generation_jobs := credits.lock_generation(credits.account_of(credits.caller()), job_id);
 begin
-  if not exists (
-    select from public.generation_jobs as j
-    where j.id = job_id and j.account_id = credits.account_of(me)
-  ) then
-    perform credits.fail('PT404', 'There is no such job.', jsonb_build_object('job', job_id), 'Check the id.');
-  end if;
-  job := credits.lock_generation(job_id);
   if job.status = 'held' then
     job := credits.close_generation(
       job, credits.lock_hold(job.account_id, job.hold_id), 'canceled', 0, 'failed', null,
@@ -3118,7 +3114,7 @@ begin
     );
   elsif job.finished_at is null then
     update public.generation_jobs as j set cancel_requested_at = coalesce(j.cancel_requested_at, credits.now())
-    where j.id = job.id
+    where j.account_id = job.account_id and j.id = job.id
     returning * into job;
   end if;
   return credits.job_json(job);
@@ -3185,7 +3181,7 @@ begin
     -- The hold's: where an operator captured it by hand.
     transaction_id = coalesce(paid.id, hold.transaction_id),
     finished_at = credits.now()
-  where j.id = job.id
+  where j.account_id = job.account_id and j.id = job.id
   returning * into closed;
   if job.dispatched_at is not null then
     perform credits.log_usage(
@@ -3272,17 +3268,17 @@ end
 $$;
 
 comment on function credits.count_generation(uuid, text) is
-'Counts a call of begin_generation against the account''s limits, one session at a time an account. Returns the '
+'Counts a call of begin_generation against the account''s limits, one session per account at a time. Returns the '
 'refusal, or null to go on. A repeat of a key that opened a job is not counted.';
 
 -- sql/generation/decline_generation.sql
-create function public.decline_generation(job_id uuid, error jsonb) returns jsonb
+create function public.decline_generation(account_id uuid, job_id uuid, error jsonb) returns jsonb
 language plpgsql
 security definer
 set search_path = ''
 as $$
 declare
-  job public.generation_jobs := credits.lock_generation(job_id);
+  job public.generation_jobs := credits.lock_generation(account_id, job_id);
 begin
   if job.status = 'held' then
     job := credits.close_generation(
@@ -3293,21 +3289,21 @@ begin
 end
 $$;
 
-comment on function public.decline_generation(uuid, jsonb) is
-'For the function generate when it finds before it asks a provider that a job cannot be done: ends it and gives the '
-'credits back. A job that somebody else has dispatched meanwhile, or that is over, stays as it is. error: {status, '
-'code, message} for the client. Returns the job. Errors: PT404 no such job.';
+comment on function public.decline_generation(uuid, uuid, jsonb) is
+'For the function generate when it finds before it asks a provider that a job of the account cannot be done: ends it and '
+'gives the credits back. A job that somebody else has dispatched meanwhile, or that is over, stays as it is. error: {status, '
+'code, message} for the client. Returns the job. Errors: PT404 the account has no such job.';
 
-grant execute on function public.decline_generation(uuid, jsonb) to service_role;
+grant execute on function public.decline_generation(uuid, uuid, jsonb) to service_role;
 
 -- sql/generation/dispatch_generation.sql
-create function public.dispatch_generation(job_id uuid) returns jsonb
+create function public.dispatch_generation(account_id uuid, job_id uuid) returns jsonb
 language plpgsql
 security definer
 set search_path = ''
 as $$
 declare
-  job public.generation_jobs := credits.lock_generation(job_id);
+  job public.generation_jobs := credits.lock_generation(account_id, job_id);
   hold public.credit_holds;
 begin
   if job.status <> 'held' then
@@ -3326,19 +3322,19 @@ begin
       secs => (credits.generation_terms(p.new -> 'terms') ->> 'deadline_seconds')::double precision
     )
   from credits.pricing_tier_history as p
-  where j.id = job.id and p.version = hold.price_version
+  where j.account_id = job.account_id and j.id = job.id and p.version = hold.price_version
   returning j.* into job;
   perform credits.keep_hold(hold, job.deadline_at);
   return credits.job_json(job);
 end
 $$;
 
-comment on function public.dispatch_generation(uuid) is
+comment on function public.dispatch_generation(uuid, uuid) is
 'For the function generate, before it asks the provider: returns the job to the one caller who may ask, and null to '
 'every other. The job''s deadline counts from here. A job that was not started in time is ended and returned as '
-'failed. Errors: PT404 no such job.';
+'failed. Errors: PT404 the account has no such job.';
 
-grant execute on function public.dispatch_generation(uuid) to service_role;
+grant execute on function public.dispatch_generation(uuid, uuid) to service_role;
 
 -- sql/generation/expire_generation.sql
 create function credits.expire_generation(
@@ -3369,6 +3365,7 @@ comment on function credits.expire_generation(public.generation_jobs, public.cre
 
 -- sql/generation/finish_generation.sql
 create function public.finish_generation(
+  account_id uuid,
   job_id uuid,
   outcome text,
   outputs jsonb default '[]',
@@ -3382,7 +3379,7 @@ security definer
 set search_path = ''
 as $$
 declare
-  job public.generation_jobs := credits.lock_generation(job_id);
+  job public.generation_jobs := credits.lock_generation(account_id, job_id);
   hold public.credit_holds;
   delivered integer;
   charged integer;
@@ -3577,7 +3574,9 @@ begin
   end if;
   return query
   with free as (
-    select j.id
+    select
+      j.account_id,
+      j.id
     from public.generation_jobs as j
     where
       j.finished_at is null
@@ -3593,7 +3592,7 @@ begin
     update public.generation_jobs as j
     set leased_by = process, leased_until = credits.now() + make_interval(secs => lease_seconds)
     from free
-    where j.id = free.id
+    where j.account_id = free.account_id and j.id = free.id
     returning j
   )
 
@@ -3609,14 +3608,16 @@ comment on function public.lease_generations(uuid, integer, integer) is
 grant execute on function public.lease_generations(uuid, integer, integer) to service_role;
 
 -- sql/generation/lock_generation.sql
-create function credits.lock_generation(job_id uuid) returns public.generation_jobs
+create function credits.lock_generation(account_id uuid, job_id uuid) returns public.generation_jobs
 language plpgsql
 set search_path = ''
 as $$
 declare
   job public.generation_jobs;
 begin
-  select * into job from public.generation_jobs as j where j.id = job_id for no key update;
+  select * into job from public.generation_jobs as j
+  where j.account_id = lock_generation.account_id and j.id = job_id
+  for no key update;
   if not found then
     perform credits.fail('PT404', 'There is no such job.', jsonb_build_object('job', job_id), 'Check the id.');
   end if;
@@ -3624,8 +3625,9 @@ begin
 end
 $$;
 
-comment on function credits.lock_generation(uuid) is
-'The job, locked until the transaction ends; before its account, always. PT404 for none.';
+comment on function credits.lock_generation(uuid, uuid) is
+'The account''s job, locked until the transaction ends; before its account, always. PT404: the account has no such '
+'job, another''s included.';
 
 -- sql/generation/my_generation.sql
 create function public.my_generation(job_id uuid) returns jsonb
@@ -3640,7 +3642,7 @@ declare
 begin
   select j.* into job
   from public.generation_jobs as j
-  where j.id = job_id and j.account_id = credits.account_of(me);
+  where j.account_id = credits.account_of(me) and j.id = job_id;
   if not found then
     perform credits.fail('PT404', 'There is no such job.', jsonb_build_object('job', job_id), 'Check the id.');
   end if;
@@ -3656,6 +3658,7 @@ grant execute on function public.my_generation(uuid) to authenticated;
 
 -- sql/generation/note_generation.sql
 create function public.note_generation(
+  account_id uuid,
   job_id uuid,
   provider_job_id text default null,
   unknown boolean default false,
@@ -3668,7 +3671,7 @@ security definer
 set search_path = ''
 as $$
 declare
-  job public.generation_jobs := credits.lock_generation(job_id);
+  job public.generation_jobs := credits.lock_generation(account_id, job_id);
   moment timestamptz := credits.now();
 begin
   if job.finished_at is not null or job.dispatched_at is null then
@@ -3701,21 +3704,21 @@ begin
       when process is not null then moment + make_interval(secs => lease_seconds) else j.leased_until
     end
   from credits.billing_settings as s
-  where j.id = job.id
+  where j.account_id = job.account_id and j.id = job.id
   returning j.* into job;
   perform credits.keep_hold(credits.lock_hold(job.account_id, job.hold_id), job.deadline_at);
   return credits.job_json(job);
 end
 $$;
 
-comment on function public.note_generation(uuid, text, boolean, integer, uuid, integer) is
+comment on function public.note_generation(uuid, uuid, text, boolean, integer, uuid, integer) is
 'For the function generate while a job is under way: keeps the provider''s id; unknown: the provider may or may not '
 'have taken it; extend_seconds: a heartbeat, which moves the deadline to so long from now, at most '
 'billing_settings.hold_ttl_max from the start; process: who sees to it, for lease_seconds (1 to 300) from now. A job '
 'that is over stays as it is, and so does one that another process has: look at leased_by. Returns the job. Errors: '
 'PT400, PT404.';
 
-grant execute on function public.note_generation(uuid, text, boolean, integer, uuid, integer) to service_role;
+grant execute on function public.note_generation(uuid, uuid, text, boolean, integer, uuid, integer) to service_role;
 
 -- sql/generation/open_generation.sql
 create function credits.open_generation(
@@ -3911,11 +3914,11 @@ begin
   -- Only of a job that is over: it stays what it is, so nobody can come to need the file.
   left join public.generation_jobs as j
     on
-      j.id = case
+      j.account_id = a.id
+      and j.id = case
         when l.name ~ '^[^/]+/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/[0-9]+\.(png|jpg|webp|gif|mp4|webm|txt)$'
           then l.folder::uuid
       end
-      and j.account_id = a.id
       and j.finished_at <= moment - settings.orphan_retention
       and not j.outputs @> jsonb_build_array(jsonb_build_object('path', l.name));
 
@@ -3953,7 +3956,7 @@ begin
       j.finished_at is null
       and j.deadline_at <= credits.now()
       and not exists (
-        select from credits.maintenance_failures as f where f.job_id = j.id and f.retry_at > credits.now()
+        select from credits.maintenance_failures as f where f.account_id = j.account_id and f.job_id = j.id and f.retry_at > credits.now()
       )
     order by j.deadline_at
     limit batch
@@ -3977,7 +3980,7 @@ begin
   where f.id in (
     select o.id
     from credits.maintenance_failures as o
-    left join public.generation_jobs as j on o.job_id = j.id
+    left join public.generation_jobs as j on o.account_id = j.account_id and o.job_id = j.id
     where o.task = 'generations' and o.job_id is not null and (j.id is null or j.finished_at is not null)
     -- Another run has it, or has just written it.
     for update of o skip locked
@@ -5595,6 +5598,30 @@ comment on function credits.keyed_hash(text, text[]) is
 'SHA-256 of the request for a hold that came with an idempotency key (the call''s name, then each argument), by which '
 'a repeat is told; null without a key; PT400 for a key that a caller may not use.';
 
+-- sql/ledger/keys/repeated_spend.sql
+create function credits.repeated_spend(
+  entry public.credit_transactions,
+  operation text,
+  quantity integer,
+  metadata jsonb
+) returns public.credit_transactions
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  perform credits.check_repeat(
+    entry.idempotency_key,
+    entry.kind = 'spend' and entry.operation = repeated_spend.operation and entry.quantity = repeated_spend.quantity
+    and entry.metadata = repeated_spend.metadata
+  );
+  return entry;
+end
+$$;
+
+comment on function credits.repeated_spend(public.credit_transactions, text, integer, jsonb) is
+'The ledger row that has the key of a spend, if it is of the same request; PT409 otherwise.';
+
 -- sql/ledger/keys/replayed_entry.sql
 create function credits.replayed_entry(account_id uuid, idempotency_key text) returns public.credit_transactions
 language plpgsql
@@ -6021,6 +6048,14 @@ begin
   end if;
   if idempotency_key is not null then
     perform credits.check_key(idempotency_key);
+    -- A repeat ends here, and writes nothing.
+    select t.* into entry
+    from public.credit_accounts as a
+    inner join public.credit_transactions as t on a.id = t.account_id
+    where a.user_id = me and t.idempotency_key = consume_credits.idempotency_key;
+    if found then
+      return credits.repeated_spend(entry, operation, quantity, metadata);
+    end if;
   end if;
   select * into price from credits.price(operation, quantity);
 
@@ -6041,15 +6076,12 @@ begin
       and a.frozen_at is null
       and a.last_entry - a.settled_through < credits.max_unsettled()
       and not credits.is_due(a.next_expiry)
+      -- Of ledger rows the key is looked up above, and held against all by the INSERT. Not here: a lookup that most
+      -- spends do not need would have each planned anew.
       and (
         consume_credits.idempotency_key is null
-        or case
-          when a.has_keyed_holds then credits.key_is_new(a.id, consume_credits.idempotency_key)
-          else not exists (
-            select from public.credit_transactions as t
-            where t.account_id = a.id and t.idempotency_key = consume_credits.idempotency_key
-          )
-        end
+        or not a.has_keyed_holds
+        or credits.key_is_new(a.id, consume_credits.idempotency_key)
       )
     returning a.id, a.last_entry, a.balance, a.updated_at into account;
     if found and idempotency_key is null then
@@ -6079,7 +6111,7 @@ begin
       if found then
         return entry;
       end if;
-      -- Another session's call with this key had the lock before, and the UPDATE could not see its row yet.
+      -- Another session's call with this key came in between: the UPDATE is taken back.
       update public.credit_accounts as a
       set
         balance = a.balance + price.credits,
@@ -6093,12 +6125,7 @@ begin
     account_id := coalesce(credits.account_of(me), credits.open_account(me));
     entry := credits.replayed_entry(account_id, idempotency_key);
     if entry.id is not null then
-      perform credits.check_repeat(
-        idempotency_key,
-        entry.kind = 'spend' and entry.operation = consume_credits.operation
-        and entry.quantity = consume_credits.quantity and entry.metadata = consume_credits.metadata
-      );
-      return entry;
+      return credits.repeated_spend(entry, operation, quantity, metadata);
     elsif price.credits is null then
       perform credits.refuse_price(operation, quantity);
     end if;
