@@ -23,7 +23,15 @@ begin
   if entry.id is not null then
     return entry;
   end if;
-  return credits.grant_to_account(account_id, amount, source, expires_at, priority, idempotency_key, hash, metadata);
+  if source is null or source <> all (enum_range(null::public.grant_source)::text[]) then
+    perform credits.fail(
+      'PT400', 'source must be purchase, subscription, bonus, referral, promo or refund.',
+      jsonb_build_object('source', left(source, 100)), 'It says where the credits come from.'
+    );
+  end if;
+  return credits.grant_to_account(
+    account_id, amount, source::public.grant_source, expires_at, priority, idempotency_key, hash, metadata
+  );
 end
 $$;
 

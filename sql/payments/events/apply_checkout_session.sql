@@ -61,25 +61,29 @@ begin
     return 'unchanged';
   end if;
   insert into public.purchases as p (
-    account_id, checkout_session_id, payment_intent_id, package, quantity, amount, currency, status, credits
+    account_id, checkout_session_id, payment_intent_id, package, quantity, amount, net_amount, tax_amount, currency,
+    status, credits
   )
   values (
     account, session_id, payment, session #>> '{metadata,package}',
     many, (session ->> 'amount_total')::bigint,
-    session ->> 'currency', told, pinned::bigint
+    (session ->> 'amount_total')::bigint - (session #>> '{total_details,amount_tax}')::bigint,
+    (session #>> '{total_details,amount_tax}')::bigint, session ->> 'currency', told, pinned::bigint
   )
   on conflict on constraint purchases_checkout_session_id_key do update set
     status = excluded.status,
     payment_intent_id = coalesce(excluded.payment_intent_id, p.payment_intent_id),
     amount = excluded.amount,
+    net_amount = excluded.net_amount,
+    tax_amount = excluded.tax_amount,
     updated_at = credits.now()
   returning * into purchase;
 
   if told = 'paid' then
-    perform credits.grant_purchase(purchase.id, purchase.credits, 'purchase', null, null, session_id);
+    perform credits.grant_purchase(account, purchase.id, purchase.credits, 'purchase', null, null, session_id);
   end if;
-  perform credits.net_purchase(purchase.id);
-  perform credits.freeze_for_disputes(purchase.id);
+  perform credits.net_purchase(account, purchase.id);
+  perform credits.freeze_for_disputes(account, purchase.id);
   return 'changed';
 end
 $$;

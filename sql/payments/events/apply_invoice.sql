@@ -51,18 +51,22 @@ begin
   insert into public.subscriptions (id, account_id) values (subscription, account) on conflict (id) do nothing;
   perform credits.note_second_subscription(subscription) where told = 'paid';
   insert into public.purchases as p (
-    account_id, invoice_id, payment_intent_id, subscription_id, plan, amount, currency, status, credits,
-    hosted_invoice_url
+    account_id, invoice_id, payment_intent_id, subscription_id, plan, amount, net_amount, tax_amount, currency, status,
+    credits, hosted_invoice_url
   )
   select
     account, the_invoice,
     (select min(s.payment_intent_id) from credits.stripe_payments as s where s.invoice_id = the_invoice),
-    subscription, max(g.plan), (invoice ->> 'amount_paid')::bigint, invoice ->> 'currency', told,
+    subscription, max(g.plan), (invoice ->> 'amount_paid')::bigint,
+    (invoice ->> 'total_excluding_tax')::bigint,
+    (invoice ->> 'total')::bigint - (invoice ->> 'total_excluding_tax')::bigint, invoice ->> 'currency', told,
     coalesce(sum(g.credits), 0), invoice ->> 'hosted_invoice_url'
   from credits.invoice_grants(invoice) as g
   on conflict on constraint purchases_invoice_id_key do update set
     status = excluded.status,
     amount = excluded.amount,
+    net_amount = excluded.net_amount,
+    tax_amount = excluded.tax_amount,
     credits = excluded.credits,
     plan = excluded.plan,
     hosted_invoice_url = coalesce(excluded.hosted_invoice_url, p.hosted_invoice_url),
@@ -70,13 +74,13 @@ begin
   returning * into purchase;
 
   if told = 'paid' then
-    perform credits.grant_invoice(purchase.id, invoice);
+    perform credits.grant_invoice(account, purchase.id, invoice);
   end if;
   perform credits.set_subscription_status(subscription);
-  perform credits.net_purchase(purchase.id);
+  perform credits.net_purchase(account, purchase.id);
   perform credits.collect_subscription_debts(account);
   perform credits.end_late_grants(account);
-  perform credits.freeze_for_disputes(purchase.id);
+  perform credits.freeze_for_disputes(account, purchase.id);
   return 'changed';
 end
 $$;

@@ -47,7 +47,7 @@ begin
       where p.subscription_id = close_second_subscription.subscription_id
       order by p.id
     loop
-      perform credits.net_purchase(purchase);
+      perform credits.net_purchase(account, purchase);
     end loop;
     perform credits.collect_subscription_debts(account);
     perform credits.end_late_grants(account);

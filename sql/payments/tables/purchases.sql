@@ -10,14 +10,15 @@ create table public.purchases (
   period_end timestamptz,
   quantity integer not null default 1,
   amount bigint not null,
-  currency text not null,
+  net_amount bigint,
+  tax_amount bigint,
+  currency credits.currency_code not null,
   status public.purchase_status not null,
   credits bigint not null,
   credits_granted bigint not null default 0,
   credits_clawed_back bigint not null default 0,
   refunded_amount bigint not null default 0,
   disputed_amount bigint not null default 0,
-  grant_ids bigint[] not null default '{}',
   hosted_invoice_url text,
   receipt_url text,
   created_at timestamptz not null default clock_timestamp(),
@@ -29,7 +30,6 @@ create table public.purchases (
   constraint invoice_id_must_start_with_in check (invoice_id ~ '^in_[A-Za-z0-9_]+$'),
   constraint quantity_must_be_positive check (quantity > 0),
   constraint amount_must_be_0_or_more check (amount >= 0),
-  constraint currency_must_be_an_iso_4217_code_in_lower_case check (currency ~ '^[a-z]{3}$'),
   constraint clawed_back_must_be_0_to_granted check (credits_clawed_back between 0 and credits_granted),
   constraint only_paid_purchases_may_grant check (status = 'paid' or credits_granted = 0)
 );
@@ -55,7 +55,14 @@ comment on column public.purchases.subscription_id is 'subscriptions.id, for an 
 comment on column public.purchases.package is 'credit_packages.slug.';
 comment on column public.purchases.plan is 'subscription_plans.slug.';
 comment on column public.purchases.period_end is 'The end of the period that the invoice paid for.';
-comment on column public.purchases.amount is 'What is paid after discounts, in minor units of the currency.';
+comment on column public.purchases.amount is
+'What is paid, taxes included, after discounts and what the customer''s balance in Stripe paid; in minor units of the '
+'currency.';
+comment on column public.purchases.net_amount is
+'The price after discounts without taxes, in minor units; below 0 for a downgrade whose money stays in the customer''s '
+'balance in Stripe. Null where Stripe has not told.';
+comment on column public.purchases.tax_amount is
+'The taxes, in minor units: net_amount + tax_amount is the price. Null where Stripe has not told.';
 comment on column public.purchases.currency is 'ISO 4217 code in lower case.';
 comment on column public.purchases.credits is
 'Credits that it brings when paid. Below 0 for a downgrade, which takes back.';
@@ -65,7 +72,6 @@ comment on column public.purchases.credits_clawed_back is
 comment on column public.purchases.refunded_amount is 'Refunded, in minor units; never more than amount counts.';
 comment on column public.purchases.disputed_amount is
 'Under dispute or lost to one, in minor units; inquiries and won disputes do not count, prevented ones if money went.';
-comment on column public.purchases.grant_ids is 'credit_transactions.id of its grants.';
 comment on column public.purchases.hosted_invoice_url is
 'Stripe''s page of the invoice, to see, print or pay; null for a package.';
 comment on column public.purchases.receipt_url is 'Stripe''s page of the receipt; null while none is known.';
