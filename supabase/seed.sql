@@ -1,5 +1,5 @@
 -- What a new project starts with: eight operations and four packages. An app changes them with UPDATE and INSERT
--- (README, "For DBAs: prices"). Run again, it adds what is missing and changes nothing.
+-- (README.md here, "Prices"). Run again, it adds what is missing and changes nothing.
 insert into public.pricing_tiers (operation, provider, model, unit, credits_per_unit, terms)
 select
   seed.operation,

@@ -36,6 +36,8 @@ class Measure(ABC):
     unit: ClassVar[str] = "tps"
     more_is_better: ClassVar[bool] = True
     goal: ClassVar[float | None] = None
+    cpu_goal: ClassVar[float | None] = None
+    """At most what the ratio of processor time may be."""
     once: ClassVar[bool] = False
     """Whether there is one round, for what is counted or grows."""
 
@@ -79,6 +81,7 @@ class Result:
     ours: list[Sample] = field(default_factory=list)
     peer: list[Sample] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    cpu_goal: float | None = None
 
     @property
     def ratios(self) -> list[float]:
@@ -101,6 +104,12 @@ class Result:
         """The median of the rounds' ratios of backend CPU time for one transaction; less is better."""
         return _pair_ratio([s.cpu_us for s in self.ours], [s.cpu_us for s in self.peer])
 
+    @property
+    def cpu_met(self) -> bool | None:
+        """Whether the goal of the processor time is reached; None without a goal or a figure."""
+        ratio = self.cpu_ratio()
+        return None if self.cpu_goal is None or ratio is None else ratio <= self.cpu_goal
+
     def wal_ratio(self) -> float | None:
         """The same for bytes of WAL."""
         return _pair_ratio([s.wal_bytes for s in self.ours], [s.wal_bytes for s in self.peer])
@@ -120,6 +129,8 @@ class Result:
             "ours": [vars(sample) for sample in self.ours],
             "peers": [vars(sample) for sample in self.peer],
             "cpu_ratio": self.cpu_ratio(),
+            "cpu_goal": self.cpu_goal,
+            "cpu_met": self.cpu_met,
             "wal_ratio": self.wal_ratio(),
             "notes": self.notes,
         }
@@ -147,6 +158,7 @@ def _run(measure: Measure, rounds: int) -> Result:
         measure.goal,
         measure.more_is_better,
         notes=measure.notes,
+        cpu_goal=measure.cpu_goal,
     )
     progress(f"{measure.name}: preparing")
     measure.prepare()

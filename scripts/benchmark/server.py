@@ -70,6 +70,20 @@ class Server:
         ]  # fmt: skip
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
 
+    def appended_bytes(self, database: str) -> int:
+        """Bytes of all tables of the ledger with their indexes, but for those whose rows are only rewritten
+        in place.
+        """
+        with self.connect(database) as admin:
+            row = admin.execute(
+                "select sum(pg_total_relation_size(c.oid))::bigint from pg_class as c "
+                "where c.relkind = 'r' "
+                "and c.relnamespace in ('public'::regnamespace, 'credits'::regnamespace) "
+                "and c.relname not in ('credit_accounts', 'credit_grants')"
+            ).fetchone()
+        assert row and isinstance(row[0], int)
+        return row[0]
+
     def settle_down(self, database: str) -> None:
         """Statistics, visibility map and a checkpoint, so that none of it falls into a measurement."""
         with self.connect(database) as admin:

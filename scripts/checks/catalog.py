@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 
 ALLOWLIST = Path(__file__).with_name("grants.toml")
+KEYS = Path(__file__).with_name("keys.toml")
 SCHEMAS = ("public", "credits")
 # Who may come through the API, and the two more that the allowlist is about.
 ROLES = ("anon", "authenticated", "service_role", "pricing_admin", "authenticator")
@@ -382,6 +383,33 @@ RULES = {
         inner join pg_namespace as n on c.relnamespace = n.oid
         where n.nspname = any(%(schemas)s) and c.relkind in ('r', 'p') and c.relreplident <> 'd'
     """,
+    "maintenance sweeps each of its tasks": """
+        with tasks (name) as (
+            select format('sweep_%%s', e.enumlabel)
+            from pg_enum as e
+            where e.enumtypid = to_regtype('credits.maintenance_task')
+        ),
+
+        sweeps (name) as (
+            select p.proname::text
+            from pg_proc as p
+            inner join pg_namespace as n on p.pronamespace = n.oid
+            where
+                n.nspname = 'credits' and starts_with(p.proname, 'sweep_') and p.proargnames[1] = 'batch'
+        )
+
+        select case
+            when s.name is null then format(
+                'credits.maintenance_task: no function credits.%%I(batch integer) does it.', t.name
+            )
+            else format(
+                'credits.%%I is never called: its task is missing in credits.maintenance_task.', s.name
+            )
+        end
+        from tasks as t
+        full join sweeps as s using (name)
+        where t.name is null or s.name is null
+    """,
     "comments": """
         select format('%%I.%%I has no comment.', n.nspname, c.relname)
         from pg_class as c
@@ -411,6 +439,104 @@ def broken_rules(connection: Connection) -> list[str]:
     return findings
 
 
+# Rows that belong to an account are found by it first: that serves the history, keeps an app's volume out of
+# its ids, and lets one account move to another database. These find what is not so, by section of
+# keys.toml: the name there, and what it is.
+KEYED = """
+    with relations as (
+        select
+            c.oid, format('%%I.%%I', n.nspname, c.relname) as name,
+            coalesce(c.oid = to_regclass('public.credit_accounts'), false) as is_account,
+            (
+                select string_agg(a.attname::text, ', ' order by k.position)
+                from pg_index as i
+                cross join unnest(i.indkey::int2[]) with ordinality as k (attnum, position)
+                inner join pg_attribute as a on a.attrelid = i.indrelid and k.attnum = a.attnum
+                where i.indrelid = c.oid and i.indisprimary and k.position <= i.indnkeyatts
+            ) as key
+        from pg_class as c
+        inner join pg_namespace as n on c.relnamespace = n.oid
+        where n.nspname = any(%(schemas)s) and c.relkind in ('r', 'p') and not c.relispartition
+    ),
+
+    keyed as (
+        select r.oid, r.name, r.is_account
+        from relations as r
+        where r.is_account or split_part(r.key, ', ', 1) = 'account_id'
+    )
+"""
+UNKEYED = {
+    "home": """
+        select r.name, format('has the primary key (%%s)', coalesce(r.key, 'none'))
+        from relations as r
+        where not exists (select from keyed as k where k.oid = r.oid)
+        order by r.name
+    """,
+    "unique": """
+        select i.indexrelid::regclass::text, format('is unique on %%s without account_id', k.name)
+        from keyed as k
+        inner join pg_index as i on k.oid = i.indrelid
+        where
+            not k.is_account and (i.indisunique or i.indisexclusion)
+            and not exists (
+                select from unnest(i.indkey::int2[]) with ordinality as p (attnum, position)
+                inner join pg_attribute as a on a.attrelid = i.indrelid and p.attnum = a.attnum
+                where a.attname = 'account_id' and p.position <= i.indnkeyatts
+            )
+        order by 1
+    """,
+    "foreign_keys": """
+        select
+            format('%%s.%%I', k.name, f.conname),
+            format('refers to %%s without account_id', t.name)
+        from pg_constraint as f
+        inner join keyed as k on f.conrelid = k.oid
+        inner join keyed as t on f.confrelid = t.oid
+        where
+            f.contype = 'f' and f.conparentid = 0
+            and not exists (
+                select from unnest(f.conkey, f.confkey) as p (here, there)
+                inner join pg_attribute as a on a.attrelid = f.conrelid and p.here = a.attnum
+                inner join pg_attribute as b on b.attrelid = f.confrelid and p.there = b.attnum
+                where
+                    a.attname = 'account_id'
+                    and b.attname = case when t.is_account then 'id' else 'account_id' end
+            )
+        order by 1
+    """,
+}
+
+
+def listed_keys(path: Path = KEYS) -> dict[str, dict[str, str]]:
+    """keys.toml as {section: {name: reason}}."""
+    listed: dict[str, dict[str, str]] = tomllib.loads(path.read_text())
+    for section in listed.keys() - UNKEYED.keys():
+        raise ValueError(f"{path.name}: [{section}] is not one of {', '.join(UNKEYED)}.")
+    return listed
+
+
+def unkeyed(connection: Connection, listed: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """What is not found by account first, without a listed reason; then what needs none any more."""
+    findings = []
+    with connection.transaction():
+        connection.execute(QUALIFIED)
+        for section, query in UNKEYED.items():
+            found = dict(connection.execute(KEYED + query, {"schemas": list(SCHEMAS)}).fetchall())
+            must = "begin with" if section == "home" else "carry"
+            reasons = listed.get(section, {})
+            findings += [
+                f"{name} {what}: have it {must} account_id, or say in {KEYS.name}, [{section}], why not."
+                for name, what in found.items()
+                if not reasons.get(name, "").strip()
+            ]
+            findings += [
+                f"{name} stands in {KEYS.name}, [{section}], and needs no reason any more: take it out."
+                for name in reasons
+                if name not in found
+            ]
+    return findings
+
+
 def open_defaults(connection: Connection) -> list[str]:
     """Who could execute a function that the connection's role makes later. Makes one, and undoes it."""
     findings = []
@@ -437,5 +563,6 @@ def check(connection: Connection) -> list[str]:
         *compare_grants(expected, granted(connection)),
         *effective(connection, expected),
         *broken_rules(connection),
+        *unkeyed(connection, listed_keys()),
         *open_defaults(connection),
     ]

@@ -17,7 +17,7 @@ from scripts.local.stack.errors import StackError
 from scripts.local.stack.postgres import Postgres, major_version
 from scripts.local.stack.processes import Interrupted, interruptible
 
-from . import catalog, databases, make_migration
+from . import catalog, databases, imports, make_migration
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCEPTED = Path(__file__).with_name("accepted.toml")
@@ -136,6 +136,11 @@ def rollbacks(context: Context) -> list[str]:
     return [
         f"supabase/rollbacks/{path.name} is missing." for path in files if not (folder / path.name).exists()
     ]
+
+
+def test_imports(context: Context) -> list[str]:
+    """tests/: what several files use lies in tests/support, fixtures in conftest.py."""
+    return imports.between_tests(context.root)
 
 
 # They know in another way who calls: by Stripe's signature, and by the secret key, which is no token.
@@ -265,6 +270,7 @@ QUICK: dict[str, Check] = {
     "load-order": load_order,
     "rollbacks": rollbacks,
     "verify-jwt": verify_jwt,
+    "test-imports": test_imports,
 }
 CHECKS: dict[str, Check] = {
     **QUICK,

@@ -4,8 +4,7 @@ set search_path = ''
 as $$
 declare
   moment timestamptz := credits.now();
-  this_minute timestamptz := date_trunc('minute', moment);
-  calls integer;
+  counted record;
   account record;
 begin
   if exists (
@@ -15,14 +14,9 @@ begin
   ) then
     return null;
   end if;
-  insert into credits.generation_rate as r (account_id, minute, calls)
-  values (count_generation.account_id, this_minute, 1)
-  on conflict on constraint generation_rate_pkey do update set
-    minute = excluded.minute,
-    calls = case when r.minute = excluded.minute then r.calls + 1 else 1 end
-  returning r.calls into calls;
+  counted := credits.count_call(account_id, 'generation');
 
-  -- Under the lock of that row, so it also sees what the same key opened meanwhile.
+  -- Under the lock of the count, so it also sees what the same key opened meanwhile.
   select
     s.max_generations_per_minute as most_calls,
     s.max_generations_in_flight as most_in_flight,
@@ -41,12 +35,10 @@ begin
 
   if account.is_repeat then
     return null;
-  elsif calls > account.most_calls then
+  elsif counted.calls > account.most_calls then
     return credits.refuse_softly(
       'PT429', 'Too many generations in this minute.',
-      jsonb_build_object(
-        'limit', account.most_calls, 'retry_after', ceil(extract(epoch from this_minute + interval '1 minute' - moment))
-      )::text,
+      jsonb_build_object('limit', account.most_calls, 'retry_after', counted.retry_after)::text,
       'Wait, then try again.'
     );
   elsif account.in_flight >= account.most_in_flight then

@@ -8,7 +8,8 @@ begin
   if cardinality(files) > 0 and to_regclass('storage.objects') is null then
     code := 'PT404';
   elsif cardinality(files) > 17 then
-    -- Sixteen images and a mask: what no request has is looked up for nobody.
+    -- Sixteen images and a mask: what no request has is looked up for nobody. This number, the types and the size of
+    -- one are also in functions/_shared/generation, which reads the bytes; a test holds them together.
     code := 'PT413';
   elsif cardinality(files) > 0 then
     select

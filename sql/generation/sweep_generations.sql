@@ -30,6 +30,17 @@ begin
       end;
     end if;
   end loop;
+
+  -- Over, by whomever: the job has ended.
+  delete from credits.maintenance_failures as f
+  where f.id in (
+    select o.id
+    from credits.maintenance_failures as o
+    left join public.generation_jobs as j on o.job_id = j.id
+    where o.task = 'generations' and o.job_id is not null and (j.id is null or j.finished_at is not null)
+    -- Another run has it, or has just written it.
+    for update of o skip locked
+  );
   return swept;
 end
 $$;

@@ -1,6 +1,6 @@
 create table credits.maintenance_failures (
   id bigint generated always as identity primary key,
-  task text not null,
+  task credits.maintenance_task not null,
   -- No foreign key: it would wait for the account's lock, which may be what failed. Accounts are never deleted.
   account_id uuid,
   job_id uuid,
@@ -11,7 +11,6 @@ create table credits.maintenance_failures (
   last_at timestamptz not null,
   retry_at timestamptz not null,
   constraint maintenance_failures_task_account_id_job_id_key unique nulls not distinct (task, account_id, job_id),
-  constraint task_must_be_known check (task in ('settlement', 'generations', 'holds', 'allotments', 'stripe_payloads')),
   constraint failures_must_be_positive check (failures > 0)
 );
 
@@ -24,7 +23,7 @@ revoke all on table credits.maintenance_failures from anon, authenticated, servi
 comment on table credits.maintenance_failures is
 'What maintenance could not do, until it can: an account that cannot be settled, a job that cannot be ended, or a '
 'sweep as a whole. Operators read it with maintenance_report(). Delete a row to have it tried at once.';
-comment on column credits.maintenance_failures.task is 'settlement, generations, holds, allotments or stripe_payloads.';
+comment on column credits.maintenance_failures.task is 'What credits.run_maintenance was at.';
 comment on column credits.maintenance_failures.account_id is 'Whose; null for a sweep as a whole.';
 comment on column credits.maintenance_failures.job_id is 'Of generations: the job, generation_jobs.id.';
 comment on column credits.maintenance_failures.sqlstate is 'Postgres''s code of the last failure.';

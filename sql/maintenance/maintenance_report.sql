@@ -15,7 +15,7 @@ stable
 security definer
 set search_path = ''
 as $$
-  select f.task, f.account_id, a.user_id, f.job_id, f.sqlstate, f.message, f.failures, f.first_at, f.last_at, f.retry_at
+  select f.task::text, f.account_id, a.user_id, f.job_id, f.sqlstate, f.message, f.failures, f.first_at, f.last_at, f.retry_at
   from credits.maintenance_failures as f
   left join public.credit_accounts as a on f.account_id = a.id
   order by f.first_at;

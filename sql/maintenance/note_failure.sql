@@ -1,5 +1,5 @@
 create function credits.note_failure(
-  task text,
+  task credits.maintenance_task,
   state text,
   message text,
   account_id uuid default null,
@@ -32,5 +32,5 @@ begin
 end
 $$;
 
-comment on function credits.note_failure(text, text, text, uuid, uuid) is
+comment on function credits.note_failure(credits.maintenance_task, text, text, uuid, uuid) is
 'Writes down that a part of the maintenance failed, so that the others go on and an operator sees it.';

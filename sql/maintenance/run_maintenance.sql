@@ -8,109 +8,30 @@ set search_path = ''
 set lock_timeout = '3s'
 as $$
 declare
-  moment timestamptz := credits.now();
-  waiting uuid[];
-  overdue uuid;
-  candidate uuid;
-  pending integer;
-  settled integer := 0;
-  unfinished boolean := false;
-  -- Ledger rows that one run settles for accounts with more than one batch: bounded, however much is pending.
-  budget integer := 60 * credits.settlement_batch();
+  current_task credits.maintenance_task;
+  answer jsonb := '{"settled": 0, "more": false}';
 begin
-  -- No index serves this: what it would hold changes with the spends, and each would pay for it.
-  select
-    array_agg(due.id order by due.since),
-    (array_agg(due.id order by due.since) filter (where due.since < moment - settle_after - interval '1 minute'))[1]
-  into waiting, overdue
-  from (
-    select a.id, least(a.unsettled_since, a.next_expiry) as since
-    from public.credit_accounts as a
-    where
-      (a.next_expiry <= moment or a.unsettled_since <= moment - settle_after)
-      and not exists (
-        select from credits.maintenance_failures as f
-        where f.account_id = a.id and f.task = 'settlement' and f.retry_at > moment
-      )
-    order by since
-    limit batch
-  ) as due;
-
-  -- An account that is spent from without a pause is never free when SKIP LOCKED looks. Wait for one such account,
-  -- while this transaction holds no other lock that it could be waited for.
-  if overdue is not null then
+  foreach current_task in array enum_range(null::credits.maintenance_task) loop
     begin
-      perform from public.credit_accounts as a where a.id = overdue for no key update;
-    exception
-      when others then
-        perform credits.note_failure('settlement', sqlstate, sqlerrm, overdue);
-    end;
-  end if;
-
-  foreach candidate in array coalesce(waiting, '{}') loop
-    select a.unsettled into pending
-    from public.credit_accounts as a
-    where
-      a.id = candidate
-      and (a.next_expiry <= moment or a.unsettled_since <= moment - settle_after)
-    for no key update skip locked;
-    continue when not found;
-    if pending > credits.settlement_batch() then
-      if budget <= 0 then
-        unfinished := true;
-        continue;
+      if current_task = 'settlement' then
+        answer := credits.sweep_settlement(batch, settle_after);
+      else
+        execute format('select credits.%I($1)', 'sweep_' || current_task) using batch;
       end if;
-      budget := budget - least(pending, 20 * credits.settlement_batch());
-      unfinished := unfinished or pending > 20 * credits.settlement_batch();
-    end if;
-    begin
-      perform credits.settle_account(candidate, batches => 20);
-      settled := settled + 1;
+      delete from credits.maintenance_failures as f
+      where f.task = current_task and f.account_id is null and f.job_id is null;
     exception
       when others then
-        perform credits.note_failure('settlement', sqlstate, sqlerrm, candidate);
+        perform credits.note_failure(current_task, sqlstate, sqlerrm);
     end;
   end loop;
-
-  begin
-    perform credits.sweep_generations(batch);
-    delete from credits.maintenance_failures as f where f.task = 'generations' and f.job_id is null;
-  exception
-    when others then
-      perform credits.note_failure('generations', sqlstate, sqlerrm);
-  end;
-  begin
-    -- Quick ones: as many as a busy app leaves.
-    perform credits.prune_holds(5 * batch);
-    delete from credits.maintenance_failures as f where f.task = 'holds';
-  exception
-    when others then
-      perform credits.note_failure('holds', sqlstate, sqlerrm);
-  end;
-  begin
-    perform credits.sweep_allotments(batch);
-    delete from credits.maintenance_failures as f where f.task = 'allotments' and f.account_id is null;
-  exception
-    when others then
-      perform credits.note_failure('allotments', sqlstate, sqlerrm);
-  end;
-  begin
-    perform credits.forget_stripe_payloads(batch);
-    delete from credits.maintenance_failures as f where f.task = 'stripe_payloads';
-  exception
-    when others then
-      perform credits.note_failure('stripe_payloads', sqlstate, sqlerrm);
-  end;
-  perform credits.forget_failures();
-  return jsonb_build_object(
-    'settled', settled, 'more', settled > 0 and (unfinished or cardinality(waiting) = batch)
-  );
+  return answer;
 end
 $$;
 
 comment on function credits.run_maintenance(interval, integer) is
-'Settles accounts in one bounded batch: those with ledger rows unsettled for settle_after or longer, and those where '
-'lots or holds have expired; of one with very many rows, the oldest. Then ends overdue generations, deletes old unused '
-'holds, grants the months of plans with a monthly allotment and forgets old payloads of Stripe''s. What fails is '
+'Does each task of credits.maintenance_task once, in one bounded batch: settles accounts with ledger rows unsettled '
+'for settle_after or longer, and those where lots or holds have expired; ends overdue generations, deletes old unused '
+'holds, grants the months of plans with a monthly allotment and empties old payloads of Stripe''s. What fails is '
 'undone by itself and noted for maintenance_report, the rest goes on. Skips what others have locked; run as many at '
 'once as you like. Returns {settled: accounts, more: whether to call again now}.';

@@ -46,7 +46,7 @@ begin
     wrong := 'terms.options must be an object of options by name.';
   end if;
   if wrong is not null then
-    perform credits.fail('PT400', wrong, '{}', 'README, "For DBAs: prices", has the terms of a price.');
+    perform credits.fail('PT400', wrong, '{}', 'supabase/README.md of supabase-credits, "Prices", has the terms of a price.');
   end if;
 
   for name, spec in select o.key, o.value from jsonb_each(terms -> 'options') as o (key, value) loop
@@ -118,7 +118,7 @@ begin
     if wrong is not null then
       perform credits.fail(
         'PT400', format('terms.options.%s %s', name, wrong), jsonb_build_object('option', name),
-        'README, "For DBAs: prices", has the terms of a price.'
+        'supabase/README.md of supabase-credits, "Prices", has the terms of a price.'
       );
     end if;
   end loop;

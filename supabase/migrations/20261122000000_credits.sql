@@ -89,69 +89,7 @@ grant execute on function credits.lasts(interval, interval, interval) to pricing
 -- sql/base/billing_settings.sql
 create table credits.billing_settings (
   id boolean primary key default true,
-  signup_bonus bigint not null default 10,
-  signup_bonus_lifetime interval,
-  anonymous_credits boolean not null default false,
-  hold_ttl interval not null default '15 minutes',
-  hold_ttl_max interval not null default '24 hours',
-  refund_grace interval not null default '30 days',
-  late_grant_grace interval not null default '30 days',
-  max_quantity integer not null default 10000,
-  max_grant bigint not null default 1000000000,
-  max_holds_per_minute integer not null default 60,
-  max_open_holds integer not null default 100,
-  max_unused_holds integer not null default 1000,
-  hold_retention interval not null default '30 days',
-  max_generations_per_minute integer not null default 60,
-  max_generations_in_flight integer not null default 10,
-  max_input_files integer not null default 100,
-  max_input_bytes bigint not null default 200000000,
-  input_retention interval not null default '7 days',
-  orphan_retention interval not null default '1 day',
-  default_currency credits.currency_code not null default 'usd',
-  max_packages integer not null default 10,
-  max_free_packages integer not null default 1,
-  allow_promotion_codes boolean not null default false,
-  max_checkouts_per_minute integer not null default 20,
-  refund_second_subscriptions boolean not null default true,
-  automatic_tax boolean not null default false,
-  tax_id_collection boolean not null default false,
-  billing_address_collection text not null default 'auto',
-  stripe_livemode boolean not null default false,
-  stripe_account text,
-  stripe_payload_retention interval not null default '90 days',
-  freeze_on_fraud_warning boolean not null default false,
-  constraint only_one_row check (id),
-  constraint signup_bonus_must_be_0_to_1000000 check (signup_bonus between 0 and 1000000),
-  constraint signup_bonus_lifetime_must_be_1_second_to_100_years check (
-    credits.lasts(signup_bonus_lifetime, '1 second', '100 years')
-  ),
-  constraint hold_ttl_must_be_1_second_to_hold_ttl_max check (credits.lasts(hold_ttl, '1 second', hold_ttl_max)),
-  constraint hold_ttl_max_must_be_2_minutes_to_30_days check (credits.lasts(hold_ttl_max, '2 minutes', '30 days')),
-  constraint refund_grace_must_be_1_second_to_100_years check (credits.lasts(refund_grace, '1 second', '100 years')),
-  constraint late_grant_grace_must_be_0_to_10_years check (credits.lasts(late_grant_grace, '0', '10 years')),
-  constraint max_quantity_must_be_1_to_1000000 check (max_quantity between 1 and 1000000),
-  constraint max_grant_must_be_1_to_1000000000000 check (max_grant between 1 and 1000000000000),
-  constraint max_holds_per_minute_must_be_0_to_10000 check (max_holds_per_minute between 0 and 10000),
-  constraint max_open_holds_must_be_0_to_10000 check (max_open_holds between 0 and 10000),
-  constraint max_unused_holds_must_be_0_to_10000 check (max_unused_holds between 0 and 10000),
-  constraint hold_retention_must_be_1_hour_to_100_years check (credits.lasts(hold_retention, '1 hour', '100 years')),
-  constraint max_generations_per_minute_must_be_0_or_more check (max_generations_per_minute >= 0),
-  constraint max_generations_in_flight_must_be_0_or_more check (max_generations_in_flight >= 0),
-  constraint max_input_files_must_be_0_or_more check (max_input_files >= 0),
-  constraint max_input_bytes_must_be_0_or_more check (max_input_bytes >= 0),
-  constraint input_retention_must_be_an_hour_or_more check (input_retention >= '1 hour'),
-  constraint orphan_retention_must_be_an_hour_or_more check (orphan_retention >= '1 hour'),
-  constraint max_packages_must_be_1_to_1000 check (max_packages between 1 and 1000),
-  constraint max_free_packages_must_be_1_to_1000 check (max_free_packages between 1 and 1000),
-  constraint max_checkouts_per_minute_must_be_0_or_more check (max_checkouts_per_minute >= 0),
-  constraint billing_address_collection_must_be_auto_or_required check (
-    billing_address_collection in ('auto', 'required')
-  ),
-  constraint stripe_account_must_start_with_acct check (stripe_account ~ '^acct_[A-Za-z0-9_]+$'),
-  constraint stripe_payload_retention_must_be_1_second_to_100_years check (
-    credits.lasts(stripe_payload_retention, '1 second', '100 years')
-  )
+  constraint only_one_row check (id)
 );
 
 insert into credits.billing_settings default values;
@@ -162,6 +100,17 @@ revoke all on table credits.billing_settings from anon, authenticated, service_r
 
 comment on table credits.billing_settings is 'Settings of the ledger: exactly one row. Change it with UPDATE.';
 comment on column credits.billing_settings.id is 'Always true: there is one row.';
+
+-- sql/accounts/settings.sql
+alter table credits.billing_settings
+add column signup_bonus bigint not null default 10,
+add column signup_bonus_lifetime interval,
+add column anonymous_credits boolean not null default false,
+add constraint signup_bonus_must_be_0_to_1000000 check (signup_bonus between 0 and 1000000),
+add constraint signup_bonus_lifetime_must_be_1_second_to_100_years check (
+  credits.lasts(signup_bonus_lifetime, '1 second', '100 years')
+);
+
 comment on column credits.billing_settings.signup_bonus is
 'Credits granted once to a user, and to an address, when the first e-mail address or phone number is confirmed; 0 for '
 'none.';
@@ -169,17 +118,40 @@ comment on column credits.billing_settings.signup_bonus_lifetime is 'How long th
 comment on column credits.billing_settings.anonymous_credits is
 'Whether anonymous users may hold credits: with false they get no account, grant or checkout (PT403); what they hold '
 'already they may spend. The bonus they never get.';
+
+-- sql/pricing/settings.sql
+alter table credits.billing_settings
+add column max_quantity integer not null default 10000,
+add constraint max_quantity_must_be_1_to_1000000 check (max_quantity between 1 and 1000000);
+
+comment on column credits.billing_settings.max_quantity is 'The largest quantity of one quote, spend or hold.';
+
+-- sql/ledger/tables/settings.sql
+alter table credits.billing_settings
+add column max_grant bigint not null default 1000000000,
+add column refund_grace interval not null default '30 days',
+add column hold_ttl interval not null default '15 minutes',
+add column hold_ttl_max interval not null default '24 hours',
+add column max_holds_per_minute integer not null default 60,
+add column max_open_holds integer not null default 100,
+add column max_unused_holds integer not null default 1000,
+add column hold_retention interval not null default '30 days',
+add constraint hold_ttl_must_be_1_second_to_hold_ttl_max check (credits.lasts(hold_ttl, '1 second', hold_ttl_max)),
+add constraint hold_ttl_max_must_be_2_minutes_to_30_days check (credits.lasts(hold_ttl_max, '2 minutes', '30 days')),
+add constraint refund_grace_must_be_1_second_to_100_years check (credits.lasts(refund_grace, '1 second', '100 years')),
+add constraint max_grant_must_be_1_to_1000000000000 check (max_grant between 1 and 1000000000000),
+add constraint max_holds_per_minute_must_be_0_to_10000 check (max_holds_per_minute between 0 and 10000),
+add constraint max_open_holds_must_be_0_to_10000 check (max_open_holds between 0 and 10000),
+add constraint max_unused_holds_must_be_0_to_10000 check (max_unused_holds between 0 and 10000),
+add constraint hold_retention_must_be_1_hour_to_100_years check (credits.lasts(hold_retention, '1 hour', '100 years'));
+
+comment on column credits.billing_settings.max_grant is 'The largest single grant, in credits.';
+comment on column credits.billing_settings.refund_grace is
+'How long refunded credits live when the lot they came from has expired.';
 comment on column credits.billing_settings.hold_ttl is 'How long a hold lives when its maker does not say. '
 'Those of generations live as long as their job may, whatever it says.';
 comment on column credits.billing_settings.hold_ttl_max is 'The longest hold that may be asked for, and the longest '
 'that a generation may take. At least two minutes: a generation needs one and 45 seconds to begin with.';
-comment on column credits.billing_settings.refund_grace is
-'How long refunded credits live when the lot they came from has expired.';
-comment on column credits.billing_settings.late_grant_grace is
-'How long the credits of a subscription''s newest period live when its payment is heard of after the period is over; 0 '
-'for not at all. Those of periods before it expire at once, as they would have in time.';
-comment on column credits.billing_settings.max_quantity is 'The largest quantity of one quote, spend or hold.';
-comment on column credits.billing_settings.max_grant is 'The largest single grant, in credits.';
 comment on column credits.billing_settings.max_holds_per_minute is
 'How many holds one account may make in any 60 seconds. Those of generations have their own limits.';
 comment on column credits.billing_settings.max_open_holds is
@@ -188,6 +160,22 @@ comment on column credits.billing_settings.max_unused_holds is
 'How many holds that ended without a capture or a provider''s call are kept of one account: the newest.';
 comment on column credits.billing_settings.hold_retention is
 'How long a hold is kept that ended without a capture, and a generation that charged nothing.';
+
+-- sql/generation/settings.sql
+alter table credits.billing_settings
+add column max_generations_per_minute integer not null default 60,
+add column max_generations_in_flight integer not null default 10,
+add column max_input_files integer not null default 100,
+add column max_input_bytes bigint not null default 200000000,
+add column input_retention interval not null default '7 days',
+add column orphan_retention interval not null default '1 day',
+add constraint max_generations_per_minute_must_be_0_or_more check (max_generations_per_minute >= 0),
+add constraint max_generations_in_flight_must_be_0_or_more check (max_generations_in_flight >= 0),
+add constraint max_input_files_must_be_0_or_more check (max_input_files >= 0),
+add constraint max_input_bytes_must_be_0_or_more check (max_input_bytes >= 0),
+add constraint input_retention_must_be_an_hour_or_more check (input_retention >= '1 hour'),
+add constraint orphan_retention_must_be_an_hour_or_more check (orphan_retention >= '1 hour');
+
 comment on column credits.billing_settings.max_generations_per_minute is
 'How many generations one account may ask for in a minute, refused ones included.';
 comment on column credits.billing_settings.max_generations_in_flight is
@@ -200,6 +188,38 @@ comment on column credits.billing_settings.input_retention is
 'How old a file below inputs/ gets before it is swept. At least an hour.';
 comment on column credits.billing_settings.orphan_retention is
 'How long the files of a job that is over stay when they are not its outputs, before they are swept. At least an hour.';
+
+-- sql/payments/tables/settings.sql
+alter table credits.billing_settings
+add column late_grant_grace interval not null default '30 days',
+add column default_currency credits.currency_code not null default 'usd',
+add column max_packages integer not null default 10,
+add column max_free_packages integer not null default 1,
+add column allow_promotion_codes boolean not null default false,
+add column max_checkouts_per_minute integer not null default 20,
+add column refund_second_subscriptions boolean not null default true,
+add column automatic_tax boolean not null default false,
+add column tax_id_collection boolean not null default false,
+add column billing_address_collection text not null default 'auto',
+add column stripe_livemode boolean not null default false,
+add column stripe_account text,
+add column stripe_payload_retention interval not null default '90 days',
+add column freeze_on_fraud_warning boolean not null default false,
+add constraint late_grant_grace_must_be_0_to_10_years check (credits.lasts(late_grant_grace, '0', '10 years')),
+add constraint max_packages_must_be_1_to_1000 check (max_packages between 1 and 1000),
+add constraint max_free_packages_must_be_1_to_1000 check (max_free_packages between 1 and 1000),
+add constraint max_checkouts_per_minute_must_be_0_or_more check (max_checkouts_per_minute >= 0),
+add constraint billing_address_collection_must_be_auto_or_required check (
+  billing_address_collection in ('auto', 'required')
+),
+add constraint stripe_account_must_start_with_acct check (stripe_account ~ '^acct_[A-Za-z0-9_]+$'),
+add constraint stripe_payload_retention_must_be_1_second_to_100_years check (
+  credits.lasts(stripe_payload_retention, '1 second', '100 years')
+);
+
+comment on column credits.billing_settings.late_grant_grace is
+'How long the credits of a subscription''s newest period live when its payment is heard of after the period is over; 0 '
+'for not at all. Those of periods before it expire at once, as they would have in time.';
 comment on column credits.billing_settings.default_currency is 'The currency of a checkout that names none.';
 comment on column credits.billing_settings.max_packages is
 'How many of one package a checkout may buy, where credit_packages.max_quantity does not say.';
@@ -373,6 +393,28 @@ comment on column credits.account_addresses.successor_id is
 'The account that the same person opened under this address after the user of account_id was deleted: it takes over '
 'what that account owes. One for an account.';
 comment on column credits.account_addresses.noted_at is 'When the address was first seen confirmed.';
+
+-- sql/accounts/call_rates.sql
+create table credits.call_rates (
+  account_id uuid not null references public.credit_accounts (id),
+  call text not null,
+  minute timestamptz not null,
+  calls integer not null,
+  primary key (account_id, call)
+)
+with (fillfactor = 50);
+
+alter table credits.call_rates enable row level security;
+alter table credits.call_rates force row level security;
+revoke all on table credits.call_rates from anon, authenticated, service_role;
+
+comment on table credits.call_rates is
+'How often an account has asked in the current minute for what is limited by the minute, refused calls included where '
+'the refusal commits.';
+comment on column credits.call_rates.call is
+'checkout: a page of Stripe''s (billing_settings.max_checkouts_per_minute); generation: begin_generation '
+'(max_generations_per_minute).';
+comment on column credits.call_rates.minute is 'The minute that calls counts.';
 
 -- sql/accounts/my_account_id.sql
 create function credits.my_account_id() returns uuid
@@ -1055,25 +1097,23 @@ comment on column public.generation_jobs.dispatched_at is
 'Committed before the provider is asked, so that no call goes unnoticed.';
 comment on column public.generation_jobs.deadline_at is 'Past it the sweep ends the job and its hold.';
 
--- sql/generation/generation_rate.sql
-create table credits.generation_rate (
-  account_id uuid primary key references public.credit_accounts (id),
-  minute timestamptz not null,
-  calls integer not null
-)
-with (fillfactor = 50);
+-- sql/maintenance/maintenance_task.sql
+create type credits.maintenance_task as enum (
+  'settlement',
+  'generations',
+  'holds',
+  'allotments',
+  'stripe_payloads'
+);
 
-alter table credits.generation_rate enable row level security;
-alter table credits.generation_rate force row level security;
-revoke all on table credits.generation_rate from anon, authenticated, service_role;
-
-comment on table credits.generation_rate is
-'How many generations an account has asked for in the current minute, those that were refused included.';
+comment on type credits.maintenance_task is
+'What credits.run_maintenance does, in this order: of each task the function credits.sweep_TASK(batch integer), which '
+'stands with the rest of its domain. The settlement is first, while no other lock is held that it could be waited for.';
 
 -- sql/maintenance/maintenance_failures.sql
 create table credits.maintenance_failures (
   id bigint generated always as identity primary key,
-  task text not null,
+  task credits.maintenance_task not null,
   -- No foreign key: it would wait for the account's lock, which may be what failed. Accounts are never deleted.
   account_id uuid,
   job_id uuid,
@@ -1084,7 +1124,6 @@ create table credits.maintenance_failures (
   last_at timestamptz not null,
   retry_at timestamptz not null,
   constraint maintenance_failures_task_account_id_job_id_key unique nulls not distinct (task, account_id, job_id),
-  constraint task_must_be_known check (task in ('settlement', 'generations', 'holds', 'allotments', 'stripe_payloads')),
   constraint failures_must_be_positive check (failures > 0)
 );
 
@@ -1097,7 +1136,7 @@ revoke all on table credits.maintenance_failures from anon, authenticated, servi
 comment on table credits.maintenance_failures is
 'What maintenance could not do, until it can: an account that cannot be settled, a job that cannot be ended, or a '
 'sweep as a whole. Operators read it with maintenance_report(). Delete a row to have it tried at once.';
-comment on column credits.maintenance_failures.task is 'settlement, generations, holds, allotments or stripe_payloads.';
+comment on column credits.maintenance_failures.task is 'What credits.run_maintenance was at.';
 comment on column credits.maintenance_failures.account_id is 'Whose; null for a sweep as a whole.';
 comment on column credits.maintenance_failures.job_id is 'Of generations: the job, generation_jobs.id.';
 comment on column credits.maintenance_failures.sqlstate is 'Postgres''s code of the last failure.';
@@ -1935,21 +1974,6 @@ comment on table credits.dismissed_stripe_objects is
 comment on column credits.dismissed_stripe_objects.object_id is 'Stripe''s id.';
 comment on column credits.dismissed_stripe_objects.why is 'Why it may have no effect.';
 
--- sql/payments/tables/checkout_rate.sql
-create table credits.checkout_rate (
-  account_id uuid primary key references public.credit_accounts (id),
-  minute timestamptz not null,
-  calls integer not null
-)
-with (fillfactor = 50);
-
-alter table credits.checkout_rate enable row level security;
-alter table credits.checkout_rate force row level security;
-revoke all on table credits.checkout_rate from anon, authenticated, service_role;
-
-comment on table credits.checkout_rate is
-'How many pages of Stripe''s an account has opened in the current minute.';
-
 -- sql/payments/tables/plan_checkouts.sql
 create table credits.plan_checkouts (
   session_id text primary key,
@@ -2383,6 +2407,30 @@ $$;
 comment on function credits.caller() is
 'The signed-in user''s id; PT403 without one. Every spend asks: without a SET clause it is planned as part of its '
 'caller.';
+
+-- sql/accounts/count_call.sql
+create function credits.count_call(account_id uuid, call text, out calls integer, out retry_after integer)
+language plpgsql
+set search_path = ''
+as $$
+declare
+  moment timestamptz := credits.now();
+  this_minute timestamptz := date_trunc('minute', moment);
+begin
+  insert into credits.call_rates as r (account_id, call, minute, calls)
+  values (count_call.account_id, count_call.call, this_minute, 1)
+  on conflict on constraint call_rates_pkey do update set
+    minute = excluded.minute,
+    calls = case when r.minute = excluded.minute then r.calls + 1 else 1 end
+  returning r.calls into count_call.calls;
+  retry_after := ceil(extract(epoch from this_minute + interval '1 minute' - moment));
+end
+$$;
+
+comment on function credits.count_call(uuid, text) is
+'Counts a call of the account, one session at a time per account and call: returns which of the minute''s it is, and '
+'the seconds until the next minute, for the caller to compare with its limit. A refusal that raises takes its count '
+'back: the limit stays reached.';
 
 -- sql/accounts/freeze_account.sql
 create function public.freeze_account(user_id uuid, reason text) returns public.credit_accounts
@@ -3230,8 +3278,7 @@ set search_path = ''
 as $$
 declare
   moment timestamptz := credits.now();
-  this_minute timestamptz := date_trunc('minute', moment);
-  calls integer;
+  counted record;
   account record;
 begin
   if exists (
@@ -3241,14 +3288,9 @@ begin
   ) then
     return null;
   end if;
-  insert into credits.generation_rate as r (account_id, minute, calls)
-  values (count_generation.account_id, this_minute, 1)
-  on conflict on constraint generation_rate_pkey do update set
-    minute = excluded.minute,
-    calls = case when r.minute = excluded.minute then r.calls + 1 else 1 end
-  returning r.calls into calls;
+  counted := credits.count_call(account_id, 'generation');
 
-  -- Under the lock of that row, so it also sees what the same key opened meanwhile.
+  -- Under the lock of the count, so it also sees what the same key opened meanwhile.
   select
     s.max_generations_per_minute as most_calls,
     s.max_generations_in_flight as most_in_flight,
@@ -3267,12 +3309,10 @@ begin
 
   if account.is_repeat then
     return null;
-  elsif calls > account.most_calls then
+  elsif counted.calls > account.most_calls then
     return credits.refuse_softly(
       'PT429', 'Too many generations in this minute.',
-      jsonb_build_object(
-        'limit', account.most_calls, 'retry_after', ceil(extract(epoch from this_minute + interval '1 minute' - moment))
-      )::text,
+      jsonb_build_object('limit', account.most_calls, 'retry_after', counted.retry_after)::text,
       'Wait, then try again.'
     );
   elsif account.in_flight >= account.most_in_flight then
@@ -3494,7 +3534,8 @@ begin
   if cardinality(files) > 0 and to_regclass('storage.objects') is null then
     code := 'PT404';
   elsif cardinality(files) > 17 then
-    -- Sixteen images and a mask: what no request has is looked up for nobody.
+    -- Sixteen images and a mask: what no request has is looked up for nobody. This number, the types and the size of
+    -- one are also in functions/_shared/generation, which reads the bytes; a test holds them together.
     code := 'PT413';
   elsif cardinality(files) > 0 then
     select
@@ -3983,6 +4024,17 @@ begin
       end;
     end if;
   end loop;
+
+  -- Over, by whomever: the job has ended.
+  delete from credits.maintenance_failures as f
+  where f.id in (
+    select o.id
+    from credits.maintenance_failures as o
+    left join public.generation_jobs as j on o.job_id = j.id
+    where o.task = 'generations' and o.job_id is not null and (j.id is null or j.finished_at is not null)
+    -- Another run has it, or has just written it.
+    for update of o skip locked
+  );
   return swept;
 end
 $$;
@@ -4003,37 +4055,6 @@ comment on function credits.sweep_grace() is
 'How much longer than its job a hold lives, so that the sweep finds it: under a minute. Without a SET clause it is '
 'planned as part of its caller.';
 
--- sql/maintenance/forget_failures.sql
-create function credits.forget_failures() returns void
-language plpgsql
-set search_path = ''
-as $$
-begin
-  delete from credits.maintenance_failures as f
-  where f.id in (
-    select o.id
-    from credits.maintenance_failures as o
-    left join public.credit_accounts as a on o.account_id = a.id
-    left join public.generation_jobs as j on o.job_id = j.id
-    where
-      case
-        -- Nothing is pending or due any more that was when it failed.
-        when o.task = 'settlement' then coalesce(least(a.unsettled_since, a.next_expiry) > o.last_at, true)
-        when o.task = 'allotments' and o.account_id is not null then not exists (
-          select from credits.allotments as m where m.account_id = o.account_id and m.next_at <= credits.now()
-        )
-        when o.job_id is not null then j.finished_at is not null or j.id is null
-      end
-    -- Another run has it, or has just written it.
-    for update of o skip locked
-  );
-end
-$$;
-
-comment on function credits.forget_failures() is
-'Deletes failures of the maintenance that are over: their account has been settled since, by whomever, has no month '
-'of a plan waiting, or their job has ended.';
-
 -- sql/maintenance/maintenance_report.sql
 create function public.maintenance_report() returns table (
   task text,
@@ -4052,7 +4073,7 @@ stable
 security definer
 set search_path = ''
 as $$
-  select f.task, f.account_id, a.user_id, f.job_id, f.sqlstate, f.message, f.failures, f.first_at, f.last_at, f.retry_at
+  select f.task::text, f.account_id, a.user_id, f.job_id, f.sqlstate, f.message, f.failures, f.first_at, f.last_at, f.retry_at
   from credits.maintenance_failures as f
   left join public.credit_accounts as a on f.account_id = a.id
   order by f.first_at;
@@ -4067,7 +4088,7 @@ grant execute on function public.maintenance_report() to service_role;
 
 -- sql/maintenance/note_failure.sql
 create function credits.note_failure(
-  task text,
+  task credits.maintenance_task,
   state text,
   message text,
   account_id uuid default null,
@@ -4100,7 +4121,7 @@ begin
 end
 $$;
 
-comment on function credits.note_failure(text, text, text, uuid, uuid) is
+comment on function credits.note_failure(credits.maintenance_task, text, text, uuid, uuid) is
 'Writes down that a part of the maintenance failed, so that the others go on and an operator sees it.';
 
 -- sql/maintenance/run_maintenance.sql
@@ -4114,110 +4135,31 @@ set search_path = ''
 set lock_timeout = '3s'
 as $$
 declare
-  moment timestamptz := credits.now();
-  waiting uuid[];
-  overdue uuid;
-  candidate uuid;
-  pending integer;
-  settled integer := 0;
-  unfinished boolean := false;
-  -- Ledger rows that one run settles for accounts with more than one batch: bounded, however much is pending.
-  budget integer := 60 * credits.settlement_batch();
+  current_task credits.maintenance_task;
+  answer jsonb := '{"settled": 0, "more": false}';
 begin
-  -- No index serves this: what it would hold changes with the spends, and each would pay for it.
-  select
-    array_agg(due.id order by due.since),
-    (array_agg(due.id order by due.since) filter (where due.since < moment - settle_after - interval '1 minute'))[1]
-  into waiting, overdue
-  from (
-    select a.id, least(a.unsettled_since, a.next_expiry) as since
-    from public.credit_accounts as a
-    where
-      (a.next_expiry <= moment or a.unsettled_since <= moment - settle_after)
-      and not exists (
-        select from credits.maintenance_failures as f
-        where f.account_id = a.id and f.task = 'settlement' and f.retry_at > moment
-      )
-    order by since
-    limit batch
-  ) as due;
-
-  -- An account that is spent from without a pause is never free when SKIP LOCKED looks. Wait for one such account,
-  -- while this transaction holds no other lock that it could be waited for.
-  if overdue is not null then
+  foreach current_task in array enum_range(null::credits.maintenance_task) loop
     begin
-      perform from public.credit_accounts as a where a.id = overdue for no key update;
-    exception
-      when others then
-        perform credits.note_failure('settlement', sqlstate, sqlerrm, overdue);
-    end;
-  end if;
-
-  foreach candidate in array coalesce(waiting, '{}') loop
-    select a.unsettled into pending
-    from public.credit_accounts as a
-    where
-      a.id = candidate
-      and (a.next_expiry <= moment or a.unsettled_since <= moment - settle_after)
-    for no key update skip locked;
-    continue when not found;
-    if pending > credits.settlement_batch() then
-      if budget <= 0 then
-        unfinished := true;
-        continue;
+      if current_task = 'settlement' then
+        answer := credits.sweep_settlement(batch, settle_after);
+      else
+        execute format('select credits.%I($1)', 'sweep_' || current_task) using batch;
       end if;
-      budget := budget - least(pending, 20 * credits.settlement_batch());
-      unfinished := unfinished or pending > 20 * credits.settlement_batch();
-    end if;
-    begin
-      perform credits.settle_account(candidate, batches => 20);
-      settled := settled + 1;
+      delete from credits.maintenance_failures as f
+      where f.task = current_task and f.account_id is null and f.job_id is null;
     exception
       when others then
-        perform credits.note_failure('settlement', sqlstate, sqlerrm, candidate);
+        perform credits.note_failure(current_task, sqlstate, sqlerrm);
     end;
   end loop;
-
-  begin
-    perform credits.sweep_generations(batch);
-    delete from credits.maintenance_failures as f where f.task = 'generations' and f.job_id is null;
-  exception
-    when others then
-      perform credits.note_failure('generations', sqlstate, sqlerrm);
-  end;
-  begin
-    -- Quick ones: as many as a busy app leaves.
-    perform credits.prune_holds(5 * batch);
-    delete from credits.maintenance_failures as f where f.task = 'holds';
-  exception
-    when others then
-      perform credits.note_failure('holds', sqlstate, sqlerrm);
-  end;
-  begin
-    perform credits.sweep_allotments(batch);
-    delete from credits.maintenance_failures as f where f.task = 'allotments' and f.account_id is null;
-  exception
-    when others then
-      perform credits.note_failure('allotments', sqlstate, sqlerrm);
-  end;
-  begin
-    perform credits.forget_stripe_payloads(batch);
-    delete from credits.maintenance_failures as f where f.task = 'stripe_payloads';
-  exception
-    when others then
-      perform credits.note_failure('stripe_payloads', sqlstate, sqlerrm);
-  end;
-  perform credits.forget_failures();
-  return jsonb_build_object(
-    'settled', settled, 'more', settled > 0 and (unfinished or cardinality(waiting) = batch)
-  );
+  return answer;
 end
 $$;
 
 comment on function credits.run_maintenance(interval, integer) is
-'Settles accounts in one bounded batch: those with ledger rows unsettled for settle_after or longer, and those where '
-'lots or holds have expired; of one with very many rows, the oldest. Then ends overdue generations, deletes old unused '
-'holds, grants the months of plans with a monthly allotment and forgets old payloads of Stripe''s. What fails is '
+'Does each task of credits.maintenance_task once, in one bounded batch: settles accounts with ledger rows unsettled '
+'for settle_after or longer, and those where lots or holds have expired; ends overdue generations, deletes old unused '
+'holds, grants the months of plans with a monthly allotment and empties old payloads of Stripe''s. What fails is '
 'undone by itself and noted for maintenance_report, the rest goes on. Skips what others have locked; run as many at '
 'once as you like. Returns {settled: accounts, more: whether to call again now}.';
 
@@ -4293,7 +4235,7 @@ begin
     wrong := 'terms.options must be an object of options by name.';
   end if;
   if wrong is not null then
-    perform credits.fail('PT400', wrong, '{}', 'README, "For DBAs: prices", has the terms of a price.');
+    perform credits.fail('PT400', wrong, '{}', 'supabase/README.md of supabase-credits, "Prices", has the terms of a price.');
   end if;
 
   for name, spec in select o.key, o.value from jsonb_each(terms -> 'options') as o (key, value) loop
@@ -4365,7 +4307,7 @@ begin
     if wrong is not null then
       perform credits.fail(
         'PT400', format('terms.options.%s %s', name, wrong), jsonb_build_object('option', name),
-        'README, "For DBAs: prices", has the terms of a price.'
+        'supabase/README.md of supabase-credits, "Prices", has the terms of a price.'
       );
     end if;
   end loop;
@@ -5408,40 +5350,6 @@ $$;
 comment on function credits.lock_hold(uuid) is
 'The hold as it is now, with its account locked until the transaction ends and settled if anything was due. PT404.';
 
--- sql/ledger/holds/prune_holds.sql
-create function credits.prune_holds(batch integer default 200) returns integer
-language plpgsql
-set search_path = ''
-as $$
-declare
-  before timestamptz := credits.now() - (select s.hold_retention from credits.billing_settings as s);
-  old uuid[];
-begin
-  -- With the account's lock nobody finds the hold by its key meanwhile and opens a job on it.
-  select array_agg(o.id) into old
-  from (
-    select h.id
-    from public.credit_holds as h
-    inner join public.credit_accounts as a on h.account_id = a.id
-    where
-      h.status in ('released', 'expired')
-      and h.closed_at <= before
-      and not exists (select from public.generation_jobs as j where j.hold_id = h.id and j.finished_at is null)
-    order by h.closed_at
-    limit batch
-    for update of h skip locked
-    for no key update of a skip locked
-  ) as o;
-  delete from public.generation_jobs as j where j.hold_id = any(old);
-  delete from public.credit_holds as h where h.id = any(old);
-  return coalesce(cardinality(old), 0);
-end
-$$;
-
-comment on function credits.prune_holds(integer) is
-'Deletes up to batch holds that ended without a capture billing_settings.hold_retention ago, with the generations that '
-'they were made for; returns how many. Their provider calls stay in credits.usage_logs. Captured holds stay for ever.';
-
 -- sql/ledger/holds/prune_unused_holds.sql
 create function credits.prune_unused_holds(account_id uuid, most integer) returns void
 language plpgsql
@@ -5589,6 +5497,42 @@ comment on function credits.reserve is
 'what is wrong with it. The one place that makes holds; what they cost is for the caller to know, never for a client '
 'to say. is_limited: whether billing_settings.max_holds_per_minute and max_open_holds apply; generations have limits '
 'of their own. Errors: PT402, PT403, PT409, PT429.';
+
+-- sql/ledger/holds/sweep_holds.sql
+create function credits.sweep_holds(batch integer default 200) returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  before timestamptz := credits.now() - (select s.hold_retention from credits.billing_settings as s);
+  old uuid[];
+begin
+  -- With the account's lock nobody finds the hold by its key meanwhile and opens a job on it.
+  select array_agg(o.id) into old
+  from (
+    select h.id
+    from public.credit_holds as h
+    inner join public.credit_accounts as a on h.account_id = a.id
+    where
+      h.status in ('released', 'expired')
+      and h.closed_at <= before
+      and not exists (select from public.generation_jobs as j where j.hold_id = h.id and j.finished_at is null)
+    order by h.closed_at
+    -- Quick ones: as many as a busy app leaves.
+    limit 5 * batch
+    for update of h skip locked
+    for no key update of a skip locked
+  ) as o;
+  delete from public.generation_jobs as j where j.hold_id = any(old);
+  delete from public.credit_holds as h where h.id = any(old);
+  return coalesce(cardinality(old), 0);
+end
+$$;
+
+comment on function credits.sweep_holds(integer) is
+'Deletes up to five times batch holds that ended without a capture billing_settings.hold_retention ago, with the '
+'generations that they were made for; returns how many. Their provider calls stay in credits.usage_logs. Captured '
+'holds stay for ever.';
 
 -- sql/ledger/keys/key_is_new.sql
 create function credits.key_is_new(account_id uuid, idempotency_key text) returns boolean
@@ -6924,6 +6868,97 @@ comment on function credits.settlement_batch() is
 'How many ledger rows a settlement takes at a time, and a seal covers at most: what bounds its memory. Without a SET '
 'clause it is planned as part of its caller.';
 
+-- sql/ledger/settlement/sweep_settlement.sql
+create function credits.sweep_settlement(batch integer, settle_after interval) returns jsonb
+language plpgsql
+set search_path = ''
+as $$
+declare
+  moment timestamptz := credits.now();
+  waiting uuid[];
+  overdue uuid;
+  candidate uuid;
+  pending integer;
+  settled integer := 0;
+  unfinished boolean := false;
+  -- Ledger rows that one run settles for accounts with more than one batch: bounded, however much is pending.
+  budget integer := 60 * credits.settlement_batch();
+begin
+  -- No index serves this: what it would hold changes with the spends, and each would pay for it.
+  select
+    array_agg(due.id order by due.since),
+    (array_agg(due.id order by due.since) filter (where due.since < moment - settle_after - interval '1 minute'))[1]
+  into waiting, overdue
+  from (
+    select a.id, least(a.unsettled_since, a.next_expiry) as since
+    from public.credit_accounts as a
+    where
+      (a.next_expiry <= moment or a.unsettled_since <= moment - settle_after)
+      and not exists (
+        select from credits.maintenance_failures as f
+        where f.account_id = a.id and f.task = 'settlement' and f.retry_at > moment
+      )
+    order by since
+    limit batch
+  ) as due;
+
+  -- An account that is spent from without a pause is never free when SKIP LOCKED looks. Wait for one such account,
+  -- while this transaction holds no other lock that it could be waited for.
+  if overdue is not null then
+    begin
+      perform from public.credit_accounts as a where a.id = overdue for no key update;
+    exception
+      when others then
+        perform credits.note_failure('settlement', sqlstate, sqlerrm, overdue);
+    end;
+  end if;
+
+  foreach candidate in array coalesce(waiting, '{}') loop
+    select a.unsettled into pending
+    from public.credit_accounts as a
+    where
+      a.id = candidate
+      and (a.next_expiry <= moment or a.unsettled_since <= moment - settle_after)
+    for no key update skip locked;
+    continue when not found;
+    if pending > credits.settlement_batch() then
+      if budget <= 0 then
+        unfinished := true;
+        continue;
+      end if;
+      budget := budget - least(pending, 20 * credits.settlement_batch());
+      unfinished := unfinished or pending > 20 * credits.settlement_batch();
+    end if;
+    begin
+      perform credits.settle_account(candidate, batches => 20);
+      settled := settled + 1;
+    exception
+      when others then
+        perform credits.note_failure('settlement', sqlstate, sqlerrm, candidate);
+    end;
+  end loop;
+
+  -- Over, by whomever: nothing is pending or due any more that was when it failed.
+  delete from credits.maintenance_failures as f
+  where f.id in (
+    select o.id
+    from credits.maintenance_failures as o
+    inner join public.credit_accounts as a on o.account_id = a.id
+    where o.task = 'settlement' and coalesce(least(a.unsettled_since, a.next_expiry) > o.last_at, true)
+    -- Another run has it, or has just written it.
+    for update of o skip locked
+  );
+  return jsonb_build_object(
+    'settled', settled, 'more', settled > 0 and (unfinished or cardinality(waiting) = batch)
+  );
+end
+$$;
+
+comment on function credits.sweep_settlement(integer, interval) is
+'Settles up to batch accounts: those with ledger rows unsettled for settle_after or longer, and those where lots or '
+'holds have expired; of one with very many rows, the oldest. Skips what others have locked, and notes what fails. '
+'Returns what credits.run_maintenance does.';
+
 -- sql/ledger/tables/refuse_change.sql
 create function credits.refuse_change() returns trigger
 language plpgsql
@@ -6965,7 +7000,7 @@ create trigger no_delete before delete on credits.credit_grants
 for each row execute function credits.refuse_change();
 create trigger no_truncate before truncate on credits.credit_grants
 for each statement execute function credits.refuse_change();
--- One that ended without a capture moved nothing: credits.prune_holds.
+-- One that ended without a capture moved nothing: credits.sweep_holds.
 create trigger no_delete before delete on public.credit_holds
 for each row when (old.status not in ('released', 'expired')) execute function credits.refuse_change();
 create trigger no_truncate before truncate on public.credit_holds
@@ -6977,26 +7012,13 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  moment timestamptz := credits.now();
-  this_minute timestamptz := date_trunc('minute', moment);
-  most integer;
-  calls integer;
+  counted record := credits.count_call(account_id, 'checkout');
+  most integer := (select s.max_checkouts_per_minute from credits.billing_settings as s);
 begin
-  select s.max_checkouts_per_minute into most from credits.billing_settings as s;
-  insert into credits.checkout_rate as r (account_id, minute, calls)
-  values (count_checkout.account_id, this_minute, 1)
-  on conflict on constraint checkout_rate_pkey do update set
-    minute = excluded.minute,
-    calls = case when r.minute = excluded.minute then r.calls + 1 else 1 end
-  returning r.calls into calls;
-  -- The refusal undoes its own count: the limit stays reached, and nothing was opened.
-  if calls > most then
+  if counted.calls > most then
     perform credits.fail(
       'PT429', 'Too many checkouts in this minute.',
-      jsonb_build_object(
-        'limit', most, 'retry_after', ceil(extract(epoch from this_minute + interval '1 minute' - moment))
-      ),
-      'Wait, then try again.'
+      jsonb_build_object('limit', most, 'retry_after', counted.retry_after), 'Wait, then try again.'
     );
   end if;
 end
@@ -7620,34 +7642,6 @@ $$;
 comment on function credits.balance_figures(jsonb) is
 'What a balance transaction of Stripe''s says, as credits.stripe_balance_transactions has it; nulls for its id alone.';
 
--- sql/payments/events/forget_stripe_payloads.sql
-create function credits.forget_stripe_payloads(batch integer default 200) returns integer
-language plpgsql
-set search_path = ''
-as $$
-declare
-  -- A variable, so that the index finds what is older.
-  before timestamptz := credits.now() - (select s.stripe_payload_retention from credits.billing_settings as s);
-  forgotten integer;
-begin
-  update credits.stripe_events as e set payload = null
-  where e.id in (
-    select o.id from credits.stripe_events as o
-    where o.payload is not null and o.received_at < before
-    order by o.received_at
-    limit batch
-    for update skip locked
-  );
-  get diagnostics forgotten = row_count;
-  return forgotten;
-end
-$$;
-
-comment on function credits.forget_stripe_payloads(integer) is
-'Empties the payloads of up to batch events that came billing_settings.stripe_payload_retention ago; returns how '
-'many. What is quarantined or failed until then is given up. Their ids stay, so that they are still known when they '
-'come again.';
-
 -- sql/payments/events/is_live.sql
 create function credits.is_live(subscription public.subscriptions) returns boolean
 language sql
@@ -7854,6 +7848,34 @@ $$;
 comment on function credits.subscriber(text, jsonb, jsonb) is
 'The account of a subscription: as known before, else by its metadata, else by its customer; null when it is nobody''s '
 'here. PT422 for an account_id that does not exist.';
+
+-- sql/payments/events/sweep_stripe_payloads.sql
+create function credits.sweep_stripe_payloads(batch integer default 200) returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  -- A variable, so that the index finds what is older.
+  before timestamptz := credits.now() - (select s.stripe_payload_retention from credits.billing_settings as s);
+  forgotten integer;
+begin
+  update credits.stripe_events as e set payload = null
+  where e.id in (
+    select o.id from credits.stripe_events as o
+    where o.payload is not null and o.received_at < before
+    order by o.received_at
+    limit batch
+    for update skip locked
+  );
+  get diagnostics forgotten = row_count;
+  return forgotten;
+end
+$$;
+
+comment on function credits.sweep_stripe_payloads(integer) is
+'Empties the payloads of up to batch events that came billing_settings.stripe_payload_retention ago; returns how '
+'many. What is quarantined or failed until then is given up. Their ids stay, so that they are still known when they '
+'come again.';
 
 -- sql/payments/events/try_stripe_object.sql
 create function credits.try_stripe_object(
@@ -10223,13 +10245,26 @@ begin
       perform credits.net_purchase(due.account_id, due.purchase_id);
       perform credits.collect_subscription_debts(due.account_id);
       perform credits.end_late_grants(due.account_id);
-      delete from credits.maintenance_failures as f where f.task = 'allotments' and f.account_id = due.account_id;
       done := done + 1;
     exception
       when others then
         perform credits.note_failure('allotments', sqlstate, sqlerrm, due.account_id);
     end;
   end loop;
+
+  -- Over, by whomever: no month waits any more.
+  delete from credits.maintenance_failures as f
+  where f.id in (
+    select o.id
+    from credits.maintenance_failures as o
+    where
+      o.task = 'allotments' and o.account_id is not null
+      and not exists (
+        select from credits.allotments as a where a.account_id = o.account_id and a.next_at <= credits.now()
+      )
+    -- Another run has it, or has just written it.
+    for update of o skip locked
+  );
   return done;
 end
 $$;

@@ -6,8 +6,8 @@ import psycopg
 import pytest
 
 from scripts.local.stack import Stack
-from tests.conftest import ROOT
 from tests.support.sessions import Bank
+from tests.support.stack import ROOT
 
 NAME = "tests_concurrency"
 

@@ -12,7 +12,7 @@ import pytest
 from postgrest.exceptions import APIError
 
 from supabase import Client
-from tests.conftest import Env, User
+from tests.support.stack import Env, User
 
 
 def user_with(service: Client, user: Callable[..., User], balance: int) -> User:

@@ -7,7 +7,7 @@ import pytest
 
 from scripts.local.stack import Stack, ports
 from scripts.local.stack.processes import start_time
-from tests.conftest import NEEDED, ROOT
+from tests.support.stack import NEEDED, ROOT
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,12 @@
-"""What the README shows is run here, as it stands there."""
+"""What the pages show is run here, as it stands there."""
 
 import json
 import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,77 +16,50 @@ import pytest
 from scripts.local.stack import Stack, ports
 from scripts.local.stack.stack import Status
 from supabase import Client, create_client
-from tests.conftest import Database, Env, User
-
-ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text()
-
-
-def block(language: str, containing: str) -> str:
-    """The one fenced block in that language with that text in it."""
-    found = [
-        text for text in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if containing in text
-    ]
-    assert len(found) == 1, f"the README has {len(found)} {language} blocks with {containing!r}"
-    return str(found[0])
-
-
-def environment(env: Env, **more: object) -> dict[str, str]:
-    addresses = {
-        "API_URL": env.api_url,
-        "DB_URL": env.db_url,
-        "PUBLISHABLE_KEY": env.publishable_key,
-        "SECRET_KEY": env.secret_key,
-    }
-    return {**os.environ, **addresses, **{name: str(value) for name, value in more.items()}}
-
-
-# Browsers and Node from 19 on have it.
-OLDER_NODE = "import { webcrypto } from 'node:crypto'\nglobalThis.crypto ??= webcrypto\n"
-
-
-def run_js(code: str, variables: dict[str, str]) -> str:
-    """What a module prints."""
-    folder = ROOT / ".stack"  # below the project, so that node finds node_modules
-    folder.mkdir(mode=0o700, exist_ok=True)
-    script = folder / f"readme-{os.getpid()}.mjs"
-    script.write_text(OLDER_NODE + code)
-    try:
-        done = subprocess.run(["node", script], env=variables, capture_output=True, text=True, timeout=60)
-    finally:
-        script.unlink()
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-# What a browser and Node from 22 on have by themselves.
-WEB_SOCKET = "import ws from 'ws'\nglobalThis.WebSocket ??= ws\n"
-JS_CLIENT = f"{WEB_SOCKET}import {{ createClient }} from '@supabase/supabase-js'\n"
-JS_USER = (
-    f"{JS_CLIENT}const supabase = createClient(process.env.API_URL, process.env.PUBLISHABLE_KEY)\n"
-    "const { EMAIL: email, PASSWORD: password } = process.env\n"
-    "await supabase.auth.signInWithPassword({ email, password })\n"
+from tests.support.pages import (
+    ALL,
+    JS_CLIENT,
+    JS_USER,
+    PAGES,
+    PYTHON_CLIENT,
+    PYTHON_USER,
+    ROOT,
+    WEB_SOCKET,
+    block,
+    environment,
+    fences,
+    run_js,
+    run_python,
+    statements,
 )
-PYTHON_CLIENT = "import os, uuid\nfrom supabase import FunctionsHttpError, create_client\n"
-PYTHON_USER = (
-    f"{PYTHON_CLIENT}supabase = create_client(os.environ['API_URL'], os.environ['PUBLISHABLE_KEY'])\n"
-    "who = {'email': os.environ['EMAIL'], 'password': os.environ['PASSWORD']}\n"
-    "supabase.auth.sign_in_with_password(who)\n"
-)
+from tests.support.stack import Database, Env, User
+
+CLIENTS, INSTALLING, FUNCTIONS = "README.md", "supabase/README.md", "functions/README.md"
 
 
-def run_python(code: str, variables: dict[str, str]) -> str:
-    """What a script prints."""
+def test_the_two_commands() -> None:
+    """tests/demo runs the first. Of the second this is a part; here, that it takes what pytest takes."""
+    commands = [line.split("#")[0].strip() for line in block(CLIENTS, "sh", "./scripts/demo").splitlines()]
+    assert commands == ["./scripts/demo", "./scripts/test"]
+    here = "tests/docs/test_links.py"
     done = subprocess.run(
-        [sys.executable, "-c", code], env=variables, capture_output=True, text=True, timeout=60
+        [*commands[1:], "--collect-only", "-q", here], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert done.returncode == 0 and here in done.stdout, done.stdout + done.stderr
+
+
+def test_what_the_functions_are_installed_with() -> None:
+    """Each package that the page installs is one that the functions are tested with."""
+    installed = block(FUNCTIONS, "sh", "pip install").splitlines()[0]
+    names = re.findall(r"[a-z][a-z-]+", re.sub(r"\[\w+\]|[<>=]+[\d,<>=]+", "", installed))[2:]
+    locked = (ROOT / "requirements.lock").read_text()
+    assert {"starlette", "uvicorn", "stripe"} <= set(names)
+    assert [name for name in names if not re.search(rf"^{name}(\[|==)", locked, re.MULTILINE)] == []
 
 
 def test_supabase_js_snippet(env: Env) -> None:
     more = "\nconsole.log(history.map((row) => row.kind), asCsv.split('\\n')[0])\n"
-    said = run_js(WEB_SOCKET + block("js", "quote_credits") + more, environment(env))
+    said = run_js(WEB_SOCKET + block(CLIENTS, "js", "quote_credits") + more, environment(env))
     assert "-6 4" in said
     assert "402 Not enough credits. { required: 50, available: 4, shortfall: 46 }" in said
     assert "\n1 6 []\n[ 'spend', 'grant' ] id,kind,amount\n" in said
@@ -96,7 +67,7 @@ def test_supabase_js_snippet(env: Env) -> None:
 
 def test_supabase_py_snippet(env: Env) -> None:
     more = "\nprint([row['kind'] for row in history], as_csv.splitlines()[0])\n"
-    said = run_python(block("python", "quote_credits") + more, environment(env))
+    said = run_python(block(CLIENTS, "python", "quote_credits") + more, environment(env))
     assert "\n-6 4\n" in said
     assert "PT402 Not enough credits. {'required': 50, 'available': 4, 'shortfall': 46}" in said
     assert said.endswith("\n1 6 []\n['spend', 'grant'] id,kind,amount\n")
@@ -106,8 +77,8 @@ def test_operator_snippets(env: Env, user: Callable[..., User]) -> None:
     ann = user()
     variables = environment(env, USER_ID=ann.id)
     for said in (
-        run_js(JS_CLIENT + block("js", "grant_credits"), variables),
-        run_python(PYTHON_CLIENT + block("python", "grant_credits"), variables),
+        run_js(JS_CLIENT + block(INSTALLING, "js", "grant_credits"), variables),
+        run_python(PYTHON_CLIENT + block(INSTALLING, "python", "grant_credits"), variables),
     ):
         amount, balance, size = map(int, said.split())
         assert (amount, balance) == (200, 210)  # the second finds what the first did
@@ -124,7 +95,7 @@ def test_operator_commands(env: Env, user: Callable[..., User]) -> None:
     spend = rpc("consume_credits", operation="stable_diffusion")
     holds = [rpc("hold_credits", operation="stable_diffusion") for _ in range(2)]
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", block("sh", "rpc grant_credits")],
+        ["bash", "-euo", "pipefail", "-c", block(INSTALLING, "sh", "rpc grant_credits")],
         env=environment(
             env,
             USER_ID=ann.id,
@@ -158,8 +129,7 @@ def test_price_statements(scratch_db: Database) -> None:
     with scratch_db.connect() as owner:
         owner.execute((ROOT / "supabase" / "seed.sql").read_bytes())
         owner.execute("set role pricing_admin")
-        code = re.sub(r"--.*", "", block("sql", "update pricing_tiers"))
-        for statement in filter(str.strip, code.split(";")):
+        for statement in statements(block(INSTALLING, "sql", "update pricing_tiers")):
             cursor = owner.execute(statement.encode())
             assert cursor.rowcount > 0, statement
         owner.execute("reset role")
@@ -175,8 +145,7 @@ def test_price_statements(scratch_db: Database) -> None:
 def test_plan_statements(scratch_db: Database) -> None:
     with scratch_db.connect() as owner:
         owner.execute("set role pricing_admin")
-        code = re.sub(r"--.*", "", block("sql", "insert into subscription_plans"))
-        for statement in filter(str.strip, code.split(";")):
+        for statement in statements(block(FUNCTIONS, "sql", "insert into subscription_plans")):
             assert owner.execute(statement.encode()).rowcount == 1
         row = owner.execute(
             "select credits, rollover_cap, interval from public.subscription_plans"
@@ -192,9 +161,9 @@ def test_checkout_snippet(env: Env, user: Callable[..., User], language: str) ->
 
     def run(change: Callable[[str], str] = str) -> str:
         if language == "python":
-            code = change(block("python", 'functions.invoke("checkout"'))
+            code = change(block(FUNCTIONS, "python", 'functions.invoke("checkout"'))
             return run_python(PYTHON_USER + code, variables)
-        code = change(block("js", "functions.invoke('checkout'"))
+        code = change(block(FUNCTIONS, "js", "functions.invoke('checkout'"))
         return run_js(f"{JS_USER}const location = {{}}\n{code}\nconsole.log(location.href)\n", variables)
 
     url = run().strip()
@@ -209,7 +178,7 @@ def test_checkout_snippet(env: Env, user: Callable[..., User], language: str) ->
 @pytest.fixture
 def with_providers() -> Iterator[Status]:
     """A stack of its own that has stand-ins for the providers."""
-    stack = Stack(ROOT, f"readme-{os.getpid()}", ports.free_pair())
+    stack = Stack(ROOT, f"docs-{os.getpid()}", ports.free_pair())
     try:
         stack.start(providers=True)
         yield stack.status()
@@ -219,8 +188,8 @@ def with_providers() -> Iterator[Status]:
 
 def test_generate_snippets(with_providers: Status) -> None:
     variables = {**os.environ, **with_providers.env(), "PASSWORD": "correct horse battery"}
-    js = JS_USER + block("js", "functions.invoke('generate'")
-    python = PYTHON_USER + block("python", 'functions.invoke("generate"')
+    js = JS_USER + block(FUNCTIONS, "js", "functions.invoke('generate'")
+    python = PYTHON_USER + block(FUNCTIONS, "python", 'functions.invoke("generate"')
 
     def sign_up(email: str) -> dict[str, str]:
         client = create_client(with_providers.api_url, with_providers.publishable_key)
@@ -239,7 +208,7 @@ def test_generate_snippets(with_providers: Status) -> None:
             assert [line.split()[1:] for line in lines] == [["1024", "1024"]] * 2
             for line in lines:
                 assert httpx.get(line.split()[0], trust_env=False).content.startswith(b"\x89PNG")
-        (row,) = owner.execute(block("sql", "credits.generation_margins").encode()).fetchall()
+        (row,) = owner.execute(block(FUNCTIONS, "sql", "credits.generation_margins").encode()).fetchall()
         assert (row[0], *row[2:]) == ("dalle3_image", 2, 40, Decimal("0.16"), 0, Decimal("250.0"))
 
 
@@ -249,7 +218,7 @@ def test_every_example_exists_for_both_clients() -> None:
         language: set(
             re.findall(
                 r"(?:rpc|table|from|invoke)\(\s*['\"](\w+)['\"]",
-                "".join(re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)),
+                "".join(fence.text for fence in fences() if fence.language == language),
             )
         )
         for language in ("js", "python")
@@ -260,7 +229,7 @@ def test_every_example_exists_for_both_clients() -> None:
 def test_provider_rows(scratch_db: Database) -> None:
     with scratch_db.connect() as owner:
         owner.execute("set role pricing_admin")
-        for statement in filter(str.strip, block("sql", "acme").split(";")):
+        for statement in statements(block(FUNCTIONS, "sql", "acme")):
             assert owner.execute(statement.encode()).rowcount == 1
 
 
@@ -268,14 +237,14 @@ def test_cost_statement(scratch_db: Database) -> None:
     with scratch_db.connect() as owner:
         owner.execute((ROOT / "supabase" / "seed.sql").read_bytes())
         owner.execute("set role pricing_admin")
-        assert owner.execute(block("sql", "introductory price").encode()).rowcount == 1
+        assert owner.execute(block(FUNCTIONS, "sql", "introductory price").encode()).rowcount == 1
 
 
 def test_terms_of_the_film(scratch_db: Database) -> None:
     """What the text says of it: 6 a second, 8 seconds, 4 more for each in 1080p."""
     with scratch_db.connect() as owner:
         owner.execute((ROOT / "supabase" / "seed.sql").read_bytes())
-        owner.execute(re.sub(r"--.*", "", block("sql", "update pricing_tiers")).encode())
+        owner.execute(re.sub(r"--.*", "", block(INSTALLING, "sql", "update pricing_tiers")).encode())
         for options, price in (
             ("{}", 48), ('{"resolution": "1080p"}', 80), ('{"duration": 4, "audio": "on"}', 36),
         ):  # fmt: skip
@@ -284,7 +253,7 @@ def test_terms_of_the_film(scratch_db: Database) -> None:
 
 
 def test_the_table_of_operations_is_the_seeds(db: "psycopg.Connection[Any]") -> None:
-    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| ([\w.-]+) \| ([\d, ]+) \|", README, re.MULTILINE)
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| ([\w.-]+) \| ([\d, ]+) \|", PAGES[FUNCTIONS], re.MULTILINE)
     said = {
         (operation, model, price)
         for names, model, prices in rows
@@ -298,10 +267,10 @@ def test_the_table_of_operations_is_the_seeds(db: "psycopg.Connection[Any]") -> 
 
 
 def test_settings_statement(scratch_db: Database) -> None:
-    statements = re.findall(r"`(update credits\.billing_settings [^`]*)`", README)
-    assert len(statements) == 2
+    found = re.findall(r"`(update credits\.billing_settings [^`]*)`", ALL)
+    assert len(found) == 2
     with scratch_db.connect() as owner:
-        for statement in statements:
+        for statement in found:
             assert owner.execute(statement.encode()).rowcount == 1
         owner.execute(
             "insert into auth.users (id, email, email_confirmed_at) "
@@ -311,7 +280,8 @@ def test_settings_statement(scratch_db: Database) -> None:
 
 
 def test_it_says_what_the_seed_has(service: Client, db: "psycopg.Connection[Any]") -> None:
-    paragraph = " ".join(README[README.index("The seed has eight operations") :].split("\n\n")[0].split())
+    page = PAGES[INSTALLING]
+    paragraph = " ".join(page[page.index("The seed has eight operations") :].split("\n\n")[0].split())
     prices = db.execute("select operation, trim_scale(credits_per_unit)::text from pricing_tiers").fetchall()
     seeded = dict(re.findall(r"(\w+) (\d+)[,.]", paragraph.split(" And ")[0]))
     assert len(seeded) == 8
@@ -326,4 +296,14 @@ def test_it_says_what_the_seed_has(service: Client, db: "psycopg.Connection[Any]
 
 def test_every_rpc_is_named(db: "psycopg.Connection[Any]") -> None:
     names = db.execute("select proname from pg_proc where pronamespace = 'public'::regnamespace").fetchall()
-    assert [name for (name,) in names if name not in README] == []
+    assert [name for (name,) in names if name not in ALL] == []
+
+
+def test_every_example_is_run() -> None:
+    """A fenced block of code is one of those that the tests name; what is a picture has no language."""
+    code = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    named = re.findall(r"""block\(\w+, "(\w+)", (?:"([^"]+)"|'([^']+)')\)""", code)
+    for fence in fences():
+        if fence.language:
+            texts = [one or other for language, one, other in named if language == fence.language]
+            assert any(text in fence.text for text in texts), fence

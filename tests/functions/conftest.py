@@ -1,8 +1,5 @@
 """The functions as an app and Stripe meet them, and single ones served with another environment."""
 
-import hashlib
-import hmac
-import json
 import os
 import subprocess
 import sys
@@ -10,71 +7,17 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
 import psycopg
 import pytest
-import stripe
 
 from scripts.local.stack import Stack, ports
 from scripts.local.stripe.control import Control
-from tests.conftest import ROOT, Env, User
 from tests.support import official
-
-HTTP = httpx.Client(timeout=30, trust_env=False)
-Buy = Callable[..., httpx.Response]
-PAGES = {
-    "success_url": "http://localhost:3000/thanks?session={CHECKOUT_SESSION_ID}",
-    "cancel_url": "http://localhost:3000/",
-}
-
-
-def post(url: str, body: Any = None, **headers: str) -> httpx.Response:
-    """POST JSON; keyword arguments become headers, with - for _."""
-    return HTTP.post(
-        url, json={} if body is None else body, headers={k.replace("_", "-"): v for k, v in headers.items()}
-    )
-
-
-def signed(payload: bytes, secret: str, at: float | None = None) -> dict[str, str]:
-    """Stripe's headers for a body, made by Stripe's own library as far as it goes: it takes text only."""
-    text = payload.decode("utf-8", errors="surrogateescape")
-    stamp = int(time.time() if at is None else at)
-    if text.isascii():
-        header = stripe.WebhookSignature.generate_signature_header(text, secret, stamp)
-    else:
-        header = f"t={stamp},v1={hmac_of(payload, secret, stamp)}"
-    return {"Stripe-Signature": header, "Content-Type": "application/json"}
-
-
-def hmac_of(payload: bytes, secret: str, stamp: int) -> str:
-    """A v1 signature."""
-    return hmac.new(secret.encode(), f"{stamp}.".encode() + payload, hashlib.sha256).hexdigest()
-
-
-def deliver(url: str, event: dict[str, Any], secret: str) -> httpx.Response:
-    """Deliver an event as Stripe does."""
-    payload = json.dumps(event).encode()
-    return HTTP.post(url, content=payload, headers=signed(payload, secret))
-
-
-def another(event: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """The event under a new id, with changes."""
-    return {**event, "id": f"evt_{uuid.uuid4().hex}", **changes}
-
-
-@dataclass(frozen=True)
-class Served:
-    """One function, served by itself."""
-
-    url: str
-    log_file: Path
-
-    def log(self) -> str:
-        return self.log_file.read_text()
+from tests.support.functions import HTTP, PAGES, Buy, Served, post
+from tests.support.stack import ROOT, Env, User
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +30,7 @@ def function_environment(stack: Stack) -> dict[str, str]:
 def serve(
     function_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Served]]:
-    """A factory that starts a function as README's section on deploying says.
+    """A factory that starts a function as functions/README.md says.
 
     Keyword arguments change the environment that the stack gives; None takes a variable out.
     """
@@ -202,11 +145,6 @@ def buyer(user: Callable[..., User], env: Env, url: Callable[[str], str]) -> Cal
     return make
 
 
-def balance(user: User) -> int:
-    """What the user has."""
-    return int(user.client.rpc("my_credits").execute().data["balance"])  # type: ignore[call-overload, index, arg-type]
-
-
 @pytest.fixture
 def paid(control: Control, buyer: Callable[..., tuple[User, str]]) -> tuple[User, dict[str, Any]]:
     """A user who has paid, and the event of it, which was not delivered."""
@@ -215,14 +153,3 @@ def paid(control: Control, buyer: Callable[..., tuple[User, str]]) -> tuple[User
     control.complete(session)
     events = control.events("checkout.session.completed")
     return user, next(event for event in events if event["data"]["object"]["id"] == session)
-
-
-def ledger(db: "psycopg.Connection[Any]") -> tuple[Any, ...]:
-    """What must not change: how many events, purchases and ledger rows there are, and their sum."""
-    row = db.execute(
-        "select (select count(*) from credits.stripe_events), (select count(*) from public.purchases), "
-        "(select count(*) from public.credit_transactions), "
-        "(select sum(amount) from public.credit_transactions)"
-    ).fetchone()
-    assert row
-    return tuple(row)

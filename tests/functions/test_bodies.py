@@ -10,9 +10,8 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from tests.conftest import Env, User
-
-from .conftest import HTTP, another, hmac_of, ledger, signed
+from tests.support.functions import HTTP, another, hmac_of, ledger, signed
+from tests.support.stack import Env, User
 
 Paid = tuple[User, dict[str, Any]]
 Connection = psycopg.Connection[Any]

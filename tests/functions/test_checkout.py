@@ -9,9 +9,8 @@ import httpx
 import pytest
 
 from scripts.local.stripe.control import Control
-from tests.conftest import Env, User
-
-from .conftest import PAGES, Buy, Served, balance, post
+from tests.support.functions import PAGES, Buy, Served, balance, post
+from tests.support.stack import Env, User
 
 
 def asked(control: Control, path: str) -> list[dict[str, Any]]:

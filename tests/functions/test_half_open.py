@@ -22,10 +22,11 @@ from _shared import app as shared
 from _shared.app import function, read_body
 from _shared.errors import FunctionError
 from scripts.local.stack import ports
-from tests.conftest import ROOT
+from tests.support.pages import block
+from tests.support.stack import ROOT
 
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n%s\r\n"
-README = (ROOT / "README.md").read_text()
+PAGE = "functions/README.md"
 LIMIT = 8 * 1024 * 1024
 PATIENCE = 0.5
 
@@ -141,11 +142,10 @@ def test_no_function_reads_a_body_in_another_way() -> None:
     assert readers == [("app.py", "pieces, seen = request.stream(), 0")]
 
 
-def test_the_limits_that_the_readme_gives_to_uvicorn() -> None:
+def test_the_limits_that_the_page_gives_to_uvicorn() -> None:
     """As many connections as it says, idle ones counted, and no more; the next is told to come again."""
-    found = re.search(r"^PYTHONPATH=functions uvicorn (.*?[^\\])$", README, re.DOTALL | re.MULTILINE)
-    assert found
-    flags = shlex.split(found[1].replace("\\\n", " "))
+    shown = block(PAGE, "sh", "uvicorn").partition("PYTHONPATH=functions uvicorn ")[2]
+    flags = shlex.split(shown.replace("\\\n", " "))
     limit = int(flags[flags.index("--limit-concurrency") + 1])
     port = ports.ephemeral()
     flags[flags.index("--port") + 1] = str(port)

@@ -10,9 +10,8 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from scripts.local.stripe.control import Control
-from tests.conftest import Env, User
-
-from .conftest import Buy, balance
+from tests.support.functions import Buy, balance
+from tests.support.stack import Env, User
 
 Connection = psycopg.Connection[Any]
 

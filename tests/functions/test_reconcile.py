@@ -17,9 +17,8 @@ from _shared.payments import reconcile as reconciling
 from scripts.local.stack import Stack
 from scripts.local.stripe.control import Control
 from supabase import Client
-from tests.conftest import ROOT, Env, User
-
-from .conftest import Served, another, balance, deliver, ledger, post
+from tests.support.functions import Served, another, balance, deliver, ledger, post
+from tests.support.stack import ROOT, Env, User
 
 Connection = psycopg.Connection[Any]
 Buyer = Callable[..., tuple[User, str]]

@@ -7,9 +7,8 @@ import psycopg
 import pytest
 
 from scripts.local.stripe.control import Control
-from tests.conftest import Env, User
-
-from .conftest import PAGES, deliver, post
+from tests.support.functions import PAGES, deliver, post
+from tests.support.stack import Env, User
 
 Connection = psycopg.Connection[Any]
 Subscribed = tuple[str, list[dict[str, Any]]]

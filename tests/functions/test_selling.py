@@ -12,9 +12,8 @@ import pytest
 
 from scripts.local.stripe.control import Control
 from supabase import Client
-from tests.conftest import Env, User
-
-from .conftest import PAGES, Buy, balance, post
+from tests.support.functions import PAGES, Buy, balance, post
+from tests.support.stack import Env, User
 
 Connection = psycopg.Connection[Any]
 HOME = {"return_url": PAGES["cancel_url"]}
@@ -68,7 +67,7 @@ def test_checkouts_in_a_minute(
     user: Callable[..., User], buy: Buy, portal: Buy, db: Connection, control: Control
 ) -> None:
     ann, bob = user(), user()
-    db.execute("delete from credits.checkout_rate")
+    db.execute("delete from credits.call_rates where call = 'checkout'")
     with settings(db, max_checkouts_per_minute=5):
         with ThreadPoolExecutor(4) as pool:
             answers = list(pool.map(lambda _: buy(ann, package="starter"), range(12)))
@@ -82,10 +81,10 @@ def test_checkouts_in_a_minute(
             assert answer.json()["code"] == "PT429"
             assert '"limit": 5' in answer.json()["details"]
             assert 1 <= int(answer.headers["retry-after"]) <= 60
-        db.execute("update credits.checkout_rate set calls = 5, minute = date_trunc('minute', credits.now())")
+        db.execute("update credits.call_rates set calls = 5, minute = date_trunc('minute', credits.now())")
         assert portal(ann).status_code == 429  # opens pages of Stripe's, too
         assert buy(bob, package="starter").status_code == 200
-        db.execute("update credits.checkout_rate set minute = minute - interval '1 minute'")
+        db.execute("update credits.call_rates set minute = minute - interval '1 minute'")
         assert buy(ann, package="starter").status_code == 200
 
 

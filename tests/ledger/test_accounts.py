@@ -9,9 +9,10 @@ import pytest
 
 from scripts.local.stack import Stack
 from supabase import Client
-from tests.conftest import Env, User
-from tests.ledger.conftest import Api
-from tests.support.ledger import CLOCK, Ledger, Refused
+from tests.support.clock import CLOCK
+from tests.support.ledger import Ledger, Refused
+from tests.support.rest import Api
+from tests.support.stack import Env, User
 
 
 def test_sign_up_opens_an_account_with_the_bonus(user: Callable[..., User], env: Env) -> None:

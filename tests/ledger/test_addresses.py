@@ -11,8 +11,8 @@ import psycopg
 import pytest
 
 from scripts.local.stack import Stack
-from tests.conftest import Database
 from tests.support.ledger import Ledger, Refused
+from tests.support.stack import Database
 
 
 @pytest.fixture

@@ -1,14 +1,9 @@
 """Clawbacks: the only way below zero, and how the debt is paid."""
 
-from datetime import timedelta
-
 import pytest
 
-from tests.ledger.test_hold import lot
-from tests.ledger.test_spend import buyer
-from tests.support.ledger import Ledger, Refused
-
-MINUTE = timedelta(minutes=1)
+from tests.support.clock import MINUTE
+from tests.support.ledger import Ledger, Refused, buyer, lot
 
 
 def remaining(ledger: Ledger, user: str) -> list[int]:

@@ -3,8 +3,9 @@
 import psycopg
 import pytest
 
-from tests.conftest import Env
-from tests.support.ledger import CLOCK, Ledger, Refused
+from tests.support.clock import CLOCK
+from tests.support.ledger import Ledger, Refused
+from tests.support.stack import Env
 
 ROLES = ["anon", "authenticated", "service_role", "pricing_admin"]
 

@@ -4,10 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from tests.ledger.test_hold import lot
-from tests.support.ledger import Ledger, Refused
-
-MINUTE = timedelta(minutes=1)
+from tests.support.clock import MINUTE
+from tests.support.ledger import Ledger, Refused, lot
 
 
 def test_nobody_reads_or_spends_expired_credits(ledger: Ledger) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.conftest import Env, User
-from tests.ledger.conftest import HTTP, Api
 from tests.support.ledger import Ledger
+from tests.support.rest import HTTP, Api
+from tests.support.stack import Env, User
 
 FORMULAS = ["=1+1", "+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", '=cmd|"/c calc"!A1', "\uff1d1"]
 HARMLESS = ["order-1", "1-1", "a=b", "'quoted", 'say "hi", twice', "line\nbreak"]
@@ -76,7 +76,7 @@ def test_no_login_is_shown_to_users(ledger: Ledger) -> None:
 def test_a_filter_on_the_answer_does_not_undo_the_call(
     user: Callable[..., User], env: Env, function: str
 ) -> None:
-    """PostgREST filters what a function has answered. The README says so, and that the key finds it again."""
+    """PostgREST filters what a function has answered. sql/README.md says so, and that the key finds it."""
     me = user()
     order = {"operation": "stable_diffusion", "idempotency_key": "k"}
     url = f"{env.api_url}/rest/v1/rpc/{function}"

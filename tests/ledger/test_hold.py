@@ -4,10 +4,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.ledger.test_spend import buyer
-from tests.support.ledger import Ledger, Refused
-
-MINUTE = timedelta(minutes=1)
+from tests.support.clock import MINUTE
+from tests.support.ledger import Ledger, Refused, buyer, lot
 
 
 def test_a_hold_pins_the_price(own_ledger: Ledger) -> None:
@@ -68,20 +66,6 @@ def test_the_usual_time_to_live_is_15_minutes(ledger: Ledger) -> None:
     hold = ledger.as_user(buyer(ledger, 1), "hold_credits", operation="one")
     ends, began = (datetime.fromisoformat(hold[name]) for name in ("expires_at", "created_at"))
     assert ends - began == 15 * MINUTE
-
-
-def lot(ledger: Ledger, user: str, size: int, life: timedelta, priority: int = 50) -> int:
-    """A lot that expires. Returns its ledger row's id."""
-    row = ledger.as_service(
-        "grant_credits",
-        user_id=user,
-        amount=size,
-        source="purchase",
-        expires_at=ledger.now() + life,
-        priority=priority,
-    )
-    made: int = row["id"]
-    return made
 
 
 def test_a_hold_keeps_credits_from_expiring_until_it_ends(ledger: Ledger) -> None:

@@ -3,18 +3,15 @@
 import json
 import random
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from supabase import Client, PostgrestAPIError
-from tests.conftest import User
-from tests.generation.rpc.conftest import Studio
-from tests.ledger.test_spend import buyer
-from tests.support.ledger import Ledger, Refused
-
-SECOND, MINUTE, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=1)
+from tests.support.clock import DAY, MINUTE, SECOND
+from tests.support.ledger import Ledger, Refused, buyer
+from tests.support.stack import User
+from tests.support.studio import Studio
 
 
 def hold(ledger: Ledger, user: str, **arguments: Any) -> dict[str, Any]:
@@ -157,12 +154,12 @@ def test_what_ended_unused_goes_after_its_time(own_ledger: Ledger) -> None:
 
 def test_pruning_is_bounded(own_ledger: Ledger) -> None:
     user = buyer(own_ledger, 100)
-    for _ in range(5):
+    for _ in range(7):
         made = hold(own_ledger, user)
         own_ledger.as_service("release_hold", hold_id=made["id"])
     own_ledger.pass_time(31 * DAY)
-    own_ledger.value("select credits.prune_holds(2)")
-    assert holds(own_ledger) == 3
+    own_ledger.value("select credits.sweep_holds(1)")
+    assert holds(own_ledger) == 2
 
 
 def test_the_newest_unused_holds_are_kept_and_no_more(own_ledger: Ledger) -> None:

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.ledger.test_spend import buyer
-from tests.support.ledger import Ledger, Refused
+from tests.support.ledger import Ledger, Refused, buyer
 
 
 def test_a_repeat_gets_the_first_answer(ledger: Ledger) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Env, User
-from tests.ledger.conftest import Api
+from tests.support.rest import Api
+from tests.support.stack import Env, User
 
 SPEND = {"operation": "meme_generation"}
 GRANT = {"amount": 5, "source": "promo"}

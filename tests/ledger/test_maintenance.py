@@ -7,13 +7,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.conftest import Database
-from tests.generation.rpc.conftest import Studio
-from tests.ledger.test_hold import lot
-from tests.ledger.test_spend import buyer
-from tests.support.ledger import Ledger, Refused, small_batches
-
-MINUTE = timedelta(minutes=1)
+from tests.support.clock import MINUTE
+from tests.support.ledger import Ledger, Refused, buyer, lot, small_batches
+from tests.support.stack import Database
+from tests.support.studio import Studio
 
 
 def run(ledger: Ledger, settle_after: timedelta = timedelta(0), batch: int = 200) -> dict[str, Any]:
@@ -249,6 +246,30 @@ def test_each_job_and_each_sweep_fails_by_itself(own_ledger: Ledger) -> None:
     ledger.rows("drop table clock.own")
     run(ledger)
     assert report(ledger) == []
+
+
+def test_each_task_fails_by_itself_and_the_others_are_done(own_ledger: Ledger) -> None:
+    ledger = own_ledger
+    tasks = ledger.value("select enum_range(null::credits.maintenance_task)::text[]")
+    assert tasks[0] == "settlement"
+    for task in tasks:
+        user = buyer(ledger, 10)
+        whole: str = ledger.value(
+            "select pg_get_functiondef(oid) from pg_proc where proname = %s", f"sweep_{task}"
+        )
+        ledger.rows(whole.partition("AS $function$")[0] + "as 'begin raise ''away''; end'")
+        answer = run(ledger)
+        assert (answer["settled"], ledger.account(user)["unsettled"]) == (
+            (0, 1) if task == "settlement" else (1, 0)
+        ), task
+        (failure,) = report(ledger)
+        assert (failure["task"], failure["account_id"], failure["job_id"]) == (task, None, None)
+        run(ledger)
+        assert [row["failures"] for row in report(ledger)] == [2]
+        ledger.rows(whole)
+        run(ledger)
+        assert report(ledger) == []
+        assert ledger.account(user)["unsettled"] == 0
 
 
 def test_an_account_that_a_session_left_locked_does_not_stop_the_others(

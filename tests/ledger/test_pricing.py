@@ -8,11 +8,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.conftest import Database
-from tests.ledger.test_spend import buyer
-from tests.support.ledger import Ledger, Refused
-
-DAY = timedelta(days=1)
+from tests.support.clock import DAY
+from tests.support.ledger import Ledger, Refused, buyer
+from tests.support.stack import Database
 
 
 def _dba(database: Database) -> Iterator[Ledger]:

@@ -4,11 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from tests.ledger.test_hold import lot
-from tests.ledger.test_spend import buyer
-from tests.support.ledger import Ledger, Refused
-
-MINUTE = timedelta(minutes=1)
+from tests.support.clock import MINUTE
+from tests.support.ledger import Ledger, Refused, buyer, lot
 
 
 def test_a_refund_fills_the_lot_that_burned_last_first(ledger: Ledger) -> None:

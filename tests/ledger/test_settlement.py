@@ -6,11 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.ledger.test_hold import lot
-from tests.ledger.test_spend import buyer
-from tests.support.ledger import Ledger, small_batches
-
-MINUTE = timedelta(minutes=1)
+from tests.support.clock import MINUTE
+from tests.support.ledger import Ledger, buyer, lot, small_batches
 
 
 @pytest.mark.parametrize("batch", [1000, 3, 1])

@@ -4,11 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.ledger.test_hold import lot
-from tests.ledger.test_spend import buyer
-from tests.support.ledger import Ledger, Refused
+from tests.support.clock import DAY
+from tests.support.ledger import Ledger, Refused, buyer, lot
 
-DAY = timedelta(days=1)
 # As an interval a day, as moments a year and a half; as an interval a day, from some months on nothing.
 LONG, SHORT = "100 years -35999 days", "-1 month 31 days"
 

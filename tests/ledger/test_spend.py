@@ -2,14 +2,7 @@
 
 import pytest
 
-from tests.support.ledger import Ledger, Refused
-
-
-def buyer(ledger: Ledger, size: int) -> str:
-    """A user with that many credits."""
-    user = ledger.sign_up()
-    ledger.as_service("grant_credits", user_id=user, amount=size, source="purchase")
-    return user
+from tests.support.ledger import Ledger, Refused, buyer
 
 
 def test_a_spend_writes_one_ledger_row(ledger: Ledger) -> None:

@@ -5,10 +5,9 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from tests.conftest import Database
-from tests.ledger.test_hold import lot
-from tests.ledger.test_pricing import DAY
-from tests.support.ledger import Ledger, Refused, small_batches
+from tests.support.clock import DAY
+from tests.support.ledger import Ledger, Refused, lot, small_batches
+from tests.support.stack import Database
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from scripts.checks import lint
-from tests.conftest import ROOT
-from tests.migrations.conftest import Run, project, script
-
-__all__ = ["project", "script"]
+from scripts.checks import imports, lint
+from tests.support.projects import Run
+from tests.support.stack import ROOT
 
 
 @pytest.mark.parametrize("check", lint.QUICK)
@@ -38,6 +36,7 @@ BROKEN = {
     "load-order": ("sql/base/broken.sql", "select 1;\n"),
     "rollbacks": ("supabase/migrations/20990101000000_broken.sql", "select 1;\n"),
     "verify-jwt": ("functions/broken/index.py", "app = None\n"),
+    "test-imports": ("tests/test_broken.py", "from tests.conftest import Env\n"),
 }  # fmt: skip
 
 
@@ -76,6 +75,31 @@ def test_a_function_that_lets_everybody_in_is_found(tmp_path: Path, name: str) -
         (tmp_path / "supabase" / "config.toml").write_text(config.replace(f"{section}true", said))
         with ExitStack() as resources:
             assert lint.verify_jwt(lint.Context(tmp_path, resources)) == findings
+
+
+@pytest.mark.parametrize(
+    ("files", "findings"),
+    [
+        ({"ledger/test_a.py": "from tests.support.clock import DAY\nfrom tests.support import clock\n"}, 0),
+        ({"ledger/test_a.py": "from tests.ledger import model\n", "ledger/model.py": ""}, 0),
+        ({"ledger/test_a.py": "from tests.ledger.test_b import buyer\n"}, 1),
+        ({"ledger/test_a.py": "from .test_b import buyer\n"}, 1),
+        ({"ledger/test_a.py": "from . import test_b\n", "ledger/test_b.py": ""}, 1),
+        ({"ledger/test_a.py": "from .conftest import Api\n"}, 1),
+        ({"ledger/test_a.py": "import tests.security.conftest\n"}, 1),
+        ({"ledger/conftest.py": "from ..conftest import Env\n"}, 1),
+        ({"support/ledger.py": "def f():\n    from tests.conftest import Env\n"}, 1),
+        ({f"ledger/test_{name}.py": "from . import model\n" for name in "ab"} | {"ledger/model.py": ""}, 1),
+        ({"support/ledger.py": "@pytest.fixture(scope='session')\ndef ledger() -> None: ...\n"}, 1),
+    ],
+)  # fmt: skip
+def test_what_several_tests_use_lies_in_support(tmp_path: Path, files: dict[str, str], findings: int) -> None:
+    for name, text in files.items():
+        (tmp_path / "tests" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tests" / name).write_text(text)
+    found = imports.between_tests(tmp_path)
+    assert len(found) == findings, found
+    assert all("move " in sentence and sentence.endswith(".") for sentence in found)
 
 
 def test_one_that_fails_makes_the_exit_status(project: Path, script: Run) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from scripts.checks import databases
 from scripts.local.stack import StackError, migrations
-from tests.conftest import ROOT
-from tests.migrations.conftest import Server
+from tests.support.projects import Server
+from tests.support.stack import ROOT
 
 LEDGER = "select to_regclass('public.credit_transactions') is not null"
 VERSIONS = "select array_agg(version order by version) from supabase_migrations.schema_migrations"

@@ -6,8 +6,8 @@ import psycopg
 
 from scripts.checks import make_migration
 from scripts.local.stack import migrations
-from tests.conftest import ROOT
-from tests.migrations.conftest import Server
+from tests.support.projects import Server
+from tests.support.stack import ROOT
 
 MIGRATIONS = make_migration.migration_files(ROOT)
 ROLLBACKS = [ROOT / "supabase" / "rollbacks" / path.name for path in reversed(MIGRATIONS)]

@@ -7,8 +7,8 @@ import pytest
 
 from scripts.checks import catalog, databases, lint
 from scripts.local.stack.errors import StackError
-from tests.conftest import ROOT
-from tests.migrations.conftest import Server
+from tests.support.projects import Server
+from tests.support.stack import ROOT
 
 SETTING = (
     "select array_agg(c) from pg_db_role_setting as s, unnest(s.setconfig) as c "

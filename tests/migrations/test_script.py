@@ -9,8 +9,8 @@ import pytest
 from scripts.checks import databases, make_migration
 from scripts.checks.make_migration import outline, statements, tidy
 from scripts.local.stack import migrations
-from tests.conftest import ROOT
-from tests.migrations.conftest import Run, Server, migrations_of
+from tests.support.projects import Run, Server, migrations_of
+from tests.support.stack import ROOT
 
 FIRST = migrations_of(ROOT)[0]
 COUNT = len(migrations_of(ROOT))

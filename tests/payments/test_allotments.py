@@ -5,45 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.payments.conftest import Till
-from tests.support.ledger import Ledger, Refused
-from tests.support.messages import Contract, Plan, Sale, new_id, stamp
-
-YEAR = timedelta(days=365)
-MONTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-
-
-class Clocked(Till):
-    """A till whose clock is a test's own, so that it can begin with a year."""
-
-    def maintain(self) -> None:
-        """What the scheduler runs."""
-        self.ledger.rows("select credits.run_maintenance()")
-
-    def to(self, at: datetime) -> None:
-        """Let time pass until then, and maintenance run."""
-        self.ledger.pass_time(at - self.ledger.now())
-        self.maintain()
-
-
-@pytest.fixture
-def clocked(own_ledger: Ledger) -> Clocked:
-    own_ledger.rows("update clock.clock set at = '2101-01-01 00:00:00+00'")
-    return Clocked(own_ledger)
-
-
-def yearly(till: Till, allotment: int = 1200, **columns: Any) -> Plan:
-    return till.plan(allotment, 12000, interval="year", monthly_allotment=True, **columns)
-
-
-def contract(till: Till, **columns: Any) -> tuple[str, Contract]:
-    user, account = till.buyer()
-    return user, Contract(account, yearly(till, **columns), till.ledger.now(), month=YEAR)
-
-
-def month(start: datetime, number: int) -> datetime:
-    """When the month of that number begins, counted from 0."""
-    return start + timedelta(days=sum(MONTHS[:number]))
+from tests.support.ledger import Refused
+from tests.support.messages import Contract, Sale, new_id, stamp
+from tests.support.till import YEAR, Clocked, Till, contract, month
 
 
 def test_each_month_brings_its_part_once_and_all_of_them_the_years_credits(clocked: Clocked) -> None:

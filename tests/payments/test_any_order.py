@@ -9,19 +9,13 @@ from datetime import timedelta
 from typing import Any
 
 import psycopg
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import Database
-from tests.payments.conftest import Till
 from tests.support.ledger import Ledger
 from tests.support.messages import Contract, Message, Plan, Sale
-
-EXAMPLES = settings(
-    max_examples=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+from tests.support.stack import Database
+from tests.support.till import EXAMPLES, Till
 
 STEPS: list[Callable[[Sale], list[Message]]] = [
     lambda sale: sale.refund(100),

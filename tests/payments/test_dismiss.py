@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.payments.conftest import Till
 from tests.support.ledger import Ledger, Refused
 from tests.support.messages import Message, Sale
+from tests.support.till import Till
 
 
 @pytest.fixture

@@ -1,32 +1,10 @@
 """Early fraud warnings: noted, or a reason to freeze; never to take credits."""
 
-from typing import Any
-
 import pytest
 
-from tests.payments.conftest import Till
 from tests.support.ledger import Ledger
-from tests.support.messages import Contract, Message, Sale, event, new_id
-
-WARNED = "The issuer of a card that paid for this account warned of fraud."
-
-
-@pytest.fixture
-def own_till(own_ledger: Ledger) -> Till:
-    own_ledger.rows("update credits.billing_settings set freeze_on_fraud_warning = true")
-    return Till(own_ledger)
-
-
-def warning(payment: str | None, **changes: Any) -> Message:
-    content = {
-        "id": new_id("issfr"), "object": "radar.early_fraud_warning", "charge": new_id("ch"),
-        "payment_intent": payment, "fraud_type": "made_with_stolen_card", "actionable": True,
-    }  # fmt: skip
-    return event("radar.early_fraud_warning.created", content | changes)
-
-
-def frozen(till: Till, user: str) -> Any:
-    return till.ledger.account(user)["frozen_reason"]
+from tests.support.messages import Contract, Sale, new_id
+from tests.support.till import WARNED, Till, frozen, warning
 
 
 def test_by_default_a_warning_is_only_noted(till: Till) -> None:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.payments.conftest import Till
 from tests.support.ledger import Ledger, Refused
 from tests.support.messages import Contract, Sale, event, new_id
+from tests.support.till import Till
 
 GOOD = Sale("00000000-0000-0000-0000-000000000000").completed()[0]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.payments.conftest import Till
 from tests.support.ledger import Ledger
 from tests.support.messages import Contract, Message, Plan, Sale, new_id
+from tests.support.till import Till
 
 GRACE = timedelta(days=30)
 

@@ -5,14 +5,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.payments.conftest import Till
-from tests.payments.test_allotments import YEAR, Clocked, clocked, contract, month, yearly
-from tests.payments.test_fraud_warning import WARNED, frozen, own_till, warning
-from tests.payments.test_second import second
 from tests.support.ledger import Ledger
 from tests.support.messages import Contract, Sale, new_id, stamp
-
-__all__ = ["clocked", "own_till"]
+from tests.support.till import WARNED, YEAR, Clocked, Till, contract, frozen, month, second, warning, yearly
 
 
 def test_no_month_of_a_second_subscription_can_be_spent(clocked: Clocked) -> None:

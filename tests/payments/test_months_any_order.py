@@ -3,10 +3,8 @@
 import random
 from datetime import datetime, timedelta
 
-from tests.payments.test_allotments import YEAR, Clocked, clocked, month, yearly
 from tests.support.messages import Contract, Message, Plan, Sale, new_id, stamp
-
-__all__ = ["clocked"]
+from tests.support.till import YEAR, Clocked, month, yearly
 
 STORIES = 30
 

@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 
-from tests.payments.conftest import Till
 from tests.support.ledger import Ledger
 from tests.support.messages import Sale, event
+from tests.support.till import Till
 
 
 def test_a_purchase_from_payment_to_the_last_refund(till: Till) -> None:

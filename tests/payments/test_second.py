@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import Database
-from tests.payments.conftest import Till
-from tests.payments.test_any_order import EXAMPLES
 from tests.support.ledger import Ledger, Refused
 from tests.support.messages import Contract, Message, Plan
+from tests.support.stack import Database
+from tests.support.till import EXAMPLES, Till, second
 
 
 def two(till: Till, plan: Plan) -> tuple[str, list[Contract], list[Message]]:
@@ -20,16 +19,6 @@ def two(till: Till, plan: Plan) -> tuple[str, list[Contract], list[Message]]:
     user, account = till.buyer()
     contracts = [Contract(account, plan, till.ledger.now()) for _ in range(2)]
     return user, contracts, [message for each in contracts for message in each.begin()]
-
-
-def second(till: Till, contracts: list[Contract]) -> str:
-    """The id of the one that came second."""
-    (row,) = till.ledger.rows(
-        "select subscription_id, first_id, outcome from credits.second_subscriptions "
-        "where subscription_id = any(%s)", [each.id for each in contracts],
-    )  # fmt: skip
-    assert {row["subscription_id"], row["first_id"]} == {each.id for each in contracts}
-    return str(row["subscription_id"])
 
 
 @EXAMPLES

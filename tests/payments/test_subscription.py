@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from tests.payments.conftest import Till
 from tests.support.ledger import Refused
 from tests.support.messages import Contract, Plan, Sale, event, new_id, stamp
+from tests.support.till import Till
 
 
 def contract(

@@ -13,9 +13,9 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.payments.conftest import Till
 from tests.payments.till_model import Account, Purchase
 from tests.support.messages import Contract, Plan, Sale
+from tests.support.till import Till
 
 HUNT = int(os.environ.get("SUBSCRIPTION_EXAMPLES", "0"))
 PROFILE = settings(

@@ -5,8 +5,7 @@ import uuid
 import pytest
 
 from tests.support.messages import Sale
-
-from .conftest import Till
+from tests.support.till import Till
 
 
 def bought(till: Till, email: str, spent: int = 60) -> tuple[str, Sale, str]:

@@ -1,63 +1,16 @@
 """Callers of every kind, and the allowlist that says what each may do."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
-import httpx
 import psycopg
 import pytest
 
 from scripts.checks import catalog
 from scripts.local.stack import Stack
-from tests.conftest import Database, Env, User
 from tests.support.messages import Contract, Plan, Sale
-
-# One for all: making a client takes longer than a request.
-HTTP = httpx.Client(timeout=30, trust_env=False)
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Somebody who sends requests to /rest/v1 as one of the API roles."""
-
-    role: str
-    url: str
-    headers: dict[str, str]
-
-    def send(self, method: str, path: str, *, json: Any = None, **headers: str) -> httpx.Response:
-        """One request; keyword arguments become headers, with - for _."""
-        extra = {name.replace("_", "-"): value for name, value in headers.items()}
-        return HTTP.request(method, f"{self.url}/{path}", json=json, headers={**self.headers, **extra})
-
-    def get(self, path: str, **headers: str) -> httpx.Response:
-        return self.send("GET", path, **headers)
-
-    def rpc(self, function: str, **arguments: Any) -> httpx.Response:
-        return self.send("POST", f"rpc/{function}", json=arguments)
-
-
-@dataclass(frozen=True)
-class Person:
-    """A user with an account and something in every table that the user can read."""
-
-    caller: Caller
-    user: User
-    account_id: str
-    spend_id: int
-    hold_id: str
-    key: str
-    # Whatever of these turns up in somebody else's answer has leaked.
-    secrets: tuple[str, ...] = field(default=())
-
-
-def code(answer: httpx.Response) -> str:
-    """The error code of an answer, empty without one."""
-    if not answer.content:
-        return ""
-    body = answer.json()
-    return str(body.get("code", "")) if isinstance(body, dict) else ""
+from tests.support.rest import Caller, Person
+from tests.support.stack import Database, Env, User
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """The catalog's grants equal the allowlist, and each kind of mistake is found."""
 
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -7,7 +8,7 @@ import pytest
 
 from scripts.checks import catalog
 from scripts.local.stack import Stack
-from tests.conftest import Database
+from tests.support.stack import Database
 
 Connection = psycopg.Connection[Any]
 
@@ -123,6 +124,52 @@ MISTAKES = [
         "public.credit_transactions (account_id, idempotency_key) where idempotency_key like 'k%'",
         "public.credit_transactions must have a unique index on (account_id, idempotency_key)",
     ),
+    ("create table credits.made_later (id int primary key)", "made_later has the primary key (id)"),
+    ("create table credits.made_later (account_id uuid)", "made_later has the primary key (none)"),
+    (
+        "create table credits.made_later (id int, account_id uuid, primary key (id, account_id))",
+        "made_later has the primary key (id, account_id)",
+    ),
+    (
+        "create unique index made_later on credits.daily_usage (day)",
+        "credits.made_later is unique on credits.daily_usage without account_id",
+    ),
+    (
+        # As a column that comes along it makes nothing the account's own.
+        "create unique index made_later on credits.daily_usage (day) include (account_id)",
+        "credits.made_later is unique on credits.daily_usage without account_id",
+    ),
+    (
+        "create table credits.made_later (account_id uuid, number int, primary key (account_id, number)); "
+        "create unique index on credits.made_later (number); "
+        "create table credits.last (account_id uuid primary key, number int, "
+        "constraint loose foreign key (number) references credits.made_later (number))",
+        "credits.last.loose refers to credits.made_later without account_id",
+    ),
+    (
+        # Another account's row could be meant.
+        "create table credits.made_later (account_id uuid, number int, primary key (account_id, number)); "
+        "create table credits.last (account_id uuid primary key, other uuid, number int, "
+        "constraint loose foreign key (other, number) references credits.made_later (account_id, number))",
+        "credits.last.loose refers to credits.made_later without account_id",
+    ),
+    (
+        "create table credits.made_later (account_id uuid primary key, heir uuid, "
+        "constraint loose foreign key (heir) references public.credit_accounts (id))",
+        "credits.made_later.loose refers to public.credit_accounts without account_id",
+    ),
+    (
+        "drop table credits.file_sweep cascade",
+        "credits.file_sweep stands in keys.toml, [home], and needs no reason any more: take it out",
+    ),
+    (
+        "alter type credits.maintenance_task add value 'dust'",
+        "no function credits.sweep_dust(batch integer) does it",
+    ),
+    (
+        "create function credits.sweep_dust(batch int) returns int language sql as 'select 1'",
+        "credits.sweep_dust is never called",
+    ),
     (
         "comment on function public.refund(bigint, bigint, text, text) is null",
         "refund(bigint,bigint,text,text) has no",
@@ -136,6 +183,36 @@ def test_a_mistake_is_found(module_db: Database, mistake: str, finding: str) -> 
         connection.execute(mistake)
         findings = catalog.check(connection)
     assert any(finding in line for line in findings), findings
+
+
+def test_keys_that_carry_the_account_need_no_reason(module_db: Database) -> None:
+    listed = catalog.listed_keys()
+    with module_db.connect() as connection, connection.transaction(force_rollback=True):
+        connection.execute(
+            "create table credits.made_later (account_id uuid, number int, "
+            "primary key (account_id, number)); "
+            "create unique index one on credits.made_later (number, account_id); "
+            "create table credits.last (account_id uuid primary key references public.credit_accounts, "
+            "number int, foreign key (account_id, number) references credits.made_later)"
+        )
+        assert catalog.unkeyed(connection, listed) == []
+        sections = ("home", "credits.made_later"), ("unique", "credits.one"), ("foreign_keys", "a.b")
+        for section, name in sections:
+            more = {**listed, section: {**listed[section], name: "A reason."}}
+            assert catalog.unkeyed(connection, more) == [
+                f"{name} stands in keys.toml, [{section}], and needs no reason any more: take it out."
+            ]
+        # Who lists without a reason has listed nothing.
+        connection.execute("create unique index loose on credits.made_later (number)")
+        for reason, findings in (("", 1), (" ", 1), ("A reason.", 0)):
+            more = {**listed, "unique": {"credits.loose": reason}}
+            assert len(catalog.unkeyed(connection, more)) == findings
+
+
+def test_a_list_of_keys_with_an_unknown_section_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "keys.toml").write_text('[tables]\n"credits.secrets" = "A reason."\n')
+    with pytest.raises(ValueError, match=r"keys.toml: .tables. is not one of home, unique, foreign_keys"):
+        catalog.listed_keys(tmp_path / "keys.toml")
 
 
 def test_a_domain_without_its_limits_is_found(scratch_db: Database) -> None:

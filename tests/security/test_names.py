@@ -1,4 +1,4 @@
-"""What errors of the API reveal: names of schema public, which the README lists anyway, none of credits."""
+"""What errors of the API reveal: names of schema public, which sql/README.md lists, none of credits."""
 
 import json
 import re
@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from scripts.checks import catalog
-from tests.security.conftest import Caller
+from tests.support.rest import Caller
 
 Connection = psycopg.Connection[Any]
 

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.security.conftest import Person
+from tests.support.rest import Person
 
 Connection = psycopg.Connection[Any]
 

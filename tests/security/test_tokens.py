@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from scripts.local.stack import Stack
 from supabase import Client
-from tests.conftest import Env, User
-from tests.security.conftest import HTTP, Caller, Person, code
+from tests.support.rest import HTTP, Caller, Person, code
+from tests.support.stack import Env, User
 
 Claims = dict[str, Any]
 NEVER = object()

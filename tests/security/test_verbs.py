@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from scripts.checks import catalog
-from tests.security.conftest import Caller, Person, code
+from tests.support.rest import Caller, Person, code
 
 Connection = psycopg.Connection[Any]
 

@@ -16,8 +16,8 @@ from storage3._sync.file_api import SyncBucketProxy
 
 from scripts.local.stack import Stack
 from supabase import Client
-from tests.conftest import Env
-from tests.storage.conftest import AS_PNG, PNG, Job, Owner, Raw, files, refused
+from tests.support.stack import Env
+from tests.support.uploads import AS_PNG, PNG, Job, Owner, Raw, files, refused
 
 OVER: Any = {"content-type": "image/png", "upsert": "true"}
 

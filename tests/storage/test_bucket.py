@@ -2,7 +2,7 @@
 
 import psycopg
 
-from tests.conftest import ROOT, Database
+from tests.support.stack import ROOT, Database
 
 SQL = (ROOT / "sql" / "generation" / "generations_bucket.sql").read_bytes()
 

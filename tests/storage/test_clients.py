@@ -12,8 +12,8 @@ import httpx
 from storage3._sync.file_api import SyncBucketProxy
 
 from supabase import Client
-from tests.conftest import Env
-from tests.storage.conftest import AS_PNG, PNG, Owner, Raw, refused
+from tests.support.stack import Env
+from tests.support.uploads import AS_PNG, PNG, Owner, Raw, refused
 
 
 def test_supabase_py_from_upload_to_remove(owner: Callable[[], Owner]) -> None:

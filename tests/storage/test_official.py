@@ -16,9 +16,8 @@ from storage3.types import CreateSignedUploadUrlOptions
 
 from scripts.local.stack import Stack
 from supabase import Client
-from tests.conftest import Env
-from tests.storage.conftest import AS_PNG, PNG, Raw, files, refused
-from tests.storage.test_uploads import FORM
+from tests.support.stack import Env
+from tests.support.uploads import AS_PNG, FORM, PNG, Raw, files, refused
 
 MULTIPART = "multipart/form-data; boundary=b"
 

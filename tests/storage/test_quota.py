@@ -11,7 +11,7 @@ from storage3.exceptions import StorageApiError
 
 from scripts.local.stack import Stack
 from supabase import Client
-from tests.storage.conftest import AS_PNG, PNG, Job, Owner, files, refused
+from tests.support.uploads import AS_PNG, PNG, Job, Owner, files, refused
 
 DENIED = ("403", "Unauthorized")
 

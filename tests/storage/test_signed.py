@@ -6,18 +6,8 @@ from collections.abc import Callable
 import httpx
 import jwt
 
-from tests.conftest import Env
-from tests.storage.conftest import PNG, Owner
-
-
-def get(env: Env, path: str, token: str) -> httpx.Response:
-    """The object through a token, with no key at all."""
-    return httpx.get(f"{env.api_url}/storage/v1/object/sign/{path}", params={"token": token})
-
-
-def token_for(env: Env, path: str, seconds: float = 60, secret: str | None = None) -> str:
-    claims = {"url": path, "iat": int(time.time()) - 100, "exp": int(time.time() + seconds)}
-    return jwt.encode(claims, secret or env.jwt_secret, algorithm="HS256")
+from tests.support.stack import Env
+from tests.support.uploads import PNG, Owner, get, token_for
 
 
 def test_it_opens_this_object_for_whoever_has_it(env: Env, owner: Callable[[], Owner]) -> None:

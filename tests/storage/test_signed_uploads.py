@@ -14,9 +14,8 @@ from storage3.types import CreateSignedUploadUrlOptions
 
 from scripts.local.stack import Stack
 from supabase import Client
-from tests.conftest import Env
-from tests.storage.conftest import AS_PNG, PNG, Job, Owner, files, refused
-from tests.storage.test_signed import get, token_for
+from tests.support.stack import Env
+from tests.support.uploads import AS_PNG, PNG, Job, Owner, files, get, refused, token_for
 
 OVER = CreateSignedUploadUrlOptions(upsert="true")
 

@@ -19,8 +19,8 @@ from storage3.exceptions import StorageApiError
 
 from scripts.local.stack import Stack
 from supabase import Client
-from tests.conftest import Env
-from tests.storage.conftest import Raw, files, refused
+from tests.support.stack import Env
+from tests.support.uploads import FORM, Raw, files, refused
 
 MIB = 1024 * 1024
 
@@ -147,9 +147,6 @@ def test_more_than_allowed_is_refused_before_it_is_sent(stack: Stack, bucket: Sy
     connection.endheaders()
     assert b"exceeded the maximum allowed size" in connection.getresponse().read()
     connection.close()
-
-
-FORM = b'--b\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s'
 
 
 @pytest.mark.parametrize(

@@ -15,18 +15,6 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-# The clock of the tests. It starts after any wall clock, so that nothing made before is in its future. Only
-# the owner of credits.now() can do this; test_clock.py shows that nobody else can.
-CLOCK = """
-create schema clock;
-create table clock.clock (at timestamptz not null);
-insert into clock.clock values ('2100-01-01 00:00:00+00');
-grant usage on schema clock to public;
-grant select on clock.clock to public;
-create or replace function credits.now() returns timestamptz language sql volatile set search_path = ''
-as 'select at from clock.clock';
-"""
-
 SETTLED = """
 begin;
 select credits.lock_account({account});
@@ -227,3 +215,24 @@ def small_batches(ledger: Ledger, batch: int, most: int = 50_000) -> None:
             f"create or replace function credits.{function}() returns integer language sql immutable "
             f"as 'select {value}'"
         )
+
+
+def buyer(ledger: Ledger, size: int) -> str:
+    """A user with that many credits."""
+    user = ledger.sign_up()
+    ledger.as_service("grant_credits", user_id=user, amount=size, source="purchase")
+    return user
+
+
+def lot(ledger: Ledger, user: str, size: int, life: timedelta, priority: int = 50) -> int:
+    """A lot that expires. Returns its ledger row's id."""
+    row = ledger.as_service(
+        "grant_credits",
+        user_id=user,
+        amount=size,
+        source="purchase",
+        expires_at=ledger.now() + life,
+        priority=priority,
+    )
+    made: int = row["id"]
+    return made

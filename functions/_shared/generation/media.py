@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 
 MEGABYTE = 1024 * 1024
-IMAGE_BYTES = 32 * MEGABYTE
+IMAGE_BYTES = 32 * MEGABYTE  # as credits.inputs_refusal has it
 VIDEO_BYTES = 95 * MEGABYTE  # what the bucket takes
 TEXT_BYTES = MEGABYTE
 INLINE_BYTES = 256 * 1024  # of a text that stands in the answer itself
@@ -17,7 +17,7 @@ EXTENSIONS = {
     "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "image/gif": "gif",
     "video/mp4": "mp4", "video/webm": "webm", "text/plain": "txt",
 }  # fmt: skip
-# What providers take from users.
+# What providers take from users, as credits.inputs_refusal has it.
 INPUTS = ("image/png", "image/jpeg", "image/webp")
 
 

@@ -38,7 +38,7 @@ create trigger no_delete before delete on credits.credit_grants
 for each row execute function credits.refuse_change();
 create trigger no_truncate before truncate on credits.credit_grants
 for each statement execute function credits.refuse_change();
--- One that ended without a capture moved nothing: credits.prune_holds.
+-- One that ended without a capture moved nothing: credits.sweep_holds.
 create trigger no_delete before delete on public.credit_holds
 for each row when (old.status not in ('released', 'expired')) execute function credits.refuse_change();
 create trigger no_truncate before truncate on public.credit_holds

@@ -3,26 +3,13 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  moment timestamptz := credits.now();
-  this_minute timestamptz := date_trunc('minute', moment);
-  most integer;
-  calls integer;
+  counted record := credits.count_call(account_id, 'checkout');
+  most integer := (select s.max_checkouts_per_minute from credits.billing_settings as s);
 begin
-  select s.max_checkouts_per_minute into most from credits.billing_settings as s;
-  insert into credits.checkout_rate as r (account_id, minute, calls)
-  values (count_checkout.account_id, this_minute, 1)
-  on conflict on constraint checkout_rate_pkey do update set
-    minute = excluded.minute,
-    calls = case when r.minute = excluded.minute then r.calls + 1 else 1 end
-  returning r.calls into calls;
-  -- The refusal undoes its own count: the limit stays reached, and nothing was opened.
-  if calls > most then
+  if counted.calls > most then
     perform credits.fail(
       'PT429', 'Too many checkouts in this minute.',
-      jsonb_build_object(
-        'limit', most, 'retry_after', ceil(extract(epoch from this_minute + interval '1 minute' - moment))
-      ),
-      'Wait, then try again.'
+      jsonb_build_object('limit', most, 'retry_after', counted.retry_after), 'Wait, then try again.'
     );
   end if;
 end

@@ -33,13 +33,26 @@ begin
       perform credits.net_purchase(due.account_id, due.purchase_id);
       perform credits.collect_subscription_debts(due.account_id);
       perform credits.end_late_grants(due.account_id);
-      delete from credits.maintenance_failures as f where f.task = 'allotments' and f.account_id = due.account_id;
       done := done + 1;
     exception
       when others then
         perform credits.note_failure('allotments', sqlstate, sqlerrm, due.account_id);
     end;
   end loop;
+
+  -- Over, by whomever: no month waits any more.
+  delete from credits.maintenance_failures as f
+  where f.id in (
+    select o.id
+    from credits.maintenance_failures as o
+    where
+      o.task = 'allotments' and o.account_id is not null
+      and not exists (
+        select from credits.allotments as a where a.account_id = o.account_id and a.next_at <= credits.now()
+      )
+    -- Another run has it, or has just written it.
+    for update of o skip locked
+  );
   return done;
 end
 $$;

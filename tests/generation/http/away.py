@@ -10,7 +10,7 @@ from typing import Any
 
 from _shared.errors import unavailable
 from _shared.generation import storage
-from tests.generation.http import mounted
+from tests.support import function_module
 
 FILE = Path(os.environ["AWAY_WHILE"])
 
@@ -37,4 +37,4 @@ def make_absent(name: str) -> None:
 
 for each in os.environ["AWAY"].split(","):
     make_absent(each)
-app = mounted.load().app
+app = function_module.load("generate").app

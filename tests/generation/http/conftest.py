@@ -3,14 +3,11 @@
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,12 +15,11 @@ import psycopg
 import pytest
 
 from scripts.local.providers.control import Control
-from scripts.local.providers.png import png
 from scripts.local.stack import Stack, ports
 from supabase import Client
-from tests.conftest import ROOT, Env, User
+from tests.support.generate import HTTP, Caller, Served, until
+from tests.support.stack import ROOT, Env, User
 
-HTTP = httpx.Client(timeout=60, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
 PROVIDERS = ("OPENAI", "GEMINI", "STABILITY", "RUNWAY")
 PATHS = {"OPENAI": "/openai/v1", "GEMINI": "/gemini", "STABILITY": "/stability", "RUNWAY": "/runway"}
 # What an operation of these tests takes, and what that adds.
@@ -58,124 +54,6 @@ TIERS: dict[str, tuple[str, str, int, dict[str, Any]]] = {
     "gen_misfit": ("stability", "stable-image-core", 3, {"inputs": {"max": 1}}),
     "gen_nowhere": ("nobody", "none", 1, {}),
 }
-PNG = png(64, 48, "input")
-
-
-@dataclass
-class Served:
-    """One process that serves generate."""
-
-    url: str
-    process: "subprocess.Popen[bytes]"
-    log_file: Path
-    stopped: bool = False
-
-    def log(self) -> str:
-        return self.log_file.read_text()
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        self.process.kill()
-        self.process.wait()
-
-    def wait_dead(self, seconds: float = 20) -> int:
-        """The exit status, once it has ended by itself."""
-        return self.process.wait(seconds)
-
-
-@dataclass
-class Caller:
-    """A signed-in user of the function, and what the database says of them."""
-
-    user: User
-    env: Env
-    db: "psycopg.Connection[Any]"
-    account: str
-    jobs: list[str] = field(default_factory=list)
-
-    def headers(self, key: str | None = None) -> dict[str, str]:
-        return {**self.user.headers(self.env), **({"Idempotency-Key": key} if key else {})}
-
-    def post(self, served: Served, prompt: str, key: str | None = None, **body: Any) -> httpx.Response:
-        """POST; operation is gen_image unless it is said."""
-        content = {"operation": "gen_image", "prompt": prompt, **body}
-        return HTTP.post(served.url, json=content, headers=self.headers(key))
-
-    def get(self, served: Served, job: str) -> httpx.Response:
-        return HTTP.get(f"{served.url}/{job}", headers=self.headers())
-
-    def delete(self, served: Served, job: str) -> httpx.Response:
-        return HTTP.delete(f"{served.url}/{job}", headers=self.headers())
-
-    def upload(self, name: str, data: bytes = PNG, mime_type: str = "image/png") -> str:
-        """Put an input into Storage; its path."""
-        path = f"{self.account}/inputs/{name}"
-        self.user.client.storage.from_("generations").upload(path, data, {"content-type": mime_type})
-        return path
-
-    def row(self, job: str) -> dict[str, Any]:
-        """The job, as it stands in the database."""
-        cursor = self.db.execute("select to_jsonb(j) from public.generation_jobs as j where id = %s", [job])
-        found = cursor.fetchone()
-        assert found
-        row: dict[str, Any] = found[0]
-        return row
-
-    def all_jobs(self) -> list[dict[str, Any]]:
-        cursor = self.db.execute(
-            "select to_jsonb(j) from public.generation_jobs as j where account_id = %s", [self.account]
-        )
-        return [row[0] for row in cursor.fetchall()]
-
-    def figures(self) -> tuple[int, int]:
-        """(balance, held)."""
-        cursor = self.db.execute(
-            "select balance, held from public.credit_accounts where id = %s", [self.account]
-        )
-        row = cursor.fetchone()
-        assert row
-        return int(row[0]), int(row[1])
-
-    def usage(self) -> list[str]:
-        """The statuses of the provider calls on record, oldest first."""
-        cursor = self.db.execute(
-            "select status from credits.usage_logs where account_id = %s order by id", [self.account]
-        )
-        return [row[0] for row in cursor.fetchall()]
-
-    def expect(self, charged: int, held: int = 0, granted: int = 1000) -> None:
-        """The ledger is exact: so much was charged, so much is held, and no rule is broken."""
-        assert self.figures() == (granted - charged, held)
-        broken = self.db.execute("select * from public.verify_ledger(%s)", [self.user.id]).fetchall()
-        assert broken == []
-        holds = self.db.execute(
-            "select coalesce(sum(amount), 0) from public.credit_holds "
-            "where account_id = %s and status = 'held'", [self.account],
-        ).fetchone()  # fmt: skip
-        assert holds == (held,)
-
-    def sweep(self) -> None:
-        """Let the time of all unfinished jobs be over, and maintenance run."""
-        self.db.execute(
-            "update public.generation_jobs set deadline_at = now() - interval '1 second' "
-            "where account_id = %s and finished_at is null", [self.account],
-        )  # fmt: skip
-        until(lambda: not self._sweep_once())
-
-    def _sweep_once(self) -> bool:
-        self.db.execute("select credits.run_maintenance()")
-        return any(job["finished_at"] is None for job in self.all_jobs())
-
-
-def until(condition: Callable[[], Any], seconds: float = 15) -> Any:
-    """What the condition gives once it is true."""
-    deadline = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.03)
 
 
 @pytest.fixture(scope="session")
@@ -242,7 +120,7 @@ def serve(
     stack: Stack, providers: tuple[str, dict[str, str]], _tiers: None,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[..., Served]]:  # fmt: skip
-    """A factory that starts a process with generate, as README's section on deploying says.
+    """A factory that starts a process with generate, as functions/README.md says.
 
     `module` serves another module with an `app`. Keyword arguments change the environment.
     """
@@ -313,8 +191,3 @@ def ann(caller: Callable[..., Caller]) -> Caller:
 def prompt() -> str:
     """A prompt that no other call has, so that faults and counts find this test's calls."""
     return f"a cat {uuid.uuid4().hex}"
-
-
-def terminate(served: Served) -> None:
-    """SIGTERM."""
-    served.process.send_signal(signal.SIGTERM)

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from _shared.generation import calls, jobs, storage
-from tests.generation.http import mounted
+from tests.support import function_module
 
 STEP, _, WHEN = os.environ["KILL_AT"].partition(":")
 
@@ -31,7 +31,7 @@ def make_fragile(module: ModuleType, name: str, step: Callable[..., str]) -> Non
     setattr(module, name, call)
 
 
-index = mounted.load()
+index = function_module.load("generate")
 make_fragile(index, "user_rpc", lambda _user, name, **_: name)
 make_fragile(jobs, "service_rpc", lambda name, **_: name)
 make_fragile(calls, "_send", lambda _provider, _at, ask, _until: "ask" if ask.method == "POST" else "poll")

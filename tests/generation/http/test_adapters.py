@@ -1,4 +1,4 @@
-"""A provider is a file and a row."""
+"""A provider is a file and a row: the file that the page shows."""
 
 import base64
 import http.server
@@ -13,34 +13,10 @@ import pytest
 from _shared import settings
 from _shared.errors import FunctionError
 from scripts.local.providers.png import png
-from tests.generation.http.conftest import HTTP, Caller, Served
+from tests.support.generate import HTTP, Caller, Served
+from tests.support.pages import block
 
-ACME = """
-from _shared.generation.providers.protocol import Ask, Delivered, Provider, count, decoded, listed
-
-
-class Acme(Provider):
-    env = "ACME"  # ACME_API_KEY, ACME_BASE_URL
-    base_url = "https://api.acme.example"
-
-    def headers(self, key):
-        return {"Authorization": f"Bearer {key}"}
-
-    def options(self, work):
-        return {"seed": range(2**32)}
-
-    def ask(self, work):
-        return Ask("/v1/images", json={"model": work.model, "prompt": work.prompt, **work.options})
-
-    def read(self, reply, work):
-        return Delivered([decoded(item.get("png")) for item in listed(reply.json().get("images"))])
-
-    def tokens(self, reply, work):
-        return {"output_image": count(reply.json().get("tokens"))}
-
-
-PROVIDER = Acme()
-"""
+PAGE = "functions/README.md"
 IMAGE = png(32, 16, "acme")
 
 
@@ -73,7 +49,7 @@ def test_a_file_and_a_row(
     ann: Caller, serve: Callable[..., Served], tmp_path: Path, prompt: str,
     acme: tuple[str, list[tuple[str, str, dict[str, Any]]]],
 ) -> None:  # fmt: skip
-    (tmp_path / "acme.py").write_text(ACME)
+    (tmp_path / "acme.py").write_text(block(PAGE, "python", "class Acme"))
     ann.db.execute(
         "insert into public.pricing_tiers (operation, provider, model, unit, credits_per_unit, terms) "
         "values ('gen_acme', 'acme', 'acme-1', 'image', 4, "

@@ -14,17 +14,8 @@ import pytest
 
 from scripts.local.providers.control import Control
 from scripts.local.stack import ports
-from tests.conftest import Env
-from tests.generation.http.conftest import HTTP, PNG, Caller, Served, until
-
-
-def assert_error(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    assert answer.status_code == status, answer.text
-    body: dict[str, Any] = answer.json()
-    assert body["code"] == code
-    assert body["charged"] == 0
-    assert body["message"].endswith(".")
-    return body
+from tests.support.generate import HTTP, PNG, Caller, Served, assert_error, until
+from tests.support.stack import Env
 
 
 def sha(data: bytes) -> str:

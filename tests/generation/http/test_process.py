@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from scripts.local.providers.control import Control
-from tests.conftest import Env
-from tests.generation.http.conftest import HTTP, Caller, Served, terminate, until
+from tests.support.generate import HTTP, Caller, Served, terminate, until
+from tests.support.stack import Env
 
 # Each point, and whether the provider was asked by then.
 POINTS = {

@@ -12,9 +12,8 @@ import psycopg
 from scripts.local.providers.control import Control
 from scripts.local.stack import Stack
 from supabase import Client
-from tests.generation.http.conftest import Caller, Served, terminate, until
-from tests.generation.http.test_tasks import ended, started
-from tests.storage.conftest import files as stored
+from tests.support.generate import Caller, Served, ended, started, terminate, until
+from tests.support.uploads import files as stored
 
 LEASE = 3  # seconds, as conftest sets it
 

@@ -7,21 +7,7 @@ from typing import Any
 import pytest
 
 from scripts.local.providers.control import Control
-from tests.generation.http.conftest import HTTP, Caller, Served, until
-
-
-def started(ann: Caller, served: Served, prompt: str, **body: object) -> str:
-    answer = ann.post(served, prompt, key="k", **{"operation": "gen_video", **body})
-    assert answer.status_code == 202, answer.text
-    body = answer.json()
-    assert body["status"] == "running"
-    assert body["poll"] == f"/functions/v1/generate/{body['job']}"
-    assert "retry-after" in answer.headers
-    return str(body["job"])
-
-
-def ended(ann: Caller, job: str) -> str:
-    return str(until(lambda: ann.row(job)["finished_at"] and ann.row(job)["status"]))
+from tests.support.generate import HTTP, Caller, Served, ended, started
 
 
 def test_a_video_comes_by_itself(ann: Caller, served: Served, prompt: str, control: Control) -> None:

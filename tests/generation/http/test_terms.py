@@ -17,9 +17,8 @@ from _shared.generation.providers import provider
 from _shared.generation.providers.protocol import NotSetUpError, Reply, Work
 from scripts.local.providers.control import Control
 from scripts.local.providers.png import png
-from tests.conftest import Env
-from tests.generation.http.conftest import HTTP, PNG, Caller, Served, until
-from tests.generation.http.test_outcomes import assert_error
+from tests.support.generate import HTTP, PNG, Caller, Served, assert_error, until
+from tests.support.stack import Env
 
 PICTURE = Media(PNG, "image/png", 64, 48)
 

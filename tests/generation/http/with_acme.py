@@ -3,7 +3,7 @@
 import os
 
 from _shared.generation import providers
-from tests.generation.http import mounted
+from tests.support import function_module
 
 providers.__path__.append(os.environ["MORE_PROVIDERS"])
-app = mounted.load().app
+app = function_module.load("generate").app

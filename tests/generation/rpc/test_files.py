@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.generation.rpc.conftest import Studio
+from _shared.generation import media, orders
+from tests.support.clock import DAY, HOUR, SECOND
 from tests.support.ledger import Ledger, Refused
+from tests.support.studio import Studio
 
-DAY, HOUR, SECOND = timedelta(days=1), timedelta(hours=1), timedelta(seconds=1)
 ONE, OTHER = "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"
 NOBODY = "11111111-1111-4111-8111-111111111111"
 
@@ -43,6 +44,34 @@ def sweep(ledger: Ledger, process: str = ONE, batch: int = 500) -> list[str]:
 
 def account(studio: Studio, user: str) -> str:
     return str(studio.ledger.account(user)["id"])
+
+
+def test_what_can_be_an_input_is_the_same_in_the_database_and_in_the_functions(own_ledger: Ledger) -> None:
+    """The one sees what Storage has noted, before anything is reserved; the other the bytes."""
+    user = own_ledger.sign_up()
+    folder = f"{own_ledger.account(user)['id']}/inputs"
+
+    def refusal(size: int = 10, mime_type: str = "image/png", times: int = 1) -> str | None:
+        name = put(own_ledger, f"{folder}/{size}.{mime_type.replace('/', '.')}", size=size)
+        own_ledger.rows(
+            "update storage.objects set metadata = metadata || jsonb_build_object('mimetype', %s::text) "
+            "where name = %s",
+            mime_type, name,
+        )  # fmt: skip
+        code: str | None = own_ledger.value(
+            "select code from credits.inputs_refusal(%s::uuid, %s)", folder.split("/")[0], [name] * times
+        )
+        own_ledger.rows("set storage.allow_delete_query = 'true'")
+        own_ledger.rows("delete from storage.objects where name = %s", name)
+        return code
+
+    for mime_type in media.EXTENSIONS:
+        assert refusal(mime_type=mime_type) == (None if mime_type in media.INPUTS else "PT400"), mime_type
+    assert refusal(size=media.IMAGE_BYTES) is None
+    assert refusal(size=media.IMAGE_BYTES + 1) == "PT413"
+    # And a mask.
+    assert refusal(times=orders.IMAGES + 1) is None
+    assert refusal(times=orders.IMAGES + 2) == "PT413"
 
 
 @pytest.fixture

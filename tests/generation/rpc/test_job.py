@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.generation.rpc.conftest import REQUEST, Studio
+from tests.support.clock import SECOND
 from tests.support.ledger import Ledger, Refused
+from tests.support.studio import REQUEST, Studio
 
-SECOND = timedelta(seconds=1)
 ME = "00000000-0000-4000-8000-00000000000a"
 
 

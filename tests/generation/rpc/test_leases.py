@@ -1,14 +1,13 @@
 """Which process sees to work that a provider does for minutes, and who takes it over."""
 
-from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from tests.generation.rpc.conftest import Studio
+from tests.support.clock import SECOND
 from tests.support.ledger import Ledger, Refused
+from tests.support.studio import Studio
 
-SECOND = timedelta(seconds=1)
 ONE, OTHER = "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"
 
 

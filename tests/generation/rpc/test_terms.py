@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.sql import SQL
 
-from tests.generation.rpc.conftest import Studio
 from tests.support.ledger import Refused
+from tests.support.studio import Studio
 
 QUALITY = {"values": {"low": 0, "medium": 0, "high": 5, "max": 12.5}, "default": "medium"}
 SIZE = {"values": ["1024x1024", "2048x2048"]}

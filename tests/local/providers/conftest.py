@@ -5,7 +5,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -13,29 +12,9 @@ import pytest
 
 from scripts.local.providers.control import Control
 from scripts.local.stack import ports
+from tests.support.local_providers import KEYS, Providers
 
 ROOT = Path(__file__).resolve().parents[3]
-KEYS = {
-    "OPENAI_API_KEY": "sk-o", "GEMINI_API_KEY": "g-key",
-    "STABILITY_API_KEY": "sk-s", "RUNWAY_API_KEY": "key_r",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Providers:
-    """Where they are, and plain clients with the right keys."""
-
-    base: str
-    openai: httpx.Client
-    gemini: httpx.Client
-    stability: httpx.Client
-    runway: httpx.Client
-
-    def of(self, provider: str) -> httpx.Client:
-        """The client of one provider."""
-        client = getattr(self, provider)
-        assert isinstance(client, httpx.Client)
-        return client
 
 
 def _client(base: str, **headers: str) -> httpx.Client:

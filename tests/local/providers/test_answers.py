@@ -13,9 +13,8 @@ import pytest
 
 from scripts.local.providers.control import Control
 from scripts.local.providers.faults import PROVIDERS
-from tests.local.providers.ask import GENERATE, IMAGE_MODEL, create, files, task_of
-from tests.local.providers.conftest import Providers
-from tests.local.providers.shapes import decode_boxes, decode_png, fits
+from tests.support.local_providers import GENERATE, IMAGE_MODEL, Providers, create, files, task_of
+from tests.support.provider_answers import decode_boxes, decode_png, fits
 
 
 def test_openai_makes_n_different_images_of_the_size(providers: Providers) -> None:

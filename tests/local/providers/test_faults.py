@@ -12,9 +12,8 @@ import pytest
 
 from scripts.local.providers.control import Control
 from scripts.local.providers.faults import PROVIDERS, FaultError
-from tests.local.providers.ask import create, files, task_of
-from tests.local.providers.conftest import Providers
-from tests.local.providers.shapes import decode_png, fits, png_in
+from tests.support.local_providers import Providers, create, files, task_of
+from tests.support.provider_answers import decode_png, fits, png_in
 
 ALL = pytest.mark.parametrize("provider", PROVIDERS)
 IMAGES = pytest.mark.parametrize("provider", [name for name in PROVIDERS if name != "runway"])

@@ -9,9 +9,8 @@ import pytest
 from scripts.local.providers.control import Control
 from scripts.local.providers.faults import PROVIDERS
 from scripts.local.providers.png import png
-from tests.local.providers.ask import GENERATE, IMAGE_MODEL, VIDEO, create
-from tests.local.providers.conftest import Providers
-from tests.local.providers.shapes import fits
+from tests.support.local_providers import GENERATE, IMAGE_MODEL, VIDEO, Providers, create
+from tests.support.provider_answers import fits
 
 JSON = dict[str, Any]
 TEXT = [{"parts": [{"text": "a fox"}]}]

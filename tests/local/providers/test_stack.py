@@ -14,7 +14,7 @@ import pytest
 from scripts.local.providers.control import Control
 from scripts.local.stack import Stack, StackError, ports
 from scripts.local.stack.stack import PARTS
-from tests.conftest import ROOT
+from tests.support.stack import ROOT
 
 NAMES = {
     f"{name}_{what}"

@@ -16,7 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from supabase import AuthApiError, AuthError, AuthWeakPasswordError, Client
-from tests.conftest import Env, User
+from tests.support.stack import Env, User
 
 MakeUser = Callable[..., User]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from supabase import PostgrestAPIError
-from tests.conftest import Env, User
+from tests.support.stack import Env, User
 
 
 def test_supabase_py_reads_its_own_ledger(user: Callable[..., User]) -> None:

@@ -17,8 +17,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from scripts.local.stack.keys import Keys, generate, load_or_create
-
-from .conftest import Checkout
+from tests.support.projects import Checkout
 
 FIXTURES = """
 create table public.fruit (id int primary key, name text not null);

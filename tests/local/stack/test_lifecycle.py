@@ -17,8 +17,7 @@ import pytest
 from scripts.local.stack import Stack, ports
 from scripts.local.stack.processes import start_time
 from scripts.local.stack.stack import PARTS
-
-from .conftest import Checkout
+from tests.support.projects import Checkout
 
 
 def test_status_says_that_nothing_runs(checkout: Checkout) -> None:

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from scripts.local.stack import StackError, postgres
-from tests.conftest import ROOT
-
-from .conftest import make_checkout
+from tests.support.projects import make_checkout
+from tests.support.stack import ROOT
 
 COMMANDS = ("bash", "env", "dirname", "cat", "sha256sum", "cut", "df", "awk", "rm", "mv", "mkdir", "chmod")
 

@@ -11,7 +11,7 @@ import pytest
 
 from scripts.local.providers.control import Control
 from scripts.local.stack import Stack, ports
-from tests.conftest import ROOT, Env, User
+from tests.support.stack import ROOT, Env, User
 
 BODY = {"operation": "dalle3_image", "prompt": "a cat in a tin can"}
 

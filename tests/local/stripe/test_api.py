@@ -9,8 +9,7 @@ import pytest
 import stripe
 
 from scripts.local.stripe.control import Control
-
-from .conftest import KEY, Standin, checkout, item
+from tests.support.local_stripe import KEY, Standin, checkout, item
 
 
 def test_customer_create_retrieve_update_delete(client: stripe.StripeClient) -> None:

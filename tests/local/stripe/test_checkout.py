@@ -8,8 +8,7 @@ import pytest
 import stripe
 
 from scripts.local.stripe.control import Control, ControlError
-
-from .conftest import Shop, Standin, checkout, item
+from tests.support.local_stripe import Shop, Standin, checkout, item
 
 Since = Callable[[], list[str]]
 PAID = [

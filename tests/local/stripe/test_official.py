@@ -8,9 +8,8 @@ import pytest
 import stripe
 
 from scripts.local.stripe.control import Control
+from tests.support.local_stripe import KEY, Standin, checkout, item, subscribe
 from tests.support.official import check_event, check_object, check_request, check_requests, needs_spec
-
-from .conftest import KEY, Standin, checkout, item, subscribe
 
 pytestmark = needs_spec
 

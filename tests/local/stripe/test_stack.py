@@ -7,7 +7,7 @@ import httpx
 
 from scripts.local.stack import Stack
 from scripts.local.stack.keys import load_or_create
-from tests.conftest import Env
+from tests.support.stack import Env
 
 
 def test_the_stack_tells_where_it_is_and_sends_events_to_its_function(env: Env) -> None:

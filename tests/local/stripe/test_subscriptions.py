@@ -11,8 +11,7 @@ import stripe
 
 from scripts.local.stripe.control import Control
 from scripts.local.stripe.subscriptions import after
-
-from .conftest import JSON, checkout, item, subscribe
+from tests.support.local_stripe import JSON, checkout, item, subscribe
 
 Since = Callable[[], list[str]]
 CHARGED = [

@@ -6,8 +6,7 @@ import pytest
 import stripe
 
 from scripts.local.stripe.control import Control
-
-from .conftest import SECRET, Shop, Standin, checkout
+from tests.support.local_stripe import SECRET, Shop, Standin, checkout
 
 
 def pay(client: stripe.StripeClient, control: Control) -> str:

@@ -2,32 +2,27 @@
 KILL says. For tests only.
 """
 
-import importlib.util
 import os
 import signal
-from pathlib import Path
 from typing import Any
 
+from tests.support import function_module
 
-def load() -> Any:
-    """functions/stripe-webhook/index.py, made deadly."""
-    file = Path(__file__).resolve().parents[3] / "functions" / "stripe-webhook" / "index.py"
-    spec = importlib.util.spec_from_file_location("stripe_webhook", file)
-    assert spec and spec.loader
-    index: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(index)
-    ingest, kill = index.ingest_event, os.environ.get("KILL")
+KILL = os.environ.get("KILL")
 
-    async def ingest_event(body: bytes) -> Any:
-        if kill == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        outcome = await ingest(body)
-        if kill == "after":
-            os.kill(os.getpid(), signal.SIGKILL)
-        return outcome
-
-    index.ingest_event = ingest_event
-    return index
+index: Any = function_module.load("stripe-webhook")
+ingest = index.ingest_event
 
 
-app = load().app
+async def ingest_event(body: bytes) -> Any:
+    """The same, deadly."""
+    if KILL == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    outcome = await ingest(body)
+    if KILL == "after":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return outcome
+
+
+index.ingest_event = ingest_event
+app = index.app

@@ -5,7 +5,7 @@ from typing import Literal
 import pytest
 from postgrest.exceptions import APIError
 
-from .conftest import BONUS, Buyer, Shop
+from tests.support.shop import BONUS, Buyer, Shop
 
 # The package "popular": 200 credits for $17.99. Thirty memes are spent of it.
 CREDITS, SPENT = 200, 150

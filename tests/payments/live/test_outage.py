@@ -17,9 +17,8 @@ import pytest
 
 from scripts.local.stack import ports
 from scripts.local.stack.processes import Daemon, wait_gone, with_working_directory
-from tests.conftest import ROOT
-
-from .conftest import BONUS, HTTP, Buyer, Shop
+from tests.support.shop import BONUS, HTTP, Buyer, Shop
+from tests.support.stack import ROOT
 
 KILLS = 3
 SALES = 9  # times two purchases

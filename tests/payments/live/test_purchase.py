@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from .conftest import BONUS, Buyer, Shop, ending
+from tests.support.shop import BONUS, Buyer, Shop, ending
 
 # The package "popular": 200 credits for $17.99.
 PAID, CREDITS = 1799, 200

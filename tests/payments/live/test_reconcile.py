@@ -6,8 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from _shared.payments.reconcile import EVENT_TYPES
-
-from .conftest import BONUS, Buyer, Plan, Shop, ending
+from tests.support.shop import BONUS, Buyer, Plan, Shop, ending
 
 
 def hour(shop: Shop, buyer: Buyer, plan: Plan) -> list[Callable[[], object]]:

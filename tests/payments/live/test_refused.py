@@ -7,8 +7,7 @@ from postgrest.exceptions import APIError
 from supabase_functions.errors import FunctionsHttpError
 
 from supabase import Client
-
-from .conftest import BONUS, HTTP, Buyer, Shop
+from tests.support.shop import BONUS, HTTP, Buyer, Shop
 
 
 @pytest.fixture

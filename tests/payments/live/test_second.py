@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import BONUS, PAGES, Buyer, Plan, Row, Shop
+from tests.support.shop import BONUS, PAGES, Buyer, Plan, Row, Shop
 
 
 def second_session(shop: Shop, buyer: Buyer, plan: Plan, **data: Any) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .conftest import BONUS, HTTP, Buyer, Shop
+from tests.support.shop import BONUS, HTTP, Buyer, Shop
 
 SMALL, BIG, TRIAL = 300, 1000, 50  # credits
 BOUGHT = BONUS + 50  # what never expires

@@ -1,4 +1,4 @@
-create function credits.forget_stripe_payloads(batch integer default 200) returns integer
+create function credits.sweep_stripe_payloads(batch integer default 200) returns integer
 language plpgsql
 set search_path = ''
 as $$
@@ -20,7 +20,7 @@ begin
 end
 $$;
 
-comment on function credits.forget_stripe_payloads(integer) is
+comment on function credits.sweep_stripe_payloads(integer) is
 'Empties the payloads of up to batch events that came billing_settings.stripe_payload_retention ago; returns how '
 'many. What is quarantined or failed until then is given up. Their ids stay, so that they are still known when they '
 'come again.';

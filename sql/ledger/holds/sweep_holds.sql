@@ -1,4 +1,4 @@
-create function credits.prune_holds(batch integer default 200) returns integer
+create function credits.sweep_holds(batch integer default 200) returns integer
 language plpgsql
 set search_path = ''
 as $$
@@ -17,7 +17,8 @@ begin
       and h.closed_at <= before
       and not exists (select from public.generation_jobs as j where j.hold_id = h.id and j.finished_at is null)
     order by h.closed_at
-    limit batch
+    -- Quick ones: as many as a busy app leaves.
+    limit 5 * batch
     for update of h skip locked
     for no key update of a skip locked
   ) as o;
@@ -27,6 +28,7 @@ begin
 end
 $$;
 
-comment on function credits.prune_holds(integer) is
-'Deletes up to batch holds that ended without a capture billing_settings.hold_retention ago, with the generations that '
-'they were made for; returns how many. Their provider calls stay in credits.usage_logs. Captured holds stay for ever.';
+comment on function credits.sweep_holds(integer) is
+'Deletes up to five times batch holds that ended without a capture billing_settings.hold_retention ago, with the '
+'generations that they were made for; returns how many. Their provider calls stay in credits.usage_logs. Captured '
+'holds stay for ever.';

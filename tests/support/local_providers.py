@@ -1,15 +1,42 @@
-"""One ordinary request to each provider."""
+"""The local providers in a process of their own: clients of them, and one ordinary request to each."""
 
 import base64
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
-from tests.local.providers.conftest import Providers
-from tests.local.providers.shapes import png_in
+from tests.support.provider_answers import png_in
+
+KEYS = {
+    "OPENAI_API_KEY": "sk-o", "GEMINI_API_KEY": "g-key",
+    "STABILITY_API_KEY": "sk-s", "RUNWAY_API_KEY": "key_r",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Providers:
+    """Where they are, and plain clients with the right keys."""
+
+    base: str
+    openai: httpx.Client
+    gemini: httpx.Client
+    stability: httpx.Client
+    runway: httpx.Client
+
+    def of(self, provider: str) -> httpx.Client:
+        """The client of one provider."""
+        client = getattr(self, provider)
+        assert isinstance(client, httpx.Client)
+        return client
+
 
 GENERATE = "/v2beta/stable-image/generate"
+
+
 IMAGE_MODEL = "/v1beta/models/gemini-nano-banana-2.1:generateContent"
+
+
 VIDEO = {"model": "gen4.5", "ratio": "1280:720", "duration": 2}
 
 
