@@ -865,8 +865,8 @@ alter table credits.clawbacks force row level security;
 revoke all on table credits.clawbacks from anon, authenticated, service_role;
 
 comment on table credits.clawbacks is
-'Why each clawback was made: one row for each ledger row of that kind. What is given back of one is a refund that names '
-'it, so that its cause is this one.';
+'Why each clawback was made: one row for each ledger row of that kind. What is given back of one is a refund that '
+'names it, so that its cause is this one.';
 comment on column credits.clawbacks.transaction_id is 'credit_transactions.id of the clawback.';
 comment on column credits.clawbacks.purchase_id is
 'purchases.id: of money_back, what had been paid; of downgrade, the invoice that changed the plan.';
@@ -1485,8 +1485,8 @@ comment on column credits.stripe_disputes.froze_at is
 comment on column credits.stripe_disputes.standing is
 'Whether it freezes the account: not an inquiry (warning_…), not prevented, not won, not reinstated.';
 comment on column credits.stripe_disputes.takes is
-'Whether it keeps the money from us: it stands, or was prevented from becoming a chargeback by giving the money back, or '
-'its status is unknown here and Stripe took the money.';
+'Whether it keeps the money from us: it stands, or was prevented from becoming a chargeback by giving the money back, '
+'or its status is unknown here and Stripe took the money.';
 
 -- sql/payments/tables/stripe_balance_transactions.sql
 create table credits.stripe_balance_transactions (
@@ -1519,7 +1519,8 @@ comment on column credits.stripe_balance_transactions.source_id is 'The charge, 
 comment on column credits.stripe_balance_transactions.amount is
 'What moved, before the fee, in minor units of currency: below 0 for money that went.';
 comment on column credits.stripe_balance_transactions.fee is
-'What Stripe took for it, in minor units of currency; below 0 for a fee that came back. amount - fee reached the balance.';
+'What Stripe took for it, in minor units of currency; below 0 for a fee that came back. amount - fee reached the '
+'balance.';
 comment on column credits.stripe_balance_transactions.currency is
 'The currency of the balance, which can be another than that of the payment.';
 comment on column credits.stripe_balance_transactions.exchange_rate is
@@ -6536,6 +6537,47 @@ as $$
   where a.unsettled <> coalesce(t.unsettled, 0) or a.unsettled > 0 and a.unsettled_since is null
   union all
   select
+    coalesce(e.account_id, c.account_id),
+    'each clawback says why it was made',
+    jsonb_build_object('transaction_id', coalesce(e.id, c.transaction_id), 'cause', c.cause)
+  from (select * from entries where entries.kind = 'clawback') as e
+  full join (
+    select * from credits.clawbacks as k
+    where verify_ledger.user_id is null or k.account_id in (select a.id from accounts as a)
+  ) as c
+    on e.account_id = c.account_id and e.id = c.transaction_id
+  where e.id is null or c.transaction_id is null
+  union all
+  select
+    p.account_id,
+    'what a purchase has brought and lost is the sum of its grants and clawbacks',
+    jsonb_build_object(
+      'purchase_id', p.id, 'granted', p.credits_granted, 'grants', g.credits, 'clawed_back', p.credits_clawed_back,
+      'clawbacks', c.credits
+    )
+  from public.purchases as p
+  cross join lateral (
+    select coalesce(sum(e.amount), 0) as credits
+    from credits.purchase_grants as o
+    inner join public.credit_transactions as e
+      on o.account_id = e.account_id and o.transaction_id = e.id and e.kind = 'grant'
+    where o.account_id = p.account_id and o.purchase_id = p.id
+  ) as g
+  cross join lateral (
+    select
+      coalesce(sum(-t.amount - coalesce((
+        select sum(r.amount) from public.credit_transactions as r
+        where r.account_id = t.account_id and r.related_id = t.id and r.kind = 'refund'
+      ), 0)), 0) as credits
+    from credits.clawbacks as o
+    inner join public.credit_transactions as t on o.account_id = t.account_id and o.transaction_id = t.id
+    where o.account_id = p.account_id and o.purchase_id = p.id and o.cause = 'money_back'
+  ) as c
+  where
+    (verify_ledger.user_id is null or p.account_id in (select a.id from accounts as a))
+    and (p.credits_granted <> g.credits or p.credits_clawed_back <> c.credits)
+  union all
+  select
     a.id,
     'next_expiry is not later than what expires next',
     jsonb_build_object('next_expiry', a.next_expiry, 'next', credits.next_expiry(a.id, a.updated_at))
@@ -7113,8 +7155,8 @@ end
 $$;
 
 comment on function credits.apply_charge(jsonb) is
-'Notes the total that a charge says was refunded, its receipt, and how Stripe booked it, and holds its purchase against '
-'them. Returns changed, unchanged or ignored.';
+'Notes the total that a charge says was refunded, its receipt, and how Stripe booked it, and holds its purchase '
+'against them. Returns changed, unchanged or ignored.';
 
 -- sql/payments/events/apply_checkout_session.sql
 create function credits.apply_checkout_session(session jsonb, event_type text) returns text
@@ -7947,7 +7989,8 @@ $$;
 
 comment on function credits.debt_takings(uuid) is
 'Credits that downgrades (debt_id: subscription_debts.purchase_id) have taken of an account''s grants (grant_id: the '
-'grant''s ledger row) and not given back. is_final: the lot has expired since, so that they can no longer go back to it.';
+'grant''s ledger row) and not given back. is_final: the lot has expired since, so that they can no longer go back to '
+'it.';
 
 -- sql/payments/netting/end_late_grants.sql
 create function credits.end_late_grants(account_id uuid) returns void
@@ -8155,8 +8198,8 @@ end
 $$;
 
 comment on function credits.grant_purchase is
-'Grants credits for a paid purchase; returns the ledger row''s id. key: Stripe''s id of what is granted for; the ledger '
-'takes each once. Those whose expires_at is past live for billing_settings.late_grant_grace and are noted as late. '
+'Grants credits for a paid purchase; returns the ledger row''s id. key: Stripe''s id of what is granted for; the '
+'ledger takes each once. Those whose expires_at is past live for billing_settings.late_grant_grace and are noted as late. '
 'allotment_key, month: of a period that is granted month by month. The caller holds the account''s lock; '
 'credits.end_late_grants follows.';
 
@@ -8805,8 +8848,8 @@ $$;
 comment on function public.ingest_stripe_object(jsonb) is
 'For reconciliation: the effects of an object as Stripe''s API returns it now (checkout.session, invoice, '
 'invoice_payment, subscription, refund, charge, dispute, balance_transaction, radar.early_fraud_warning, customer). '
-'Returns {status, reason}: changed when a message had been missed, unchanged, ignored, quarantined or failed; ignored also for what '
-'cannot be applied and was dismissed. PT400 for what is no object.';
+'Returns {status, reason}: changed when a message had been missed, unchanged, ignored, quarantined or failed; ignored '
+'also for what cannot be applied and was dismissed. PT400 for what is no object.';
 
 grant execute on function public.ingest_stripe_object(jsonb) to service_role;
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from psycopg import sql
 
-from tests.payments.conftest import Till
+from tests.support.till import Till
 from tests.support.messages import Contract, Message, Sale, event, new_id
 
 BOOKED = 4102444800
@@ -66,9 +66,15 @@ def wanted(till: Till) -> list[str]:
 
 @pytest.mark.parametrize(
     ("details", "net", "tax"),
-    [({"amount_tax": 190, "amount_discount": 0}, 1000, 190), ({"amount_tax": 0}, 1190, 0), (None, None, None)],
+    [
+        ({"amount_tax": 190, "amount_discount": 0}, 1000, 190),
+        ({"amount_tax": 0}, 1190, 0),
+        (None, None, None),
+    ],
 )
-def test_a_sessions_price_and_tax(till: Till, details: Message | None, net: int | None, tax: int | None) -> None:
+def test_a_sessions_price_and_tax(
+    till: Till, details: Message | None, net: int | None, tax: int | None
+) -> None:
     _, account = till.buyer()
     sale = Sale(account, amount=1190)
     (told,) = sale.completed()
@@ -250,14 +256,38 @@ def test_causes_are_columns(till: Till) -> None:
         account,
     )
     assert rows == [{"cause": "money_back", "purchase_id": bought["id"], "amount": -50}]
+    set_metadata = "update public.credit_transactions set metadata = %s::jsonb "
+        "where account_id = %s and kind = 'clawback'"
+    said = till.ledger.value(
+        "select metadata from public.credit_transactions where account_id = %s and kind = 'clawback'", account
+    )
     till.ledger.rows("alter table public.credit_transactions disable trigger append_only")
     try:
-        blank = "update public.credit_transactions set metadata = %s::jsonb where account_id = %s and kind = %s"
-        till.ledger.rows(blank, "{}", account, "clawback")
+        till.ledger.rows(set_metadata, "{}", account)
         till.tell([failed])
+        till.ledger.rows(set_metadata, json.dumps(said), account)
     finally:
         till.ledger.rows("alter table public.credit_transactions enable trigger append_only")
     assert till.balance(user) == 100
+    assert till.ledger.broken(user) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "back"),
+    [
+        ("credits_granted = credits_granted + 1", "credits_granted = credits_granted - 1"),
+        ("credits_clawed_back = credits_clawed_back + 1", "credits_clawed_back = credits_clawed_back - 1"),
+    ],
+)
+def test_a_purchases_figures_are_held_against_the_ledger(till: Till, change: str, back: str) -> None:
+    user, account = till.buyer()
+    till.tell([*(sale := Sale(account)).completed(), *sale.refund(400)])
+    assert till.ledger.broken(user) == []
+    till.ledger.rows(f"update public.purchases set {change} where account_id = %s", account)
+    assert till.ledger.broken(user) == [
+        "what a purchase has brought and lost is the sum of its grants and clawbacks"
+    ]
+    till.ledger.rows(f"update public.purchases set {back} where account_id = %s", account)
 
 
 def test_users_see_price_and_tax_and_not_what_stripe_took(till: Till) -> None:

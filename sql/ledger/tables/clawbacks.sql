@@ -20,8 +20,8 @@ alter table credits.clawbacks force row level security;
 revoke all on table credits.clawbacks from anon, authenticated, service_role;
 
 comment on table credits.clawbacks is
-'Why each clawback was made: one row for each ledger row of that kind. What is given back of one is a refund that names '
-'it, so that its cause is this one.';
+'Why each clawback was made: one row for each ledger row of that kind. What is given back of one is a refund that '
+'names it, so that its cause is this one.';
 comment on column credits.clawbacks.transaction_id is 'credit_transactions.id of the clawback.';
 comment on column credits.clawbacks.purchase_id is
 'purchases.id: of money_back, what had been paid; of downgrade, the invoice that changed the plan.';

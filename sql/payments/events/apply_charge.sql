@@ -37,5 +37,5 @@ end
 $$;
 
 comment on function credits.apply_charge(jsonb) is
-'Notes the total that a charge says was refunded, its receipt, and how Stripe booked it, and holds its purchase against '
-'them. Returns changed, unchanged or ignored.';
+'Notes the total that a charge says was refunded, its receipt, and how Stripe booked it, and holds its purchase '
+'against them. Returns changed, unchanged or ignored.';

@@ -23,4 +23,5 @@ $$;
 
 comment on function credits.debt_takings(uuid) is
 'Credits that downgrades (debt_id: subscription_debts.purchase_id) have taken of an account''s grants (grant_id: the '
-'grant''s ledger row) and not given back. is_final: the lot has expired since, so that they can no longer go back to it.';
+'grant''s ledger row) and not given back. is_final: the lot has expired since, so that they can no longer go back to '
+'it.';

@@ -28,7 +28,8 @@ comment on column credits.stripe_balance_transactions.source_id is 'The charge, 
 comment on column credits.stripe_balance_transactions.amount is
 'What moved, before the fee, in minor units of currency: below 0 for money that went.';
 comment on column credits.stripe_balance_transactions.fee is
-'What Stripe took for it, in minor units of currency; below 0 for a fee that came back. amount - fee reached the balance.';
+'What Stripe took for it, in minor units of currency; below 0 for a fee that came back. amount - fee reached the '
+'balance.';
 comment on column credits.stripe_balance_transactions.currency is
 'The currency of the balance, which can be another than that of the payment.';
 comment on column credits.stripe_balance_transactions.exchange_rate is

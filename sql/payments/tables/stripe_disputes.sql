@@ -41,5 +41,5 @@ comment on column credits.stripe_disputes.froze_at is
 comment on column credits.stripe_disputes.standing is
 'Whether it freezes the account: not an inquiry (warning_…), not prevented, not won, not reinstated.';
 comment on column credits.stripe_disputes.takes is
-'Whether it keeps the money from us: it stands, or was prevented from becoming a chargeback by giving the money back, or '
-'its status is unknown here and Stripe took the money.';
+'Whether it keeps the money from us: it stands, or was prevented from becoming a chargeback by giving the money back, '
+'or its status is unknown here and Stripe took the money.';
