@@ -1,4 +1,4 @@
-"""What accounting needs of each payment: price, tax, what Stripe took; whichever message tells of it first."""
+"""What accounting needs of each payment: price, tax, what Stripe took; whichever message is first."""
 
 import json
 from datetime import UTC, datetime
@@ -256,8 +256,10 @@ def test_causes_are_columns(till: Till) -> None:
         account,
     )
     assert rows == [{"cause": "money_back", "purchase_id": bought["id"], "amount": -50}]
-    set_metadata = "update public.credit_transactions set metadata = %s::jsonb "
+    set_metadata = (
+        "update public.credit_transactions set metadata = %s::jsonb "
         "where account_id = %s and kind = 'clawback'"
+    )
     said = till.ledger.value(
         "select metadata from public.credit_transactions where account_id = %s and kind = 'clawback'", account
     )

@@ -15,8 +15,8 @@ from tests.support.local_stripe import JSON, checkout, item, subscribe
 
 Since = Callable[[], list[str]]
 CHARGED = [
-    "payment_intent.created", "charge.succeeded", "payment_intent.succeeded", "charge.updated", "invoice.paid",
-    "invoice.payment_succeeded", "invoice_payment.paid",
+    "payment_intent.created", "charge.succeeded", "payment_intent.succeeded", "charge.updated",
+    "invoice.paid", "invoice.payment_succeeded", "invoice_payment.paid",
 ]  # fmt: skip
 
 
