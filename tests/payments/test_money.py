@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from psycopg import sql
 
-from tests.support.till import Till
 from tests.support.messages import Contract, Message, Sale, event, new_id
+from tests.support.till import Till
 
 BOOKED = 4102444800
 
