@@ -46,6 +46,6 @@ $$;
 
 comment on function credits.grant_purchase is
 'Grants credits for a paid purchase; returns the ledger row''s id. key: Stripe''s id of what is granted for; the '
-'ledger takes each once. Those whose expires_at is past live for billing_settings.late_grant_grace and are noted as late. '
-'allotment_key, month: of a period that is granted month by month. The caller holds the account''s lock; '
+'ledger takes each once. Those whose expires_at is past live for billing_settings.late_grant_grace and are noted as '
+'late. allotment_key, month: of a period that is granted month by month. The caller holds the account''s lock; '
 'credits.end_late_grants follows.';
