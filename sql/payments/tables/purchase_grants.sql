@@ -5,11 +5,12 @@ create table credits.purchase_grants (
   allotment_key text,
   month integer,
   is_late boolean not null default false,
-  constraint purchase_grants_pkey primary key (account_id, transaction_id),
+  constraint purchase_grants_pkey primary key (account_id, purchase_id, transaction_id),
+  constraint purchase_grants_purchase_id_fkey foreign key (account_id, purchase_id)
+  references public.purchases (account_id, id),
   constraint a_month_must_be_of_an_allotment check ((month is null) = (allotment_key is null))
 );
 
-create index purchase_grants_purchase_id on credits.purchase_grants (account_id, purchase_id);
 create index purchase_grants_late on credits.purchase_grants (account_id) where is_late;
 
 alter table credits.purchase_grants enable row level security;

@@ -1,6 +1,6 @@
 create table public.purchases (
-  id bigint generated always as identity primary key,
   account_id uuid not null references public.credit_accounts (id),
+  id bigint not null,
   checkout_session_id text,
   invoice_id text,
   payment_intent_id text,
@@ -23,8 +23,7 @@ create table public.purchases (
   receipt_url text,
   created_at timestamptz not null default clock_timestamp(),
   updated_at timestamptz not null default clock_timestamp(),
-  constraint purchases_checkout_session_id_key unique (checkout_session_id),
-  constraint purchases_invoice_id_key unique (invoice_id),
+  constraint purchases_pkey primary key (account_id, id),
   constraint a_purchase_must_be_a_session_or_an_invoice check (num_nonnulls(checkout_session_id, invoice_id) = 1),
   constraint checkout_session_id_must_start_with_cs check (checkout_session_id ~ '^cs_[A-Za-z0-9_]+$'),
   constraint invoice_id_must_start_with_in check (invoice_id ~ '^in_[A-Za-z0-9_]+$'),
@@ -34,13 +33,12 @@ create table public.purchases (
   constraint only_paid_purchases_may_grant check (status = 'paid' or credits_granted = 0)
 );
 
-create index purchases_account_id on public.purchases (account_id, id desc);
-create unique index purchases_payment_intent_id on public.purchases (payment_intent_id);
+create index purchases_subscription_id on public.purchases (account_id, subscription_id)
+where subscription_id is not null;
 
 alter table public.purchases enable row level security;
 alter table public.purchases force row level security;
 revoke all on table public.purchases from anon, authenticated, service_role;
-revoke all on sequence public.purchases_id_seq from anon, authenticated, service_role;
 grant select on table public.purchases to authenticated, service_role;
 create policy own_purchases on public.purchases for select to authenticated
 using (account_id = (select credits.my_account_id()));
@@ -48,6 +46,7 @@ using (account_id = (select credits.my_account_id()));
 comment on table public.purchases is
 'Payments that bring credits: one row a Checkout session of a package, or an invoice of a subscription. Written by '
 'Stripe''s messages only.';
+comment on column public.purchases.id is '1, 2, 3 within the account.';
 comment on column public.purchases.checkout_session_id is 'Stripe''s cs_… id, for a package.';
 comment on column public.purchases.invoice_id is 'Stripe''s in_… id, for a period of a plan.';
 comment on column public.purchases.payment_intent_id is 'Stripe''s pi_… id of the payment, once known.';
