@@ -186,7 +186,9 @@ class Demo:
         hold = self._rpc(self.ann, "hold_credits", operation="meme_generation", quantity=4)
         during = self._credits(self.ann)
         expect((during["balance"], during["available"]) == (40, 20), f"during the hold: {during}")
-        row = self._rpc(self.operator, "capture_hold", hold_id=hold["id"], quantity=3)
+        row = self._rpc(
+            self.operator, "capture_hold", account_id=hold["account_id"], hold_id=hold["id"], quantity=3
+        )
         after = self._credits(self.ann)
         expect(
             (row["amount"], after["available"], after["held"]) == (-15, 25, 0), f"after the capture: {after}"
@@ -198,12 +200,14 @@ class Demo:
         row = self._rpc(
             self.operator,
             "refund",
+            account_id=self.spend["account_id"],
             transaction_id=self.spend["id"],
             reason="blurred",
             idempotency_key="ticket-7",
         )
         expect(row["amount"] == 20 and row["balance_after"] == 45, f"the row is {row}")
-        error = refused(lambda: self._rpc(self.operator, "refund", transaction_id=self.spend["id"]), "PT409")
+        again = {"account_id": self.spend["account_id"], "transaction_id": self.spend["id"]}
+        error = refused(lambda: self._rpc(self.operator, "refund", **again), "PT409")
         return f"+{row['amount']} credits, balance {row['balance_after']}. Once more: {error.message}"
 
     def money_back(self) -> str:

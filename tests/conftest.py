@@ -6,6 +6,7 @@ named test-PID is started on free ports, and deleted at the end.
 """
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -22,12 +23,15 @@ import pytest
 from scripts.local.stack import Stack, ports
 from scripts.local.stack.processes import start_time
 from supabase import Client
-from tests.support.clock import CLOCK
+from tests.support import clock
 from tests.support.ledger import Ledger
 from tests.support.projects import Run
 from tests.support.stack import NEEDED, ROOT, Database, Env, User
 
+pytest_plugins = ["tests.support.parallel"] if importlib.util.find_spec("xdist") else []
 
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure() -> None:
     """End on SIGTERM as on Ctrl-C: with the fixtures torn down, and no stack left running."""
 
@@ -70,6 +74,10 @@ def _live() -> Iterator[tuple[Env, Stack | None]]:
     stack = Stack(ROOT, f"test-{os.getpid()}", ports.free_pair())
     try:
         stack.start()
+        with psycopg.connect(stack.status().admin_db_url, autocommit=True) as admin:
+            # Nothing here outlives the machine. tests/crash has a stack as Postgres ships it.
+            admin.execute("alter system set fsync = off")
+            admin.execute("select pg_reload_conf()")
         yield Env.of(stack), stack
     finally:
         stack.stop(delete=True)
@@ -151,7 +159,7 @@ def _clocked_template(stack: Stack, _migrated_template: str) -> Iterator[str]:
     seed: Path = ROOT / "supabase" / "seed.sql"
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(seed.read_bytes())
-        connection.execute(CLOCK)
+        clock.install(connection)
         connection.execute(
             "insert into public.pricing_tiers (operation, provider, model, credits_per_unit) "
             "values ('one', 'test', 'test', 1), ('fraction', 'test', 'test', 0.3)"
@@ -212,7 +220,7 @@ def project(tmp_path: Path) -> Iterator[Path]:
     root = tmp_path / "project"
     root.mkdir()
     for folder in ("scripts", "sql", "supabase"):
-        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__", ".temp"))
+        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("*.pyc.*", ".temp"))
     for name in (
         "pyproject.toml",
         ".squawk.toml",

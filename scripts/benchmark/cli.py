@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
         help="one measure; may be repeated",
     )
     top.add_argument("--rounds", type=int, help="pairs of runs for each measure (default: 5; quick: 1)")
-    top.add_argument("--seconds", type=float, help="length of one run (default: 5; quick: 1)")
+    top.add_argument("--seconds", type=float, help="length of one run (default: 5; quick: 0.3)")
     top.add_argument(
         "--wal-level",
         choices=("replica", "logical"),
@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--quick",
         action="store_true",
-        help="a hundredth of every size: shows that it works, measures nothing",
+        help="a hundredth of every size, and few transactions: shows that it works, measures nothing",
     )
     return top
 
@@ -84,13 +84,13 @@ def measure(
     try:
         # The benchmark says when maintenance runs.
         stack.start(ticker=False)
-        server = Server(stack)
+        server = Server(stack, options.rate)
         if wal_level != "replica":
             with server.connect() as admin:
                 admin.execute(f"alter system set wal_level = '{wal_level}'")
             stack.stop()
             stack.start(ticker=False)
-            server = Server(stack)
+            server = Server(stack, options.rate)
         machine = describe(server)
         results = [
             row
@@ -185,8 +185,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     quick = arguments.quick
     options = Options(
         rounds=arguments.rounds or (1 if quick else 5),
-        seconds=arguments.seconds or (1 if quick else 5),
+        seconds=arguments.seconds or (0.3 if quick else 5),
         scale=100 if quick else 1,
+        rate=100 if quick else None,
     )
     names = arguments.only or [kind.name for kind in MEASURES]
     began = time.monotonic()

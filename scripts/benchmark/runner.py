@@ -12,11 +12,14 @@ from .server import Sample, Server
 
 @dataclass(frozen=True)
 class Options:
-    """How long and how large. `scale` divides every size; 1 is the real thing."""
+    """How long and how large. `scale` divides every size; 1 is the real thing. `rate`: at most so many
+    transactions a second of pgbench.
+    """
 
     rounds: int
     seconds: float
     scale: int
+    rate: int | None = None
 
     def size(self, full: int, at_least: int = 1) -> int:
         """A number of accounts or rows, scaled."""

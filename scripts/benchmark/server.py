@@ -36,8 +36,9 @@ class Sample:
 class Server:
     """A running stack, and the databases that measures ask for."""
 
-    def __init__(self, stack: Stack) -> None:
-        self.stack = stack
+    def __init__(self, stack: Stack, rate: int | None = None) -> None:
+        """`rate`: at most so many transactions a second of pgbench; None is as many as there can be."""
+        self.stack, self._rate = stack, rate
         status = stack.status()
         self.api_url, self.postgrest_url = status.api_url, status.postgrest_url
         self.jwt_secret, self.publishable_key = status.jwt_secret, status.publishable_key
@@ -151,7 +152,8 @@ class Server:
         command = [
             self.stack.pg_tool("pgbench"), "--no-vacuum", f"--client={clients}", f"--jobs={min(clients, 2)}",
             f"--time={warm_up + counted + 1}", "--progress=1", f"--define=accounts={accounts}",
-            f"--file={HERE / 'pgbench' / script}.sql", self.stack.database_url(database),
+            f"--file={HERE / 'pgbench' / script}.sql",
+            *([f"--rate={self._rate}"] if self._rate else []), self.stack.database_url(database),
         ]  # fmt: skip
         # PostgREST, too, logs in as one role and acts as another. No timeout may end a run on a slow machine.
         environment = {**os.environ, "PGOPTIONS": f"-c role={role} -c statement_timeout=0"}

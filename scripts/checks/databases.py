@@ -18,6 +18,16 @@ from scripts.local.stack.processes import start_time
 # Functions call each other, so no order of loading has each called one before its caller.
 BODIES_LATER = "set local check_function_bodies = off;\n"
 
+LOADED_LATER = (
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedObject,
+)
+LISTED_LATER = (
+    "\nTables, types, views, and functions that a default, constraint, policy or view needs, are loaded "
+    "in the order of schema_paths in supabase/config.toml: list there what this needs, before it."
+)
+
 
 def schema_paths(root: Path) -> list[str]:
     """[db.migrations] schema_paths of supabase/config.toml as they stand there."""
@@ -47,7 +57,10 @@ def load_sql(root: Path, database_url: str) -> None:
             try:
                 connection.execute(path.read_bytes())
             except (psycopg.Error, OSError) as error:
-                raise StackError(f"{path.relative_to(root.resolve())} does not load: {error}") from error
+                more = LISTED_LATER if isinstance(error, LOADED_LATER) else ""
+                raise StackError(
+                    f"{path.relative_to(root.resolve())} does not load: {error}{more}"
+                ) from error
         _check_bodies(connection)
 
 

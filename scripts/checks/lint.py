@@ -17,7 +17,7 @@ from scripts.local.stack.errors import StackError
 from scripts.local.stack.postgres import Postgres, major_version
 from scripts.local.stack.processes import Interrupted, interruptible
 
-from . import catalog, databases, imports, make_migration
+from . import catalog, databases, imports, make_migration, objects, releases
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCEPTED = Path(__file__).with_name("accepted.toml")
@@ -110,8 +110,8 @@ def squawk(context: Context) -> list[str]:
 
 
 def load_order(context: Context) -> list[str]:
-    """sql/: every file is loaded by schema_paths of supabase/config.toml."""
-    return unlisted(context.root)
+    """sql/: schema_paths of supabase/config.toml load every file; each has one object, named as it is."""
+    return unlisted(context.root) + objects.misplaced(context.root)
 
 
 def unlisted(root: Path) -> list[str]:
@@ -120,7 +120,9 @@ def unlisted(root: Path) -> list[str]:
     files = databases.schema_files(root)
     there = set((root.resolve() / "sql").rglob("*.sql"))
     findings = [
-        f"{path.relative_to(root.resolve())} is not in schema_paths." for path in sorted(there - set(files))
+        f"{path.relative_to(root.resolve())} is not in schema_paths, nor where its patterns look: "
+        "put it into a folder of its domain."
+        for path in sorted(there - set(files))
     ]
     findings += [f"schema_paths lists {path}, which is not there." for path in files if path not in there]
     findings += [
@@ -145,6 +147,14 @@ def test_imports(context: Context) -> list[str]:
 
 # They know in another way who calls: by Stripe's signature, and by the secret key, which is no token.
 WITHOUT_TOKEN = ("stripe-reconcile", "stripe-webhook")
+
+
+def released(context: Context) -> list[str]:
+    """Migrations: those that a git tag contains stay as they are, rollbacks too; new ones come later."""
+    try:
+        return releases.broken(context.root)
+    except releases.UnknownError as why:
+        raise SkippedError(f"{why}") from None
 
 
 def verify_jwt(context: Context) -> list[str]:
@@ -269,6 +279,7 @@ QUICK: dict[str, Check] = {
     "squawk": squawk,
     "load-order": load_order,
     "rollbacks": rollbacks,
+    "released": released,
     "verify-jwt": verify_jwt,
     "test-imports": test_imports,
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 from scripts.local.stack.errors import StackError
 from scripts.local.stack.processes import Interrupted, interruptible
 
-from . import databases
+from . import databases, releases
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -157,12 +157,14 @@ def rewritable(root: Path, name: str) -> Path:
         raise StackError(
             f"{files[1].name} builds on {files[0].name}, which therefore stays; make a new migration."
         )
-    tags = subprocess.run(["git", "tag", "--list"], cwd=root, capture_output=True, text=True, check=False)
-    if tags.stdout.strip():
-        raise StackError(
-            f"{tags.stdout.split()[0]} is released with {files[0].name}, which therefore stays; "
-            "make a new migration."
-        )
+    try:
+        for tag in releases.tags(root):
+            if str(files[0].relative_to(root)) in releases.files(root, tag):
+                raise StackError(
+                    f"{tag} is released with {files[0].name}, which therefore stays; make a new migration."
+                )
+    except releases.UnknownError as why:
+        raise StackError(f"{why} Nothing was written.") from None
     return files[0]
 
 

@@ -9,7 +9,7 @@ create table public.credit_accounts (
   balance bigint not null default 0,
   available credits.credit_amount not null default 0,
   lifetime_spent credits.credit_amount not null default 0,
-  unsettled integer not null default 0,
+  last_entry bigint not null default 0,
   unsettled_since timestamptz,
   updated_at timestamptz not null default clock_timestamp(),
   held credits.credit_amount not null default 0,
@@ -72,9 +72,11 @@ comment on column public.credit_accounts.frozen_at is 'Set while the account may
 comment on column public.credit_accounts.frozen_by is 'What froze it; null while it is not frozen.';
 comment on column public.credit_accounts.frozen_reason is
 'The same in words, for people: nothing here reads it. The owner can read it.';
-comment on column public.credit_accounts.unsettled is 'Ledger rows since the last settlement.';
+comment on column public.credit_accounts.last_entry is
+'The number of its newest ledger row, 0 for none: what the next one counts from. Less settled_through it is how many '
+'rows are not settled.';
 comment on column public.credit_accounts.unsettled_since is
 'When the oldest ledger row after the last settlement was written.';
-comment on column public.credit_accounts.settled_through is 'Id of the last settled ledger row; 0 for none.';
+comment on column public.credit_accounts.settled_through is 'The last settled ledger row; 0 for none.';
 comment on column public.credit_accounts.debt_from is
-'Id of the oldest ledger row that no lot has wholly paid for; null for none.';
+'The oldest ledger row that no lot has wholly paid for; null for none.';

@@ -4,7 +4,7 @@ stable
 security definer
 set search_path = ''
 as $$
-  select a.id from public.credit_accounts as a where a.user_id = auth.uid();
+  select credits.account_of(auth.uid());
 $$;
 
 comment on function credits.my_account_id() is

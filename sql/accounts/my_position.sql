@@ -30,7 +30,7 @@ as $$
     a.updated_at
   from public.credit_accounts as a
   cross join lateral credits.account_position(a) as p
-  where a.user_id = auth.uid();
+  where a.id = credits.account_of(auth.uid());
 $$;
 
 comment on function credits.my_position() is 'The row behind user_credits: the signed-in user''s account as of now.';

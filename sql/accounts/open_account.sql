@@ -3,10 +3,9 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  account uuid;
+  account uuid := credits.account_of(user_id);
 begin
-  select a.id into account from public.credit_accounts as a where a.user_id = open_account.user_id;
-  if found and exists (select from credits.account_addresses as d where d.account_id = account) then
+  if exists (select from credits.account_addresses as d where d.account_id = account) then
     return account;
   end if;
 
@@ -26,7 +25,7 @@ begin
         );
     end;
     if account is null then
-      select a.id into account from public.credit_accounts as a where a.user_id = open_account.user_id;
+      account := credits.account_of(user_id);
     end if;
   end if;
   if

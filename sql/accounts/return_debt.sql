@@ -27,7 +27,7 @@ begin
         cause => 'debt_handed_back',
         other_account_id => heir
       );
-      perform credits.give_back(taken.id, part, jsonb_build_object('debt_returned_from', account_id));
+      perform credits.give_back(heir, taken.id, part, jsonb_build_object('debt_returned_from', account_id));
       spare := spare - part;
     end if;
   end loop;

@@ -14,8 +14,7 @@ security definer
 set search_path = ''
 as $$
 declare
-  me uuid := credits.caller();
-  account uuid := credits.open_account(me);
+  account uuid := credits.open_account(credits.caller());
   full_up jsonb;
   job public.generation_jobs;
   code text;
@@ -34,7 +33,7 @@ begin
   end if;
   begin
     job := credits.open_generation(
-      operation, quantity, request, idempotency_key, coalesce(options, '{}'), coalesce(inputs, 0),
+      account, operation, quantity, request, idempotency_key, coalesce(options, '{}'), coalesce(inputs, 0),
       coalesce(mask, false), coalesce(prompt_length, 0), coalesce(files, '{}')
     );
   exception

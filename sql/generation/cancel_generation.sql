@@ -9,15 +9,14 @@ declare
 begin
   if not exists (
     select from public.generation_jobs as j
-    inner join public.credit_accounts as a on j.account_id = a.id
-    where j.id = job_id and a.user_id = me
+    where j.id = job_id and j.account_id = credits.account_of(me)
   ) then
     perform credits.fail('PT404', 'There is no such job.', jsonb_build_object('job', job_id), 'Check the id.');
   end if;
   job := credits.lock_generation(job_id);
   if job.status = 'held' then
     job := credits.close_generation(
-      job, credits.lock_hold(job.hold_id), 'canceled', 0, 'failed', null,
+      job, credits.lock_hold(job.account_id, job.hold_id), 'canceled', 0, 'failed', null,
       jsonb_build_object('status', 409, 'code', 'canceled', 'message', 'The job was canceled.'), null, null
     );
   elsif job.finished_at is null then

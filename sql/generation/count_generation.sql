@@ -9,7 +9,7 @@ declare
 begin
   if exists (
     select from public.credit_holds as h
-    inner join public.generation_jobs as j on h.id = j.hold_id
+    inner join public.generation_jobs as j on h.account_id = j.account_id and h.id = j.hold_id
     where h.account_id = count_generation.account_id and h.idempotency_key = count_generation.idempotency_key
   ) then
     return null;
@@ -27,7 +27,7 @@ begin
     ) as in_flight,
     exists (
       select from public.credit_holds as h
-      inner join public.generation_jobs as j on h.id = j.hold_id
+      inner join public.generation_jobs as j on h.account_id = j.account_id and h.id = j.hold_id
       where h.account_id = count_generation.account_id and h.idempotency_key = count_generation.idempotency_key
     ) as is_repeat
   into account

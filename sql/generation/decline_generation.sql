@@ -8,7 +8,7 @@ declare
 begin
   if job.status = 'held' then
     job := credits.close_generation(
-      job, credits.lock_hold(job.hold_id), 'failed', 0, 'failed', null, error, null, null
+      job, credits.lock_hold(job.account_id, job.hold_id), 'failed', 0, 'failed', null, error, null, null
     );
   end if;
   return credits.job_json(job);

@@ -10,7 +10,7 @@ begin
   if job.status <> 'held' then
     return null;
   end if;
-  hold := credits.lock_hold(job.hold_id);
+  hold := credits.lock_hold(job.account_id, job.hold_id);
   if hold.status <> 'held' or job.deadline_at <= credits.now() then
     job := credits.expire_generation(job, hold);
     return credits.job_json(job);

@@ -35,7 +35,7 @@ begin
     );
   end if;
 
-  hold := credits.lock_hold(job.hold_id);
+  hold := credits.lock_hold(job.account_id, job.hold_id);
   if hold.status <> 'held' then
     -- Its time was over before its outcome came: what the provider did is our loss.
     job := credits.expire_generation(job, hold);

@@ -1,7 +1,7 @@
 create table public.generation_jobs (
   id uuid primary key default gen_random_uuid(),
   account_id uuid not null references public.credit_accounts (id),
-  hold_id uuid not null references public.credit_holds (id),
+  hold_id uuid not null,
   status public.generation_status not null default 'held',
   operation text not null,
   provider text not null,
@@ -13,13 +13,17 @@ create table public.generation_jobs (
   leased_until timestamptz,
   outputs jsonb not null default '[]',
   error jsonb,
-  transaction_id bigint references public.credit_transactions (id),
+  transaction_id bigint,
   cancel_requested_at timestamptz,
   dispatched_at timestamptz,
   deadline_at timestamptz not null,
   finished_at timestamptz,
   created_at timestamptz not null,
-  constraint generation_jobs_hold_id_key unique (hold_id),
+  constraint generation_jobs_hold_id_key unique (account_id, hold_id),
+  constraint generation_jobs_hold_id_fkey foreign key (account_id, hold_id)
+  references public.credit_holds (account_id, id),
+  constraint generation_jobs_transaction_id_fkey foreign key (account_id, transaction_id)
+  references public.credit_transactions (account_id, id),
   constraint final_jobs_must_have_an_end check (
     (status in ('succeeded', 'refused', 'failed', 'canceled', 'expired')) = (finished_at is not null)
   ),
@@ -32,7 +36,7 @@ create index generation_jobs_account_id on public.generation_jobs (account_id, c
 -- Serves what looks for deadlines, too: open jobs are few, and without an index on what a dispatch changes its UPDATE
 -- keeps off the indexes (HOT).
 create index generation_jobs_open on public.generation_jobs (account_id) where finished_at is null;
-create index generation_jobs_transaction_id on public.generation_jobs (transaction_id)
+create index generation_jobs_transaction_id on public.generation_jobs (account_id, transaction_id)
 where transaction_id is not null;
 
 alter table public.generation_jobs enable row level security;

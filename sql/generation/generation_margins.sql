@@ -13,7 +13,7 @@ select
   coalesce(sum(u.provider_cost) filter (where u.transaction_id is null), 0) as lost_cost,
   coalesce(-sum(t.amount), 0) / nullif(sum(u.provider_cost), 0) as credits_per_dollar
 from credits.usage_logs as u
-left join public.credit_transactions as t on u.transaction_id = t.id
+left join public.credit_transactions as t on u.account_id = t.account_id and u.transaction_id = t.id
 group by u.operation, u.provider, u.model, day;
 
 revoke all on table credits.generation_margins from anon, authenticated, service_role;

@@ -18,8 +18,8 @@ begin
       (select c from public.credit_accounts as c where c.id = job.account_id)
     ) as a on true
     inner join credits.pricing_tier_history as p on h.price_version = p.version
-    left join public.credit_transactions as t on job.transaction_id = t.id
-    where h.id = job.hold_id
+    left join public.credit_transactions as t on t.account_id = job.account_id and t.id = job.transaction_id
+    where h.account_id = job.account_id and h.id = job.hold_id
   );
 end
 $$;

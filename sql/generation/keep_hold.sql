@@ -5,7 +5,8 @@ as $$
 declare
   ends timestamptz := deadline + credits.sweep_grace();
 begin
-  update public.credit_holds as h set expires_at = ends where h.id = hold.id and h.status = 'held';
+  update public.credit_holds as h set expires_at = ends 
+  where h.account_id = hold.account_id and h.id = hold.id and h.status = 'held';
   if ends < hold.expires_at then
     update public.credit_accounts as a set next_expiry = ends where a.id = hold.account_id and a.next_expiry > ends;
   end if;

@@ -10,8 +10,7 @@ declare
 begin
   select j.* into job
   from public.generation_jobs as j
-  inner join public.credit_accounts as a on j.account_id = a.id
-  where j.id = job_id and a.user_id = me;
+  where j.id = job_id and j.account_id = credits.account_of(me);
   if not found then
     perform credits.fail('PT404', 'There is no such job.', jsonb_build_object('job', job_id), 'Check the id.');
   end if;

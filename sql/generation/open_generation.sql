@@ -1,4 +1,5 @@
 create function credits.open_generation(
+  account_id uuid,
   operation text,
   quantity integer,
   request text,
@@ -13,7 +14,6 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  me uuid := credits.caller();
   price record;
   wrong record;
   hold public.credit_holds;
@@ -24,9 +24,9 @@ begin
     open_generation.operation, open_generation.quantity, open_generation.options, open_generation.inputs,
     open_generation.mask, open_generation.prompt_length
   );
-  select * into wrong from credits.inputs_refusal(credits.open_account(me), files);
+  select * into wrong from credits.inputs_refusal(account_id, files);
   hold := credits.reserve(
-    me, operation, price.units, price.unit_price, price.version, case when wrong.code is null then price.amount end,
+    account_id, operation, price.units, price.unit_price, price.version, case when wrong.code is null then price.amount end,
     interval '1 minute' + credits.sweep_grace(), idempotency_key,
     -- All that decides about the price is in it, and hold_credits makes another: what is begun with a key is what was
     -- paid for.
@@ -59,12 +59,13 @@ begin
   on conflict on constraint generation_jobs_hold_id_key do nothing
   returning * into job;
   if not found then
-    select * into job from public.generation_jobs as j where j.hold_id = hold.id;
+    select * into job from public.generation_jobs as j
+    where j.account_id = hold.account_id and j.hold_id = hold.id;
   end if;
   return job;
 end
 $$;
 
-comment on function credits.open_generation(text, integer, text, text, jsonb, integer, boolean, integer, text[]) is
+comment on function credits.open_generation is
 'Holds the credits and opens the job, or finds the one that the same key and request opened. Provider, model and '
 'options are those of the price that the hold pinned. Until it is dispatched the job has a minute.';

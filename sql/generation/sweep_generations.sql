@@ -22,7 +22,7 @@ begin
     perform from public.credit_accounts as a where a.id = job.account_id for no key update skip locked;
     if found then
       begin
-        perform credits.expire_generation(job, credits.lock_hold(job.hold_id));
+        perform credits.expire_generation(job, credits.lock_hold(job.account_id, job.hold_id));
         swept := swept + 1;
       exception
         when others then

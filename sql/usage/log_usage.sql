@@ -17,12 +17,16 @@ as $$
 declare
   entry credits.usage_logs;
 begin
+  -- The number is drawn under the account's lock.
+  perform from public.credit_accounts as a where a.id = log_usage.account_id for no key update;
   insert into credits.usage_logs (
-    account_id, provider, model, operation, units, status, latency_ms, provider_cost, hold_id, transaction_id,
+    account_id, id, provider, model, operation, units, status, latency_ms, provider_cost, hold_id, transaction_id,
     tokens
   )
   values (
-    log_usage.account_id, log_usage.provider, log_usage.model, log_usage.operation, log_usage.units, log_usage.status,
+    log_usage.account_id,
+    (select coalesce(max(u.id), 0) + 1 from credits.usage_logs as u where u.account_id = log_usage.account_id),
+    log_usage.provider, log_usage.model, log_usage.operation, log_usage.units, log_usage.status,
     log_usage.latency_ms, log_usage.provider_cost, log_usage.hold_id, log_usage.transaction_id,
     log_usage.tokens
   )
@@ -32,4 +36,5 @@ end
 $$;
 
 comment on function credits.log_usage is
-'Writes one provider call to credits.usage_logs. For credits.close_generation, and the operator''s own SQL.';
+'Writes one provider call to credits.usage_logs, under the account''s lock. For credits.close_generation, and the '
+'operator''s own SQL.';

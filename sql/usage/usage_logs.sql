@@ -1,6 +1,6 @@
 create table credits.usage_logs (
-  id bigint generated always as identity primary key,
   account_id uuid not null references public.credit_accounts (id),
+  id bigint not null,
   provider text not null,
   model text not null,
   operation text not null,
@@ -8,26 +8,31 @@ create table credits.usage_logs (
   latency_ms integer,
   status text not null,
   provider_cost numeric,
-  hold_id uuid references public.credit_holds (id) on delete set null,
-  transaction_id bigint references public.credit_transactions (id),
+  hold_id uuid,
+  transaction_id bigint,
   created_at timestamptz not null default clock_timestamp(),
   tokens jsonb,
+  constraint usage_logs_pkey primary key (account_id, id),
+  constraint usage_logs_hold_id_fkey foreign key (account_id, hold_id)
+  references public.credit_holds (account_id, id) on delete set null (hold_id),
+  constraint usage_logs_transaction_id_fkey foreign key (account_id, transaction_id)
+  references public.credit_transactions (account_id, id),
   constraint units_must_not_be_negative check (units >= 0 and units < 'infinity'),
   constraint latency_ms_must_not_be_negative check (latency_ms >= 0),
   constraint status_must_be_known check (status in ('succeeded', 'partial', 'refused', 'failed', 'unknown')),
   constraint provider_cost_must_not_be_negative check (provider_cost >= 0 and provider_cost < 'infinity')
 );
 
-create index usage_logs_account_id on credits.usage_logs (account_id, id desc);
-create index usage_logs_hold_id on credits.usage_logs (hold_id) where hold_id is not null;
-create index usage_logs_transaction_id on credits.usage_logs (transaction_id) where transaction_id is not null;
+create index usage_logs_hold_id on credits.usage_logs (account_id, hold_id) where hold_id is not null;
+create index usage_logs_transaction_id on credits.usage_logs (account_id, transaction_id)
+where transaction_id is not null;
 
 alter table credits.usage_logs enable row level security;
 alter table credits.usage_logs force row level security;
 revoke all on table credits.usage_logs from anon, authenticated, service_role;
 -- For the view public.usage_logs. What providers cost is nobody's to see but the operator's, in SQL.
 grant select (
-  id, account_id, provider, model, operation, units, latency_ms, status, hold_id, transaction_id, created_at
+  account_id, id, provider, model, operation, units, latency_ms, status, hold_id, transaction_id, created_at
 ) on credits.usage_logs to authenticated, service_role;
 create policy own_usage on credits.usage_logs for select to authenticated
 using (account_id = (select credits.my_account_id()));
@@ -35,6 +40,7 @@ using (account_id = (select credits.my_account_id()));
 comment on table credits.usage_logs is
 'One row a provider call. No prompt, no output, no personal data. Users see their own in public.usage_logs, without '
 'what providers cost.';
+comment on column credits.usage_logs.id is '1, 2, 3 within the account.';
 comment on column credits.usage_logs.units is 'What the provider delivered, in the price''s unit.';
 comment on column credits.usage_logs.latency_ms is 'From the request to the last byte, milliseconds.';
 comment on column credits.usage_logs.status is

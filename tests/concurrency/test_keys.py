@@ -89,9 +89,10 @@ def test_a_spend_and_a_hold_with_one_key(bank: Bank, interleaving: str) -> None:
 @pytest.mark.parametrize("interleaving", INTERLEAVINGS)
 def test_a_refund_with_one_key(bank: Bank, interleaving: str) -> None:
     user = bank.user(500)
-    spent = bank.owner.as_user(user, "consume_credits", operation="image_edit", quantity=2)["id"]
+    spent = bank.owner.as_user(user, "consume_credits", operation="image_edit", quantity=2)
+    names = {"account_id": spent["account_id"], "transaction_id": spent["id"]}
     calls: list[Call] = [
-        partial(session.as_service, "refund", transaction_id=spent, amount=10, idempotency_key=KEY)
+        partial(session.as_service, "refund", **names, amount=10, idempotency_key=KEY)
         for session in bank.sessions(SESSIONS)
     ]
     answers = run(bank, user, calls, interleaving)
@@ -103,10 +104,10 @@ def test_a_refund_with_one_key(bank: Bank, interleaving: str) -> None:
 @pytest.mark.parametrize("interleaving", INTERLEAVINGS)
 def test_refunds_without_a_key_do_not_exceed_the_spend(bank: Bank, interleaving: str) -> None:
     user = bank.user(500)
-    spent = bank.owner.as_user(user, "consume_credits", operation="image_edit", quantity=2)["id"]
+    spent = bank.owner.as_user(user, "consume_credits", operation="image_edit", quantity=2)
+    names = {"account_id": spent["account_id"], "transaction_id": spent["id"]}
     calls: list[Call] = [
-        partial(session.as_service, "refund", transaction_id=spent, amount=10)
-        for session in bank.sessions(SESSIONS)
+        partial(session.as_service, "refund", **names, amount=10) for session in bank.sessions(SESSIONS)
     ]
     answers = run(bank, user, calls, interleaving)
     assert len(successes(answers)) == 3
@@ -119,8 +120,9 @@ def test_refunds_without_a_key_do_not_exceed_the_spend(bank: Bank, interleaving:
 @pytest.mark.parametrize("function", ["capture_hold", "release_hold"])
 def test_a_hold_ends_once(bank: Bank, function: str, interleaving: str) -> None:
     user = bank.user(500)
-    made = bank.owner.as_user(user, "hold_credits", operation="image_edit", quantity=5)["id"]
-    calls: list[Call] = [partial(s.as_service, function, hold_id=made) for s in bank.sessions(SESSIONS)]
+    made = bank.owner.as_user(user, "hold_credits", operation="image_edit", quantity=5)
+    names = {"account_id": made["account_id"], "hold_id": made["id"]}
+    calls: list[Call] = [partial(s.as_service, function, **names) for s in bank.sessions(SESSIONS)]
     answers = run(bank, user, calls, interleaving)
     assert answers == [answers[0]] * SESSIONS
     account = bank.owner.account(user)
@@ -131,9 +133,10 @@ def test_a_hold_ends_once(bank: Bank, function: str, interleaving: str) -> None:
 @pytest.mark.parametrize("interleaving", INTERLEAVINGS)
 def test_a_hold_is_captured_or_released_not_both(bank: Bank, interleaving: str) -> None:
     user = bank.user(500)
-    made = bank.owner.as_user(user, "hold_credits", operation="image_edit", quantity=5)["id"]
+    made = bank.owner.as_user(user, "hold_credits", operation="image_edit", quantity=5)
+    names = {"account_id": made["account_id"], "hold_id": made["id"]}
     calls: list[Call] = [
-        partial(s.as_service, ("capture_hold", "release_hold")[n % 2], hold_id=made)
+        partial(s.as_service, ("capture_hold", "release_hold")[n % 2], **names)
         for n, s in enumerate(bank.sessions(SESSIONS))
     ]
     answers = run(bank, user, calls, interleaving)

@@ -30,7 +30,7 @@ class Books:
 
     guard: threading.Lock = field(default_factory=threading.Lock)
     amounts: dict[str, dict[int, int]] = field(default_factory=lambda: defaultdict(dict))
-    spends: list[int] = field(default_factory=list)
+    spends: list[tuple[str, int]] = field(default_factory=list)
     grants: list[tuple[str, int]] = field(default_factory=list)
     open_holds: list[str] = field(default_factory=list)
     ended_holds: dict[str, str] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Books:
         with self.guard:
             assert self.amounts[user].setdefault(row["id"], row["amount"]) == row["amount"]
             if row["kind"] in ("spend", "capture"):
-                self.spends.append(row["id"])
+                self.spends.append((row["account_id"], row["id"]))
             elif row["kind"] == "grant":
                 self.grants.append((user, row["id"]))
 
@@ -127,6 +127,9 @@ class Worker:
                 else self.books.open_holds.pop(place)
             )
 
+    def account_of(self, hold: str) -> str:
+        return str(self.owner.value("select account_id from public.credit_holds where id = %s", hold))
+
     def end_hold(self, hold: str, status: str) -> None:
         with self.books.guard:
             assert self.books.ended_holds.setdefault(hold, status) == status
@@ -135,7 +138,7 @@ class Worker:
         del user
         hold = self.take_hold()
         if hold:
-            row = self.api.as_service("capture_hold", hold_id=hold)
+            row = self.api.as_service("capture_hold", account_id=self.account_of(hold), hold_id=hold)
             owner = self.owner.value(
                 "select user_id::text from public.credit_accounts where id = %s", row["account_id"]
             )
@@ -146,7 +149,8 @@ class Worker:
         del user
         hold = self.take_hold()
         if hold:
-            self.end_hold(hold, self.api.as_service("release_hold", hold_id=hold)["status"])
+            row = self.api.as_service("release_hold", account_id=self.account_of(hold), hold_id=hold)
+            self.end_hold(hold, row["status"])
 
     def grant(self, user: str) -> None:
         # Long enough to be in the future still when the account's row is free; some expire during the test.
@@ -168,7 +172,10 @@ class Worker:
         del user
         target = self.books.pick(self.chance, self.books.spends)
         if target:
-            row = self.api.as_service("refund", transaction_id=target, amount=self.chance.choice([None, 1]))
+            account, spent = target
+            row = self.api.as_service(
+                "refund", account_id=account, transaction_id=spent, amount=self.chance.choice([None, 1])
+            )
             owner = self.owner.value(
                 "select user_id::text from public.credit_accounts where id = %s", row["account_id"]
             )

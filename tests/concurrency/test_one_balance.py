@@ -134,9 +134,15 @@ def test_spends_among_everything_else_add_up(bank: Bank) -> None:
         for n in range(rounds):
             made = attempt(session, "hold_credits", operation="stable_diffusion", quantity=4)
             if made and n % 2:
-                attempt(session, "capture_hold", hold_id=made["id"], quantity=1 + n % 4)
+                attempt(
+                    session,
+                    "capture_hold",
+                    account_id=made["account_id"],
+                    hold_id=made["id"],
+                    quantity=1 + n % 4,
+                )
             elif made:
-                attempt(session, "release_hold", hold_id=made["id"])
+                attempt(session, "release_hold", account_id=made["account_id"], hold_id=made["id"])
 
     def grant(session: Ledger, rounds: int) -> None:
         for n in range(rounds):
@@ -148,7 +154,7 @@ def test_spends_among_everything_else_add_up(bank: Bank) -> None:
             with guard:
                 target = spent[n * 7 % len(spent)] if spent else None
             if target:
-                attempt(session, "refund", transaction_id=target)
+                attempt(session, "refund", account_id=account_id, transaction_id=target)
 
     def settle(session: Ledger) -> None:
         while busy.is_set():

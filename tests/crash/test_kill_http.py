@@ -15,6 +15,7 @@ import pytest
 
 from scripts.local.stack import Stack, ports
 from scripts.local.stack.processes import Daemon
+from tests.support.clock import until
 from tests.support.ledger import Ledger
 
 CLIENTS = 8
@@ -80,16 +81,13 @@ def test_the_same_key_again_after_a_kill_gives_one_charge(doomed: Stack, part: s
         clients = [threads.submit(spend_all, url, headers, mine) for mine in keys]
         for kill in range(1, KILLS + 1):
             # In the midst of it, however fast the machine is.
-            deadline = time.monotonic() + 60
-            while count(owner, account) < kill * CLIENTS * SPENDS // (KILLS + 1):
-                assert time.monotonic() < deadline
-                time.sleep(0.002)
+            enough = kill * CLIENTS * SPENDS // (KILLS + 1)
+            until(lambda: count(owner, account) >= enough, 60, 0.002)  # noqa: B023
             pid = daemon.pid()
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
             # Its threads outlive it by a moment, and its listening socket with them.
-            while part not in doomed.down() or not (part == "postgrest" or ports.is_free(port)):
-                time.sleep(0.01)
+            until(lambda: part in doomed.down() and (part == "postgrest" or ports.is_free(port)), every=0.01)
             assert doomed.start()
         answers = [client.result() for client in clients]
 

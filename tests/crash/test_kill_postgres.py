@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 
 from scripts.local.stack import Stack
 from scripts.local.stack.processes import wait_gone, with_working_directory
+from tests.support.clock import until
 from tests.support.ledger import Ledger, Refused
 
 WRITERS = 12
@@ -52,9 +52,14 @@ class Writer:
                         case 2:
                             self.note(session.as_user(self.user, "consume_credits", **what))
                         case 3:
-                            hold = session.as_user(self.user, "hold_credits", **what)["id"]
+                            made = session.as_user(self.user, "hold_credits", **what)
+                            hold = made["id"]
                             self.holds[hold] = "unsure"
-                            self.note(session.as_service("capture_hold", hold_id=hold))
+                            self.note(
+                                session.as_service(
+                                    "capture_hold", account_id=made["account_id"], hold_id=hold
+                                )
+                            )
                             self.holds[hold] = "captured"
                 except Refused as refused:
                     # 57P0x: the server goes down. Without a code: the connection broke.
@@ -123,9 +128,7 @@ def test_acknowledged_spends_survive_and_nothing_happens_twice(doomed: Stack) ->
 
 def _kill_after(stack: Stack, writers: list[Writer], spends: int) -> None:
     """Kill once so many spends were acknowledged: in the midst of it, however fast the machine is."""
-    deadline = time.monotonic() + 60
-    while sum(len(writer.spent) for writer in writers) < spends and time.monotonic() < deadline:
-        time.sleep(0.002)
+    until(lambda: sum(len(writer.spent) for writer in writers) >= spends, 60, 0.002)
     kill_postgres(stack)
 
 
@@ -134,7 +137,9 @@ def check(owner: Ledger, writer: Writer) -> None:
     asked for.
     """
     found = owner.rows(
-        "select id, amount from public.credit_transactions where id = any (%s)", list(writer.spent)
+        "select id, amount from public.credit_transactions where account_id = %s and id = any (%s)",
+        owner.account(writer.user)["id"],
+        list(writer.spent),
     )
     assert {row["id"]: row["amount"] for row in found} == writer.spent
     for key in writer.unheard_keys:
@@ -157,7 +162,8 @@ def check(owner: Ledger, writer: Writer) -> None:
     for hold, status in writer.holds.items():
         if status == "unsure":
             # The capture may have happened unheard. Capturing is idempotent by hold.
-            writer.note(owner.as_service("capture_hold", hold_id=hold))
+            account = owner.account(writer.user)["id"]
+            writer.note(owner.as_service("capture_hold", account_id=account, hold_id=hold))
             writer.holds[hold] = "captured"
 
 

@@ -1,9 +1,5 @@
 """The functions as an app and Stripe meet them, and single ones served with another environment."""
 
-import os
-import subprocess
-import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,8 +12,9 @@ import pytest
 from scripts.local.stack import Stack, ports
 from scripts.local.stripe.control import Control
 from tests.support import official
-from tests.support.functions import HTTP, PAGES, Buy, Served, post
-from tests.support.stack import ROOT, Env, User
+from tests.support.functions import PAGES, Buy, post
+from tests.support.served import Served, serving
+from tests.support.stack import Env, User
 
 
 @pytest.fixture(scope="session")
@@ -38,40 +35,10 @@ def serve(
     with ExitStack() as resources:
 
         def start(name: str, **changes: str | None) -> Served:
-            port = ports.ephemeral()
-            given = {
-                "PATH": os.environ["PATH"],
-                "PYTHONPATH": str(ROOT / "functions"),
-                **function_environment,
-                **changes,
-            }
-            log_file = logs / f"{name}-{port}.log"
-            command = [
-                sys.executable,
-                "-m",
-                "uvicorn",
-                "--app-dir",
-                f"functions/{name}",
-                "--port",
-                str(port),
-                "index:app",
-            ]
-            with log_file.open("wb") as log:
-                process = subprocess.Popen(
-                    command, cwd=ROOT, stdout=log, stderr=log,
-                    env={key: value for key, value in given.items() if value is not None},
-                )  # fmt: skip
-            resources.callback(process.wait, 10)
-            resources.callback(process.terminate)
-            url = f"http://127.0.0.1:{port}"
-            deadline = time.monotonic() + 20
-            while True:
-                try:
-                    HTTP.options(url)
-                    return Served(url, log_file)
-                except httpx.TransportError:
-                    assert process.poll() is None and time.monotonic() < deadline, log_file.read_text()
-                    time.sleep(0.05)
+            environment = {"PYTHONPATH": "functions", **function_environment, **changes}
+            command = ["uvicorn", "--app-dir", f"functions/{name}", "index:app"]
+            log_file = logs / f"{name}-{uuid.uuid4().hex}.log"
+            return resources.enter_context(serving(command, environment, log_file))
 
         yield start
 

@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from scripts.local.stripe.control import Control
-from tests.support.functions import PAGES, Buy, Served, balance, post
+from tests.support.functions import PAGES, Buy, balance, post
+from tests.support.served import Served
 from tests.support.stack import Env, User
 
 

@@ -17,7 +17,8 @@ from _shared.payments import reconcile as reconciling
 from scripts.local.stack import Stack
 from scripts.local.stripe.control import Control
 from supabase import Client
-from tests.support.functions import Served, another, balance, deliver, ledger, post
+from tests.support.functions import another, balance, deliver, ledger, post
+from tests.support.served import Served
 from tests.support.stack import ROOT, Env, User
 
 Connection = psycopg.Connection[Any]

@@ -12,7 +12,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from scripts.local.stack import Stack
-from tests.support.functions import HTTP, PAGES, Served, post
+from tests.support.functions import HTTP, PAGES, post
+from tests.support.served import Served
 from tests.support.stack import Env, User
 
 ORDER = {"package": "starter", **PAGES}

@@ -9,7 +9,8 @@ import psycopg
 import pytest
 
 from scripts.local.stripe.control import Control
-from tests.support.functions import HTTP, Served, another, balance, deliver, ledger, signed
+from tests.support.functions import HTTP, another, balance, deliver, ledger, signed
+from tests.support.served import Served
 from tests.support.stack import Env, User
 
 Paid = tuple[User, dict[str, Any]]

@@ -9,7 +9,7 @@ import pytest
 
 from scripts.local.stack import Stack
 from supabase import Client
-from tests.support.clock import CLOCK
+from tests.support import clock
 from tests.support.ledger import Ledger, Refused
 from tests.support.rest import Api
 from tests.support.stack import Env, User
@@ -81,7 +81,7 @@ def test_users_from_before_the_installation_open_it_with_their_first_call(
             )  # fmt: skip
         stack.apply_migrations(url)
         with Ledger(psycopg.connect(url, autocommit=True)) as ledger:
-            ledger.rows(CLOCK)
+            clock.install(ledger.connection)
             ledger.rows(
                 "insert into public.pricing_tiers (operation, provider, model, credits_per_unit) "
                 "values ('one', 'x', 'y', 1)"

@@ -13,7 +13,7 @@ def test_a_hold_pins_the_price(own_ledger: Ledger) -> None:
     hold = ledger.as_user(user, "hold_credits", operation="one", quantity=10)
     ledger.rows("update public.pricing_tiers set credits_per_unit = 7 where operation = 'one'")
     assert ledger.as_user(user, "quote_credits", operation="one")["credits"] == 7
-    capture = ledger.as_service("capture_hold", hold_id=hold["id"], quantity=4)
+    capture = ledger.as_service("capture_hold", account_id=hold["account_id"], hold_id=hold["id"], quantity=4)
     assert (capture["amount"], capture["unit_price"], capture["price_version"]) == (
         -4,
         1,
@@ -26,7 +26,9 @@ def test_what_is_not_captured_is_free_again(ledger: Ledger) -> None:
     user = buyer(ledger, 10)
     hold = ledger.as_user(user, "hold_credits", operation="fraction", quantity=20)
     assert hold["amount"] == 6
-    capture = ledger.as_service("capture_hold", hold_id=hold["id"], quantity=7, metadata={"images": 7})
+    capture = ledger.as_service(
+        "capture_hold", account_id=hold["account_id"], hold_id=hold["id"], quantity=7, metadata={"images": 7}
+    )
     assert (capture["amount"], capture["balance_after"], capture["hold_id"]) == (-3, 7, hold["id"])
     assert capture["metadata"] == {"images": 7}
     account = ledger.account(user)
@@ -36,11 +38,21 @@ def test_what_is_not_captured_is_free_again(ledger: Ledger) -> None:
 def test_capture_and_release_are_idempotent_by_hold(ledger: Ledger) -> None:
     user = buyer(ledger, 10)
     used, unused = (ledger.as_user(user, "hold_credits", operation="one", quantity=2) for _ in range(2))
-    first = ledger.as_service("capture_hold", hold_id=used["id"])
-    assert ledger.as_service("capture_hold", hold_id=used["id"]) == first
-    assert ledger.as_service("capture_hold", hold_id=used["id"], quantity=2) == first
-    released = ledger.as_service("release_hold", hold_id=unused["id"], reason="the provider failed")
-    assert ledger.as_service("release_hold", hold_id=unused["id"], reason="another") == released
+    first = ledger.as_service("capture_hold", account_id=used["account_id"], hold_id=used["id"])
+    assert ledger.as_service("capture_hold", account_id=used["account_id"], hold_id=used["id"]) == first
+    assert (
+        ledger.as_service("capture_hold", account_id=used["account_id"], hold_id=used["id"], quantity=2)
+        == first
+    )
+    released = ledger.as_service(
+        "release_hold", account_id=unused["account_id"], hold_id=unused["id"], reason="the provider failed"
+    )
+    assert (
+        ledger.as_service(
+            "release_hold", account_id=unused["account_id"], hold_id=unused["id"], reason="another"
+        )
+        == released
+    )
     assert (released["status"], released["release_reason"]) == ("released", "the provider failed")
     assert (ledger.account(user)["balance"], ledger.account(user)["held"]) == (8, 0)
 
@@ -55,9 +67,12 @@ def test_a_hold_ends_at_its_time(ledger: Ledger) -> None:
     assert ledger.as_user(user, "my_credits")["held"] == 0
     for _ in range(2):
         with pytest.raises(Refused) as caught:
-            ledger.as_service("capture_hold", hold_id=hold["id"])
+            ledger.as_service("capture_hold", account_id=hold["account_id"], hold_id=hold["id"])
         assert (caught.value.code, caught.value.details["status"]) == ("PT409", "expired")
-    assert ledger.as_service("release_hold", hold_id=hold["id"])["status"] == "expired"
+    assert (
+        ledger.as_service("release_hold", account_id=hold["account_id"], hold_id=hold["id"])["status"]
+        == "expired"
+    )
     assert ledger.as_user(user, "consume_credits", operation="one", quantity=10)["balance_after"] == 0
     assert ledger.broken(user) == []
 
@@ -79,10 +94,15 @@ def test_a_hold_keeps_credits_from_expiring_until_it_ends(ledger: Ledger) -> Non
     assert (mine["balance"], mine["held"], mine["available"], mine["totals"]["expired"]) == (6, 6, 0, 4)
     with pytest.raises(Refused, match="PT402"):
         ledger.as_user(user, "consume_credits", operation="one")
-    assert ledger.as_service("capture_hold", hold_id=holds[0]["id"], quantity=2)["balance_after"] == 4
+    assert (
+        ledger.as_service(
+            "capture_hold", account_id=holds[0]["account_id"], hold_id=holds[0]["id"], quantity=2
+        )["balance_after"]
+        == 4
+    )
     # The one credit that the capture left has expired by now.
     assert ledger.as_user(user, "my_credits")["balance"] == 3
-    ledger.as_service("release_hold", hold_id=holds[1]["id"])
+    ledger.as_service("release_hold", account_id=holds[1]["account_id"], hold_id=holds[1]["id"])
     mine = ledger.as_user(user, "my_credits")
     assert (mine["balance"], mine["totals"]["expired"]) == (0, 8)
     assert ledger.broken(user) == []
@@ -97,8 +117,8 @@ def test_a_capture_takes_what_expired_first_and_leaves_a_later_hold_its_own(ledg
     ledger.pass_time(3 * MINUTE)
     later = ledger.as_user(user, "hold_credits", operation="one", quantity=10)
     ledger.pass_time(3 * MINUTE)
-    ledger.as_service("capture_hold", hold_id=early["id"])
+    ledger.as_service("capture_hold", account_id=early["account_id"], hold_id=early["id"])
     assert ledger.as_user(user, "my_credits")["balance"] == 10
-    ledger.as_service("capture_hold", hold_id=later["id"])
+    ledger.as_service("capture_hold", account_id=later["account_id"], hold_id=later["id"])
     assert ledger.as_user(user, "my_credits")["balance"] == 0
     assert ledger.broken(user) == []

@@ -64,10 +64,10 @@ def test_so_many_open_holds(own_ledger: Ledger) -> None:
         "Too many holds are open.",
         {"limit": 2, "retry_after": 300},
     )
-    ledger.as_service("release_hold", hold_id=made[0]["id"])
+    ledger.as_service("release_hold", account_id=made[0]["account_id"], hold_id=made[0]["id"])
     made.append(hold(ledger, user))
     refusal(ledger, user)
-    ledger.as_service("capture_hold", hold_id=made[2]["id"])
+    ledger.as_service("capture_hold", account_id=made[2]["account_id"], hold_id=made[2]["id"])
     hold(ledger, user)
     # Past its end a hold is open no more, swept or not.
     ledger.pass_time(9 * MINUTE)
@@ -118,8 +118,8 @@ def test_what_ended_unused_goes_after_its_time(own_ledger: Ledger) -> None:
     studio, ledger = Studio(own_ledger), own_ledger
     user, operation = studio.buyer(), studio.operation(cost="1")
     released, captured, _expired = (hold(ledger, user) for _ in range(3))
-    ledger.as_service("release_hold", hold_id=released["id"])
-    ledger.as_service("capture_hold", hold_id=captured["id"])
+    ledger.as_service("release_hold", account_id=released["account_id"], hold_id=released["id"])
+    ledger.as_service("capture_hold", account_id=captured["account_id"], hold_id=captured["id"])
     jobs = [studio.dispatched(user, operation) for _ in range(2)]
     studio.finish(jobs[0], "failed")
     done = studio.finish(jobs[1], "succeeded", 1)
@@ -156,7 +156,7 @@ def test_pruning_is_bounded(own_ledger: Ledger) -> None:
     user = buyer(own_ledger, 100)
     for _ in range(7):
         made = hold(own_ledger, user)
-        own_ledger.as_service("release_hold", hold_id=made["id"])
+        own_ledger.as_service("release_hold", account_id=made["account_id"], hold_id=made["id"])
     own_ledger.pass_time(31 * DAY)
     own_ledger.value("select credits.sweep_holds(1)")
     assert holds(own_ledger) == 2
@@ -168,7 +168,7 @@ def test_the_newest_unused_holds_are_kept_and_no_more(own_ledger: Ledger) -> Non
     limits(ledger, max_unused_holds=5)
     operation = studio.operation(price=1)
     used = hold(ledger, user)
-    ledger.as_service("capture_hold", hold_id=used["id"])
+    ledger.as_service("capture_hold", account_id=used["account_id"], hold_id=used["id"])
     asked = studio.dispatched(user, operation)
     studio.finish(asked, "failed")
     for number in range(20):
@@ -199,8 +199,8 @@ def test_a_hold_writes_none_of_those_that_are_kept(own_ledger: Ledger) -> None:
 def test_only_unused_holds_can_be_deleted(own_ledger: Ledger) -> None:
     user = buyer(own_ledger, 10)
     made = [hold(own_ledger, user) for _ in range(3)]
-    own_ledger.as_service("capture_hold", hold_id=made[0]["id"])
-    own_ledger.as_service("release_hold", hold_id=made[1]["id"])
+    own_ledger.as_service("capture_hold", account_id=made[0]["account_id"], hold_id=made[0]["id"])
+    own_ledger.as_service("release_hold", account_id=made[1]["account_id"], hold_id=made[1]["id"])
     for kept in (made[0], made[2]):
         with pytest.raises(Refused, match="append-only"):
             own_ledger.rows("delete from public.credit_holds where id = %s", kept["id"])

@@ -40,7 +40,9 @@ def test_one_key_serves_one_call_of_any_kind(ledger: Ledger) -> None:
     ledger.as_service("grant_credits", user_id=user, amount=1, source="promo", idempotency_key="grant")
     for key in ("spend", "hold", "grant"):
         with pytest.raises(Refused, match="PT409"):
-            ledger.as_service("refund", transaction_id=spent["id"], idempotency_key=key)
+            ledger.as_service(
+                "refund", account_id=spent["account_id"], transaction_id=spent["id"], idempotency_key=key
+            )
         with pytest.raises(Refused, match="PT409"):
             ledger.claw_back(user, 1, key=key)
         if key != "hold":
@@ -54,7 +56,8 @@ def test_keys_are_each_accounts_own(ledger: Ledger) -> None:
     rows = [
         ledger.as_user(user, "consume_credits", operation="one", idempotency_key="mine") for user in users
     ]
-    assert rows[0]["id"] != rows[1]["id"]
+    assert [row["account_id"] for row in rows] == [str(ledger.account(user)["id"]) for user in users]
+    assert [ledger.account(user)["balance"] for user in users] == [9, 9]
 
 
 def test_a_refusal_leaves_the_key_free(ledger: Ledger) -> None:
@@ -74,7 +77,7 @@ def test_a_refusal_leaves_the_key_free(ledger: Ledger) -> None:
 def test_a_repeated_hold_is_told_as_it_is_now(ledger: Ledger) -> None:
     user = buyer(ledger, 10)
     hold = ledger.as_user(user, "hold_credits", operation="one", idempotency_key="key")
-    ledger.as_service("release_hold", hold_id=hold["id"])
+    ledger.as_service("release_hold", account_id=hold["account_id"], hold_id=hold["id"])
     again = ledger.as_user(user, "hold_credits", operation="one", idempotency_key="key")
     assert (again["id"], again["status"]) == (hold["id"], "released")
 
@@ -85,10 +88,27 @@ def test_metadata_and_refunds_count_as_part_of_the_request(ledger: Ledger) -> No
     spent = ledger.as_user(user, "consume_credits", **request)
     with pytest.raises(Refused, match="PT409"):
         ledger.as_user(user, "hold_credits", **request)
-    refund = ledger.as_service("refund", transaction_id=spent["id"], amount=1, idempotency_key="back")
-    assert ledger.as_service("refund", transaction_id=spent["id"], amount=1, idempotency_key="back") == refund
+    refund = ledger.as_service(
+        "refund", account_id=spent["account_id"], transaction_id=spent["id"], amount=1, idempotency_key="back"
+    )
+    assert (
+        ledger.as_service(
+            "refund",
+            account_id=spent["account_id"],
+            transaction_id=spent["id"],
+            amount=1,
+            idempotency_key="back",
+        )
+        == refund
+    )
     with pytest.raises(Refused, match="PT409"):
-        ledger.as_service("refund", transaction_id=spent["id"], amount=2, idempotency_key="back")
+        ledger.as_service(
+            "refund",
+            account_id=spent["account_id"],
+            transaction_id=spent["id"],
+            amount=2,
+            idempotency_key="back",
+        )
     clawed = ledger.claw_back(user, 1, key="claw")
     assert ledger.claw_back(user, 1, key="claw") == clawed
     assert ledger.account(user)["balance"] == 6

@@ -12,6 +12,7 @@ from tests.support.stack import Env, User
 
 SPEND = {"operation": "meme_generation"}
 GRANT = {"amount": 5, "source": "promo"}
+NOBODY = str(uuid.UUID(int=1))
 # PostgREST's own answers to what is not of the argument's type.
 NOT_A_NUMBER = ("22P02", "invalid input syntax for type integer")
 TOO_BIG = ("22003", "out of range for type integer")
@@ -171,18 +172,31 @@ def test_refunds_that_are_refused(shopper: tuple[Api, str], operator: Api) -> No
         ({"reason": "x" * 501}, 400, {}),
         ({"idempotency_key": "sys:refund"}, 400, {}),
         ({"transaction_id": granted["id"]}, 409, {"transaction_id": granted["id"], "kind": "grant"}),
-        ({"transaction_id": 2**62}, 404, {"transaction_id": 2**62}),
-        ({"transaction_id": None}, 404, {"transaction_id": None}),
+        ({"transaction_id": 2**62}, 404, {"account_id": spent["account_id"], "transaction_id": 2**62}),
+        ({"transaction_id": None}, 404, {"account_id": spent["account_id"], "transaction_id": None}),
+        ({"account_id": None}, 404, {"account_id": None, "transaction_id": spent["id"]}),
+        ({"account_id": NOBODY}, 404, {"account_id": NOBODY, "transaction_id": spent["id"]}),
     ):
         answer = operator.rpc(
-            "refund", **{"transaction_id": spent["id"], "idempotency_key": "again", **arguments}
+            "refund",
+            **{
+                "account_id": spent["account_id"],
+                "transaction_id": spent["id"],
+                "idempotency_key": "again",
+                **arguments,
+            },
         )
         assert (answer.status, answer.code) == (status, f"PT{status}"), arguments
         assert answer.details == details
     assert caller.ok("my_credits") == before
     # The key of the refused ones is free.
-    assert operator.ok("refund", transaction_id=spent["id"], idempotency_key="again")["amount"] == 10
-    answer = operator.rpc("refund", transaction_id=spent["id"])
+    assert (
+        operator.ok(
+            "refund", account_id=spent["account_id"], transaction_id=spent["id"], idempotency_key="again"
+        )["amount"]
+        == 10
+    )
+    answer = operator.rpc("refund", account_id=spent["account_id"], transaction_id=spent["id"])
     assert (answer.status, answer.details) == (
         409,
         {"transaction_id": spent["id"], "spent": 10, "refundable": 0},
@@ -194,25 +208,37 @@ def test_captures_that_are_refused(shopper: tuple[Api, str], operator: Api) -> N
     before = caller.ok("my_credits")["held"]
     hold = caller.ok("hold_credits", **SPEND, quantity=3)
     for quantity in (4, 0, -1):
-        answer = operator.rpc("capture_hold", hold_id=hold["id"], quantity=quantity)
+        answer = operator.rpc(
+            "capture_hold", account_id=hold["account_id"], hold_id=hold["id"], quantity=quantity
+        )
         assert (answer.status, answer.details) == (400, {"quantity": quantity, "held": 3})
-    assert operator.rpc("capture_hold", hold_id=hold["id"], metadata=[]).status == 400
+    assert (
+        operator.rpc("capture_hold", account_id=hold["account_id"], hold_id=hold["id"], metadata=[]).status
+        == 400
+    )
     assert caller.ok("my_credits")["held"] == before + 15
-    captured = operator.ok("capture_hold", hold_id=hold["id"], quantity=2)
-    answer = operator.rpc("capture_hold", hold_id=hold["id"], quantity=3)
+    captured = operator.ok("capture_hold", account_id=hold["account_id"], hold_id=hold["id"], quantity=2)
+    answer = operator.rpc("capture_hold", account_id=hold["account_id"], hold_id=hold["id"], quantity=3)
     assert (answer.status, answer.details) == (409, {"hold_id": hold["id"], "captured": 2, "quantity": 3})
-    answer = operator.rpc("release_hold", hold_id=hold["id"])
+    answer = operator.rpc("release_hold", account_id=hold["account_id"], hold_id=hold["id"])
     assert (answer.status, answer.details) == (409, {"hold_id": hold["id"], "transaction_id": captured["id"]})
 
     released = caller.ok("hold_credits", **SPEND)
-    operator.ok("release_hold", hold_id=released["id"])
-    answer = operator.rpc("capture_hold", hold_id=released["id"])
+    operator.ok("release_hold", account_id=released["account_id"], hold_id=released["id"])
+    answer = operator.rpc("capture_hold", account_id=released["account_id"], hold_id=released["id"])
     assert (answer.status, answer.code, answer.details["status"]) == (409, "PT409", "released")
 
     for function in ("capture_hold", "release_hold"):
-        answer = operator.rpc(function, hold_id=str(uuid.UUID(int=1)))
-        assert (answer.status, answer.code) == (404, "PT404")
-    assert operator.rpc("release_hold", hold_id=hold["id"], reason="x" * 501).status == 400
+        for account_id, hold_id in ((hold["account_id"], NOBODY), (NOBODY, hold["id"]), (None, hold["id"])):
+            answer = operator.rpc(function, account_id=account_id, hold_id=hold_id)
+            assert (answer.status, answer.code) == (404, "PT404")
+            assert answer.details == {"account_id": account_id, "hold_id": hold_id}
+    assert (
+        operator.rpc(
+            "release_hold", account_id=hold["account_id"], hold_id=hold["id"], reason="x" * 501
+        ).status
+        == 400
+    )
 
 
 def test_users_cannot_call_the_operators_functions(user: Callable[..., User], env: Env) -> None:
@@ -220,9 +246,9 @@ def test_users_cannot_call_the_operators_functions(user: Callable[..., User], en
     caller = Api(env.api_url, me.headers(env))
     for function, arguments in (
         ("grant_credits", {"user_id": me.id, **GRANT}),
-        ("refund", {"transaction_id": 1}),
-        ("capture_hold", {"hold_id": str(uuid.UUID(int=1))}),
-        ("release_hold", {"hold_id": str(uuid.UUID(int=1))}),
+        ("refund", {"account_id": NOBODY, "transaction_id": 1}),
+        ("capture_hold", {"account_id": NOBODY, "hold_id": NOBODY}),
+        ("release_hold", {"account_id": NOBODY, "hold_id": NOBODY}),
         ("freeze_account", {"user_id": me.id, "reason": "x"}),
         ("unfreeze_account", {"user_id": me.id}),
         ("verify_ledger", {}),

@@ -18,6 +18,12 @@ def run(ledger: Ledger, settle_after: timedelta = timedelta(0), batch: int = 200
     return answer
 
 
+def waiting(ledger: Ledger, user: str) -> int:
+    """Ledger rows of the user that are not settled."""
+    account = ledger.account(user)
+    return int(account["last_entry"] - account["settled_through"])
+
+
 def unsettled(ledger: Ledger) -> int:
     count: int = ledger.value("select count(*) from public.credit_accounts where unsettled_since is not null")
     return count
@@ -233,14 +239,17 @@ def test_each_job_and_each_sweep_fails_by_itself(own_ledger: Ledger) -> None:
     assert report(ledger) == []
 
     # A whole sweep: what hangs on a hold in the app's own table keeps it from being pruned.
-    ledger.rows("create table clock.own (hold_id uuid references public.credit_holds)")
+    ledger.rows(
+        "create table clock.own (account_id uuid, hold_id uuid, "
+        "foreign key (account_id, hold_id) references public.credit_holds)"
+    )
     released = ledger.as_user(users[0], "hold_credits", operation="one")
-    ledger.as_service("release_hold", hold_id=released["id"])
-    ledger.rows("insert into clock.own values (%s)", released["id"])
+    ledger.as_service("release_hold", account_id=released["account_id"], hold_id=released["id"])
+    ledger.rows("insert into clock.own values (%s, %s)", released["account_id"], released["id"])
     ledger.pass_time(timedelta(days=40))
     ledger.as_user(users[1], "consume_credits", operation="one")
     run(ledger)
-    assert ledger.account(users[1])["unsettled"] == 0
+    assert waiting(ledger, users[1]) == 0
     (failure,) = report(ledger)
     assert (failure["task"], failure["account_id"], failure["sqlstate"]) == ("holds", None, "23503")
     ledger.rows("drop table clock.own")
@@ -259,7 +268,8 @@ def test_each_task_fails_by_itself_and_the_others_are_done(own_ledger: Ledger) -
         )
         ledger.rows(whole.partition("AS $function$")[0] + "as 'begin raise ''away''; end'")
         answer = run(ledger)
-        assert (answer["settled"], ledger.account(user)["unsettled"]) == (
+        account = ledger.account(user)
+        assert (answer["settled"], account["last_entry"] - account["settled_through"]) == (
             (0, 1) if task == "settlement" else (1, 0)
         ), task
         (failure,) = report(ledger)
@@ -269,7 +279,8 @@ def test_each_task_fails_by_itself_and_the_others_are_done(own_ledger: Ledger) -
         ledger.rows(whole)
         run(ledger)
         assert report(ledger) == []
-        assert ledger.account(user)["unsettled"] == 0
+        account = ledger.account(user)
+        assert account["settled_through"] == account["last_entry"]
 
 
 def test_an_account_that_a_session_left_locked_does_not_stop_the_others(
@@ -310,12 +321,12 @@ def test_an_account_with_very_many_rows_is_settled_bit_by_bit(own_ledger: Ledger
     # 20 batches an account and run.
     assert run(ledger) == {"settled": 2, "more": True}
     account = ledger.account(large)
-    assert account["unsettled"] == 11
+    assert waiting(ledger, large) == 11
     assert account["unsettled_since"] is not None
-    assert ledger.account(small)["unsettled"] == 0
+    assert waiting(ledger, small) == 0
     assert ledger.broken() == []
     assert run(ledger) == {"settled": 1, "more": False}
-    assert ledger.account(large)["unsettled"] == 0
+    assert waiting(ledger, large) == 0
     assert ledger.broken() == []
 
 
@@ -330,7 +341,7 @@ def test_large_accounts_do_not_take_the_run_from_small_ones(own_ledger: Ledger) 
     small = buyer(ledger, 10)
     # 60 batches a run for those who have more than one, one each for all others.
     assert run(ledger) == {"settled": 4, "more": True}
-    assert ledger.account(small)["unsettled"] == 0
+    assert waiting(ledger, small) == 0
     while run(ledger)["more"]:
         assert ledger.broken() == []
     assert unsettled(ledger) == 0
@@ -343,12 +354,12 @@ def test_a_spend_that_finds_many_unsettled_rows_settles_some(own_ledger: Ledger)
     seen = []
     for _ in range(12):
         ledger.as_user(user, "consume_credits", operation="one")
-        seen.append(ledger.account(user)["unsettled"])
+        seen.append(waiting(ledger, user))
     assert seen == [2, 3, 4, 5, 4, 5, 4, 5, 4, 5, 4, 5]
     holds = [ledger.as_user(user, "hold_credits", operation="one") for _ in range(3)]
     for hold in holds:
-        ledger.as_service("capture_hold", hold_id=hold["id"])
-        assert ledger.account(user)["unsettled"] <= 5
+        ledger.as_service("capture_hold", account_id=hold["account_id"], hold_id=hold["id"])
+        assert waiting(ledger, user) <= 5
     assert ledger.broken() == []
     # Who is refused has nothing settled for it.
     ledger.as_user(user, "consume_credits", operation="one", quantity=80)
@@ -361,8 +372,25 @@ def test_a_spend_that_finds_many_unsettled_rows_settles_some(own_ledger: Ledger)
 def test_a_changed_count_does_not_keep_spends_settling_for_ever(own_ledger: Ledger) -> None:
     user = buyer(own_ledger, 100)
     own_ledger.settle(user)
-    own_ledger.rows("update public.credit_accounts set unsettled = 70000")
+    own_ledger.rows("update public.credit_accounts set last_entry = 70000")
+    own_ledger.rows("set statement_timeout = '10s'")
+    for number in (70001, 70002):
+        assert own_ledger.as_user(user, "consume_credits", operation="one")["id"] == number
+    assert waiting(own_ledger, user) == 2
+    own_ledger.settle(user)
+    assert own_ledger.broken() == ["ledger rows are numbered without a gap"]
+
+
+def test_rows_that_are_gone_do_not_keep_spends_settling_for_ever(own_ledger: Ledger) -> None:
+    small_batches(own_ledger, batch=2, most=5)
+    user = buyer(own_ledger, 100)
+    own_ledger.settle(user)
+    for _ in range(5):
+        own_ledger.as_user(user, "consume_credits", operation="one")
+    own_ledger.rows("alter table public.credit_transactions disable trigger append_only")
+    own_ledger.rows("delete from public.credit_transactions where id between 2 and 4")
     own_ledger.rows("set statement_timeout = '10s'")
     own_ledger.as_user(user, "consume_credits", operation="one")
-    assert own_ledger.account(user)["unsettled"] == 1
-    assert own_ledger.broken() == []
+    own_ledger.settle(user)
+    assert waiting(own_ledger, user) == 0
+    assert "ledger rows are numbered without a gap" in own_ledger.broken()

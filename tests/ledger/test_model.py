@@ -212,7 +212,9 @@ class LedgerMachine(RuleBasedStateMachine):
         self._both(
             "capture",
             lambda: self.model.capture(hold, quantity),
-            lambda: self.ledger.as_service("capture_hold", hold_id=self.ids[hold], quantity=quantity),
+            lambda: self.ledger.as_service(
+                "capture_hold", account_id=self.account_id, hold_id=self.ids[hold], quantity=quantity
+            ),
         )
 
     def release(self, which: int) -> None:
@@ -222,7 +224,9 @@ class LedgerMachine(RuleBasedStateMachine):
         self._both(
             "release",
             lambda: self.model.release(hold),
-            lambda: self.ledger.as_service("release_hold", hold_id=self.ids[hold], reason="not used"),
+            lambda: self.ledger.as_service(
+                "release_hold", account_id=self.account_id, hold_id=self.ids[hold], reason="not used"
+            ),
         )
 
     def refund(self, which: int, amount: int | None, key: str | None) -> None:
@@ -233,7 +237,11 @@ class LedgerMachine(RuleBasedStateMachine):
             "refund",
             lambda: self.model.refund(spent, amount, key),
             lambda: self.ledger.as_service(
-                "refund", transaction_id=self.ids[spent], amount=amount, idempotency_key=key
+                "refund",
+                account_id=self.account_id,
+                transaction_id=self.ids[spent],
+                amount=amount,
+                idempotency_key=key,
             ),
         )
 

@@ -32,9 +32,19 @@ def test_settling_once_equals_settling_after_each_step(own_ledger: Ledger, batch
         ledger.pass_time(2 * MINUTE)
         for user in users:
             if step % 2:
-                ledger.as_service("capture_hold", hold_id=rows[user][-1]["id"], quantity=5)
+                ledger.as_service(
+                    "capture_hold",
+                    account_id=rows[user][-1]["account_id"],
+                    hold_id=rows[user][-1]["id"],
+                    quantity=5,
+                )
             else:
-                ledger.as_service("refund", transaction_id=rows[user][-2]["id"], amount=2)
+                ledger.as_service(
+                    "refund",
+                    account_id=rows[user][-2]["account_id"],
+                    transaction_id=rows[user][-2]["id"],
+                    amount=2,
+                )
         ledger.settle(eager)
     ledger.settle(lazy)
 
@@ -46,7 +56,8 @@ def test_settling_once_equals_settling_after_each_step(own_ledger: Ledger, batch
         first = min(x["id"] for x in ledger.lots(user))
         paid = ledger.rows(
             "select dense_rank() over (order by t.id) as place, x.grant_id - %s as lot, x.amount "
-            "from public.credit_transactions t join credits.credit_allocations x on x.transaction_id = t.id "
+            "from public.credit_transactions t join credits.credit_allocations x "
+            "on x.account_id = t.account_id and x.transaction_id = t.id "
             "where t.account_id = %s order by place, x.amount",
             first, account["id"],
         )  # fmt: skip
@@ -97,10 +108,10 @@ def test_daily_usage_is_rolled_up(own_ledger: Ledger) -> None:
     ledger, user = own_ledger, buyer(own_ledger, 100)
     spent = ledger.as_user(user, "consume_credits", operation="one", quantity=5)
     hold = ledger.as_user(user, "hold_credits", operation="one", quantity=5)
-    ledger.as_service("capture_hold", hold_id=hold["id"], quantity=2)
+    ledger.as_service("capture_hold", account_id=hold["account_id"], hold_id=hold["id"], quantity=2)
     ledger.settle(user)
     ledger.pass_time(timedelta(days=1))
-    ledger.as_service("refund", transaction_id=spent["id"], amount=4)
+    ledger.as_service("refund", account_id=spent["account_id"], transaction_id=spent["id"], amount=4)
     ledger.as_user(user, "consume_credits", operation="fraction", quantity=4)
     ledger.settle(user)
     usage = ledger.rows(
@@ -145,5 +156,6 @@ def test_many_expiries_are_sealed_in_batches_too(own_ledger: Ledger) -> None:
     assert ledger.account(user)["balance"] == 0
     entries = ledger.rows("select entries from credits.ledger_seals order by number")
     assert max(row["entries"] for row in entries[1:]) <= 3
-    assert ledger.account(user)["unsettled"] == 0
+    account = ledger.account(user)
+    assert account["settled_through"] == account["last_entry"] == 16
     assert ledger.broken() == []

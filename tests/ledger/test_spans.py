@@ -33,7 +33,7 @@ def test_a_hold_lives_from_a_second_to_the_longest_whatever_the_month(own_ledger
 
 
 def test_a_day_has_24_hours_whatever_the_callers_time_zone(own_ledger: Ledger) -> None:
-    own_ledger.rows("update clock.clock set at = '2100-11-06 12:00+00'")
+    own_ledger.set_time(datetime(2100, 11, 6, 12, tzinfo=UTC))
     user = buyer(own_ledger, 10)
     own_ledger.rows("set timezone = 'America/New_York'")
     hold = own_ledger.as_user(user, "hold_credits", operation="one", ttl="1 day")

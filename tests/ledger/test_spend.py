@@ -49,8 +49,8 @@ def test_a_frozen_account_spends_nothing_but_gets_and_captures(ledger: Ledger) -
         ledger.as_user(user, "consume_credits", operation="one", idempotency_key="first")["id"] == spent["id"]
     )
     assert not ledger.as_user(user, "quote_credits", operation="one")["affordable"]
-    ledger.as_service("capture_hold", hold_id=hold["id"])
-    ledger.as_service("refund", transaction_id=spent["id"])
+    ledger.as_service("capture_hold", account_id=hold["account_id"], hold_id=hold["id"])
+    ledger.as_service("refund", account_id=spent["account_id"], transaction_id=spent["id"])
     ledger.as_service("grant_credits", user_id=user, amount=5, source="promo")
     ledger.as_service("unfreeze_account", user_id=user)
     assert (
@@ -77,7 +77,8 @@ def test_lots_burn_by_priority_expiry_promotion_and_age(ledger: Ledger) -> None:
         ledger.as_user(user, "consume_credits", operation="one")
     ledger.settle(user)
     for row in ledger.rows(
-        "select g.amount from credits.credit_allocations x join credits.credit_grants g on g.id = x.grant_id "
+        "select g.amount from credits.credit_allocations x join credits.credit_grants g "
+        "on g.account_id = x.account_id and g.id = x.grant_id "
         "where g.account_id = %s order by x.transaction_id",
         ledger.account(user)["id"],
     ):

@@ -32,10 +32,10 @@ def live(ledger: Ledger) -> None:
         ledger.as_service("grant_credits", user_id=user, amount=20, source="purchase")
         spent = ledger.as_user(user, "consume_credits", operation="one", quantity=5, metadata={"prompt": 1})
         holds = [ledger.as_user(user, "hold_credits", operation="one", quantity=3) for _ in range(2)]
-        ledger.as_service("capture_hold", hold_id=holds[0]["id"], quantity=2)
-        ledger.as_service("refund", transaction_id=spent["id"], amount=2)
-        # An id that no row has, as a transaction that was undone leaves it.
-        ledger.value("select nextval(pg_get_serial_sequence('public.credit_transactions', 'id'))")
+        ledger.as_service(
+            "capture_hold", account_id=holds[0]["account_id"], hold_id=holds[0]["id"], quantity=2
+        )
+        ledger.as_service("refund", account_id=spent["account_id"], transaction_id=spent["id"], amount=2)
         ledger.claw_back(user, 4)
         ledger.settle(user)
         for quantity in (1, 2, 3):
@@ -46,55 +46,71 @@ def live(ledger: Ledger) -> None:
 
 
 ENTRIES = "public.credit_transactions"
-SEALED = f"(select id from {ENTRIES} where kind = 'spend' order by id limit 1)"
-UNSEALED = f"(select id from {ENTRIES} where kind = 'spend' order by id desc limit 1 offset 1)"
-LAST = f"(select max(id) from {ENTRIES})"
-FIRST = f"(select min(id) from {ENTRIES})"
-GAP = f"(select min(g) from generate_series(1, 99) g where g not in (select id from {ENTRIES}))"
+# Both accounts have lived the same life, so a number names a row of each: one of them is meant.
+ME = "(select max(id::text)::uuid from public.credit_accounts)"
+OTHER = ME.replace("max", "min")
+MINE = f"account_id = {ME}"
+SEALED = f"{MINE} and id = (select min(id) from {ENTRIES} where kind = 'spend')"
+UNSEALED = f"{MINE} and id = (select max(id) - 1 from {ENTRIES} where kind = 'spend')"
+LAST = f"{MINE} and id = (select max(id) from {ENTRIES})"
+FIRST = f"{MINE} and id = 1"
 COPIED = (
     "account_id, kind, amount, operation, quantity, unit_price, price_version, actor, metadata, created_at"
 )
-SUM, CHAIN, SEAL = (
+SUM, CHAIN, SEAL, NUMBERS, NEWEST = (
     "balance is the sum of the ledger",
     "each balance_after follows from the one before",
     "each seal matches its ledger rows",
+    "ledger rows are numbered without a gap",
+    "the account knows the number of its newest ledger row",
 )
 TOTALS = "lifetime totals are the sums of the ledger"
 
 TAMPERINGS = [
     (
         "sealed amount",
-        f"update {ENTRIES} set amount = amount - 5, quantity = 10 where id = {SEALED}",
+        f"update {ENTRIES} set amount = amount - 5, quantity = 10 where {SEALED}",
         {SUM, CHAIN, SEAL},
     ),
     (
         "unsealed amount",
-        f"update {ENTRIES} set amount = amount - 1, quantity = quantity + 1 where id = {UNSEALED}",
+        f"update {ENTRIES} set amount = amount - 1, quantity = quantity + 1 where {UNSEALED}",
         {SUM, CHAIN},
     ),
-    ("sealed metadata", f"update {ENTRIES} set metadata = '{{}}' where id = {SEALED}", {SEAL}),
+    ("sealed metadata", f"update {ENTRIES} set metadata = '{{}}' where {SEALED}", {SEAL}),
     (
         "sealed time",
-        f"update {ENTRIES} set created_at = created_at - interval '1 day' where id = {SEALED}",
+        f"update {ENTRIES} set created_at = created_at - interval '1 day' where {SEALED}",
         {SEAL},
     ),
-    ("sealed actor", f"update {ENTRIES} set actor = 'someone' where id = {SEALED}", {SEAL}),
-    ("first row deleted", f"delete from {ENTRIES} where id = {FIRST}", {SUM, CHAIN, SEAL}),
-    ("middle row deleted", f"delete from {ENTRIES} where id = {SEALED}", {SUM, CHAIN, SEAL}),
-    ("unsealed row deleted", f"delete from {ENTRIES} where id = {UNSEALED}", {SUM, CHAIN}),
-    ("last row deleted", f"delete from {ENTRIES} where id = {LAST}", {SUM, TOTALS}),
+    ("sealed actor", f"update {ENTRIES} set actor = 'someone' where {SEALED}", {SEAL}),
+    ("first row deleted", f"delete from {ENTRIES} where {FIRST}", {SUM, CHAIN, SEAL, NUMBERS}),
+    ("middle row deleted", f"delete from {ENTRIES} where {SEALED}", {SUM, CHAIN, SEAL, NUMBERS}),
+    ("unsealed row deleted", f"delete from {ENTRIES} where {UNSEALED}", {SUM, CHAIN, NUMBERS}),
+    ("last row deleted", f"delete from {ENTRIES} where {LAST}", {SUM, TOTALS, NEWEST}),
     (
         "row inserted at the end",
-        f"insert into {ENTRIES} ({COPIED}, balance_after) "
-        f"select {COPIED}, balance_after + amount from {ENTRIES} where id = {LAST}",
-        {SUM, TOTALS},
+        f"insert into {ENTRIES} (id, {COPIED}, balance_after) "
+        f"select id + 1, {COPIED}, balance_after + amount from {ENTRIES} where {LAST}",
+        {SUM, TOTALS, NEWEST},
     ),
     (
-        "row inserted among the sealed",
-        f"insert into {ENTRIES} (id, {COPIED}, balance_after) overriding system value "
-        f"select {GAP}, {COPIED}, balance_after from {ENTRIES} "
-        f"where id = (select id - 2 from {ENTRIES} where kind = 'clawback' order by id limit 1)",
+        "row inserted before the first",
+        f"insert into {ENTRIES} (id, {COPIED}, balance_after) "
+        f"select 0, {COPIED}, balance_after from {ENTRIES} where {SEALED}",
+        {SUM, CHAIN, NUMBERS},
+    ),
+    (
+        "rows numbered anew after one was deleted",
+        f"delete from {ENTRIES} where {SEALED};"
+        f"update {ENTRIES} set id = id - 1 where {MINE} and id > 3;"
+        f"update public.credit_accounts set last_entry = last_entry - 1 where id = {ME}",
         {SUM, CHAIN, SEAL},
+    ),
+    (
+        "row moved to another account",
+        f"update {ENTRIES} set account_id = {OTHER}, id = id + 1 where {LAST}",
+        {SUM, TOTALS, NEWEST},
     ),
     ("clawback's cause", "delete from credits.clawbacks", {"each clawback says why it was made"}),
     (
@@ -107,7 +123,7 @@ TAMPERINGS = [
     ("lifetime total", "update public.credit_accounts set lifetime_spent = lifetime_spent - 1", {TOTALS}),
     (
         "balance and the row that says so",
-        f"update {ENTRIES} set balance_after = balance_after + 7, amount = amount + 7 where id = {FIRST};"
+        f"update {ENTRIES} set balance_after = balance_after + 7, amount = amount + 7 where {FIRST};"
         "update public.credit_accounts set balance = balance + 7",
         {CHAIN, SEAL, TOTALS},
     ),
@@ -125,6 +141,21 @@ TAMPERINGS = [
         "lot deleted",
         "delete from credits.credit_grants where id = (select max(id) from credits.credit_grants)",
         {"lots less unpaid debits are the balance"},
+    ),
+    (
+        "lots numbered anew",
+        "update credits.credit_grants set id = id + 1",
+        {"lots are numbered without a gap", "an allocation joins a lot and a ledger row of its account"},
+    ),
+    (
+        "allocation moved to another account",
+        f"update credits.credit_allocations set account_id = {OTHER}, number = 9 where {MINE}",
+        {"what remains of a lot is its amount less its allocations"},
+    ),
+    (
+        "capture's hold of another account",
+        f"update public.credit_holds set account_id = {OTHER} where {MINE} and status = 'captured'",
+        {"a captured hold has one capture, within what was held", "a capture names a hold"},
     ),
     (
         "allocation's amount",
@@ -157,7 +188,7 @@ TAMPERINGS = [
     (
         "two sealed rows changed places",
         f"update {ENTRIES} t set metadata = o.metadata, created_at = o.created_at "
-        f"from {ENTRIES} o where t.id in ({SEALED}, {SEALED} + 1) and o.id = 2 * {SEALED} + 1 - t.id",
+        f"from {ENTRIES} o where t.account_id = o.account_id and t.id in (3, 4) and o.id = 7 - t.id",
         {SEAL},
     ),
     (
@@ -184,8 +215,8 @@ TAMPERINGS = [
     ),
     (
         "unsettled rows counted wrongly",
-        "update public.credit_accounts set unsettled = unsettled + 1",
-        {"maintenance knows of every unsettled account"},
+        "update public.credit_accounts set last_entry = last_entry + 1",
+        {"maintenance knows of every unsettled account", NEWEST},
     ),
     ("account deleted", "delete from public.credit_accounts", {"every ledger row has an account"}),
 ]

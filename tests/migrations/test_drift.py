@@ -86,6 +86,15 @@ def test_a_file_that_is_not_listed_or_not_there_is_found(project: Path) -> None:
     assert "lasts.sql twice" in findings
 
 
+def test_a_function_that_a_table_needs_has_to_be_listed(server: Server, project: Path) -> None:
+    config = project / "supabase" / "config.toml"
+    config.write_text(config.read_text().replace('  "../sql/base/lasts.sql",\n', ""))
+    with pytest.raises(
+        StackError, match=r"settings.sql does not load(.|\n)*list there what this needs, before it"
+    ):
+        databases.load_sql(project, server.url(server.new()))
+
+
 @pytest.mark.parametrize("language", ["sql", "plpgsql"])
 def test_a_body_that_calls_what_is_not_there_does_not_load(
     server: Server, project: Path, language: str

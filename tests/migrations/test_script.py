@@ -1,7 +1,6 @@
 """scripts/migration writes the next migration; in a copy of the project, with a Postgres of its own."""
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from scripts.checks import databases, make_migration
 from scripts.checks.make_migration import outline, statements, tidy
 from scripts.local.stack import migrations
-from tests.support.projects import Run, Server, migrations_of
+from tests.support.projects import Run, Server, git, migrations_of
 from tests.support.stack import ROOT
 
 FIRST = migrations_of(ROOT)[0]
@@ -78,6 +77,12 @@ def test_while_nothing_is_released_the_first_one_can_be_written_anew(project: Pa
         (project / "supabase" / "migrations" / name).unlink()
     now = project / "sql" / "base" / "now.sql"
     now.write_text(now.read_text() + "-- one line more\n")
+    before = (project / "supabase" / "migrations" / FIRST).read_text()
+    done = script("migration", "--rewrite", "credits")
+    assert done.returncode == 1
+    assert "This is no git repository, so nothing tells what is released" in done.stderr
+    assert (project / "supabase" / "migrations" / FIRST).read_text() == before
+    git(project, "init", "--quiet")
     done = script("migration", "--rewrite", "credits")
     assert done.returncode == 0, done.stderr
     assert migrations_of(project) == [FIRST]
@@ -85,9 +90,11 @@ def test_while_nothing_is_released_the_first_one_can_be_written_anew(project: Pa
 
     before = (project / "supabase" / "migrations" / FIRST).read_text()
     now.write_text(now.read_text() + "-- and another\n")
-    git = ["git", "-c", "user.name=n", "-c", "user.email=n@example.com"]
-    for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "m"], ["tag", "v1.0.0"]):
-        subprocess.run([*git, *command], cwd=project, check=True, capture_output=True)
+    git(project, "commit", "--quiet", "--allow-empty", "--message=m")
+    git(project, "tag", "before")
+    git(project, "add", "supabase")
+    git(project, "commit", "--quiet", "--message=m")
+    git(project, "tag", "v1.0.0")
     done = script("migration", "--rewrite", "credits")
     assert done.returncode == 1
     assert "v1.0.0 is released" in done.stderr

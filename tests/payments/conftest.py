@@ -1,5 +1,7 @@
 """The ledger's scratch databases, with what Stripe's messages need."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from tests.support.ledger import Ledger
@@ -15,7 +17,7 @@ def till(ledger: Ledger) -> Till:
 @pytest.fixture
 def clocked(own_ledger: Ledger) -> Clocked:
     """A till in a database of the test's own, where a year has just begun."""
-    own_ledger.rows("update clock.clock set at = '2101-01-01 00:00:00+00'")
+    own_ledger.set_time(datetime(2101, 1, 1, tzinfo=UTC))
     return Clocked(own_ledger)
 
 

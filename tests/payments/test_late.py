@@ -109,7 +109,7 @@ def test_what_was_spent_of_a_late_period_stays_spent_when_a_newer_one_comes(till
     # What a hold needs stays for it.
     assert (till.balance(user), till.ledger.account(user)["available"]) == (600, 500)
     assert till.ledger.broken(user) == []
-    till.ledger.as_service("capture_hold", hold_id=held["id"])
+    till.ledger.as_service("capture_hold", account_id=held["account_id"], hold_id=held["id"])
     assert till.balance(user) == 500
     assert till.ledger.broken(user) == []
 

@@ -199,7 +199,7 @@ def test_a_period_from_the_end_of_a_month_has_as_many_parts_as_months(
 ) -> None:
     till = clocked
     begin, stop = (datetime.fromisoformat(f"{day}T00:00:00+00:00") for day in (start, end))
-    till.ledger.rows("update clock.clock set at = %s", begin)
+    till.ledger.set_time(begin)
     user, account = till.buyer()
     plan = till.plan(1200, 12000, interval="month", interval_count=3, monthly_allotment=True)
     till.tell(Contract(account, plan, begin, month=stop - begin).begin())

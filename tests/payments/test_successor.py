@@ -98,9 +98,9 @@ def test_a_refund_through_a_chain_of_accounts(till: Till, address: str) -> None:
     spend = till.ledger.value(
         "select id from public.credit_transactions where account_id = %s and kind = 'spend'", account
     )
-    till.ledger.as_service("refund", transaction_id=spend, amount=70)
+    till.ledger.as_service("refund", account_id=account, transaction_id=spend, amount=70)
     balances = [left(till, account), left(till, middle_account), till.balance(last)]
     assert balances == [0, 0, -30]
-    till.ledger.as_service("refund", transaction_id=spend)
+    till.ledger.as_service("refund", account_id=account, transaction_id=spend)
     assert [left(till, account), till.balance(last)] == [0, 0]
     assert till.ledger.broken() == []

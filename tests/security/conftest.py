@@ -61,13 +61,13 @@ def person(
         spent = caller.rpc("consume_credits", operation=prices, quantity=3, idempotency_key=key)
         held = caller.rpc("hold_credits", operation=prices, quantity=2)
         used = caller.rpc("hold_credits", operation=prices, quantity=4)
-        captured = operator.rpc("capture_hold", hold_id=used.json()["id"])
+        account = spent.json()["account_id"]
+        captured = operator.rpc("capture_hold", account_id=account, hold_id=used.json()["id"])
         job = caller.rpc("begin_generation", operation=prices, quantity=1, request="0" * 64)
         asked = operator.rpc("dispatch_generation", job_id=job.json()["id"])
         failed = operator.rpc("finish_generation", job_id=job.json()["id"], outcome="failed")
         for answer in (granted, spent, held, used, captured, job, asked, failed):
             assert answer.status_code == 200, answer.text
-        account = spent.json()["account_id"]
         sale = Sale(account, credits=10)
         contract = Contract(account, Plan("basic", "price_none", 1, 1), datetime.now(UTC))
         for message in (*sale.completed(), contract.subscription("created")):

@@ -171,8 +171,8 @@ MISTAKES = [
         "credits.sweep_dust is never called",
     ),
     (
-        "comment on function public.refund(bigint, bigint, text, text) is null",
-        "refund(bigint,bigint,text,text) has no",
+        "comment on function public.refund(uuid, bigint, bigint, text, text) is null",
+        "refund(uuid,bigint,bigint,text,text) has no",
     ),
 ]
 

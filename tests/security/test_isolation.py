@@ -143,7 +143,7 @@ def test_rpcs_know_only_the_caller(ann: Person, bob: Person) -> None:
 def test_a_user_cannot_act_on_holds_not_even_their_own(ann: Person, bob: Person) -> None:
     for hold in (ann.hold_id, bob.hold_id, "00000000-0000-4000-8000-000000000000"):
         for function in ("capture_hold", "release_hold"):
-            answer = bob.caller.rpc(function, hold_id=hold)
+            answer = bob.caller.rpc(function, account_id=bob.account_id, hold_id=hold)
             assert (answer.status_code, code(answer)) == (403, "42501")
 
 

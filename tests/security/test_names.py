@@ -115,14 +115,13 @@ def test_unknown_columns_reveal_columns_of_public_only(caller: Caller) -> None:
 
 def test_errors_of_rpcs_do_not_show_sql_or_internals(operator: Caller, anon: Caller) -> None:
     """A refusal is a sentence: no function body, no table of schema credits."""
+    nobody = "00000000-0000-4000-8000-000000000000"
     answers = [
-        operator.rpc(
-            "grant_credits", user_id="00000000-0000-4000-8000-000000000000", amount=1, source="bonus"
-        ),
-        operator.rpc("refund", transaction_id=1 << 60),
-        operator.rpc("capture_hold", hold_id="00000000-0000-4000-8000-000000000000"),
-        operator.rpc("release_hold", hold_id="x"),
-        operator.rpc("refund", transaction_id="x"),
+        operator.rpc("grant_credits", user_id=nobody, amount=1, source="bonus"),
+        operator.rpc("refund", account_id=nobody, transaction_id=1 << 60),
+        operator.rpc("capture_hold", account_id=nobody, hold_id=nobody),
+        operator.rpc("release_hold", account_id=nobody, hold_id="x"),
+        operator.rpc("refund", account_id=nobody, transaction_id="x"),
         anon.rpc("consume_credits", operation="image_edit"),
     ]
     for answer in answers:

@@ -4,7 +4,6 @@ import http.client
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +18,7 @@ from storage3.exceptions import StorageApiError
 
 from scripts.local.stack import Stack
 from supabase import Client
+from tests.support.clock import until
 from tests.support.stack import Env
 from tests.support.uploads import FORM, Raw, files, refused
 
@@ -263,10 +263,7 @@ def test_of_many_uploads_of_one_name_one_wins(stack: Stack, bucket: SyncBucketPr
 def test_a_client_that_goes_away_leaves_nothing(stack: Stack, bucket: SyncBucketProxy) -> None:
     before = files(stack)
     _half_an_upload(stack, bucket.id, before).close()
-    deadline = time.monotonic() + 10
-    while files(stack) != before and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert files(stack) == before
+    until(lambda: files(stack) == before)
     assert bucket.list() == []
 
 
@@ -301,12 +298,8 @@ def _half_an_upload(stack: Stack, bucket: str, before: set[str]) -> http.client.
     connection.endheaders()
     connection.send(b"x" * (2 * MIB))
     root = stack.gateway_settings().storage_folder
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        if any((root / name).stat().st_size >= MIB for name in files(stack) - before):
-            return connection
-        time.sleep(0.01)
-    raise AssertionError("nothing of the upload reached the disk")
+    until(lambda: any((root / name).stat().st_size >= MIB for name in files(stack) - before), every=0.01)
+    return connection
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["new", "over an older one"])

@@ -6,8 +6,6 @@ import json
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -60,17 +58,6 @@ def deliver(url: str, event: dict[str, Any], secret: str) -> httpx.Response:
 def another(event: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """The event under a new id, with changes."""
     return {**event, "id": f"evt_{uuid.uuid4().hex}", **changes}
-
-
-@dataclass(frozen=True)
-class Served:
-    """One function, served by itself."""
-
-    url: str
-    log_file: Path
-
-    def log(self) -> str:
-        return self.log_file.read_text()
 
 
 def balance(user: User) -> int:

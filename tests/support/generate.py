@@ -1,45 +1,20 @@
 """The function generate over HTTP: a process that serves it, and users who call it."""
 
-import signal
-import subprocess
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import httpx
 import psycopg
 
 from scripts.local.providers.png import png
+from tests.support.clock import until
+from tests.support.served import Served
 from tests.support.stack import Env, User
 
 HTTP = httpx.Client(timeout=60, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
 
 
 PNG = png(64, 48, "input")
-
-
-@dataclass
-class Served:
-    """One process that serves generate."""
-
-    url: str
-    process: "subprocess.Popen[bytes]"
-    log_file: Path
-    stopped: bool = False
-
-    def log(self) -> str:
-        return self.log_file.read_text()
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        self.process.kill()
-        self.process.wait()
-
-    def wait_dead(self, seconds: float = 20) -> int:
-        """The exit status, once it has ended by itself."""
-        return self.process.wait(seconds)
 
 
 @dataclass
@@ -124,22 +99,6 @@ class Caller:
     def _sweep_once(self) -> bool:
         self.db.execute("select credits.run_maintenance()")
         return any(job["finished_at"] is None for job in self.all_jobs())
-
-
-def until(condition: Callable[[], Any], seconds: float = 15) -> Any:
-    """What the condition gives once it is true."""
-    deadline = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.03)
-
-
-def terminate(served: Served) -> None:
-    """SIGTERM."""
-    served.process.send_signal(signal.SIGTERM)
 
 
 def started(ann: Caller, served: Served, prompt: str, **body: object) -> str:

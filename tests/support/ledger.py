@@ -15,6 +15,8 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from tests.support import clock
+
 SETTLED = """
 begin;
 select credits.lock_account({account});
@@ -29,7 +31,8 @@ select jsonb_build_object(
     select coalesce(jsonb_agg(jsonb_build_array(
       case when t.kind = 'expiry' then 0 else t.id end, x.grant_id, x.amount
     )), '[]')
-    from credits.credit_allocations as x join public.credit_transactions as t on t.id = x.transaction_id
+    from credits.credit_allocations as x
+    join public.credit_transactions as t on t.account_id = x.account_id and t.id = x.transaction_id
     where t.account_id = {account}
   ),
   'holds', (
@@ -97,9 +100,12 @@ class Ledger:
         return moment
 
     def pass_time(self, by: timedelta) -> datetime:
-        """Move the clock on."""
-        moment: datetime = self.value("update clock.clock set at = at + %s returning at", by)
-        return moment
+        """Move the clock on. Returns the new time."""
+        return clock.pass_time(self.connection, by)
+
+    def set_time(self, at: datetime) -> None:
+        """Let the clock stand at that moment, be it earlier or later."""
+        clock.set_time(self.connection, at)
 
     def sign_up(self, email: str | None = None, *, confirmed: bool = True) -> str:
         """A new user, as the auth server makes one; the trigger opens the account. Returns the user's id."""

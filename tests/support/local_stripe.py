@@ -3,16 +3,17 @@
 import os
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import stripe
 
 from scripts.local.stripe.control import Control
 from scripts.local.stripe.world import API_VERSION
+from tests.support.clock import until
+from tests.support.served import answers
 from tests.support.stack import ROOT
 
 KEY, SECRET = "sk_test_" + "0" * 24, "whsec_" + "0" * 24
@@ -56,15 +57,7 @@ class Standin:
              str(self.database), "--webhook-url", self.webhook_url],
             cwd=ROOT, env={**os.environ, "STRIPE_SECRET_KEY": KEY, "STRIPE_WEBHOOK_SECRET": SECRET},
         )  # fmt: skip
-        deadline = time.monotonic() + 15
-        while time.monotonic() < deadline:
-            assert self.process.poll() is None, "the local Stripe ended"
-            try:
-                httpx.get(f"{self.base}/health", trust_env=False)
-                return
-            except httpx.TransportError:
-                time.sleep(0.02)
-        raise AssertionError("the local Stripe did not start")
+        until(partial(answers, f"{self.base}/health", self.process))
 
     def kill(self) -> None:
         """Kill -9."""

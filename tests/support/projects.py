@@ -80,11 +80,33 @@ class Checkout:
         )
 
 
+def git(root: Path, *arguments: str) -> str:
+    """Git in a repository of a test's own, with nothing of the user's; what it prints."""
+    settings = ("user.name=n", "user.email=n@example.com", "init.defaultBranch=main", "commit.gpgSign=false")
+    done = subprocess.run(
+        ["git", *(word for setting in settings for word in ("-c", setting)), *arguments],
+        cwd=root, capture_output=True, text=True, check=False,
+        env={**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def commit(root: Path, *tags: str) -> None:
+    """Commit all that is there, and tag it."""
+    if not (root / ".git").exists():
+        git(root, "init", "--quiet")
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--allow-empty", "--message=m")
+    for tag in tags:
+        git(root, "tag", tag)
+
+
 def make_checkout(root: Path, *, installed: bool = True) -> None:
     """Copy what `scripts/stack` needs; what scripts/setup installs is linked, or left out."""
     root.mkdir(mode=0o700, exist_ok=True)
     shutil.copytree(
-        ROOT / "scripts", root / "scripts", ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True
+        ROOT / "scripts", root / "scripts", ignore=shutil.ignore_patterns("*.pyc.*"), dirs_exist_ok=True
     )
     for name in ("requirements.lock", "package-lock.json", "package.json", ".npmrc"):
         shutil.copy(ROOT / name, root / name)

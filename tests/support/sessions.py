@@ -3,7 +3,6 @@ call.
 """
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -11,6 +10,7 @@ from typing import Any
 
 import psycopg
 
+from tests.support.clock import until
 from tests.support.ledger import Ledger, Refused
 
 Call = Callable[[], Any]
@@ -97,16 +97,11 @@ class Bank:
 
     def until_waiting(self, count: int) -> None:
         """Return once so many sessions of this database wait for a lock."""
-        deadline = time.monotonic() + 30
-        while True:
-            found = self.owner.value(
-                "select count(*) from pg_stat_activity "
-                "where datname = current_database() and wait_event_type = 'Lock'"
-            )
-            if found >= count:
-                return
-            assert time.monotonic() < deadline, f"{found} sessions wait, not {count}"
-            time.sleep(0.01)
+        query = (
+            "select count(*) from pg_stat_activity "
+            "where datname = current_database() and wait_event_type = 'Lock'"
+        )
+        until(lambda: self.owner.value(query) >= count, 30, 0.01)
 
     def all_at_once(self, calls: Sequence[Call], queued_behind: str | None = None) -> list[Any]:
         """Make all calls at the same moment, each in a thread; returns an answer or a Refused for each.

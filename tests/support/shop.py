@@ -3,6 +3,7 @@
 import json
 import uuid
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -12,6 +13,7 @@ import stripe
 from scripts.local.stack import Stack
 from scripts.local.stripe.control import Control
 from supabase import Client
+from tests.support import clock
 from tests.support.stack import Env
 
 HTTP = httpx.Client(timeout=120, trust_env=False)
@@ -128,8 +130,8 @@ class Shop:
 
     def advance(self, **by: int) -> None:
         """Time passes (days=, hours=, seconds=), for Stripe and for the ledger. What it brings is told."""
-        self.sql("update clock.ahead set by = by + make_interval(days => %s, hours => %s, secs => %s)",
-                 *(by.get(unit, 0) for unit in ("days", "hours", "seconds")))  # fmt: skip
+        with psycopg.connect(self.env.db_url, autocommit=True) as connection:
+            clock.pass_time(connection, timedelta(**by))
         self.control.advance(**by)
         self.control.settled()
 

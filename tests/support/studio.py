@@ -84,6 +84,7 @@ class Studio:
         """What was logged of the job's provider call."""
         return self.ledger.rows(
             "select u.status, u.units, u.provider_cost, u.transaction_id from credits.usage_logs u "
-            "join public.generation_jobs j on j.hold_id = u.hold_id where j.id = %s",
+            "join public.generation_jobs j on j.account_id = u.account_id and j.hold_id = u.hold_id "
+            "where j.id = %s",
             job,
         )

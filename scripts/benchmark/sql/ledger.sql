@@ -24,23 +24,22 @@ from generate_series(1, :active) as n
 inner join public.credit_accounts as a on a.user_id = md5('user ' || n)::uuid;
 
 -- Made again at the end, which is quicker than keeping it while the table fills.
-select pg_get_indexdef('public.credit_transactions_account_id_id'::regclass) as account_index \gset
-drop index public.credit_transactions_account_id_id;
+alter table public.credit_transactions drop constraint credit_transactions_pkey;
 
 -- One spend of each account, then the next of each: an account's rows lie far apart, as they do in use.
 insert into public.credit_transactions (
-  account_id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor, metadata, created_at
+  account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor, metadata, created_at
 )
 select
-  a.id, 'spend', -3, 1000000000 - 3 * r, 'stable_diffusion', 1, 3, 1, 'authenticated', '{}',
+  a.id, r, 'spend', -3, 1000000000 - 3 * r, 'stable_diffusion', 1, 3, 1, 'authenticated', '{}',
   clock_timestamp() - (:rows_each - r) * interval '1 hour'
 from generate_series(1, :rows_each) as r
 cross join active_accounts as a
 order by r, a.n;
 
-:account_index;
+alter table public.credit_transactions add constraint credit_transactions_pkey primary key (account_id, id);
 
 update public.credit_accounts as a
-set settled_through = t.last_id
-from (select t.account_id, max(t.id) as last_id from public.credit_transactions as t group by t.account_id) as t
-where a.id = t.account_id;
+set last_entry = :rows_each, settled_through = :rows_each
+from active_accounts as t
+where a.id = t.id;

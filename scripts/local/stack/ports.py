@@ -1,5 +1,6 @@
 """TCP ports on the loopback address."""
 
+import random
 import socket
 import time
 from collections.abc import Container
@@ -43,11 +44,19 @@ def require_free(port: int, what: str) -> None:
 
 
 def ephemeral() -> int:
-    """A port that is free now, chosen by the kernel."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """A port that is free now, chosen at random below those that the kernel gives to outgoing connections:
+    one of these could take it before the server that it is for listens there.
+    """
+    return _unused(1)
+
+
+def _unused(count: int) -> int:
+    """The first of so many neighbouring ports that are free now."""
+    for _ in range(200):
+        port = random.randrange(20_000, 32_768 - count)  # noqa: S311 (no secret)
+        if all(is_free(port + number) for number in range(count)):
+            return port
+    raise StackError("No TCP ports are free on 127.0.0.1; stop some servers and try again.")
 
 
 def next_pair(start: int, reserved: Container[int]) -> int:
@@ -60,8 +69,4 @@ def next_pair(start: int, reserved: Container[int]) -> int:
 
 def free_pair() -> int:
     """A port N such that N and N+1 are both free now."""
-    for _ in range(100):
-        port = ephemeral()
-        if port < 65535 and is_free(port + 1):
-            return port
-    raise StackError("No two neighbouring TCP ports are free on 127.0.0.1; stop some servers and try again.")
+    return _unused(2)

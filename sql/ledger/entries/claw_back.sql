@@ -41,8 +41,8 @@ begin
   end if;
   if grant_transaction_id is not null then
     select g.id into lot_id from credits.credit_grants as g
-    inner join public.credit_transactions as t on g.transaction_id = t.id
-    where t.id = grant_transaction_id and t.kind = 'grant' and g.account_id = claw_back.account_id;
+    inner join public.credit_transactions as t on g.account_id = t.account_id and g.transaction_id = t.id
+    where t.account_id = claw_back.account_id and t.id = grant_transaction_id and t.kind = 'grant';
     if not found then
       perform credits.fail(
         'PT404', 'The account has no such grant.', jsonb_build_object('transaction_id', grant_transaction_id),

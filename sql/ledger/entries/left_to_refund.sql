@@ -5,7 +5,7 @@ set search_path = ''
 as $$
   select -debit.amount - coalesce(sum(t.amount), 0)::bigint
   from public.credit_transactions as t
-  where t.related_id = debit.id and t.kind = 'refund';
+  where t.account_id = debit.account_id and t.related_id = debit.id and t.kind = 'refund';
 $$;
 
 comment on function credits.left_to_refund(public.credit_transactions) is

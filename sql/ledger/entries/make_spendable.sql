@@ -1,15 +1,16 @@
-create function credits.make_spendable(user_id uuid, required bigint) returns void
+create function credits.make_spendable(account_id uuid, required bigint) returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
-  account_id uuid := credits.open_account(user_id);
   account public.credit_accounts;
   worth record;
 begin
+  -- What comes with the user's first confirmed address, if it has not come yet.
+  perform credits.open_account(a.user_id) from public.credit_accounts as a where a.id = make_spendable.account_id;
   select a.* into account
   from public.credit_accounts as a
-  where a.id = account_id
+  where a.id = make_spendable.account_id
   for no key update;
   -- Asked, not settled: who is refused must not have a settlement done for each call, and undone again.
   worth := credits.account_position(account);
@@ -29,13 +30,13 @@ begin
     );
   elsif account.next_expiry <= credits.now() then
     perform credits.lock_account(account.id);
-  elsif account.unsettled >= credits.max_unsettled() then
+  elsif account.last_entry - account.settled_through >= credits.max_unsettled() then
     perform credits.settle_account(account.id, batches => 1);
   end if;
 end
 $$;
 
 comment on function credits.make_spendable(uuid, bigint) is
-'What a spend or a hold calls when its UPDATE matched nothing: opens the account where there is none, and either '
-'settles what is due and returns, with the account locked, for another try, or says why not: PT402 (details: '
-'required, available, shortfall, in credits) or PT403.';
+'What a spend or a hold calls when its UPDATE matched nothing: either settles what is due and returns, with the '
+'account locked, for another try, or says why not: PT402 (details: required, available, shortfall, in credits) or '
+'PT403.';

@@ -4,7 +4,7 @@ set search_path = ''
 as $$
 begin
   if entry.actor = 'operator' then
-    insert into credits.operator_entries (transaction_id) values (entry.id);
+    insert into credits.operator_entries (account_id, transaction_id) values (entry.account_id, entry.id);
   end if;
 end
 $$;

@@ -25,7 +25,7 @@ begin
     lifetime_expired = a.lifetime_expired - case when post_entry.kind = 'expiry' then post_entry.amount else 0 end,
     lifetime_clawed_back = a.lifetime_clawed_back - case when post_entry.kind = 'clawback' then post_entry.amount else 0 end,
     available = credits.available(a.balance + post_entry.amount, a.held),
-    unsettled = a.unsettled + 1,
+    last_entry = a.last_entry + 1,
     unsettled_since = coalesce(a.unsettled_since, credits.now()),
     -- The account was settled before, so nothing has expired yet that this row could see as alive.
     updated_at = coalesce(post_entry.moment, least(credits.now(), a.next_expiry - interval '1 microsecond'))
@@ -33,11 +33,11 @@ begin
   returning a.* into account;
 
   insert into public.credit_transactions (
-    account_id, kind, amount, balance_after, operation, related_id, actor, idempotency_key, request_hash, metadata,
+    account_id, id, kind, amount, balance_after, operation, related_id, actor, idempotency_key, request_hash, metadata,
     created_at
   )
   values (
-    post_entry.account_id, post_entry.kind, post_entry.amount, account.balance, post_entry.operation,
+    account.id, account.last_entry, post_entry.kind, post_entry.amount, account.balance, post_entry.operation,
     post_entry.related_id, post_entry.actor, post_entry.idempotency_key, post_entry.request_hash, post_entry.metadata,
     account.updated_at
   )

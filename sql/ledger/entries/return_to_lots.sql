@@ -7,6 +7,7 @@ declare
   grace timestamptz;
   lot record;
   part bigint;
+  number integer := 0;
 begin
   select entry.created_at + s.refund_grace into grace from credits.billing_settings as s;
 
@@ -14,16 +15,16 @@ begin
   for lot in
     with refunds as (
       select t.id from public.credit_transactions as t
-      where t.related_id = entry.related_id and t.kind = 'refund'
+      where t.account_id = entry.account_id and t.related_id = entry.related_id and t.kind = 'refund'
     ),
 
     paid as (
       select
         x.grant_id,
-        max(x.id) as last_paid,
+        max(x.number) as last_paid,
         sum(x.amount) as amount
       from credits.credit_allocations as x
-      where x.transaction_id = entry.related_id
+      where x.account_id = entry.account_id and x.transaction_id = entry.related_id
       group by x.grant_id
     )
 
@@ -35,7 +36,7 @@ begin
       -spent.amount - coalesce((select sum(p.amount) from paid as p), 0) as left_to_return,
       null as last_paid
     from public.credit_transactions as spent
-    where spent.id = entry.related_id
+    where spent.account_id = entry.account_id and spent.id = entry.related_id
     union all
     select
       g.id,
@@ -44,15 +45,18 @@ begin
       p.amount
       + coalesce((
         select sum(r.amount) from credits.credit_allocations as r
-        where r.grant_id = g.id and r.transaction_id in (select refunds.id from refunds)
+        where
+          r.account_id = entry.account_id and r.grant_id = g.id and r.transaction_id in (select refunds.id from refunds)
       ), 0)
       - coalesce((
         select sum(n.amount) from credits.credit_grants as n
-        where n.returned_from = g.id and n.transaction_id in (select refunds.id from refunds)
+        where
+          n.account_id = entry.account_id and n.returned_from = g.id
+          and n.transaction_id in (select refunds.id from refunds)
       ), 0),
       p.last_paid
     from paid as p
-    inner join credits.credit_grants as g on p.grant_id = g.id
+    inner join credits.credit_grants as g on g.account_id = entry.account_id and p.grant_id = g.id
     order by last_paid desc nulls first
   loop
     part := least(still_to_return, lot.left_to_return);
@@ -61,8 +65,11 @@ begin
     if lot.id is null or lot.expires_at <= entry.created_at then
       perform credits.add_lot(entry, part, 'refund', grace, lot.priority, lot.id);
     else
-      insert into credits.credit_allocations (transaction_id, grant_id, amount) values (entry.id, lot.id, -part);
-      update credits.credit_grants as g set remaining = g.remaining + part where g.id = lot.id;
+      number := number + 1;
+      insert into credits.credit_allocations (account_id, transaction_id, number, grant_id, amount)
+      values (entry.account_id, entry.id, number, lot.id, -part);
+      update credits.credit_grants as g set remaining = g.remaining + part
+      where g.account_id = entry.account_id and g.id = lot.id;
     end if;
   end loop;
 

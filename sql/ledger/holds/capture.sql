@@ -17,7 +17,7 @@ begin
     held = a.held - hold.amount,
     lifetime_spent = a.lifetime_spent + cost,
     available = credits.available(a.balance - cost, a.held - hold.amount),
-    unsettled = a.unsettled + 1,
+    last_entry = a.last_entry + 1,
     unsettled_since = coalesce(a.unsettled_since, credits.now()),
     -- credits.lock_hold has found the moment to be before the next expiry.
     updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
@@ -25,24 +25,24 @@ begin
   returning a.* into account;
 
   insert into public.credit_transactions (
-    account_id, kind, amount, balance_after, operation, quantity, unit_price, price_version, hold_id, actor, metadata,
-    created_at
+    account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, hold_id, actor,
+    metadata, created_at
   )
   values (
-    hold.account_id, 'capture', -cost, account.balance, hold.operation, capture.quantity, hold.unit_price,
-    hold.price_version, hold.id, credits.actor(), capture.metadata, account.updated_at
+    account.id, account.last_entry, 'capture', -cost, account.balance, hold.operation, capture.quantity,
+    hold.unit_price, hold.price_version, hold.id, credits.actor(), capture.metadata, account.updated_at
   )
   returning * into entry;
   perform credits.note_operator(entry);
 
   update public.credit_holds as h
   set status = 'captured', transaction_id = entry.id, closed_at = account.updated_at
-  where h.id = hold.id;
+  where h.account_id = hold.account_id and h.id = hold.id;
 
   -- Credits that had expired under holds: this hold's go first, and what no hold covers any more is written off.
   if account.lapsed > 0 then
     perform credits.settle_account(hold.account_id, usable_from => hold.created_at);
-  elsif account.unsettled >= credits.max_unsettled() then
+  elsif account.last_entry - account.settled_through >= credits.max_unsettled() then
     perform credits.settle_account(hold.account_id, batches => 1);
   end if;
   return entry;

@@ -18,7 +18,7 @@ begin
     where
       h.account_id = hold_refusal.account_id
       and h.created_at > moment - interval '1 minute'
-      and not exists (select from public.generation_jobs as j where j.hold_id = h.id)
+      and not exists (select from public.generation_jobs as j where j.account_id = h.account_id and j.hold_id = h.id)
     order by h.created_at desc
     limit settings.max_holds_per_minute
   ) as n;
@@ -38,7 +38,7 @@ begin
       h.account_id = hold_refusal.account_id
       and h.status = 'held'
       and h.expires_at > moment
-      and not exists (select from public.generation_jobs as j where j.hold_id = h.id)
+      and not exists (select from public.generation_jobs as j where j.account_id = h.account_id and j.hold_id = h.id)
     limit settings.max_open_holds
   ) as n;
   if made.holds >= settings.max_open_holds then

@@ -18,14 +18,17 @@ begin
       -- A generation that asked a provider was not for nothing.
       and not exists (
         select from public.generation_jobs as j
-        where j.hold_id = h.id and (j.finished_at is null or j.dispatched_at is not null)
+        where
+          j.account_id = h.account_id and j.hold_id = h.id
+          and (j.finished_at is null or j.dispatched_at is not null)
       )
     order by h.closed_at desc
     limit 10 offset prune_unused_holds.most
   ) as o;
   if old is not null then
-    delete from public.generation_jobs as j where j.hold_id = any(old);
-    delete from public.credit_holds as h where h.id = any(old);
+    delete from public.generation_jobs as j
+    where j.account_id = prune_unused_holds.account_id and j.hold_id = any(old);
+    delete from public.credit_holds as h where h.account_id = prune_unused_holds.account_id and h.id = any(old);
   end if;
 end
 $$;

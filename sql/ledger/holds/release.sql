@@ -15,7 +15,7 @@ begin
 
   update public.credit_holds as h
   set status = 'released', release_reason = reason, closed_at = credits.now()
-  where h.id = hold.id
+  where h.account_id = hold.account_id and h.id = hold.id
   returning h.* into hold;
 
   if lapsed > 0 then

@@ -1,5 +1,5 @@
 create function credits.reserve(
-  user_id uuid,
+  account_id uuid,
   operation text,
   quantity integer,
   unit_price numeric,
@@ -27,7 +27,7 @@ begin
       next_expiry = least(a.next_expiry, credits.now() + lifetime),
       updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
     where
-      a.user_id = reserve.user_id
+      a.id = reserve.account_id
       and a.available >= amount
       and a.frozen_at is null
       and (a.next_expiry is null or a.next_expiry > credits.now())
@@ -36,15 +36,15 @@ begin
     returning a.id, a.updated_at, a.next_expiry, a.updated_at + lifetime as expires_at into account;
     exit when found;
 
-    hold := (credits.replayed(credits.open_account(user_id), idempotency_key, hash)).hold;
+    hold := (credits.replayed(account_id, idempotency_key, hash)).hold;
     if hold.id is not null then
       return hold;
     elsif amount is null then
       return null;
     end if;
-    perform credits.make_spendable(user_id, amount);
+    perform credits.make_spendable(account_id, amount);
     -- With the lock, which make_spendable took.
-    refusal := case when is_limited then credits.hold_refusal(credits.open_account(user_id)) end;
+    refusal := case when is_limited then credits.hold_refusal(account_id) end;
     if refusal is not null then
       perform credits.fail('PT429', refusal ->> 'message', refusal - 'message', 'Wait, or let open holds end.');
     end if;
@@ -70,8 +70,8 @@ end
 $$;
 
 comment on function credits.reserve is
-'Reserves amount credits of the user, ceil(unit_price * quantity), in a hold that pins unit_price; returns the hold, '
-'or the one that the same key and hash made before. Null for a new request without an amount: then the caller says '
-'what is wrong with it. The one place that makes holds; what they cost is for the caller to know, never for a client '
-'to say. is_limited: whether billing_settings.max_holds_per_minute and max_open_holds apply; generations have limits '
-'of their own. Errors: PT402, PT403, PT409, PT429.';
+'Reserves amount credits of the account, ceil(unit_price * quantity), in a hold that pins unit_price; returns the '
+'hold, or the one that the same key and hash made before. Null for a new request without an amount: then the caller '
+'says what is wrong with it. The one place that makes holds; what they cost is for the caller to know, never for a '
+'client to say. is_limited: whether billing_settings.max_holds_per_minute and max_open_holds apply; generations have '
+'limits of their own. Errors: PT402, PT403, PT409, PT429.';

@@ -4,26 +4,29 @@ set search_path = ''
 as $$
 declare
   before timestamptz := credits.now() - (select s.hold_retention from credits.billing_settings as s);
+  accounts uuid[];
   old uuid[];
 begin
   -- With the account's lock nobody finds the hold by its key meanwhile and opens a job on it.
-  select array_agg(o.id) into old
+  select array_agg(o.account_id), array_agg(o.id) into accounts, old
   from (
-    select h.id
+    select h.account_id, h.id
     from public.credit_holds as h
     inner join public.credit_accounts as a on h.account_id = a.id
     where
       h.status in ('released', 'expired')
       and h.closed_at <= before
-      and not exists (select from public.generation_jobs as j where j.hold_id = h.id and j.finished_at is null)
+      and not exists (select from public.generation_jobs as j where j.account_id = h.account_id and j.hold_id = h.id and j.finished_at is null)
     order by h.closed_at
     -- Quick ones: as many as a busy app leaves.
     limit 5 * batch
     for update of h skip locked
     for no key update of a skip locked
   ) as o;
-  delete from public.generation_jobs as j where j.hold_id = any(old);
-  delete from public.credit_holds as h where h.id = any(old);
+  delete from public.generation_jobs as j using unnest(accounts, old) as o (account_id, hold_id)
+  where j.account_id = o.account_id and j.hold_id = o.hold_id;
+  delete from public.credit_holds as h using unnest(accounts, old) as o (account_id, hold_id)
+  where h.account_id = o.account_id and h.id = o.hold_id;
   return coalesce(cardinality(old), 0);
 end
 $$;

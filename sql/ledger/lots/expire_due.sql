@@ -27,7 +27,7 @@ begin
     select d.grant_id, d.credits, g.transaction_id
     from credits.due_expiries(expire_due.account_id, moment) as d
     inner join credits.credit_grants as g on d.grant_id = g.id
-    where d.credits > 0
+    where g.account_id = expire_due.account_id and d.credits > 0
     order by d.expired_at, d.grant_id
   loop
     with entry as (
@@ -37,9 +37,10 @@ begin
       ) as e
     )
 
-    insert into credits.credit_allocations (transaction_id, grant_id, amount)
-    select entry.id, lot.grant_id, lot.credits from entry;
-    update credits.credit_grants as g set remaining = g.remaining - lot.credits where g.id = lot.grant_id;
+    insert into credits.credit_allocations (account_id, transaction_id, number, grant_id, amount)
+    select expire_due.account_id, entry.id, 1, lot.grant_id, lot.credits from entry;
+    update credits.credit_grants as g set remaining = g.remaining - lot.credits
+    where g.account_id = expire_due.account_id and g.id = lot.grant_id;
   end loop;
 
   update public.credit_accounts as a

@@ -1,4 +1,5 @@
 create function public.capture_hold(
+  account_id uuid,
   hold_id uuid,
   quantity integer default null,
   metadata jsonb default '{}'
@@ -13,11 +14,12 @@ declare
   entry public.credit_transactions;
 begin
   perform credits.check_metadata(metadata);
-  hold := credits.lock_hold(hold_id);
+  hold := credits.lock_hold(account_id, hold_id);
   used := coalesce(quantity, hold.quantity);
 
   if hold.status = 'captured' then
-    select * into entry from public.credit_transactions as t where t.id = hold.transaction_id;
+    select * into entry from public.credit_transactions as t
+    where t.account_id = hold.account_id and t.id = hold.transaction_id;
     if entry.quantity = used then
       return entry;
     end if;
@@ -40,9 +42,9 @@ begin
 end
 $$;
 
-comment on function public.capture_hold(uuid, integer, jsonb) is
-'Operator: charges quantity units (default: all) of what a hold reserved, at its pinned price; the rest is free again. '
-'Returns the ledger row; a repeat returns the same row. Errors: PT400 quantity, PT404 no such hold, PT409 released, '
-'expired or captured with another quantity.';
+comment on function public.capture_hold(uuid, uuid, integer, jsonb) is
+'Operator: charges quantity units (default: all) of what a hold of the account reserved, at its pinned price; the rest '
+'is free again. Returns the ledger row; a repeat returns the same row. Errors: PT400 quantity, PT404 the account has '
+'no such hold, PT409 released, expired or captured with another quantity.';
 
-grant execute on function public.capture_hold(uuid, integer, jsonb) to service_role;
+grant execute on function public.capture_hold(uuid, uuid, integer, jsonb) to service_role;

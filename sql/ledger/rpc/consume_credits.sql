@@ -14,6 +14,7 @@ declare
   me uuid := credits.caller();
   price record;
   hash bytea;
+  account_id uuid;
   account record;
   entry public.credit_transactions;
 begin
@@ -26,14 +27,15 @@ begin
   end if;
   select * into price from credits.price(operation, quantity);
 
-  -- Everything that needs no lock is done: the account's row is locked from here to the commit.
+  -- Everything that needs no lock is done: the account's row is locked from here to the commit. Its user is looked up
+  -- in the same statement, not by credits.account_of before it.
   loop
     update public.credit_accounts as a
     set
       balance = a.balance - price.credits,
       available = a.available - price.credits,
       lifetime_spent = a.lifetime_spent + price.credits,
-      unsettled = a.unsettled + 1,
+      last_entry = a.last_entry + 1,
       unsettled_since = coalesce(a.unsettled_since, credits.now()),
       -- The moment of the spend, which the condition below has found to be before the next expiry.
       updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
@@ -41,29 +43,30 @@ begin
       a.user_id = me
       and a.available >= price.credits
       and a.frozen_at is null
-      and a.unsettled < credits.max_unsettled()
+      and a.last_entry - a.settled_through < credits.max_unsettled()
       and (a.next_expiry is null or a.next_expiry > credits.now())
       and (consume_credits.idempotency_key is null or credits.key_is_new(a.id, consume_credits.idempotency_key))
-    returning a.id, a.balance, a.updated_at into account;
+    returning a.id, a.last_entry, a.balance, a.updated_at into account;
     exit when found;
 
-    entry := (credits.replayed(credits.open_account(me), idempotency_key, hash)).entry;
+    account_id := coalesce(credits.account_of(me), credits.open_account(me));
+    entry := (credits.replayed(account_id, idempotency_key, hash)).entry;
     if entry.id is not null then
       return entry;
     elsif price.credits is null then
       perform credits.refuse_price(operation, quantity);
     end if;
-    perform credits.make_spendable(me, price.credits);
+    perform credits.make_spendable(account_id, price.credits);
   end loop;
 
   insert into public.credit_transactions (
-    account_id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor, idempotency_key,
-    request_hash, metadata, created_at
+    account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor,
+    idempotency_key, request_hash, metadata, created_at
   )
   values (
-    account.id, 'spend', -price.credits, account.balance, consume_credits.operation, consume_credits.quantity,
-    price.credits_per_unit, price.version, 'authenticated', consume_credits.idempotency_key, hash,
-    consume_credits.metadata, account.updated_at
+    account.id, account.last_entry, 'spend', -price.credits, account.balance, consume_credits.operation,
+    consume_credits.quantity, price.credits_per_unit, price.version, 'authenticated', consume_credits.idempotency_key,
+    hash, consume_credits.metadata, account.updated_at
   )
   returning * into entry;
   return entry;

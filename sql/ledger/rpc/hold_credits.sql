@@ -11,6 +11,7 @@ set search_path = ''
 as $$
 declare
   me uuid := credits.caller();
+  account_id uuid;
   settings credits.billing_settings;
   lifetime interval;
   longest interval;
@@ -32,8 +33,9 @@ begin
 
   hash := credits.keyed_hash(idempotency_key, 'hold_credits', operation, quantity::text, ttl::text, metadata::text);
   select * into price from credits.price(operation, quantity);
+  account_id := coalesce(credits.account_of(me), credits.open_account(me));
   hold := credits.reserve(
-    me, operation, quantity, price.credits_per_unit, price.version, price.credits, lifetime, idempotency_key, hash,
+    account_id, operation, quantity, price.credits_per_unit, price.version, price.credits, lifetime, idempotency_key, hash,
     metadata, is_limited => true
   );
   if hold.id is null then

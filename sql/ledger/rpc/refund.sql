@@ -1,4 +1,5 @@
 create function public.refund(
+  account_id uuid,
   transaction_id bigint,
   amount bigint default null,
   reason text default null,
@@ -14,10 +15,12 @@ declare
   refundable bigint;
   entry public.credit_transactions;
 begin
-  select * into spent from public.credit_transactions as t where t.id = refund.transaction_id;
+  select * into spent from public.credit_transactions as t
+  where t.account_id = refund.account_id and t.id = refund.transaction_id;
   if not found then
     perform credits.fail(
-      'PT404', 'There is no such transaction.', jsonb_build_object('transaction_id', transaction_id), 'Check the id.'
+      'PT404', 'The account has no such transaction.',
+      jsonb_build_object('account_id', account_id, 'transaction_id', transaction_id), 'Check both ids.'
     );
   elsif spent.kind not in ('spend', 'capture') then
     perform credits.fail(
@@ -61,10 +64,10 @@ begin
 end
 $$;
 
-comment on function public.refund(bigint, bigint, text, text) is
-'Operator: gives back amount credits (default: all that is left) of a spend or a capture; returns the ledger row. They '
-'go back to the lots they came from; where a lot has expired since, to a new lot that lives for '
-'billing_settings.refund_grace. Errors: PT400 amount, PT404 no such transaction, PT409 nothing left, not a spend, or '
-'key used for another request.';
+comment on function public.refund(uuid, bigint, bigint, text, text) is
+'Operator: gives back amount credits (default: all that is left) of a spend or a capture of the account; returns the '
+'ledger row. They go back to the lots they came from; where a lot has expired since, to a new lot that lives for '
+'billing_settings.refund_grace. Errors: PT400 amount, PT404 the account has no such transaction, PT409 nothing left, '
+'not a spend, or key used for another request.';
 
-grant execute on function public.refund(bigint, bigint, text, text) to service_role;
+grant execute on function public.refund(uuid, bigint, bigint, text, text) to service_role;

@@ -10,15 +10,22 @@ set search_path = ''
 as $$
   with accounts as (
     select a.* from public.credit_accounts as a
-    where verify_ledger.user_id is null or a.user_id = verify_ledger.user_id
+    where verify_ledger.user_id is null or a.id = (select credits.account_of(verify_ledger.user_id))
   ),
 
   entries as (
     select
       t.*,
       lag(t.balance_after, 1, 0::bigint) over by_account as balance_before,
-      coalesce((select sum(x.amount) from credits.credit_allocations as x where x.transaction_id = t.id), 0) as allocated,
-      coalesce((select sum(g.amount) from credits.credit_grants as g where g.transaction_id = t.id), 0) as lots
+      lag(t.id, 1, 0::bigint) over by_account as previous_id,
+      coalesce((
+        select sum(x.amount) from credits.credit_allocations as x
+        where x.account_id = t.account_id and x.transaction_id = t.id
+      ), 0) as allocated,
+      coalesce((
+        select sum(g.amount) from credits.credit_grants as g
+        where g.account_id = t.account_id and g.transaction_id = t.id
+      ), 0) as lots
     from public.credit_transactions as t
     where verify_ledger.user_id is null or t.account_id in (select a.id from accounts as a)
     window by_account as (partition by t.account_id order by t.id)
@@ -45,9 +52,14 @@ as $$
   lots as (
     select
       g.*,
-      coalesce((select sum(x.amount) from credits.credit_allocations as x where x.grant_id = g.id), 0) as allocated
+      lag(g.id, 1, 0::bigint) over by_account as previous_id,
+      coalesce((
+        select sum(x.amount) from credits.credit_allocations as x
+        where x.account_id = g.account_id and x.grant_id = g.id
+      ), 0) as allocated
     from credits.credit_grants as g
     where verify_ledger.user_id is null or g.account_id in (select a.id from accounts as a)
+    window by_account as (partition by g.account_id order by g.id)
   ),
 
   holds as (
@@ -88,6 +100,28 @@ as $$
       coalesce(t.granted, 0), coalesce(t.refunded, 0), coalesce(t.spent, 0), coalesce(t.expired, 0),
       coalesce(t.clawed_back, 0)
     )
+  union all
+  select
+    e.account_id,
+    'ledger rows are numbered without a gap',
+    jsonb_build_object('transaction_id', e.id, 'previous', e.previous_id)
+  from entries as e
+  where e.id <> e.previous_id + 1
+  union all
+  select
+    l.account_id,
+    'lots are numbered without a gap',
+    jsonb_build_object('grant_id', l.id, 'previous', l.previous_id)
+  from lots as l
+  where l.id <> l.previous_id + 1
+  union all
+  select
+    a.id,
+    'the account knows the number of its newest ledger row',
+    jsonb_build_object('last_entry', a.last_entry, 'last_id', coalesce(t.last_id, 0))
+  from accounts as a
+  left join totals as t on a.id = t.account_id
+  where a.last_entry <> coalesce(t.last_id, 0)
   union all
   select
     e.account_id,
@@ -143,12 +177,11 @@ as $$
     'a captured hold has one capture, within what was held',
     jsonb_build_object('hold_id', h.id, 'held', h.amount, 'captured', -e.amount)
   from holds as h
-  left join entries as e on h.id = e.hold_id
+  left join entries as e on h.account_id = e.account_id and h.id = e.hold_id
   where
     (h.status = 'captured') <> (e.id is not null)
     or h.transaction_id is distinct from e.id
     or -e.amount > h.amount
-    or e.account_id <> h.account_id
     or e.unit_price <> h.unit_price
   union all
   select
@@ -156,7 +189,9 @@ as $$
     'a capture names a hold',
     jsonb_build_object('transaction_id', e.id, 'hold_id', e.hold_id)
   from entries as e
-  where e.hold_id is not null and not exists (select from public.credit_holds as h where h.id = e.hold_id)
+  where
+    e.hold_id is not null
+    and not exists (select from public.credit_holds as h where h.account_id = e.account_id and h.id = e.hold_id)
   union all
   select
     l.account_id,
@@ -204,32 +239,28 @@ as $$
     'a lot belongs to a ledger row of its account',
     jsonb_build_object('grant_id', l.id, 'transaction_id', l.transaction_id)
   from lots as l
-  left join public.credit_transactions as t on l.transaction_id = t.id
-  where t.id is null or t.account_id <> l.account_id or t.kind not in ('grant', 'refund')
+  left join public.credit_transactions as t on l.account_id = t.account_id and l.transaction_id = t.id
+  where t.id is null or t.kind not in ('grant', 'refund')
   union all
   select
-    coalesce(l.account_id, t.account_id),
-    'an allocation joins a lot and a ledger row of one account',
+    x.account_id,
+    'an allocation joins a lot and a ledger row of its account',
     jsonb_build_object('grant_id', x.grant_id, 'transaction_id', x.transaction_id)
   from credits.credit_allocations as x
-  left join credits.credit_grants as l on x.grant_id = l.id
-  left join public.credit_transactions as t on x.transaction_id = t.id
+  left join credits.credit_grants as l on x.account_id = l.account_id and x.grant_id = l.id
+  left join public.credit_transactions as t on x.account_id = t.account_id and x.transaction_id = t.id
   where
-    (t.account_id is distinct from l.account_id or t.id is null)
-    and (
-      verify_ledger.user_id is null
-      or l.account_id in (select a.id from accounts as a)
-      or t.account_id in (select a.id from accounts as a)
-    )
+    (t.id is null or l.id is null)
+    and (verify_ledger.user_id is null or x.account_id in (select a.id from accounts as a))
   union all
   select
     e.account_id,
     'refunds do not exceed what their transaction spent',
     jsonb_build_object('transaction_id', e.id, 'spent', -e.amount, 'refunded', sum(r.amount))
   from entries as e
-  inner join public.credit_transactions as r on e.id = r.related_id and r.kind = 'refund'
+  inner join entries as r on e.account_id = r.account_id and e.id = r.related_id and r.kind = 'refund'
   group by e.account_id, e.id, e.amount, e.kind
-  having sum(r.amount) > -e.amount or bool_or(r.account_id <> e.account_id) or e.kind not in ('spend', 'capture', 'clawback')
+  having sum(r.amount) > -e.amount or e.kind not in ('spend', 'capture', 'clawback')
   union all
   select
     e.account_id,
@@ -238,7 +269,9 @@ as $$
   from entries as e
   where
     e.related_id is not null
-    and not exists (select from public.credit_transactions as t where t.id = e.related_id)
+    and not exists (
+      select from public.credit_transactions as t where t.account_id = e.account_id and t.id = e.related_id
+    )
   union all
   select
     b.account_id,
@@ -272,12 +305,14 @@ as $$
     a.id,
     'maintenance knows of every unsettled account',
     jsonb_build_object(
-      'settled_through', a.settled_through, 'last_id', t.last_id, 'counted', a.unsettled,
-      'unsettled', coalesce(t.unsettled, 0)
+      'settled_through', a.settled_through, 'last_entry', a.last_entry, 'unsettled', coalesce(t.unsettled, 0),
+      'unsettled_since', a.unsettled_since
     )
   from accounts as a
   left join totals as t on a.id = t.account_id
-  where a.unsettled <> coalesce(t.unsettled, 0) or a.unsettled > 0 and a.unsettled_since is null
+  where
+    a.last_entry - a.settled_through <> coalesce(t.unsettled, 0)
+    or a.last_entry > a.settled_through and a.unsettled_since is null
   union all
   select
     coalesce(e.account_id, c.account_id),

@@ -39,7 +39,10 @@ begin
       select -t.amount - case
         -- Only an old debt can be partly paid.
         when t.id > settled then 0
-        else (select coalesce(sum(x.amount), 0) from credits.credit_allocations as x where x.transaction_id = t.id)
+        else (
+          select coalesce(sum(x.amount), 0) from credits.credit_allocations as x
+          where x.account_id = t.account_id and x.transaction_id = t.id
+        )
       end as due
     ) as d
     where
@@ -69,20 +72,30 @@ begin
 
   -- Debits and lots laid end to end: a lot pays for a debit where the two overlap.
   paid as (
-    insert into credits.credit_allocations (transaction_id, grant_id, amount)
-    select p.id, l.id, least(p.through, l.through) - greatest(p.through - p.due, l.through - l.remaining)
+    insert into credits.credit_allocations (account_id, transaction_id, number, grant_id, amount)
+    select
+      allocate_pending.account_id,
+      p.id,
+      row_number() over (partition by p.id order by l.through) + case
+        when p.id > settled then 0
+        else (
+          select coalesce(max(x.number), 0) from credits.credit_allocations as x
+          where x.account_id = allocate_pending.account_id and x.transaction_id = p.id
+        )
+      end,
+      l.id,
+      least(p.through, l.through) - greatest(p.through - p.due, l.through - l.remaining)
     from pending as p
     inner join lots as l on p.through - p.due < l.through and l.through - l.remaining < p.through
     -- Lots that none of these reach need not be compared with each.
     where l.through - l.remaining < (select max(m.through) from pending as m)
-    order by p.through, l.through
     returning credit_allocations.grant_id, credit_allocations.amount
   ),
 
   burned as (
     update credits.credit_grants as g set remaining = g.remaining - b.amount
     from (select p.grant_id, sum(p.amount) as amount from paid as p group by p.grant_id) as b
-    where g.id = b.grant_id
+    where g.account_id = allocate_pending.account_id and g.id = b.grant_id
   )
 
   select min(p.id) into first_unpaid

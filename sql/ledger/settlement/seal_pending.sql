@@ -17,9 +17,14 @@ begin
   from public.credit_transactions as t
   where t.account_id = seal_pending.account_id and t.id > settled and t.id <= through;
   if batch_size = 0 then
-    -- A count that somebody changed would keep spends settling for ever.
-    update public.credit_accounts as a set unsettled = 0, unsettled_since = null
-    where a.id = seal_pending.account_id and (a.unsettled <> 0 or a.unsettled_since is not null);
+    -- Numbers that somebody took the rows of would keep spends settling for ever; verify_ledger tells of them.
+    select coalesce(min(t.id) - 1, max(a.last_entry)) into last_id
+    from public.credit_accounts as a
+    left join public.credit_transactions as t on a.id = t.account_id and t.id > through
+    where a.id = seal_pending.account_id;
+    update public.credit_accounts as a
+    set settled_through = last_id, unsettled_since = case when a.last_entry > last_id then a.unsettled_since end
+    where a.id = seal_pending.account_id and (a.settled_through <> last_id or a.unsettled_since is not null);
     return;
   end if;
 
@@ -59,7 +64,6 @@ begin
   update public.credit_accounts as a
   set
     settled_through = last_id,
-    unsettled = case when through_id is null then 0 else a.unsettled - batch_size end,
     unsettled_since = case when through_id is not null then (
       select t.created_at from public.credit_transactions as t
       where t.account_id = a.id and t.id > last_id

@@ -43,7 +43,7 @@ begin
   end if;
 
   foreach candidate in array coalesce(waiting, '{}') loop
-    select a.unsettled into pending
+    select a.last_entry - a.settled_through into pending
     from public.credit_accounts as a
     where
       a.id = candidate

@@ -5,6 +5,8 @@ create table credits.clawbacks (
   purchase_id bigint,
   other_account_id uuid,
   constraint clawbacks_pkey primary key (account_id, transaction_id),
+  constraint clawbacks_transaction_id_fkey foreign key (account_id, transaction_id)
+  references public.credit_transactions (account_id, id),
   constraint money_back_and_downgrades_must_name_a_purchase check (
     (cause in ('money_back', 'downgrade')) = (purchase_id is not null)
   ),

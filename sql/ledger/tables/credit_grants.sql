@@ -1,15 +1,20 @@
 create table credits.credit_grants (
-  id bigint generated always as identity primary key,
   account_id uuid not null references public.credit_accounts (id),
-  transaction_id bigint not null references public.credit_transactions (id),
+  id bigint not null,
+  transaction_id bigint not null,
   amount bigint not null,
   remaining bigint not null,
   priority smallint not null default 50,
   expires_at timestamptz,
   source public.grant_source not null,
-  returned_from bigint references credits.credit_grants (id),
+  returned_from bigint,
   promotional boolean not null generated always as (source in ('bonus', 'referral', 'promo')) stored,
   created_at timestamptz not null,
+  constraint credit_grants_pkey primary key (account_id, id),
+  constraint credit_grants_transaction_id_fkey foreign key (account_id, transaction_id)
+  references public.credit_transactions (account_id, id),
+  constraint credit_grants_returned_from_fkey foreign key (account_id, returned_from)
+  references credits.credit_grants (account_id, id),
   constraint amount_must_be_positive check (amount > 0),
   constraint remaining_must_be_0_to_amount check (remaining between 0 and amount),
   constraint priority_must_be_0_to_100 check (priority between 0 and 100),
@@ -18,7 +23,7 @@ create table credits.credit_grants (
 with (fillfactor = 80);
 
 create index credit_grants_live on credits.credit_grants (account_id) where remaining > 0;
-create index credit_grants_transaction_id on credits.credit_grants (transaction_id);
+create index credit_grants_transaction_id on credits.credit_grants (account_id, transaction_id);
 
 alter table credits.credit_grants enable row level security;
 alter table credits.credit_grants force row level security;
@@ -27,6 +32,7 @@ revoke all on table credits.credit_grants from anon, authenticated, service_role
 comment on table credits.credit_grants is
 'Lots: what each grant brought and what is left of it. As of the account''s last settlement; '
 'credits.lots_as_of_now(account) tells it for this moment.';
+comment on column credits.credit_grants.id is '1, 2, 3 within the account.';
 comment on column credits.credit_grants.transaction_id is
 'The grant''s ledger row, or the refund''s whose lot had expired.';
 comment on column credits.credit_grants.amount is 'Credits at the start.';

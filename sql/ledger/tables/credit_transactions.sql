@@ -1,8 +1,8 @@
 -- No CHECK, as in credit_accounts: each would be planned anew by every spend. Only the ledger's functions write here,
 -- and verify_ledger holds each row against the rules.
 create table public.credit_transactions (
-  id bigint generated always as identity primary key,
   account_id uuid not null,
+  id bigint not null,
   kind public.transaction_kind not null,
   amount bigint not null,
   balance_after bigint not null,
@@ -16,27 +16,32 @@ create table public.credit_transactions (
   idempotency_key text,
   request_hash bytea,
   metadata jsonb not null default '{}',
-  created_at timestamptz not null
+  created_at timestamptz not null,
+  -- Serves an account's history, too.
+  constraint credit_transactions_pkey primary key (account_id, id)
 );
 
--- An account's history, newest first. Ids rise within an account: they are drawn under the account's lock.
-create unique index credit_transactions_account_id_id on public.credit_transactions (account_id, id desc);
 create unique index credit_transactions_idempotency_key on public.credit_transactions (account_id, idempotency_key)
 where idempotency_key is not null;
-create unique index credit_transactions_hold_id on public.credit_transactions (hold_id) where hold_id is not null;
-create index credit_transactions_related_id on public.credit_transactions (related_id) where related_id is not null;
+create unique index credit_transactions_hold_id on public.credit_transactions (account_id, hold_id)
+where hold_id is not null;
+create index credit_transactions_related_id on public.credit_transactions (account_id, related_id)
+where related_id is not null;
 
 alter table public.credit_transactions enable row level security;
 alter table public.credit_transactions force row level security;
 revoke all on table public.credit_transactions from anon, authenticated, service_role;
-revoke all on sequence public.credit_transactions_id_seq from anon, authenticated, service_role;
 grant select on table public.credit_transactions to authenticated, service_role;
 create policy own_transactions on public.credit_transactions for select to authenticated
 using (account_id = (select credits.my_account_id()));
 
 comment on table public.credit_transactions is
-'The ledger: one row a change of a balance, append-only. Order by id: it is the order in which they happened.';
+'The ledger: one row per change of a balance, append-only. Within an account, order by id: it is the order in which '
+'they happened.';
 comment on column public.credit_transactions.account_id is 'credit_accounts.id. Accounts are never deleted.';
+comment on column public.credit_transactions.id is
+'1, 2, 3 within the account, by credit_accounts.last_entry, without a gap. It names a row together with account_id '
+'only.';
 comment on column public.credit_transactions.amount is 'Credits, signed: what the balance changed by.';
 comment on column public.credit_transactions.balance_after is 'The account''s balance after this row, in credits.';
 comment on column public.credit_transactions.operation is 'What was bought; a refund repeats that of its transaction.';

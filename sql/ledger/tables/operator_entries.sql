@@ -1,7 +1,9 @@
 create table credits.operator_entries (
-  transaction_id bigint primary key,
+  account_id uuid not null,
+  transaction_id bigint not null,
   login text not null default session_user,
-  noted_at timestamptz not null default clock_timestamp()
+  noted_at timestamptz not null default clock_timestamp(),
+  constraint operator_entries_pkey primary key (account_id, transaction_id)
 );
 
 alter table credits.operator_entries enable row level security;

@@ -24,7 +24,7 @@ begin
       )
     order by l.id
   loop
-    perform credits.end_lot(lot.id);
+    perform credits.end_lot(account_id, lot.id);
   end loop;
 end
 $$;

@@ -26,7 +26,7 @@ begin
   loop
     exit when still_to_give = 0;
     continue when taken.left_to_give = 0;
-    perform credits.give_back(taken.id, least(still_to_give, taken.left_to_give), metadata);
+    perform credits.give_back(account_id, taken.id, least(still_to_give, taken.left_to_give), metadata);
     still_to_give := still_to_give - least(still_to_give, taken.left_to_give);
   end loop;
   if still_to_give > 0 then

@@ -10,8 +10,7 @@ declare
 begin
   select c.customer_id into customer
   from credits.stripe_customers as c
-  inner join public.credit_accounts as a on c.account_id = a.id
-  where a.user_id = me;
+  where c.account_id = credits.account_of(me);
   if not found then
     perform credits.fail('PT404', 'You have not bought anything yet.', '{}', 'Buy a package or subscribe first.');
   end if;

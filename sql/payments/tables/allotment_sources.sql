@@ -4,6 +4,8 @@ create table credits.allotment_sources (
   purchase_id bigint not null,
   part numeric not null,
   constraint allotment_sources_pkey primary key (account_id, transaction_id, purchase_id),
+  constraint allotment_sources_transaction_id_fkey foreign key (account_id, transaction_id)
+  references public.credit_transactions (account_id, id),
   constraint allotment_sources_purchase_id_fkey foreign key (account_id, purchase_id)
   references public.purchases (account_id, id),
   constraint part_must_be_0_or_more check (part >= 0)

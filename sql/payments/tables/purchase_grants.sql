@@ -8,6 +8,8 @@ create table credits.purchase_grants (
   constraint purchase_grants_pkey primary key (account_id, purchase_id, transaction_id),
   constraint purchase_grants_purchase_id_fkey foreign key (account_id, purchase_id)
   references public.purchases (account_id, id),
+  constraint purchase_grants_transaction_id_fkey foreign key (account_id, transaction_id)
+  references public.credit_transactions (account_id, id),
   constraint a_month_must_be_of_an_allotment check ((month is null) = (allotment_key is null))
 );
 

@@ -3,21 +3,18 @@
 import contextlib
 import json
 import os
-import subprocess
-import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import httpx
 import psycopg
 import pytest
 
 from scripts.local.providers.control import Control
-from scripts.local.stack import Stack, ports
+from scripts.local.stack import Stack
 from supabase import Client
-from tests.support.generate import HTTP, Caller, Served, until
+from tests.support.generate import Caller
+from tests.support.served import Served, serving
 from tests.support.stack import ROOT, Env, User
 
 PROVIDERS = ("OPENAI", "GEMINI", "STABILITY", "RUNWAY")
@@ -59,30 +56,11 @@ TIERS: dict[str, tuple[str, str, int, dict[str, Any]]] = {
 @pytest.fixture(scope="session")
 def providers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, str]]]:
     """The stand-ins: their URL, and the environment of a function that uses them."""
-    port = ports.ephemeral()
     keys = {f"{name}_API_KEY": f"not-a-key-{uuid.uuid4().hex}" for name in PROVIDERS}
     log_file = tmp_path_factory.mktemp("providers") / "log"
-    with log_file.open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "scripts.local.providers", "--port", str(port)],
-            cwd=ROOT, env={**os.environ, **keys}, stdout=log, stderr=log,
-        )  # fmt: skip
-    url = f"http://127.0.0.1:{port}"
-    try:
-        until(lambda: _answers(f"{url}/health"), 40)
-        bases = {f"{name}_BASE_URL": url + path for name, path in PATHS.items()}
-        yield url, {**keys, **bases}
-    finally:
-        process.terminate()
-        process.wait(40)  # it lets slow calls end
-
-
-def _answers(url: str) -> bool:
-    try:
-        HTTP.get(url)
-    except httpx.TransportError:
-        return False
-    return True
+    with serving(["scripts.local.providers"], {**os.environ, **keys}, log_file, patience=40) as served:
+        bases = {f"{name}_BASE_URL": served.url + path for name, path in PATHS.items()}
+        yield served.url, {**keys, **bases}
 
 
 @pytest.fixture(scope="session")
@@ -128,9 +106,7 @@ def serve(
     with contextlib.ExitStack() as resources:
 
         def start(module: str | None = None, **changes: str) -> Served:
-            port = ports.ephemeral()
             environment = {
-                "PATH": os.environ["PATH"],
                 "PYTHONPATH": os.pathsep.join([str(ROOT / "functions"), str(ROOT)]),
                 **stack.gateway_settings().function_environment(),
                 **providers[1],
@@ -138,19 +114,10 @@ def serve(
                 "GENERATION_LEASE_SECONDS": "3",
                 **changes,
             }
-            log_file = logs / f"{port}.log"
-            command = [sys.executable, "-m", "uvicorn", "--port", str(port), "--no-access-log"]
-            command += [f"{module}:app"] if module else ["--app-dir", "functions/generate", "index:app"]
-            with log_file.open("wb") as log:
-                process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment)
-            served = Served(f"http://127.0.0.1:{port}", process, log_file)
-            resources.callback(process.wait, 20)
-            resources.callback(process.kill)
-            deadline = time.monotonic() + 30
-            while not _answers(served.url):
-                assert process.poll() is None and time.monotonic() < deadline, served.log()
-                time.sleep(0.05)
-            return served
+            app = [f"{module}:app"] if module else ["--app-dir", "functions/generate", "index:app"]
+            log_file = logs / f"{uuid.uuid4().hex}.log"
+            command = ["uvicorn", "--no-access-log", *app]
+            return resources.enter_context(serving(command, environment, log_file, patience=0))
 
         yield start
 

@@ -13,8 +13,9 @@ import pytest
 from _shared import settings
 from _shared.errors import FunctionError
 from scripts.local.providers.png import png
-from tests.support.generate import HTTP, Caller, Served
+from tests.support.generate import HTTP, Caller
 from tests.support.pages import block
+from tests.support.served import Served
 
 PAGE = "functions/README.md"
 IMAGE = png(32, 16, "acme")

@@ -10,7 +10,8 @@ import httpx
 from _shared.generation.media import INLINE_BYTES, Media, text
 from scripts.local.providers.control import Control
 from supabase import Client
-from tests.support.generate import HTTP, PNG, Caller, Served
+from tests.support.generate import HTTP, PNG, Caller
+from tests.support.served import Served
 
 
 def test_a_storage_that_is_away_gives_the_credits_back(

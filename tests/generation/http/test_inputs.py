@@ -14,7 +14,8 @@ from _shared.generation import media
 from scripts.local.providers.control import Control
 from scripts.local.providers.mp4 import mp4
 from scripts.local.providers.png import bomb, png
-from tests.support.generate import HTTP, PNG, Caller, Served
+from tests.support.generate import HTTP, PNG, Caller
+from tests.support.served import Served
 
 
 def refused(ann: Caller, answer: httpx.Response, status: int = 400) -> str:

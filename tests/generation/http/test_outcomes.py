@@ -14,7 +14,9 @@ import pytest
 
 from scripts.local.providers.control import Control
 from scripts.local.stack import ports
-from tests.support.generate import HTTP, PNG, Caller, Served, assert_error, until
+from tests.support.clock import until
+from tests.support.generate import HTTP, PNG, Caller, assert_error
+from tests.support.served import Served
 from tests.support.stack import Env
 
 

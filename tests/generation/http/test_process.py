@@ -12,7 +12,9 @@ import httpx
 import pytest
 
 from scripts.local.providers.control import Control
-from tests.support.generate import HTTP, Caller, Served, terminate, until
+from tests.support.clock import until
+from tests.support.generate import HTTP, Caller
+from tests.support.served import Served
 from tests.support.stack import Env
 
 # Each point, and whether the provider was asked by then.
@@ -136,7 +138,7 @@ def test_sigterm_lets_jobs_finish(
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(ann.post, served, prompt)
         until(lambda: len(control.calls("openai", match=prompt)) == 2)
-        terminate(served)
+        served.terminate()
         answer = waiting.result()
     assert answer.status_code == 200, answer.text
     assert served.wait_dead() in (0, -15)
@@ -159,7 +161,7 @@ def test_sigterm_lets_jobs_finish_that_nobody_waits_for(
     control.fault("openai", "slow", ms=2000, match=prompt)
     answer = ann.post(brief, prompt, key="k")
     assert (answer.status_code, answer.json()["status"]) == (202, "dispatched")
-    terminate(brief)
+    brief.terminate()
     assert brief.wait_dead() in (0, -15)
     assert ann.row(answer.json()["job"])["status"] == "succeeded"
     ann.expect(10)

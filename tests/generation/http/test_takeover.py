@@ -12,7 +12,9 @@ import psycopg
 from scripts.local.providers.control import Control
 from scripts.local.stack import Stack
 from supabase import Client
-from tests.support.generate import Caller, Served, ended, started, terminate, until
+from tests.support.clock import until
+from tests.support.generate import Caller, ended, started
+from tests.support.served import Served
 from tests.support.uploads import files as stored
 
 LEASE = 3  # seconds, as conftest sets it
@@ -119,7 +121,7 @@ def test_a_process_that_ends_hands_over_at_once(
     control.tasks(hold=True)
     first = serve(GENERATION_LEASE_SECONDS="300")
     job = started(ann, first, prompt)
-    terminate(first)
+    first.terminate()
     assert first.wait_dead() in (0, -15)
     control.tasks(hold=False)
     second = serve()

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from scripts.local.providers.control import Control
-from tests.support.generate import HTTP, Caller, Served, ended, started
+from tests.support.generate import HTTP, Caller, ended, started
+from tests.support.served import Served
 
 
 def test_a_video_comes_by_itself(ann: Caller, served: Served, prompt: str, control: Control) -> None:

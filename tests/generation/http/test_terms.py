@@ -17,7 +17,9 @@ from _shared.generation.providers import provider
 from _shared.generation.providers.protocol import NotSetUpError, Reply, Work
 from scripts.local.providers.control import Control
 from scripts.local.providers.png import png
-from tests.support.generate import HTTP, PNG, Caller, Served, assert_error, until
+from tests.support.clock import until
+from tests.support.generate import HTTP, PNG, Caller, assert_error
+from tests.support.served import Served
 from tests.support.stack import Env
 
 PICTURE = Media(PNG, "image/png", 64, 48)

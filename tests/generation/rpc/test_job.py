@@ -179,8 +179,8 @@ def test_a_hold_that_an_operator_ended_by_hand_does_not_stop_its_job(
     studio = Studio(own_ledger)
     user, operation = studio.buyer(), studio.operation(deadline_seconds=30)
     job, other = studio.dispatched(user, operation), studio.dispatched(user, operation)
-    hold = own_ledger.rows("select hold_id from public.generation_jobs where id = %s", job)[0]["hold_id"]
-    own_ledger.as_service(by_hand, hold_id=hold)
+    names = own_ledger.rows("select account_id, hold_id from public.generation_jobs where id = %s", job)[0]
+    own_ledger.as_service(by_hand, **names)
     if end == "finish":
         assert studio.finish(job, "succeeded", 1)["outputs"] == []
     own_ledger.pass_time(31 * SECOND)

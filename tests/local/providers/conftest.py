@@ -1,9 +1,6 @@
 """The local providers in a process of their own, and clients of them."""
 
 import os
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +8,8 @@ import httpx
 import pytest
 
 from scripts.local.providers.control import Control
-from scripts.local.stack import ports
 from tests.support.local_providers import KEYS, Providers
+from tests.support.served import serving
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -23,21 +20,9 @@ def _client(base: str, **headers: str) -> httpx.Client:
 
 @pytest.fixture(scope="package")
 def _providers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Providers]:
-    port = ports.ephemeral()
-    base, began = f"http://127.0.0.1:{port}", time.monotonic()
-    with (tmp_path_factory.mktemp("providers") / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "scripts.local.providers", "--port", str(port)],
-            cwd=ROOT, env={**os.environ, **KEYS}, stdout=log, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    try:
-        while True:
-            try:
-                httpx.get(f"{base}/health", trust_env=False).raise_for_status()
-                break
-            except httpx.TransportError:
-                assert process.poll() is None and time.monotonic() - began < 20, "they do not start"
-                time.sleep(0.01)
+    log_file = tmp_path_factory.mktemp("providers") / "log"
+    with serving(["scripts.local.providers"], {**os.environ, **KEYS}, log_file) as served:
+        base = served.url
         yield Providers(
             base,
             _client(f"{base}/openai/v1", Authorization="Bearer sk-o"),
@@ -45,9 +30,6 @@ def _providers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Providers]:
             _client(f"{base}/stability", Authorization="Bearer sk-s"),
             _client(f"{base}/runway", Authorization="Bearer key_r", **{"X-Runway-Version": "2024-11-06"}),
         )
-    finally:
-        process.terminate()
-        process.wait(timeout=15)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from scripts.local.stack.keys import Keys, generate, load_or_create
+from tests.support.clock import until
 from tests.support.projects import Checkout
 
 FIXTURES = """
@@ -63,11 +64,9 @@ def api(running: Checkout) -> Iterator[httpx.Client]:
         db.execute(FIXTURES)
     status = running.status()
     with httpx.Client(base_url=status.api_url, timeout=10) as client:
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:  # PostgREST hears of the new tables within a moment
-            if client.post("/rest/v1/rpc/who_am_i", headers={"apikey": status.anon_key}).status_code == 200:
-                break
-            time.sleep(0.05)
+        key = {"apikey": status.anon_key}
+        # PostgREST hears of the new tables within a moment.
+        until(lambda: client.post("/rest/v1/rpc/who_am_i", headers=key).status_code == 200)
         yield client
 
 

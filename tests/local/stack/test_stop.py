@@ -1,7 +1,6 @@
 """`scripts/stack stop` in the middle of a generation: what was begun is finished, and charged once."""
 
 import os
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +10,7 @@ import pytest
 
 from scripts.local.providers.control import Control
 from scripts.local.stack import Stack, ports
+from tests.support.clock import until
 from tests.support.stack import ROOT, Env, User
 
 BODY = {"operation": "dalle3_image", "prompt": "a cat in a tin can"}
@@ -51,10 +51,7 @@ def test_stop_finishes_generations(busy: Stack) -> None:
         patient, hasty = pool.submit(generate, 30), pool.submit(generate, 1)
         assert hasty.result() is None  # gone; its job goes on
         asked = "select count(*) from public.generation_jobs where status = 'dispatched'"
-        deadline = time.monotonic() + 5
-        while db.execute(asked).fetchone() != (2,) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert db.execute(asked).fetchone() == (2,)
+        until(lambda: db.execute(asked).fetchone() == (2,))
         busy.stop()
         answer = patient.result()
     assert answer and answer.status_code == 200, answer

@@ -8,8 +8,7 @@ import pytest
 
 from scripts.local.stack import Stack, ports
 from scripts.local.stack.processes import start_time
-from tests.support import official
-from tests.support.clock import CLOCK_AHEAD
+from tests.support import clock, official
 from tests.support.shop import Shop
 from tests.support.stack import NEEDED, ROOT, Env
 
@@ -27,7 +26,7 @@ def _shop() -> Iterator[Shop]:
         stack.start()
         env = Env.of(stack)
         with psycopg.connect(env.db_url, autocommit=True) as owner:
-            owner.execute(CLOCK_AHEAD)
+            clock.install(owner, None)
         with env.stripe_control() as control:
             yield Shop(stack, env, control, env.stripe())
     finally:

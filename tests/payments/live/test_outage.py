@@ -4,21 +4,20 @@ import contextlib
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 
 from scripts.local.stack import ports
 from scripts.local.stack.processes import Daemon, wait_gone, with_working_directory
-from tests.support.shop import BONUS, HTTP, Buyer, Shop
-from tests.support.stack import ROOT
+from tests.support.clock import until
+from tests.support.served import Served, serving
+from tests.support.shop import BONUS, Buyer, Shop
 
 KILLS = 3
 SALES = 9  # times two purchases
@@ -42,8 +41,7 @@ def kill_gateway(shop: Shop) -> None:
     os.kill(pid, signal.SIGKILL)
     port = urlsplit(shop.env.api_url).port or 0
     # Its threads outlive it by a moment, and its listening socket with them.
-    while "gateway" not in shop.stack.down() or not ports.is_free(port):
-        time.sleep(0.01)
+    until(lambda: "gateway" in shop.stack.down() and ports.is_free(port), every=0.01)
 
 
 def kill_postgres(shop: Shop) -> None:
@@ -100,9 +98,7 @@ def test_killed_again_and_again_under_load(shop: Shop, kill: Callable[[Shop], No
         for _ in range(KILLS):
             before = stored(shop)
             turns.release()
-            deadline = time.monotonic() + 30
-            while stored(shop) == before and time.monotonic() < deadline:
-                time.sleep(0.001)
+            until(lambda: stored(shop) != before, 30, 0.001)  # noqa: B023
             time.sleep(dice.random() * 0.1)
             kill(shop)
             assert shop.stack.start()
@@ -136,45 +132,32 @@ def test_the_database_is_away(shop: Shop) -> None:
 
 
 @pytest.fixture
-def serve(shop: Shop) -> Iterator[Callable[[str], "subprocess.Popen[bytes]"]]:
+def serve(shop: Shop, tmp_path: Path) -> Iterator[Callable[[str], Served]]:
     """A factory: fragile.py on a port that the local Stripe delivers to. `kill`: before, after or never."""
     port = ports.ephemeral()
-    url = f"http://127.0.0.1:{port}"
-    environment = {**shop.stack.gateway_settings().function_environment(), "PATH": os.environ["PATH"]}
-    command = [sys.executable, "-m", "uvicorn", "--port", str(port), "tests.payments.live.fragile:app"]
+    environment = {**shop.stack.gateway_settings().function_environment(), "PYTHONPATH": "functions"}
+    command = ["uvicorn", "tests.payments.live.fragile:app"]
     with contextlib.ExitStack() as running:
 
-        def start(kill: str) -> "subprocess.Popen[bytes]":
-            process = subprocess.Popen(
-                command, cwd=ROOT, env={**environment, "PYTHONPATH": "functions", "KILL": kill},
-                stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            )  # fmt: skip
-            running.callback(process.wait, 10)
-            running.callback(process.terminate)
-            deadline = time.monotonic() + 20
-            while True:
-                try:
-                    HTTP.options(url)
-                    return process
-                except httpx.TransportError:
-                    assert process.poll() is None and time.monotonic() < deadline
-                    time.sleep(0.05)
+        def start(kill: str) -> Served:
+            log_file = tmp_path / f"{kill}.log"
+            return running.enter_context(serving(command, {**environment, "KILL": kill}, log_file, port=port))
 
         shop.control.enabled_events(["checkout.session.completed"])
-        shop.control.webhook_url(url)
+        shop.control.webhook_url(f"http://127.0.0.1:{port}")
         yield start
 
 
 @pytest.mark.parametrize(("when", "kept"), [("before", 0), ("after", 1)])
 def test_killed_between_signature_and_answer(
-    shop: Shop, serve: Callable[[str], "subprocess.Popen[bytes]"], when: str, kept: int
+    shop: Shop, serve: Callable[[str], Served], when: str, kept: int
 ) -> None:
     buyer = shop.buyer()
     session = buyer.checkout(package="starter")
     doomed = serve(when)
     before = stored(shop)
     shop.control.complete(session)
-    assert doomed.wait(20) == -signal.SIGKILL
+    assert doomed.wait_dead() == -signal.SIGKILL
     # All of it is kept, or nothing.
     assert (stored(shop), buyer.balance()) == (before + kept, BONUS + 50 * kept)
     serve("never")

@@ -29,7 +29,7 @@ def test_ingest_and_grant(shop: Shop, cheat: tuple[Buyer, dict[str, Any]]) -> No
         "stripe_sync": {"events_through": "2100-01-01"},
         "link_stripe_customer": {"account_id": account, "customer_id": "cus_1"},
         "grant_credits": {"user_id": buyer.id, "amount": 500, "source": "purchase"},
-        "refund": {"transaction_id": 1},
+        "refund": {"account_id": account, "transaction_id": 1},
         "unfreeze_account": {"user_id": buyer.id},
     }
     strangers: list[Client] = [buyer.client, shop.env.client(), shop.env.client(shop.env.anon_key)]

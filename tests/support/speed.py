@@ -1,0 +1,21 @@
+"""How quick something is, on a machine that other tests keep busy."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def within(seconds: float, act: Callable[[], T], attempts: int = 5) -> T:
+    """What the act gives, once it took less than so long. What it takes by itself is the least of some
+    attempts: a machine that is busy only adds to it.
+    """
+    took = []
+    while True:
+        began = time.monotonic()
+        given = act()
+        took.append(time.monotonic() - began)
+        if took[-1] < seconds:
+            return given
+        assert len(took) < attempts, f"{took} seconds, never under {seconds}"

@@ -1,0 +1,156 @@
+"""What the users of a release have in their database, made through that release's own RPCs, and gone on with.
+
+    python -m tests.upgrade.life begin DB_URL          prints what was begun, as JSON
+    python -m tests.upgrade.life go_on DB_URL BEGUN    goes on with it; fails where it is not as it must be
+    python -m tests.upgrade.life check DB_URL          prints what the ledger finds wrong, as a JSON list
+
+test_upgrade.py runs this from the checkout of a release and from the one that comes after it. Whatever a
+release adds for users to have is to be begun here and gone on with.
+"""
+
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+
+from tests.support.ledger import Ledger
+from tests.support.messages import Contract, Sale
+from tests.support.stack import ROOT
+from tests.support.studio import Studio
+from tests.support.till import Till, warning
+
+Begun = dict[str, Any]
+
+
+def begin(ledger: Ledger) -> Begun:
+    """Users with something of each kind: settled and not, open and closed, paid and taken back."""
+    studio, till = Studio(ledger), Till(ledger)
+    ledger.rows((ROOT / "supabase" / "seed.sql").read_text())
+    ledger.rows("update credits.billing_settings set max_generations_in_flight = 7")
+    operation = studio.operation(price=5, cost="0.01")
+
+    # Ann buys, spends, holds and generates.
+    ann, account = till.buyer()
+    sale, refunded = Sale(account, credits=100), Sale(account, credits=30)
+    till.tell([*sale.completed(), *refunded.completed(), *refunded.refund(500)])
+    ledger.as_service("grant_credits", user_id=ann, amount=7, source="promo",
+                      expires_at=(datetime.now(UTC) + timedelta(days=30)).isoformat())  # fmt: skip
+    spend = ledger.as_user(ann, "consume_credits", operation=operation, idempotency_key="spend", quantity=2)
+    captured, released, kept = (
+        ledger.as_user(ann, "hold_credits", operation=operation, idempotency_key=key) for key in "abc"
+    )
+    _capture(ledger, captured)
+    _release(ledger, released)
+    studio.finish(studio.dispatched(ann, operation), "succeeded", 1)
+    studio.finish(studio.dispatched(ann, operation), "failed")
+    running = studio.dispatched(ann, operation)
+    _maintain(ledger)
+    # These are not settled yet.
+    _refund(ledger, ledger.as_user(ann, "consume_credits", operation=operation), 2)
+    ledger.as_user(ann, "consume_credits", operation=operation)
+
+    # Bob and Cleo subscribe; Fay is frozen; Eve has spent what was paid back, and is gone.
+    bob, account = till.buyer()
+    month = Contract(account, till.plan(50, 500), datetime.now(UTC))
+    year = till.plan(600, 5000, interval="year", monthly_allotment=True)
+    till.tell(month.begin())
+    cleo, account = till.buyer()
+    till.tell(Contract(account, year, datetime.now(UTC), month=timedelta(days=365)).begin())
+    _, account = till.buyer()
+    contested = Sale(account, credits=20)
+    till.tell([*contested.completed(), *contested.dispute("needs_response"), warning(contested.payment)])
+    eve, account = till.buyer()
+    lost = Sale(account, credits=40)
+    till.tell(lost.completed())
+    ledger.as_user(eve, "consume_credits", operation=operation, quantity=9)
+    till.tell(lost.refund(1000))
+    ledger.rows("delete from auth.users where id = %s", eve)
+    return {
+        "operation": operation, "ann": ann, "bob": bob, "cleo": cleo, "spend": spend, "kept": kept,
+        "running": running, "balance": till.balance(ann), "payment": sale.payment,
+    }  # fmt: skip
+
+
+def go_on(ledger: Ledger, begun: Begun) -> None:
+    """Ann's keys are known, her hold and job end, her spend and purchase are refunded; others come."""
+    studio, till = Studio(ledger), Till(ledger)
+    ann, operation, balance = begun["ann"], begun["operation"], begun["balance"]
+    again = ledger.as_user(ann, "consume_credits", operation=operation, idempotency_key="spend", quantity=2)
+    assert (again["id"], again["amount"]) == (begun["spend"]["id"], -10)
+    hold = ledger.as_user(ann, "hold_credits", operation=operation, idempotency_key="c")
+    assert hold["id"] == begun["kept"]["id"]
+    assert _capture(ledger, hold)["amount"] == -5
+    assert studio.finish(begun["running"], "succeeded", 1)["credits_charged"] == 5
+    assert _refund(ledger, begun["spend"], 4)["amount"] == 4
+    assert till.balance(ann) == balance - 6
+    history = ledger.read_as_user(
+        ann, "select jsonb_agg(t order by t.id) from public.credit_transactions as t"
+    )
+    assert (history[-1]["balance_after"], len(history) > 8) == (balance - 6, True)
+
+    sale = Sale(str(ledger.account(ann)["id"]), credits=100, payment=begun["payment"])
+    till.tell(sale.refund(250))
+    assert till.balance(ann) == balance - 31
+    assert ledger.account(begun["bob"])["balance"] == 60
+    assert ledger.account(begun["cleo"])["balance"] == 60
+
+    dan = studio.buyer(20)
+    assert ledger.as_user(dan, "consume_credits", operation=operation)["balance_after"] == 25
+
+
+def check(ledger: Ledger) -> list[str]:
+    """What is wrong, before and after all is settled."""
+    found = _wrong(ledger)
+    _maintain(ledger)
+    return found + _wrong(ledger)
+
+
+def _wrong(ledger: Ledger) -> list[str]:
+    rows = [
+        *ledger.rows(
+            "select 'verify_ledger' as said, to_jsonb(v)::text as what from public.verify_ledger() as v"
+        ),
+        *ledger.rows(
+            "select 'maintenance' as said, to_jsonb(r)::text as what from public.maintenance_report() as r"
+        ),
+    ]
+    return [f"{row['said']}: {row['what']}" for row in rows]
+
+
+def _maintain(ledger: Ledger) -> None:
+    while ledger.value("select credits.run_maintenance()")["more"]:
+        pass
+
+
+def _capture(ledger: Ledger, hold: Begun) -> Begun:
+    row: Begun = ledger.as_service("capture_hold", hold_id=hold["id"])
+    return row
+
+
+def _release(ledger: Ledger, hold: Begun) -> None:
+    ledger.as_service("release_hold", hold_id=hold["id"])
+
+
+def _refund(ledger: Ledger, spend: Begun, amount: int) -> Begun:
+    row: Begun = ledger.as_service("refund", transaction_id=spend["id"], amount=amount)
+    return row
+
+
+def main(step: str, url: str, *begun: str) -> None:
+    """Do the step."""
+    with Ledger(psycopg.connect(url, autocommit=True)) as ledger:
+        match step:
+            case "begin":
+                print(json.dumps(begin(ledger), default=str))
+            case "go_on":
+                go_on(ledger, json.loads(begun[0]))
+            case "check":
+                print(json.dumps(check(ledger)))
+            case _:
+                raise SystemExit(f"{step} is not one of begin, go_on, check.")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
