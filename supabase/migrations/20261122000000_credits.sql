@@ -294,7 +294,7 @@ create table public.credit_accounts (
   balance bigint not null default 0,
   available credits.credit_amount not null default 0,
   lifetime_spent credits.credit_amount not null default 0,
-  unsettled integer not null default 0,
+  last_entry bigint not null default 0,
   unsettled_since timestamptz,
   updated_at timestamptz not null default clock_timestamp(),
   held credits.credit_amount not null default 0,
@@ -357,12 +357,14 @@ comment on column public.credit_accounts.frozen_at is 'Set while the account may
 comment on column public.credit_accounts.frozen_by is 'What froze it; null while it is not frozen.';
 comment on column public.credit_accounts.frozen_reason is
 'The same in words, for people: nothing here reads it. The owner can read it.';
-comment on column public.credit_accounts.unsettled is 'Ledger rows since the last settlement.';
+comment on column public.credit_accounts.last_entry is
+'The number of its newest ledger row, 0 for none: what the next one counts from. Less settled_through it is how many '
+'rows are not settled.';
 comment on column public.credit_accounts.unsettled_since is
 'When the oldest ledger row after the last settlement was written.';
-comment on column public.credit_accounts.settled_through is 'Id of the last settled ledger row; 0 for none.';
+comment on column public.credit_accounts.settled_through is 'The last settled ledger row; 0 for none.';
 comment on column public.credit_accounts.debt_from is
-'Id of the oldest ledger row that no lot has wholly paid for; null for none.';
+'The oldest ledger row that no lot has wholly paid for; null for none.';
 
 -- sql/accounts/account_addresses.sql
 create table credits.account_addresses (
@@ -423,7 +425,7 @@ stable
 security definer
 set search_path = ''
 as $$
-  select a.id from public.credit_accounts as a where a.user_id = auth.uid();
+  select credits.account_of(auth.uid());
 $$;
 
 comment on function credits.my_account_id() is
@@ -664,8 +666,8 @@ comment on type credits.clawback_cause is 'Why granted credits were taken back.'
 -- No CHECK, as in credit_accounts: each would be planned anew by every spend. Only the ledger's functions write here,
 -- and verify_ledger holds each row against the rules.
 create table public.credit_transactions (
-  id bigint generated always as identity primary key,
   account_id uuid not null,
+  id bigint not null,
   kind public.transaction_kind not null,
   amount bigint not null,
   balance_after bigint not null,
@@ -679,27 +681,32 @@ create table public.credit_transactions (
   idempotency_key text,
   request_hash bytea,
   metadata jsonb not null default '{}',
-  created_at timestamptz not null
+  created_at timestamptz not null,
+  -- Serves an account's history, too.
+  constraint credit_transactions_pkey primary key (account_id, id)
 );
 
--- An account's history, newest first. Ids rise within an account: they are drawn under the account's lock.
-create unique index credit_transactions_account_id_id on public.credit_transactions (account_id, id desc);
 create unique index credit_transactions_idempotency_key on public.credit_transactions (account_id, idempotency_key)
 where idempotency_key is not null;
-create unique index credit_transactions_hold_id on public.credit_transactions (hold_id) where hold_id is not null;
-create index credit_transactions_related_id on public.credit_transactions (related_id) where related_id is not null;
+create unique index credit_transactions_hold_id on public.credit_transactions (account_id, hold_id)
+where hold_id is not null;
+create index credit_transactions_related_id on public.credit_transactions (account_id, related_id)
+where related_id is not null;
 
 alter table public.credit_transactions enable row level security;
 alter table public.credit_transactions force row level security;
 revoke all on table public.credit_transactions from anon, authenticated, service_role;
-revoke all on sequence public.credit_transactions_id_seq from anon, authenticated, service_role;
 grant select on table public.credit_transactions to authenticated, service_role;
 create policy own_transactions on public.credit_transactions for select to authenticated
 using (account_id = (select credits.my_account_id()));
 
 comment on table public.credit_transactions is
-'The ledger: one row a change of a balance, append-only. Order by id: it is the order in which they happened.';
+'The ledger: one row per change of a balance, append-only. Within an account, order by id: it is the order in which '
+'they happened.';
 comment on column public.credit_transactions.account_id is 'credit_accounts.id. Accounts are never deleted.';
+comment on column public.credit_transactions.id is
+'1, 2, 3 within the account, by credit_accounts.last_entry, without a gap. It names a row together with account_id '
+'only.';
 comment on column public.credit_transactions.amount is 'Credits, signed: what the balance changed by.';
 comment on column public.credit_transactions.balance_after is 'The account''s balance after this row, in credits.';
 comment on column public.credit_transactions.operation is 'What was bought; a refund repeats that of its transaction.';
@@ -718,8 +725,8 @@ comment on column public.credit_transactions.metadata is 'The caller''s JSON obj
 
 -- sql/ledger/tables/credit_holds.sql
 create table public.credit_holds (
-  id uuid primary key default gen_random_uuid(),
   account_id uuid not null references public.credit_accounts (id),
+  id uuid not null default gen_random_uuid(),
   status public.hold_status not null default 'held',
   operation text not null,
   quantity integer not null,
@@ -727,13 +734,16 @@ create table public.credit_holds (
   price_version bigint not null,
   amount bigint not null,
   expires_at timestamptz not null,
-  transaction_id bigint references public.credit_transactions (id),
+  transaction_id bigint,
   release_reason text,
   closed_at timestamptz,
   idempotency_key text,
   request_hash bytea,
   metadata jsonb not null default '{}',
   created_at timestamptz not null,
+  constraint credit_holds_pkey primary key (account_id, id),
+  constraint credit_holds_transaction_id_fkey foreign key (account_id, transaction_id)
+  references public.credit_transactions (account_id, id),
   constraint amount_must_be_unit_price_times_quantity check (amount = ceil(unit_price * quantity) and amount > 0),
   constraint expires_at_must_be_after_created_at check (expires_at > created_at),
   constraint open_holds_must_not_have_an_end check ((status = 'held') = (closed_at is null)),
@@ -777,17 +787,22 @@ comment on column public.credit_holds.metadata is 'The caller''s JSON object, at
 
 -- sql/ledger/tables/credit_grants.sql
 create table credits.credit_grants (
-  id bigint generated always as identity primary key,
   account_id uuid not null references public.credit_accounts (id),
-  transaction_id bigint not null references public.credit_transactions (id),
+  id bigint not null,
+  transaction_id bigint not null,
   amount bigint not null,
   remaining bigint not null,
   priority smallint not null default 50,
   expires_at timestamptz,
   source public.grant_source not null,
-  returned_from bigint references credits.credit_grants (id),
+  returned_from bigint,
   promotional boolean not null generated always as (source in ('bonus', 'referral', 'promo')) stored,
   created_at timestamptz not null,
+  constraint credit_grants_pkey primary key (account_id, id),
+  constraint credit_grants_transaction_id_fkey foreign key (account_id, transaction_id)
+  references public.credit_transactions (account_id, id),
+  constraint credit_grants_returned_from_fkey foreign key (account_id, returned_from)
+  references credits.credit_grants (account_id, id),
   constraint amount_must_be_positive check (amount > 0),
   constraint remaining_must_be_0_to_amount check (remaining between 0 and amount),
   constraint priority_must_be_0_to_100 check (priority between 0 and 100),
@@ -796,7 +811,7 @@ create table credits.credit_grants (
 with (fillfactor = 80);
 
 create index credit_grants_live on credits.credit_grants (account_id) where remaining > 0;
-create index credit_grants_transaction_id on credits.credit_grants (transaction_id);
+create index credit_grants_transaction_id on credits.credit_grants (account_id, transaction_id);
 
 alter table credits.credit_grants enable row level security;
 alter table credits.credit_grants force row level security;
@@ -805,6 +820,7 @@ revoke all on table credits.credit_grants from anon, authenticated, service_role
 comment on table credits.credit_grants is
 'Lots: what each grant brought and what is left of it. As of the account''s last settlement; '
 'credits.lots_as_of_now(account) tells it for this moment.';
+comment on column credits.credit_grants.id is '1, 2, 3 within the account.';
 comment on column credits.credit_grants.transaction_id is
 'The grant''s ledger row, or the refund''s whose lot had expired.';
 comment on column credits.credit_grants.amount is 'Credits at the start.';
@@ -819,17 +835,18 @@ comment on column credits.credit_grants.promotional is
 
 -- sql/ledger/tables/credit_allocations.sql
 create table credits.credit_allocations (
-  id bigint generated always as identity,
+  account_id uuid not null,
   -- No foreign keys: they would double the time of a settlement, and nothing that they point to is ever deleted.
   -- verify_ledger looks for allocations that belong to nothing.
   transaction_id bigint not null,
+  number integer not null,
   grant_id bigint not null,
   amount bigint not null,
-  constraint credit_allocations_pkey primary key (transaction_id, id),
+  constraint credit_allocations_pkey primary key (account_id, transaction_id, number),
   constraint amount_must_not_be_0 check (amount <> 0)
 );
 
-create index credit_allocations_grant_id on credits.credit_allocations (grant_id);
+create index credit_allocations_grant_id on credits.credit_allocations (account_id, grant_id);
 
 alter table credits.credit_allocations enable row level security;
 alter table credits.credit_allocations force row level security;
@@ -837,8 +854,9 @@ revoke all on table credits.credit_allocations from anon, authenticated, service
 
 comment on table credits.credit_allocations is
 'Which lot paid for which transaction. Written by settlement; a transaction that is not there yet is not settled.';
-comment on column credits.credit_allocations.id is
-'Rises in the order in which lots were taken. A lot can pay for a debt twice, when a refund fills it again in between.';
+comment on column credits.credit_allocations.number is
+'1, 2, 3 within the transaction, in the order in which lots were taken. A lot can pay for a debt twice, when a refund '
+'fills it again in between.';
 comment on column credits.credit_allocations.amount is
 'Credits taken from the lot; negative where a refund put them back.';
 
@@ -850,6 +868,8 @@ create table credits.clawbacks (
   purchase_id bigint,
   other_account_id uuid,
   constraint clawbacks_pkey primary key (account_id, transaction_id),
+  constraint clawbacks_transaction_id_fkey foreign key (account_id, transaction_id)
+  references public.credit_transactions (account_id, id),
   constraint money_back_and_downgrades_must_name_a_purchase check (
     (cause in ('money_back', 'downgrade')) = (purchase_id is not null)
   ),
@@ -902,9 +922,11 @@ comment on column credits.ledger_seals.hash is 'credits.seal_hash(previous hash,
 
 -- sql/ledger/tables/operator_entries.sql
 create table credits.operator_entries (
-  transaction_id bigint primary key,
+  account_id uuid not null,
+  transaction_id bigint not null,
   login text not null default session_user,
-  noted_at timestamptz not null default clock_timestamp()
+  noted_at timestamptz not null default clock_timestamp(),
+  constraint operator_entries_pkey primary key (account_id, transaction_id)
 );
 
 alter table credits.operator_entries enable row level security;
@@ -944,8 +966,8 @@ comment on column credits.daily_usage.refunded is 'Credits refunded, on the day 
 
 -- sql/usage/usage_logs.sql
 create table credits.usage_logs (
-  id bigint generated always as identity primary key,
   account_id uuid not null references public.credit_accounts (id),
+  id bigint not null,
   provider text not null,
   model text not null,
   operation text not null,
@@ -953,26 +975,31 @@ create table credits.usage_logs (
   latency_ms integer,
   status text not null,
   provider_cost numeric,
-  hold_id uuid references public.credit_holds (id) on delete set null,
-  transaction_id bigint references public.credit_transactions (id),
+  hold_id uuid,
+  transaction_id bigint,
   created_at timestamptz not null default clock_timestamp(),
   tokens jsonb,
+  constraint usage_logs_pkey primary key (account_id, id),
+  constraint usage_logs_hold_id_fkey foreign key (account_id, hold_id)
+  references public.credit_holds (account_id, id) on delete set null (hold_id),
+  constraint usage_logs_transaction_id_fkey foreign key (account_id, transaction_id)
+  references public.credit_transactions (account_id, id),
   constraint units_must_not_be_negative check (units >= 0 and units < 'infinity'),
   constraint latency_ms_must_not_be_negative check (latency_ms >= 0),
   constraint status_must_be_known check (status in ('succeeded', 'partial', 'refused', 'failed', 'unknown')),
   constraint provider_cost_must_not_be_negative check (provider_cost >= 0 and provider_cost < 'infinity')
 );
 
-create index usage_logs_account_id on credits.usage_logs (account_id, id desc);
-create index usage_logs_hold_id on credits.usage_logs (hold_id) where hold_id is not null;
-create index usage_logs_transaction_id on credits.usage_logs (transaction_id) where transaction_id is not null;
+create index usage_logs_hold_id on credits.usage_logs (account_id, hold_id) where hold_id is not null;
+create index usage_logs_transaction_id on credits.usage_logs (account_id, transaction_id)
+where transaction_id is not null;
 
 alter table credits.usage_logs enable row level security;
 alter table credits.usage_logs force row level security;
 revoke all on table credits.usage_logs from anon, authenticated, service_role;
 -- For the view public.usage_logs. What providers cost is nobody's to see but the operator's, in SQL.
 grant select (
-  id, account_id, provider, model, operation, units, latency_ms, status, hold_id, transaction_id, created_at
+  account_id, id, provider, model, operation, units, latency_ms, status, hold_id, transaction_id, created_at
 ) on credits.usage_logs to authenticated, service_role;
 create policy own_usage on credits.usage_logs for select to authenticated
 using (account_id = (select credits.my_account_id()));
@@ -980,6 +1007,7 @@ using (account_id = (select credits.my_account_id()));
 comment on table credits.usage_logs is
 'One row a provider call. No prompt, no output, no personal data. Users see their own in public.usage_logs, without '
 'what providers cost.';
+comment on column credits.usage_logs.id is '1, 2, 3 within the account.';
 comment on column credits.usage_logs.units is 'What the provider delivered, in the price''s unit.';
 comment on column credits.usage_logs.latency_ms is 'From the request to the last byte, milliseconds.';
 comment on column credits.usage_logs.status is
@@ -1035,7 +1063,7 @@ comment on type public.generation_status is 'The life of a generation job.';
 create table public.generation_jobs (
   id uuid primary key default gen_random_uuid(),
   account_id uuid not null references public.credit_accounts (id),
-  hold_id uuid not null references public.credit_holds (id),
+  hold_id uuid not null,
   status public.generation_status not null default 'held',
   operation text not null,
   provider text not null,
@@ -1047,13 +1075,17 @@ create table public.generation_jobs (
   leased_until timestamptz,
   outputs jsonb not null default '[]',
   error jsonb,
-  transaction_id bigint references public.credit_transactions (id),
+  transaction_id bigint,
   cancel_requested_at timestamptz,
   dispatched_at timestamptz,
   deadline_at timestamptz not null,
   finished_at timestamptz,
   created_at timestamptz not null,
-  constraint generation_jobs_hold_id_key unique (hold_id),
+  constraint generation_jobs_hold_id_key unique (account_id, hold_id),
+  constraint generation_jobs_hold_id_fkey foreign key (account_id, hold_id)
+  references public.credit_holds (account_id, id),
+  constraint generation_jobs_transaction_id_fkey foreign key (account_id, transaction_id)
+  references public.credit_transactions (account_id, id),
   constraint final_jobs_must_have_an_end check (
     (status in ('succeeded', 'refused', 'failed', 'canceled', 'expired')) = (finished_at is not null)
   ),
@@ -1066,7 +1098,7 @@ create index generation_jobs_account_id on public.generation_jobs (account_id, c
 -- Serves what looks for deadlines, too: open jobs are few, and without an index on what a dispatch changes its UPDATE
 -- keeps off the indexes (HOT).
 create index generation_jobs_open on public.generation_jobs (account_id) where finished_at is null;
-create index generation_jobs_transaction_id on public.generation_jobs (transaction_id)
+create index generation_jobs_transaction_id on public.generation_jobs (account_id, transaction_id)
 where transaction_id is not null;
 
 alter table public.generation_jobs enable row level security;
@@ -1228,7 +1260,7 @@ select
   coalesce(sum(u.provider_cost) filter (where u.transaction_id is null), 0) as lost_cost,
   coalesce(-sum(t.amount), 0) / nullif(sum(u.provider_cost), 0) as credits_per_dollar
 from credits.usage_logs as u
-left join public.credit_transactions as t on u.transaction_id = t.id
+left join public.credit_transactions as t on u.account_id = t.account_id and u.transaction_id = t.id
 group by u.operation, u.provider, u.model, day;
 
 revoke all on table credits.generation_margins from anon, authenticated, service_role;
@@ -1393,16 +1425,42 @@ comment on column credits.stripe_events.attempts is 'How often its effects were 
 comment on column credits.stripe_events.dismissed_why is 'Why a person decided that it shall have no effect.';
 comment on column credits.stripe_events.dismissed_at is 'When they did.';
 
+-- sql/payments/tables/stripe_objects.sql
+create table credits.stripe_objects (
+  id text primary key,
+  account_id uuid not null,
+  purchase_id bigint
+);
+
+alter table credits.stripe_objects enable row level security;
+alter table credits.stripe_objects force row level security;
+revoke all on table credits.stripe_objects from anon, authenticated, service_role;
+
+comment on table credits.stripe_objects is
+'Whose an object of Stripe''s is: its id is there once, where the tables that hold what it says have it once an account. '
+'No foreign key, so that the tables of an account can lie elsewhere.';
+comment on column credits.stripe_objects.id is
+'Stripe''s id of a Checkout session, an invoice or a subscription. Payments have stripe_payments, customers '
+'stripe_customers.';
+comment on column credits.stripe_objects.account_id is 'credit_accounts.id.';
+comment on column credits.stripe_objects.purchase_id is
+'purchases.id within the account, of a session that sold a package, and of an invoice.';
+
 -- sql/payments/tables/stripe_payments.sql
 create table credits.stripe_payments (
   payment_intent_id text primary key,
   invoice_id text,
+  account_id uuid,
+  purchase_id bigint,
   refunded bigint not null default 0,
   receipt_url text,
-  constraint refunded_must_be_0_or_more check (refunded >= 0)
+  constraint refunded_must_be_0_or_more check (refunded >= 0),
+  constraint a_purchase_must_have_an_account check ((account_id is null) = (purchase_id is null))
 );
 
-create index stripe_payments_invoice_id on credits.stripe_payments (invoice_id);
+create index stripe_payments_invoice_id on credits.stripe_payments (invoice_id) where invoice_id is not null;
+create index stripe_payments_purchase_id on credits.stripe_payments (account_id, purchase_id)
+where purchase_id is not null;
 
 alter table credits.stripe_payments enable row level security;
 alter table credits.stripe_payments force row level security;
@@ -1412,6 +1470,8 @@ comment on table credits.stripe_payments is
 'What Stripe tells of a payment intent apart from the purchase that it pays, kept whether or not that is known yet.';
 comment on column credits.stripe_payments.invoice_id is
 'The invoice that it pays. An invoice does not name its payments; invoice_payment objects do.';
+comment on column credits.stripe_payments.account_id is 'Whose purchase it pays, once known.';
+comment on column credits.stripe_payments.purchase_id is 'purchases.id within the account, once known.';
 comment on column credits.stripe_payments.refunded is
 'The highest total of refunds that a charge of it has told, in minor units.';
 comment on column credits.stripe_payments.receipt_url is 'Stripe''s page of the receipt of a charge that succeeded.';
@@ -1526,6 +1586,30 @@ comment on column credits.stripe_balance_transactions.currency is
 comment on column credits.stripe_balance_transactions.exchange_rate is
 'Units of currency for one of the payment''s; null where they are the same.';
 comment on column credits.stripe_balance_transactions.booked_at is 'When Stripe made it.';
+
+-- sql/payments/tables/purchase_balances.sql
+create view credits.purchase_balances with (security_invoker = true) as
+select
+  p.account_id,
+  p.purchase_id,
+  b.id as balance_transaction_id,
+  b.movement,
+  b.source_id,
+  b.amount,
+  b.fee,
+  b.amount - b.fee as net,
+  b.currency,
+  b.exchange_rate,
+  b.booked_at
+from credits.stripe_balance_transactions as b
+inner join credits.stripe_payments as p on b.payment_intent_id = p.payment_intent_id
+where p.purchase_id is not null;
+
+revoke all on table credits.purchase_balances from anon, authenticated, service_role;
+
+comment on view credits.purchase_balances is
+'What each purchase, its refunds and its disputes moved on Stripe''s balance, in minor units of currency: amount less fee '
+'is net. Nulls where Stripe has named a balance transaction and not told yet.';
 
 -- sql/payments/tables/stripe_fraud_warnings.sql
 create table credits.stripe_fraud_warnings (
@@ -1673,8 +1757,8 @@ comment on column public.subscription_plans.max_quantity is
 
 -- sql/payments/tables/subscriptions.sql
 create table public.subscriptions (
-  id text primary key,
   account_id uuid not null references public.credit_accounts (id),
+  id text not null,
   plan text,
   quantity integer,
   status text not null default 'incomplete',
@@ -1690,10 +1774,10 @@ create table public.subscriptions (
   refresh_wanted boolean not null default false,
   created_at timestamptz not null default clock_timestamp(),
   updated_at timestamptz not null default clock_timestamp(),
+  constraint subscriptions_pkey primary key (account_id, id),
   constraint id_must_start_with_sub check (id ~ '^sub_[A-Za-z0-9_]+$')
 );
 
-create index subscriptions_account_id on public.subscriptions (account_id);
 create index subscriptions_refresh_wanted on public.subscriptions (id) where refresh_wanted;
 
 alter table public.subscriptions enable row level security;
@@ -1718,8 +1802,8 @@ comment on column public.subscriptions.refresh_wanted is
 
 -- sql/payments/tables/purchases.sql
 create table public.purchases (
-  id bigint generated always as identity primary key,
   account_id uuid not null references public.credit_accounts (id),
+  id bigint not null,
   checkout_session_id text,
   invoice_id text,
   payment_intent_id text,
@@ -1742,8 +1826,7 @@ create table public.purchases (
   receipt_url text,
   created_at timestamptz not null default clock_timestamp(),
   updated_at timestamptz not null default clock_timestamp(),
-  constraint purchases_checkout_session_id_key unique (checkout_session_id),
-  constraint purchases_invoice_id_key unique (invoice_id),
+  constraint purchases_pkey primary key (account_id, id),
   constraint a_purchase_must_be_a_session_or_an_invoice check (num_nonnulls(checkout_session_id, invoice_id) = 1),
   constraint checkout_session_id_must_start_with_cs check (checkout_session_id ~ '^cs_[A-Za-z0-9_]+$'),
   constraint invoice_id_must_start_with_in check (invoice_id ~ '^in_[A-Za-z0-9_]+$'),
@@ -1753,13 +1836,12 @@ create table public.purchases (
   constraint only_paid_purchases_may_grant check (status = 'paid' or credits_granted = 0)
 );
 
-create index purchases_account_id on public.purchases (account_id, id desc);
-create unique index purchases_payment_intent_id on public.purchases (payment_intent_id);
+create index purchases_subscription_id on public.purchases (account_id, subscription_id)
+where subscription_id is not null;
 
 alter table public.purchases enable row level security;
 alter table public.purchases force row level security;
 revoke all on table public.purchases from anon, authenticated, service_role;
-revoke all on sequence public.purchases_id_seq from anon, authenticated, service_role;
 grant select on table public.purchases to authenticated, service_role;
 create policy own_purchases on public.purchases for select to authenticated
 using (account_id = (select credits.my_account_id()));
@@ -1767,6 +1849,7 @@ using (account_id = (select credits.my_account_id()));
 comment on table public.purchases is
 'Payments that bring credits: one row a Checkout session of a package, or an invoice of a subscription. Written by '
 'Stripe''s messages only.';
+comment on column public.purchases.id is '1, 2, 3 within the account.';
 comment on column public.purchases.checkout_session_id is 'Stripe''s cs_… id, for a package.';
 comment on column public.purchases.invoice_id is 'Stripe''s in_… id, for a period of a plan.';
 comment on column public.purchases.payment_intent_id is 'Stripe''s pi_… id of the payment, once known.';
@@ -1803,11 +1886,14 @@ create table credits.purchase_grants (
   allotment_key text,
   month integer,
   is_late boolean not null default false,
-  constraint purchase_grants_pkey primary key (account_id, transaction_id),
+  constraint purchase_grants_pkey primary key (account_id, purchase_id, transaction_id),
+  constraint purchase_grants_purchase_id_fkey foreign key (account_id, purchase_id)
+  references public.purchases (account_id, id),
+  constraint purchase_grants_transaction_id_fkey foreign key (account_id, transaction_id)
+  references public.credit_transactions (account_id, id),
   constraint a_month_must_be_of_an_allotment check ((month is null) = (allotment_key is null))
 );
 
-create index purchase_grants_purchase_id on credits.purchase_grants (account_id, purchase_id);
 create index purchase_grants_late on credits.purchase_grants (account_id) where is_late;
 
 alter table credits.purchase_grants enable row level security;
@@ -1830,6 +1916,10 @@ create table credits.allotment_sources (
   purchase_id bigint not null,
   part numeric not null,
   constraint allotment_sources_pkey primary key (account_id, transaction_id, purchase_id),
+  constraint allotment_sources_transaction_id_fkey foreign key (account_id, transaction_id)
+  references public.credit_transactions (account_id, id),
+  constraint allotment_sources_purchase_id_fkey foreign key (account_id, purchase_id)
+  references public.purchases (account_id, id),
   constraint part_must_be_0_or_more check (part >= 0)
 );
 
@@ -1846,17 +1936,18 @@ comment on column credits.allotment_sources.part is 'Credits of the grant that i
 
 -- sql/payments/tables/subscription_debts.sql
 create table credits.subscription_debts (
-  purchase_id bigint primary key references public.purchases (id),
-  account_id uuid not null references public.credit_accounts (id),
+  account_id uuid not null,
+  purchase_id bigint not null,
   subscription_id text not null,
   period_start timestamptz not null,
   period_end timestamptz not null,
   amount bigint not null,
   owed bigint not null,
+  constraint subscription_debts_pkey primary key (account_id, purchase_id),
+  constraint subscription_debts_purchase_id_fkey foreign key (account_id, purchase_id)
+  references public.purchases (account_id, id),
   constraint owed_must_be_0_to_amount check (owed between 0 and amount)
 );
-
-create index subscription_debts_account_id on credits.subscription_debts (account_id);
 
 alter table credits.subscription_debts enable row level security;
 alter table credits.subscription_debts force row level security;
@@ -1875,8 +1966,8 @@ comment on column credits.subscription_debts.owed is
 
 -- sql/payments/tables/allotments.sql
 create table credits.allotments (
-  purchase_id bigint references public.purchases (id),
-  account_id uuid not null references public.credit_accounts (id),
+  account_id uuid not null,
+  purchase_id bigint not null,
   subscription_id text not null,
   period_start timestamptz not null,
   period_end timestamptz not null,
@@ -1887,7 +1978,9 @@ create table credits.allotments (
   rollover_cap bigint,
   priority integer,
   next_at timestamptz,
-  constraint allotments_pkey primary key (purchase_id, key),
+  constraint allotments_pkey primary key (account_id, purchase_id, key),
+  constraint allotments_purchase_id_fkey foreign key (account_id, purchase_id)
+  references public.purchases (account_id, id),
   constraint a_period_has_months_and_a_change_has_none check (num_nulls(months, rollover, priority) in (0, 3)),
   constraint months_must_be_positive check (months > 0),
   constraint the_next_month_must_be_a_periods check (next_at is null or months is not null)
@@ -1922,22 +2015,26 @@ comment on column credits.allotments.next_at is
 
 -- sql/payments/tables/second_subscriptions.sql
 create table credits.second_subscriptions (
-  subscription_id text primary key references public.subscriptions (id),
-  account_id uuid not null references public.credit_accounts (id),
-  first_id text not null references public.subscriptions (id),
+  account_id uuid not null,
+  subscription_id text not null,
+  first_id text not null,
   noticed_at timestamptz not null default clock_timestamp(),
   claimed_until timestamptz,
   outcome text,
   note text,
   closed_at timestamptz,
+  constraint second_subscriptions_pkey primary key (account_id, subscription_id),
+  constraint second_subscriptions_subscription_id_fkey foreign key (account_id, subscription_id)
+  references public.subscriptions (account_id, id),
+  constraint second_subscriptions_first_id_fkey foreign key (account_id, first_id)
+  references public.subscriptions (account_id, id),
   constraint outcome_must_be_refunded_kept_or_dismissed check (outcome in ('refunded', 'kept', 'dismissed')),
   constraint closed_ones_must_have_an_outcome check ((closed_at is null) = (outcome is null)),
   constraint note_must_have_1_to_1000_characters check (char_length(btrim(note)) between 1 and 1000)
 );
 
 create index second_subscriptions_open on credits.second_subscriptions (noticed_at) where closed_at is null;
-create index second_subscriptions_account_id on credits.second_subscriptions (account_id);
-create index second_subscriptions_first_id on credits.second_subscriptions (first_id);
+create index second_subscriptions_first_id on credits.second_subscriptions (account_id, first_id);
 
 alter table credits.second_subscriptions enable row level security;
 alter table credits.second_subscriptions force row level security;
@@ -1977,13 +2074,14 @@ comment on column credits.dismissed_stripe_objects.why is 'Why it may have no ef
 
 -- sql/payments/tables/plan_checkouts.sql
 create table credits.plan_checkouts (
-  session_id text primary key,
   account_id uuid not null references public.credit_accounts (id),
+  session_id text not null,
   request text not null,
   url text not null,
   expires_at timestamptz not null,
   closed_at timestamptz,
   created_at timestamptz not null default clock_timestamp(),
+  constraint plan_checkouts_pkey primary key (account_id, session_id),
   constraint session_id_must_start_with_cs check (session_id ~ '^cs_[A-Za-z0-9_]+$'),
   constraint request_must_be_a_sha_256_in_hex check (request ~ '^[0-9a-f]{64}$')
 );
@@ -2073,7 +2171,7 @@ as $$
     a.updated_at
   from public.credit_accounts as a
   cross join lateral credits.account_position(a) as p
-  where a.user_id = auth.uid();
+  where a.id = credits.account_of(auth.uid());
 $$;
 
 comment on function credits.my_position() is 'The row behind user_credits: the signed-in user''s account as of now.';
@@ -2316,6 +2414,22 @@ revoke all on table credits.priced_rows from anon, authenticated, service_role;
 
 comment on view credits.priced_rows is
 'The rows that name a Stripe Price, with what that Price, as last asked for, says otherwise.';
+
+-- sql/accounts/account_of.sql
+create function credits.account_of(user_id uuid) returns uuid
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
+  return (select a.id from public.credit_accounts as a where a.user_id = account_of.user_id);
+end
+$$;
+
+comment on function credits.account_of(uuid) is
+'The user''s account, null when there is none. The one place that turns a user into an account; only consume_credits '
+'does so itself, in its UPDATE.';
 
 -- sql/accounts/account_position.sql
 create function credits.account_position(
@@ -2701,10 +2815,9 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  account uuid;
+  account uuid := credits.account_of(user_id);
 begin
-  select a.id into account from public.credit_accounts as a where a.user_id = open_account.user_id;
-  if found and exists (select from credits.account_addresses as d where d.account_id = account) then
+  if exists (select from credits.account_addresses as d where d.account_id = account) then
     return account;
   end if;
 
@@ -2724,7 +2837,7 @@ begin
         );
     end;
     if account is null then
-      select a.id into account from public.credit_accounts as a where a.user_id = open_account.user_id;
+      account := credits.account_of(user_id);
     end if;
   end if;
   if
@@ -2869,7 +2982,7 @@ begin
         cause => 'debt_handed_back',
         other_account_id => heir
       );
-      perform credits.give_back(taken.id, part, jsonb_build_object('debt_returned_from', account_id));
+      perform credits.give_back(heir, taken.id, part, jsonb_build_object('debt_returned_from', account_id));
       spare := spare - part;
     end if;
   end loop;
@@ -3065,8 +3178,7 @@ security definer
 set search_path = ''
 as $$
 declare
-  me uuid := credits.caller();
-  account uuid := credits.open_account(me);
+  account uuid := credits.open_account(credits.caller());
   full_up jsonb;
   job public.generation_jobs;
   code text;
@@ -3085,7 +3197,7 @@ begin
   end if;
   begin
     job := credits.open_generation(
-      operation, quantity, request, idempotency_key, coalesce(options, '{}'), coalesce(inputs, 0),
+      account, operation, quantity, request, idempotency_key, coalesce(options, '{}'), coalesce(inputs, 0),
       coalesce(mask, false), coalesce(prompt_length, 0), coalesce(files, '{}')
     );
   exception
@@ -3160,15 +3272,14 @@ declare
 begin
   if not exists (
     select from public.generation_jobs as j
-    inner join public.credit_accounts as a on j.account_id = a.id
-    where j.id = job_id and a.user_id = me
+    where j.id = job_id and j.account_id = credits.account_of(me)
   ) then
     perform credits.fail('PT404', 'There is no such job.', jsonb_build_object('job', job_id), 'Check the id.');
   end if;
   job := credits.lock_generation(job_id);
   if job.status = 'held' then
     job := credits.close_generation(
-      job, credits.lock_hold(job.hold_id), 'canceled', 0, 'failed', null,
+      job, credits.lock_hold(job.account_id, job.hold_id), 'canceled', 0, 'failed', null,
       jsonb_build_object('status', 409, 'code', 'canceled', 'message', 'The job was canceled.'), null, null
     );
   elsif job.finished_at is null then
@@ -3284,7 +3395,7 @@ declare
 begin
   if exists (
     select from public.credit_holds as h
-    inner join public.generation_jobs as j on h.id = j.hold_id
+    inner join public.generation_jobs as j on h.account_id = j.account_id and h.id = j.hold_id
     where h.account_id = count_generation.account_id and h.idempotency_key = count_generation.idempotency_key
   ) then
     return null;
@@ -3302,7 +3413,7 @@ begin
     ) as in_flight,
     exists (
       select from public.credit_holds as h
-      inner join public.generation_jobs as j on h.id = j.hold_id
+      inner join public.generation_jobs as j on h.account_id = j.account_id and h.id = j.hold_id
       where h.account_id = count_generation.account_id and h.idempotency_key = count_generation.idempotency_key
     ) as is_repeat
   into account
@@ -3341,7 +3452,7 @@ declare
 begin
   if job.status = 'held' then
     job := credits.close_generation(
-      job, credits.lock_hold(job.hold_id), 'failed', 0, 'failed', null, error, null, null
+      job, credits.lock_hold(job.account_id, job.hold_id), 'failed', 0, 'failed', null, error, null, null
     );
   end if;
   return credits.job_json(job);
@@ -3368,7 +3479,7 @@ begin
   if job.status <> 'held' then
     return null;
   end if;
-  hold := credits.lock_hold(job.hold_id);
+  hold := credits.lock_hold(job.account_id, job.hold_id);
   if hold.status <> 'held' or job.deadline_at <= credits.now() then
     job := credits.expire_generation(job, hold);
     return credits.job_json(job);
@@ -3460,7 +3571,7 @@ begin
     );
   end if;
 
-  hold := credits.lock_hold(job.hold_id);
+  hold := credits.lock_hold(job.account_id, job.hold_id);
   if hold.status <> 'held' then
     -- Its time was over before its outcome came: what the provider did is our loss.
     job := credits.expire_generation(job, hold);
@@ -3586,8 +3697,8 @@ begin
       (select c from public.credit_accounts as c where c.id = job.account_id)
     ) as a on true
     inner join credits.pricing_tier_history as p on h.price_version = p.version
-    left join public.credit_transactions as t on job.transaction_id = t.id
-    where h.id = job.hold_id
+    left join public.credit_transactions as t on t.account_id = job.account_id and t.id = job.transaction_id
+    where h.account_id = job.account_id and h.id = job.hold_id
   );
 end
 $$;
@@ -3604,7 +3715,8 @@ as $$
 declare
   ends timestamptz := deadline + credits.sweep_grace();
 begin
-  update public.credit_holds as h set expires_at = ends where h.id = hold.id and h.status = 'held';
+  update public.credit_holds as h set expires_at = ends 
+  where h.account_id = hold.account_id and h.id = hold.id and h.status = 'held';
   if ends < hold.expires_at then
     update public.credit_accounts as a set next_expiry = ends where a.id = hold.account_id and a.next_expiry > ends;
   end if;
@@ -3694,8 +3806,7 @@ declare
 begin
   select j.* into job
   from public.generation_jobs as j
-  inner join public.credit_accounts as a on j.account_id = a.id
-  where j.id = job_id and a.user_id = me;
+  where j.id = job_id and j.account_id = credits.account_of(me);
   if not found then
     perform credits.fail('PT404', 'There is no such job.', jsonb_build_object('job', job_id), 'Check the id.');
   end if;
@@ -3758,7 +3869,7 @@ begin
   from credits.billing_settings as s
   where j.id = job.id
   returning j.* into job;
-  perform credits.keep_hold(credits.lock_hold(job.hold_id), job.deadline_at);
+  perform credits.keep_hold(credits.lock_hold(job.account_id, job.hold_id), job.deadline_at);
   return credits.job_json(job);
 end
 $$;
@@ -3774,6 +3885,7 @@ grant execute on function public.note_generation(uuid, text, boolean, integer, u
 
 -- sql/generation/open_generation.sql
 create function credits.open_generation(
+  account_id uuid,
   operation text,
   quantity integer,
   request text,
@@ -3788,7 +3900,6 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  me uuid := credits.caller();
   price record;
   wrong record;
   hold public.credit_holds;
@@ -3799,9 +3910,9 @@ begin
     open_generation.operation, open_generation.quantity, open_generation.options, open_generation.inputs,
     open_generation.mask, open_generation.prompt_length
   );
-  select * into wrong from credits.inputs_refusal(credits.open_account(me), files);
+  select * into wrong from credits.inputs_refusal(account_id, files);
   hold := credits.reserve(
-    me, operation, price.units, price.unit_price, price.version, case when wrong.code is null then price.amount end,
+    account_id, operation, price.units, price.unit_price, price.version, case when wrong.code is null then price.amount end,
     interval '1 minute' + credits.sweep_grace(), idempotency_key,
     -- All that decides about the price is in it, and hold_credits makes another: what is begun with a key is what was
     -- paid for.
@@ -3834,13 +3945,14 @@ begin
   on conflict on constraint generation_jobs_hold_id_key do nothing
   returning * into job;
   if not found then
-    select * into job from public.generation_jobs as j where j.hold_id = hold.id;
+    select * into job from public.generation_jobs as j
+    where j.account_id = hold.account_id and j.hold_id = hold.id;
   end if;
   return job;
 end
 $$;
 
-comment on function credits.open_generation(text, integer, text, text, jsonb, integer, boolean, integer, text[]) is
+comment on function credits.open_generation is
 'Holds the credits and opens the job, or finds the one that the same key and request opened. Provider, model and '
 'options are those of the price that the hold pinned. Until it is dispatched the job has a minute.';
 
@@ -4017,7 +4129,7 @@ begin
     perform from public.credit_accounts as a where a.id = job.account_id for no key update skip locked;
     if found then
       begin
-        perform credits.expire_generation(job, credits.lock_hold(job.hold_id));
+        perform credits.expire_generation(job, credits.lock_hold(job.account_id, job.hold_id));
         swept := swept + 1;
       exception
         when others then
@@ -4734,12 +4846,16 @@ as $$
 declare
   entry credits.usage_logs;
 begin
+  -- The number is drawn under the account's lock.
+  perform from public.credit_accounts as a where a.id = log_usage.account_id for no key update;
   insert into credits.usage_logs (
-    account_id, provider, model, operation, units, status, latency_ms, provider_cost, hold_id, transaction_id,
+    account_id, id, provider, model, operation, units, status, latency_ms, provider_cost, hold_id, transaction_id,
     tokens
   )
   values (
-    log_usage.account_id, log_usage.provider, log_usage.model, log_usage.operation, log_usage.units, log_usage.status,
+    log_usage.account_id,
+    (select coalesce(max(u.id), 0) + 1 from credits.usage_logs as u where u.account_id = log_usage.account_id),
+    log_usage.provider, log_usage.model, log_usage.operation, log_usage.units, log_usage.status,
     log_usage.latency_ms, log_usage.provider_cost, log_usage.hold_id, log_usage.transaction_id,
     log_usage.tokens
   )
@@ -4749,7 +4865,8 @@ end
 $$;
 
 comment on function credits.log_usage is
-'Writes one provider call to credits.usage_logs. For credits.close_generation, and the operator''s own SQL.';
+'Writes one provider call to credits.usage_logs, under the account''s lock. For credits.close_generation, and the '
+'operator''s own SQL.';
 
 -- sql/ledger/entries/actor.sql
 create function credits.actor() returns text
@@ -4825,8 +4942,8 @@ begin
   end if;
   if grant_transaction_id is not null then
     select g.id into lot_id from credits.credit_grants as g
-    inner join public.credit_transactions as t on g.transaction_id = t.id
-    where t.id = grant_transaction_id and t.kind = 'grant' and g.account_id = claw_back.account_id;
+    inner join public.credit_transactions as t on g.account_id = t.account_id and g.transaction_id = t.id
+    where t.account_id = claw_back.account_id and t.id = grant_transaction_id and t.kind = 'grant';
     if not found then
       perform credits.fail(
         'PT404', 'The account has no such grant.', jsonb_build_object('transaction_id', grant_transaction_id),
@@ -4858,7 +4975,7 @@ comment on function credits.claw_back is
 'PT400, PT404, PT409 as elsewhere.';
 
 -- sql/ledger/entries/give_back.sql
-create function credits.give_back(clawback_id bigint, amount bigint, metadata jsonb default '{}')
+create function credits.give_back(account_id uuid, clawback_id bigint, amount bigint, metadata jsonb default '{}')
 returns public.credit_transactions
 language plpgsql
 set search_path = ''
@@ -4868,22 +4985,24 @@ declare
   left_to_give bigint;
   entry public.credit_transactions;
 begin
-  select * into taken from public.credit_transactions as t where t.id = clawback_id and t.kind = 'clawback';
-  perform credits.lock_account(taken.account_id);
+  select * into taken from public.credit_transactions as t
+  where t.account_id = give_back.account_id and t.id = clawback_id and t.kind = 'clawback';
+  perform credits.lock_account(account_id);
   left_to_give := credits.left_to_refund(taken);
   if not coalesce(amount between 1 and left_to_give, false) then
     perform credits.fail(
       'PT400', format('amount must be from 1 to the %s credits that are left to give back.', left_to_give),
-      jsonb_build_object('transaction_id', clawback_id, 'amount', amount), 'Name a clawback.'
+      jsonb_build_object('account_id', account_id, 'transaction_id', clawback_id, 'amount', amount),
+      'Name a clawback of the account.'
     );
   end if;
-  entry := credits.post_entry(taken.account_id, 'refund', amount, related_id => taken.id, metadata => metadata);
+  entry := credits.post_entry(account_id, 'refund', amount, related_id => taken.id, metadata => metadata);
   perform credits.return_to_lots(entry);
   return entry;
 end
 $$;
 
-comment on function credits.give_back(bigint, bigint, jsonb) is
+comment on function credits.give_back(uuid, bigint, bigint, jsonb) is
 'Internal: undoes amount credits of a clawback, because its refund failed, its dispute was won, or a refund comes '
 'before a downgrade; returns the ledger row, a refund. They go back to the lots they came from, as those of any '
 'refund. PT400 beyond what is left of it.';
@@ -4961,7 +5080,7 @@ set search_path = ''
 as $$
   select -debit.amount - coalesce(sum(t.amount), 0)::bigint
   from public.credit_transactions as t
-  where t.related_id = debit.id and t.kind = 'refund';
+  where t.account_id = debit.account_id and t.related_id = debit.id and t.kind = 'refund';
 $$;
 
 comment on function credits.left_to_refund(public.credit_transactions) is
@@ -4995,18 +5114,19 @@ comment on function credits.lock_account(uuid) is
 'every refusal of a spend, starts here.';
 
 -- sql/ledger/entries/make_spendable.sql
-create function credits.make_spendable(user_id uuid, required bigint) returns void
+create function credits.make_spendable(account_id uuid, required bigint) returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
-  account_id uuid := credits.open_account(user_id);
   account public.credit_accounts;
   worth record;
 begin
+  -- What comes with the user's first confirmed address, if it has not come yet.
+  perform credits.open_account(a.user_id) from public.credit_accounts as a where a.id = make_spendable.account_id;
   select a.* into account
   from public.credit_accounts as a
-  where a.id = account_id
+  where a.id = make_spendable.account_id
   for no key update;
   -- Asked, not settled: who is refused must not have a settlement done for each call, and undone again.
   worth := credits.account_position(account);
@@ -5026,16 +5146,16 @@ begin
     );
   elsif account.next_expiry <= credits.now() then
     perform credits.lock_account(account.id);
-  elsif account.unsettled >= credits.max_unsettled() then
+  elsif account.last_entry - account.settled_through >= credits.max_unsettled() then
     perform credits.settle_account(account.id, batches => 1);
   end if;
 end
 $$;
 
 comment on function credits.make_spendable(uuid, bigint) is
-'What a spend or a hold calls when its UPDATE matched nothing: opens the account where there is none, and either '
-'settles what is due and returns, with the account locked, for another try, or says why not: PT402 (details: '
-'required, available, shortfall, in credits) or PT403.';
+'What a spend or a hold calls when its UPDATE matched nothing: either settles what is due and returns, with the '
+'account locked, for another try, or says why not: PT402 (details: required, available, shortfall, in credits) or '
+'PT403.';
 
 -- sql/ledger/entries/note_operator.sql
 create function credits.note_operator(entry public.credit_transactions) returns void
@@ -5044,7 +5164,7 @@ set search_path = ''
 as $$
 begin
   if entry.actor = 'operator' then
-    insert into credits.operator_entries (transaction_id) values (entry.id);
+    insert into credits.operator_entries (account_id, transaction_id) values (entry.account_id, entry.id);
   end if;
 end
 $$;
@@ -5097,7 +5217,7 @@ begin
     lifetime_expired = a.lifetime_expired - case when post_entry.kind = 'expiry' then post_entry.amount else 0 end,
     lifetime_clawed_back = a.lifetime_clawed_back - case when post_entry.kind = 'clawback' then post_entry.amount else 0 end,
     available = credits.available(a.balance + post_entry.amount, a.held),
-    unsettled = a.unsettled + 1,
+    last_entry = a.last_entry + 1,
     unsettled_since = coalesce(a.unsettled_since, credits.now()),
     -- The account was settled before, so nothing has expired yet that this row could see as alive.
     updated_at = coalesce(post_entry.moment, least(credits.now(), a.next_expiry - interval '1 microsecond'))
@@ -5105,11 +5225,11 @@ begin
   returning a.* into account;
 
   insert into public.credit_transactions (
-    account_id, kind, amount, balance_after, operation, related_id, actor, idempotency_key, request_hash, metadata,
+    account_id, id, kind, amount, balance_after, operation, related_id, actor, idempotency_key, request_hash, metadata,
     created_at
   )
   values (
-    post_entry.account_id, post_entry.kind, post_entry.amount, account.balance, post_entry.operation,
+    account.id, account.last_entry, post_entry.kind, post_entry.amount, account.balance, post_entry.operation,
     post_entry.related_id, post_entry.actor, post_entry.idempotency_key, post_entry.request_hash, post_entry.metadata,
     account.updated_at
   )
@@ -5134,6 +5254,7 @@ declare
   grace timestamptz;
   lot record;
   part bigint;
+  number integer := 0;
 begin
   select entry.created_at + s.refund_grace into grace from credits.billing_settings as s;
 
@@ -5141,16 +5262,16 @@ begin
   for lot in
     with refunds as (
       select t.id from public.credit_transactions as t
-      where t.related_id = entry.related_id and t.kind = 'refund'
+      where t.account_id = entry.account_id and t.related_id = entry.related_id and t.kind = 'refund'
     ),
 
     paid as (
       select
         x.grant_id,
-        max(x.id) as last_paid,
+        max(x.number) as last_paid,
         sum(x.amount) as amount
       from credits.credit_allocations as x
-      where x.transaction_id = entry.related_id
+      where x.account_id = entry.account_id and x.transaction_id = entry.related_id
       group by x.grant_id
     )
 
@@ -5162,7 +5283,7 @@ begin
       -spent.amount - coalesce((select sum(p.amount) from paid as p), 0) as left_to_return,
       null as last_paid
     from public.credit_transactions as spent
-    where spent.id = entry.related_id
+    where spent.account_id = entry.account_id and spent.id = entry.related_id
     union all
     select
       g.id,
@@ -5171,15 +5292,18 @@ begin
       p.amount
       + coalesce((
         select sum(r.amount) from credits.credit_allocations as r
-        where r.grant_id = g.id and r.transaction_id in (select refunds.id from refunds)
+        where
+          r.account_id = entry.account_id and r.grant_id = g.id and r.transaction_id in (select refunds.id from refunds)
       ), 0)
       - coalesce((
         select sum(n.amount) from credits.credit_grants as n
-        where n.returned_from = g.id and n.transaction_id in (select refunds.id from refunds)
+        where
+          n.account_id = entry.account_id and n.returned_from = g.id
+          and n.transaction_id in (select refunds.id from refunds)
       ), 0),
       p.last_paid
     from paid as p
-    inner join credits.credit_grants as g on p.grant_id = g.id
+    inner join credits.credit_grants as g on g.account_id = entry.account_id and p.grant_id = g.id
     order by last_paid desc nulls first
   loop
     part := least(still_to_return, lot.left_to_return);
@@ -5188,8 +5312,11 @@ begin
     if lot.id is null or lot.expires_at <= entry.created_at then
       perform credits.add_lot(entry, part, 'refund', grace, lot.priority, lot.id);
     else
-      insert into credits.credit_allocations (transaction_id, grant_id, amount) values (entry.id, lot.id, -part);
-      update credits.credit_grants as g set remaining = g.remaining + part where g.id = lot.id;
+      number := number + 1;
+      insert into credits.credit_allocations (account_id, transaction_id, number, grant_id, amount)
+      values (entry.account_id, entry.id, number, lot.id, -part);
+      update credits.credit_grants as g set remaining = g.remaining + part
+      where g.account_id = entry.account_id and g.id = lot.id;
     end if;
   end loop;
 
@@ -5225,7 +5352,7 @@ begin
     held = a.held - hold.amount,
     lifetime_spent = a.lifetime_spent + cost,
     available = credits.available(a.balance - cost, a.held - hold.amount),
-    unsettled = a.unsettled + 1,
+    last_entry = a.last_entry + 1,
     unsettled_since = coalesce(a.unsettled_since, credits.now()),
     -- credits.lock_hold has found the moment to be before the next expiry.
     updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
@@ -5233,24 +5360,24 @@ begin
   returning a.* into account;
 
   insert into public.credit_transactions (
-    account_id, kind, amount, balance_after, operation, quantity, unit_price, price_version, hold_id, actor, metadata,
-    created_at
+    account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, hold_id, actor,
+    metadata, created_at
   )
   values (
-    hold.account_id, 'capture', -cost, account.balance, hold.operation, capture.quantity, hold.unit_price,
-    hold.price_version, hold.id, credits.actor(), capture.metadata, account.updated_at
+    account.id, account.last_entry, 'capture', -cost, account.balance, hold.operation, capture.quantity,
+    hold.unit_price, hold.price_version, hold.id, credits.actor(), capture.metadata, account.updated_at
   )
   returning * into entry;
   perform credits.note_operator(entry);
 
   update public.credit_holds as h
   set status = 'captured', transaction_id = entry.id, closed_at = account.updated_at
-  where h.id = hold.id;
+  where h.account_id = hold.account_id and h.id = hold.id;
 
   -- Credits that had expired under holds: this hold's go first, and what no hold covers any more is written off.
   if account.lapsed > 0 then
     perform credits.settle_account(hold.account_id, usable_from => hold.created_at);
-  elsif account.unsettled >= credits.max_unsettled() then
+  elsif account.last_entry - account.settled_through >= credits.max_unsettled() then
     perform credits.settle_account(hold.account_id, batches => 1);
   end if;
   return entry;
@@ -5282,7 +5409,7 @@ begin
     where
       h.account_id = hold_refusal.account_id
       and h.created_at > moment - interval '1 minute'
-      and not exists (select from public.generation_jobs as j where j.hold_id = h.id)
+      and not exists (select from public.generation_jobs as j where j.account_id = h.account_id and j.hold_id = h.id)
     order by h.created_at desc
     limit settings.max_holds_per_minute
   ) as n;
@@ -5302,7 +5429,7 @@ begin
       h.account_id = hold_refusal.account_id
       and h.status = 'held'
       and h.expires_at > moment
-      and not exists (select from public.generation_jobs as j where j.hold_id = h.id)
+      and not exists (select from public.generation_jobs as j where j.account_id = h.account_id and j.hold_id = h.id)
     limit settings.max_open_holds
   ) as n;
   if made.holds >= settings.max_open_holds then
@@ -5323,32 +5450,36 @@ comment on function credits.hold_refusal(uuid) is
 'asks again once it has the lock, and being volatile the function then sees what the other session has committed.';
 
 -- sql/ledger/holds/lock_hold.sql
-create function credits.lock_hold(hold_id uuid) returns public.credit_holds
+create function credits.lock_hold(account_id uuid, hold_id uuid) returns public.credit_holds
 language plpgsql
 set search_path = ''
 as $$
 declare
   hold public.credit_holds;
-  account record;
+  due boolean;
 begin
   -- The account first, then its holds: the order in which everything here locks.
-  select a.id, a.lapsed > 0 or a.next_expiry <= credits.now() as due into account
+  select a.lapsed > 0 or a.next_expiry <= credits.now() into due
   from public.credit_accounts as a
   inner join public.credit_holds as h on a.id = h.account_id
-  where h.id = lock_hold.hold_id
+  where a.id = lock_hold.account_id and h.id = lock_hold.hold_id
   for no key update of a;
-  if account.due then
-    perform credits.lock_account(account.id);
+  if due then
+    perform credits.lock_account(account_id);
   end if;
-  select * into hold from public.credit_holds as h where h.id = lock_hold.hold_id;
+  select * into hold from public.credit_holds as h
+  where h.account_id = lock_hold.account_id and h.id = lock_hold.hold_id;
   if not found then
-    perform credits.fail('PT404', 'There is no such hold.', jsonb_build_object('hold_id', hold_id), 'Check the hold id.');
+    perform credits.fail(
+      'PT404', 'The account has no such hold.', jsonb_build_object('account_id', account_id, 'hold_id', hold_id),
+      'Check both ids.'
+    );
   end if;
   return hold;
 end
 $$;
 
-comment on function credits.lock_hold(uuid) is
+comment on function credits.lock_hold(uuid, uuid) is
 'The hold as it is now, with its account locked until the transaction ends and settled if anything was due. PT404.';
 
 -- sql/ledger/holds/prune_unused_holds.sql
@@ -5372,14 +5503,17 @@ begin
       -- A generation that asked a provider was not for nothing.
       and not exists (
         select from public.generation_jobs as j
-        where j.hold_id = h.id and (j.finished_at is null or j.dispatched_at is not null)
+        where
+          j.account_id = h.account_id and j.hold_id = h.id
+          and (j.finished_at is null or j.dispatched_at is not null)
       )
     order by h.closed_at desc
     limit 10 offset prune_unused_holds.most
   ) as o;
   if old is not null then
-    delete from public.generation_jobs as j where j.hold_id = any(old);
-    delete from public.credit_holds as h where h.id = any(old);
+    delete from public.generation_jobs as j
+    where j.account_id = prune_unused_holds.account_id and j.hold_id = any(old);
+    delete from public.credit_holds as h where h.account_id = prune_unused_holds.account_id and h.id = any(old);
   end if;
 end
 $$;
@@ -5406,7 +5540,7 @@ begin
 
   update public.credit_holds as h
   set status = 'released', release_reason = reason, closed_at = credits.now()
-  where h.id = hold.id
+  where h.account_id = hold.account_id and h.id = hold.id
   returning h.* into hold;
 
   if lapsed > 0 then
@@ -5422,7 +5556,7 @@ comment on function credits.release(public.credit_holds, text) is
 
 -- sql/ledger/holds/reserve.sql
 create function credits.reserve(
-  user_id uuid,
+  account_id uuid,
   operation text,
   quantity integer,
   unit_price numeric,
@@ -5450,7 +5584,7 @@ begin
       next_expiry = least(a.next_expiry, credits.now() + lifetime),
       updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
     where
-      a.user_id = reserve.user_id
+      a.id = reserve.account_id
       and a.available >= amount
       and a.frozen_at is null
       and (a.next_expiry is null or a.next_expiry > credits.now())
@@ -5459,15 +5593,15 @@ begin
     returning a.id, a.updated_at, a.next_expiry, a.updated_at + lifetime as expires_at into account;
     exit when found;
 
-    hold := (credits.replayed(credits.open_account(user_id), idempotency_key, hash)).hold;
+    hold := (credits.replayed(account_id, idempotency_key, hash)).hold;
     if hold.id is not null then
       return hold;
     elsif amount is null then
       return null;
     end if;
-    perform credits.make_spendable(user_id, amount);
+    perform credits.make_spendable(account_id, amount);
     -- With the lock, which make_spendable took.
-    refusal := case when is_limited then credits.hold_refusal(credits.open_account(user_id)) end;
+    refusal := case when is_limited then credits.hold_refusal(account_id) end;
     if refusal is not null then
       perform credits.fail('PT429', refusal ->> 'message', refusal - 'message', 'Wait, or let open holds end.');
     end if;
@@ -5493,11 +5627,11 @@ end
 $$;
 
 comment on function credits.reserve is
-'Reserves amount credits of the user, ceil(unit_price * quantity), in a hold that pins unit_price; returns the hold, '
-'or the one that the same key and hash made before. Null for a new request without an amount: then the caller says '
-'what is wrong with it. The one place that makes holds; what they cost is for the caller to know, never for a client '
-'to say. is_limited: whether billing_settings.max_holds_per_minute and max_open_holds apply; generations have limits '
-'of their own. Errors: PT402, PT403, PT409, PT429.';
+'Reserves amount credits of the account, ceil(unit_price * quantity), in a hold that pins unit_price; returns the '
+'hold, or the one that the same key and hash made before. Null for a new request without an amount: then the caller '
+'says what is wrong with it. The one place that makes holds; what they cost is for the caller to know, never for a '
+'client to say. is_limited: whether billing_settings.max_holds_per_minute and max_open_holds apply; generations have '
+'limits of their own. Errors: PT402, PT403, PT409, PT429.';
 
 -- sql/ledger/holds/sweep_holds.sql
 create function credits.sweep_holds(batch integer default 200) returns integer
@@ -5506,26 +5640,29 @@ set search_path = ''
 as $$
 declare
   before timestamptz := credits.now() - (select s.hold_retention from credits.billing_settings as s);
+  accounts uuid[];
   old uuid[];
 begin
   -- With the account's lock nobody finds the hold by its key meanwhile and opens a job on it.
-  select array_agg(o.id) into old
+  select array_agg(o.account_id), array_agg(o.id) into accounts, old
   from (
-    select h.id
+    select h.account_id, h.id
     from public.credit_holds as h
     inner join public.credit_accounts as a on h.account_id = a.id
     where
       h.status in ('released', 'expired')
       and h.closed_at <= before
-      and not exists (select from public.generation_jobs as j where j.hold_id = h.id and j.finished_at is null)
+      and not exists (select from public.generation_jobs as j where j.account_id = h.account_id and j.hold_id = h.id and j.finished_at is null)
     order by h.closed_at
     -- Quick ones: as many as a busy app leaves.
     limit 5 * batch
     for update of h skip locked
     for no key update of a skip locked
   ) as o;
-  delete from public.generation_jobs as j where j.hold_id = any(old);
-  delete from public.credit_holds as h where h.id = any(old);
+  delete from public.generation_jobs as j using unnest(accounts, old) as o (account_id, hold_id)
+  where j.account_id = o.account_id and j.hold_id = o.hold_id;
+  delete from public.credit_holds as h using unnest(accounts, old) as o (account_id, hold_id)
+  where h.account_id = o.account_id and h.id = o.hold_id;
   return coalesce(cardinality(old), 0);
 end
 $$;
@@ -5659,18 +5796,20 @@ set search_path = ''
 as $$
 begin
   insert into credits.credit_grants (
-    account_id, transaction_id, amount, remaining, source, expires_at, priority, returned_from, created_at
+    account_id, id, transaction_id, amount, remaining, source, expires_at, priority, returned_from, created_at
   )
   values (
-    entry.account_id, entry.id, add_lot.amount, add_lot.amount, add_lot.source, add_lot.expires_at,
+    entry.account_id,
+    (select coalesce(max(g.id), 0) + 1 from credits.credit_grants as g where g.account_id = entry.account_id),
+    entry.id, add_lot.amount, add_lot.amount, add_lot.source, add_lot.expires_at,
     coalesce(add_lot.priority, 50), add_lot.returned_from, entry.created_at
   );
 end
 $$;
 
 comment on function credits.add_lot is
-'Opens a lot for what the ledger row brought in. The caller sets the account''s next_expiry and pays its '
-'debt.';
+'Opens a lot for what the ledger row brought in. The caller holds the account''s lock, sets its next_expiry and pays '
+'its debt.';
 
 -- sql/ledger/lots/due_expiries.sql
 create function credits.due_expiries(account_id uuid, moment timestamptz) returns table (
@@ -5731,7 +5870,7 @@ comment on function credits.due_expiries(uuid, timestamptz) is
 'the moment only, not on when the account was settled before.';
 
 -- sql/ledger/lots/end_lot.sql
-create function credits.end_lot(lot_id bigint) returns void
+create function credits.end_lot(account_id uuid, lot_id bigint) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -5741,16 +5880,16 @@ declare
   entry public.credit_transactions;
   gone bigint;
 begin
-  select * into lot from credits.credit_grants as g where g.id = lot_id;
-  perform credits.settle_account(lot.account_id);
-  select * into lot from credits.credit_grants as g where g.id = lot_id;
-  select * into account from public.credit_accounts as a where a.id = lot.account_id;
+  perform credits.settle_account(account_id);
+  select * into lot from credits.credit_grants as g where g.account_id = end_lot.account_id and g.id = lot_id;
+  select * into account from public.credit_accounts as a where a.id = end_lot.account_id;
   gone := greatest(0, lot.remaining - account.held);
   if gone > 0 then
     entry := credits.post_entry(
-      lot.account_id, 'expiry', -gone, related_id => lot.transaction_id, actor => 'system', moment => credits.now()
+      account_id, 'expiry', -gone, related_id => lot.transaction_id, actor => 'system', moment => credits.now()
     );
-    insert into credits.credit_allocations (transaction_id, grant_id, amount) values (entry.id, lot.id, gone);
+    insert into credits.credit_allocations (account_id, transaction_id, number, grant_id, amount)
+    values (entry.account_id, entry.id, 1, lot.id, gone);
   end if;
   update credits.credit_grants as g
   set
@@ -5759,14 +5898,14 @@ begin
       when g.remaining > gone then g.expires_at
       else least(g.expires_at, greatest(credits.now(), g.created_at + interval '1 microsecond'))
     end
-  where g.id = lot.id;
+  where g.account_id = lot.account_id and g.id = lot.id;
   update public.credit_accounts as a set next_expiry = credits.next_expiry(a.id, credits.now())
   where a.id = lot.account_id;
-  perform credits.seal_pending(lot.account_id);
+  perform credits.seal_pending(account_id);
 end
 $$;
 
-comment on function credits.end_lot(bigint) is
+comment on function credits.end_lot(uuid, bigint) is
 'Lets a lot expire now, before its time. As much as open holds have set aside stays until the lot''s own expiry. The '
 'caller holds the account''s lock.';
 
@@ -5800,7 +5939,7 @@ begin
     select d.grant_id, d.credits, g.transaction_id
     from credits.due_expiries(expire_due.account_id, moment) as d
     inner join credits.credit_grants as g on d.grant_id = g.id
-    where d.credits > 0
+    where g.account_id = expire_due.account_id and d.credits > 0
     order by d.expired_at, d.grant_id
   loop
     with entry as (
@@ -5810,9 +5949,10 @@ begin
       ) as e
     )
 
-    insert into credits.credit_allocations (transaction_id, grant_id, amount)
-    select entry.id, lot.grant_id, lot.credits from entry;
-    update credits.credit_grants as g set remaining = g.remaining - lot.credits where g.id = lot.grant_id;
+    insert into credits.credit_allocations (account_id, transaction_id, number, grant_id, amount)
+    select expire_due.account_id, entry.id, 1, lot.grant_id, lot.credits from entry;
+    update credits.credit_grants as g set remaining = g.remaining - lot.credits
+    where g.account_id = expire_due.account_id and g.id = lot.grant_id;
   end loop;
 
   update public.credit_accounts as a
@@ -5922,6 +6062,7 @@ comment on function credits.next_expiry(uuid, timestamptz) is
 
 -- sql/ledger/rpc/capture_hold.sql
 create function public.capture_hold(
+  account_id uuid,
   hold_id uuid,
   quantity integer default null,
   metadata jsonb default '{}'
@@ -5936,11 +6077,12 @@ declare
   entry public.credit_transactions;
 begin
   perform credits.check_metadata(metadata);
-  hold := credits.lock_hold(hold_id);
+  hold := credits.lock_hold(account_id, hold_id);
   used := coalesce(quantity, hold.quantity);
 
   if hold.status = 'captured' then
-    select * into entry from public.credit_transactions as t where t.id = hold.transaction_id;
+    select * into entry from public.credit_transactions as t
+    where t.account_id = hold.account_id and t.id = hold.transaction_id;
     if entry.quantity = used then
       return entry;
     end if;
@@ -5963,12 +6105,12 @@ begin
 end
 $$;
 
-comment on function public.capture_hold(uuid, integer, jsonb) is
-'Operator: charges quantity units (default: all) of what a hold reserved, at its pinned price; the rest is free again. '
-'Returns the ledger row; a repeat returns the same row. Errors: PT400 quantity, PT404 no such hold, PT409 released, '
-'expired or captured with another quantity.';
+comment on function public.capture_hold(uuid, uuid, integer, jsonb) is
+'Operator: charges quantity units (default: all) of what a hold of the account reserved, at its pinned price; the rest '
+'is free again. Returns the ledger row; a repeat returns the same row. Errors: PT400 quantity, PT404 the account has '
+'no such hold, PT409 released, expired or captured with another quantity.';
 
-grant execute on function public.capture_hold(uuid, integer, jsonb) to service_role;
+grant execute on function public.capture_hold(uuid, uuid, integer, jsonb) to service_role;
 
 -- sql/ledger/rpc/consume_credits.sql
 create function public.consume_credits(
@@ -5987,6 +6129,7 @@ declare
   me uuid := credits.caller();
   price record;
   hash bytea;
+  account_id uuid;
   account record;
   entry public.credit_transactions;
 begin
@@ -5999,14 +6142,15 @@ begin
   end if;
   select * into price from credits.price(operation, quantity);
 
-  -- Everything that needs no lock is done: the account's row is locked from here to the commit.
+  -- Everything that needs no lock is done: the account's row is locked from here to the commit. Its user is looked up
+  -- in the same statement, not by credits.account_of before it.
   loop
     update public.credit_accounts as a
     set
       balance = a.balance - price.credits,
       available = a.available - price.credits,
       lifetime_spent = a.lifetime_spent + price.credits,
-      unsettled = a.unsettled + 1,
+      last_entry = a.last_entry + 1,
       unsettled_since = coalesce(a.unsettled_since, credits.now()),
       -- The moment of the spend, which the condition below has found to be before the next expiry.
       updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
@@ -6014,29 +6158,30 @@ begin
       a.user_id = me
       and a.available >= price.credits
       and a.frozen_at is null
-      and a.unsettled < credits.max_unsettled()
+      and a.last_entry - a.settled_through < credits.max_unsettled()
       and (a.next_expiry is null or a.next_expiry > credits.now())
       and (consume_credits.idempotency_key is null or credits.key_is_new(a.id, consume_credits.idempotency_key))
-    returning a.id, a.balance, a.updated_at into account;
+    returning a.id, a.last_entry, a.balance, a.updated_at into account;
     exit when found;
 
-    entry := (credits.replayed(credits.open_account(me), idempotency_key, hash)).entry;
+    account_id := coalesce(credits.account_of(me), credits.open_account(me));
+    entry := (credits.replayed(account_id, idempotency_key, hash)).entry;
     if entry.id is not null then
       return entry;
     elsif price.credits is null then
       perform credits.refuse_price(operation, quantity);
     end if;
-    perform credits.make_spendable(me, price.credits);
+    perform credits.make_spendable(account_id, price.credits);
   end loop;
 
   insert into public.credit_transactions (
-    account_id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor, idempotency_key,
-    request_hash, metadata, created_at
+    account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor,
+    idempotency_key, request_hash, metadata, created_at
   )
   values (
-    account.id, 'spend', -price.credits, account.balance, consume_credits.operation, consume_credits.quantity,
-    price.credits_per_unit, price.version, 'authenticated', consume_credits.idempotency_key, hash,
-    consume_credits.metadata, account.updated_at
+    account.id, account.last_entry, 'spend', -price.credits, account.balance, consume_credits.operation,
+    consume_credits.quantity, price.credits_per_unit, price.version, 'authenticated', consume_credits.idempotency_key,
+    hash, consume_credits.metadata, account.updated_at
   )
   returning * into entry;
   return entry;
@@ -6110,6 +6255,7 @@ set search_path = ''
 as $$
 declare
   me uuid := credits.caller();
+  account_id uuid;
   settings credits.billing_settings;
   lifetime interval;
   longest interval;
@@ -6131,8 +6277,9 @@ begin
 
   hash := credits.keyed_hash(idempotency_key, 'hold_credits', operation, quantity::text, ttl::text, metadata::text);
   select * into price from credits.price(operation, quantity);
+  account_id := coalesce(credits.account_of(me), credits.open_account(me));
   hold := credits.reserve(
-    me, operation, quantity, price.credits_per_unit, price.version, price.credits, lifetime, idempotency_key, hash,
+    account_id, operation, quantity, price.credits_per_unit, price.version, price.credits, lifetime, idempotency_key, hash,
     metadata, is_limited => true
   );
   if hold.id is null then
@@ -6153,6 +6300,7 @@ grant execute on function public.hold_credits(text, integer, text, interval, jso
 
 -- sql/ledger/rpc/refund.sql
 create function public.refund(
+  account_id uuid,
   transaction_id bigint,
   amount bigint default null,
   reason text default null,
@@ -6168,10 +6316,12 @@ declare
   refundable bigint;
   entry public.credit_transactions;
 begin
-  select * into spent from public.credit_transactions as t where t.id = refund.transaction_id;
+  select * into spent from public.credit_transactions as t
+  where t.account_id = refund.account_id and t.id = refund.transaction_id;
   if not found then
     perform credits.fail(
-      'PT404', 'There is no such transaction.', jsonb_build_object('transaction_id', transaction_id), 'Check the id.'
+      'PT404', 'The account has no such transaction.',
+      jsonb_build_object('account_id', account_id, 'transaction_id', transaction_id), 'Check both ids.'
     );
   elsif spent.kind not in ('spend', 'capture') then
     perform credits.fail(
@@ -6215,16 +6365,17 @@ begin
 end
 $$;
 
-comment on function public.refund(bigint, bigint, text, text) is
-'Operator: gives back amount credits (default: all that is left) of a spend or a capture; returns the ledger row. They '
-'go back to the lots they came from; where a lot has expired since, to a new lot that lives for '
-'billing_settings.refund_grace. Errors: PT400 amount, PT404 no such transaction, PT409 nothing left, not a spend, or '
-'key used for another request.';
+comment on function public.refund(uuid, bigint, bigint, text, text) is
+'Operator: gives back amount credits (default: all that is left) of a spend or a capture of the account; returns the '
+'ledger row. They go back to the lots they came from; where a lot has expired since, to a new lot that lives for '
+'billing_settings.refund_grace. Errors: PT400 amount, PT404 the account has no such transaction, PT409 nothing left, '
+'not a spend, or key used for another request.';
 
-grant execute on function public.refund(bigint, bigint, text, text) to service_role;
+grant execute on function public.refund(uuid, bigint, bigint, text, text) to service_role;
 
 -- sql/ledger/rpc/release_hold.sql
-create function public.release_hold(hold_id uuid, reason text default null) returns public.credit_holds
+create function public.release_hold(account_id uuid, hold_id uuid, reason text default null)
+returns public.credit_holds
 language plpgsql
 security definer
 set search_path = ''
@@ -6235,7 +6386,7 @@ begin
   if char_length(reason) > 500 then
     perform credits.fail('PT400', 'reason has more than 500 characters.', '{}', 'Say it shorter.');
   end if;
-  hold := credits.lock_hold(hold_id);
+  hold := credits.lock_hold(account_id, hold_id);
   if hold.status = 'captured' then
     perform credits.fail(
       'PT409', 'The hold was captured; it cannot be released.',
@@ -6248,11 +6399,11 @@ begin
 end
 $$;
 
-comment on function public.release_hold(uuid, text) is
-'Operator: gives back everything that a hold reserved; returns the hold. Releasing one that is released or expired '
-'does nothing. Errors: PT400 reason, PT404 no such hold, PT409 captured.';
+comment on function public.release_hold(uuid, uuid, text) is
+'Operator: gives back everything that a hold of the account reserved; returns the hold. Releasing one that is released '
+'or expired does nothing. Errors: PT400 reason, PT404 the account has no such hold, PT409 captured.';
 
-grant execute on function public.release_hold(uuid, text) to service_role;
+grant execute on function public.release_hold(uuid, uuid, text) to service_role;
 
 -- sql/ledger/rpc/verify_ledger.sql
 create function public.verify_ledger(user_id uuid default null) returns table (
@@ -6267,15 +6418,22 @@ set search_path = ''
 as $$
   with accounts as (
     select a.* from public.credit_accounts as a
-    where verify_ledger.user_id is null or a.user_id = verify_ledger.user_id
+    where verify_ledger.user_id is null or a.id = (select credits.account_of(verify_ledger.user_id))
   ),
 
   entries as (
     select
       t.*,
       lag(t.balance_after, 1, 0::bigint) over by_account as balance_before,
-      coalesce((select sum(x.amount) from credits.credit_allocations as x where x.transaction_id = t.id), 0) as allocated,
-      coalesce((select sum(g.amount) from credits.credit_grants as g where g.transaction_id = t.id), 0) as lots
+      lag(t.id, 1, 0::bigint) over by_account as previous_id,
+      coalesce((
+        select sum(x.amount) from credits.credit_allocations as x
+        where x.account_id = t.account_id and x.transaction_id = t.id
+      ), 0) as allocated,
+      coalesce((
+        select sum(g.amount) from credits.credit_grants as g
+        where g.account_id = t.account_id and g.transaction_id = t.id
+      ), 0) as lots
     from public.credit_transactions as t
     where verify_ledger.user_id is null or t.account_id in (select a.id from accounts as a)
     window by_account as (partition by t.account_id order by t.id)
@@ -6302,9 +6460,14 @@ as $$
   lots as (
     select
       g.*,
-      coalesce((select sum(x.amount) from credits.credit_allocations as x where x.grant_id = g.id), 0) as allocated
+      lag(g.id, 1, 0::bigint) over by_account as previous_id,
+      coalesce((
+        select sum(x.amount) from credits.credit_allocations as x
+        where x.account_id = g.account_id and x.grant_id = g.id
+      ), 0) as allocated
     from credits.credit_grants as g
     where verify_ledger.user_id is null or g.account_id in (select a.id from accounts as a)
+    window by_account as (partition by g.account_id order by g.id)
   ),
 
   holds as (
@@ -6345,6 +6508,28 @@ as $$
       coalesce(t.granted, 0), coalesce(t.refunded, 0), coalesce(t.spent, 0), coalesce(t.expired, 0),
       coalesce(t.clawed_back, 0)
     )
+  union all
+  select
+    e.account_id,
+    'ledger rows are numbered without a gap',
+    jsonb_build_object('transaction_id', e.id, 'previous', e.previous_id)
+  from entries as e
+  where e.id <> e.previous_id + 1
+  union all
+  select
+    l.account_id,
+    'lots are numbered without a gap',
+    jsonb_build_object('grant_id', l.id, 'previous', l.previous_id)
+  from lots as l
+  where l.id <> l.previous_id + 1
+  union all
+  select
+    a.id,
+    'the account knows the number of its newest ledger row',
+    jsonb_build_object('last_entry', a.last_entry, 'last_id', coalesce(t.last_id, 0))
+  from accounts as a
+  left join totals as t on a.id = t.account_id
+  where a.last_entry <> coalesce(t.last_id, 0)
   union all
   select
     e.account_id,
@@ -6400,12 +6585,11 @@ as $$
     'a captured hold has one capture, within what was held',
     jsonb_build_object('hold_id', h.id, 'held', h.amount, 'captured', -e.amount)
   from holds as h
-  left join entries as e on h.id = e.hold_id
+  left join entries as e on h.account_id = e.account_id and h.id = e.hold_id
   where
     (h.status = 'captured') <> (e.id is not null)
     or h.transaction_id is distinct from e.id
     or -e.amount > h.amount
-    or e.account_id <> h.account_id
     or e.unit_price <> h.unit_price
   union all
   select
@@ -6413,7 +6597,9 @@ as $$
     'a capture names a hold',
     jsonb_build_object('transaction_id', e.id, 'hold_id', e.hold_id)
   from entries as e
-  where e.hold_id is not null and not exists (select from public.credit_holds as h where h.id = e.hold_id)
+  where
+    e.hold_id is not null
+    and not exists (select from public.credit_holds as h where h.account_id = e.account_id and h.id = e.hold_id)
   union all
   select
     l.account_id,
@@ -6461,32 +6647,28 @@ as $$
     'a lot belongs to a ledger row of its account',
     jsonb_build_object('grant_id', l.id, 'transaction_id', l.transaction_id)
   from lots as l
-  left join public.credit_transactions as t on l.transaction_id = t.id
-  where t.id is null or t.account_id <> l.account_id or t.kind not in ('grant', 'refund')
+  left join public.credit_transactions as t on l.account_id = t.account_id and l.transaction_id = t.id
+  where t.id is null or t.kind not in ('grant', 'refund')
   union all
   select
-    coalesce(l.account_id, t.account_id),
-    'an allocation joins a lot and a ledger row of one account',
+    x.account_id,
+    'an allocation joins a lot and a ledger row of its account',
     jsonb_build_object('grant_id', x.grant_id, 'transaction_id', x.transaction_id)
   from credits.credit_allocations as x
-  left join credits.credit_grants as l on x.grant_id = l.id
-  left join public.credit_transactions as t on x.transaction_id = t.id
+  left join credits.credit_grants as l on x.account_id = l.account_id and x.grant_id = l.id
+  left join public.credit_transactions as t on x.account_id = t.account_id and x.transaction_id = t.id
   where
-    (t.account_id is distinct from l.account_id or t.id is null)
-    and (
-      verify_ledger.user_id is null
-      or l.account_id in (select a.id from accounts as a)
-      or t.account_id in (select a.id from accounts as a)
-    )
+    (t.id is null or l.id is null)
+    and (verify_ledger.user_id is null or x.account_id in (select a.id from accounts as a))
   union all
   select
     e.account_id,
     'refunds do not exceed what their transaction spent',
     jsonb_build_object('transaction_id', e.id, 'spent', -e.amount, 'refunded', sum(r.amount))
   from entries as e
-  inner join public.credit_transactions as r on e.id = r.related_id and r.kind = 'refund'
+  inner join entries as r on e.account_id = r.account_id and e.id = r.related_id and r.kind = 'refund'
   group by e.account_id, e.id, e.amount, e.kind
-  having sum(r.amount) > -e.amount or bool_or(r.account_id <> e.account_id) or e.kind not in ('spend', 'capture', 'clawback')
+  having sum(r.amount) > -e.amount or e.kind not in ('spend', 'capture', 'clawback')
   union all
   select
     e.account_id,
@@ -6495,7 +6677,9 @@ as $$
   from entries as e
   where
     e.related_id is not null
-    and not exists (select from public.credit_transactions as t where t.id = e.related_id)
+    and not exists (
+      select from public.credit_transactions as t where t.account_id = e.account_id and t.id = e.related_id
+    )
   union all
   select
     b.account_id,
@@ -6529,12 +6713,14 @@ as $$
     a.id,
     'maintenance knows of every unsettled account',
     jsonb_build_object(
-      'settled_through', a.settled_through, 'last_id', t.last_id, 'counted', a.unsettled,
-      'unsettled', coalesce(t.unsettled, 0)
+      'settled_through', a.settled_through, 'last_entry', a.last_entry, 'unsettled', coalesce(t.unsettled, 0),
+      'unsettled_since', a.unsettled_since
     )
   from accounts as a
   left join totals as t on a.id = t.account_id
-  where a.unsettled <> coalesce(t.unsettled, 0) or a.unsettled > 0 and a.unsettled_since is null
+  where
+    a.last_entry - a.settled_through <> coalesce(t.unsettled, 0)
+    or a.last_entry > a.settled_through and a.unsettled_since is null
   union all
   select
     coalesce(e.account_id, c.account_id),
@@ -6634,7 +6820,10 @@ begin
       select -t.amount - case
         -- Only an old debt can be partly paid.
         when t.id > settled then 0
-        else (select coalesce(sum(x.amount), 0) from credits.credit_allocations as x where x.transaction_id = t.id)
+        else (
+          select coalesce(sum(x.amount), 0) from credits.credit_allocations as x
+          where x.account_id = t.account_id and x.transaction_id = t.id
+        )
       end as due
     ) as d
     where
@@ -6664,20 +6853,30 @@ begin
 
   -- Debits and lots laid end to end: a lot pays for a debit where the two overlap.
   paid as (
-    insert into credits.credit_allocations (transaction_id, grant_id, amount)
-    select p.id, l.id, least(p.through, l.through) - greatest(p.through - p.due, l.through - l.remaining)
+    insert into credits.credit_allocations (account_id, transaction_id, number, grant_id, amount)
+    select
+      allocate_pending.account_id,
+      p.id,
+      row_number() over (partition by p.id order by l.through) + case
+        when p.id > settled then 0
+        else (
+          select coalesce(max(x.number), 0) from credits.credit_allocations as x
+          where x.account_id = allocate_pending.account_id and x.transaction_id = p.id
+        )
+      end,
+      l.id,
+      least(p.through, l.through) - greatest(p.through - p.due, l.through - l.remaining)
     from pending as p
     inner join lots as l on p.through - p.due < l.through and l.through - l.remaining < p.through
     -- Lots that none of these reach need not be compared with each.
     where l.through - l.remaining < (select max(m.through) from pending as m)
-    order by p.through, l.through
     returning credit_allocations.grant_id, credit_allocations.amount
   ),
 
   burned as (
     update credits.credit_grants as g set remaining = g.remaining - b.amount
     from (select p.grant_id, sum(p.amount) as amount from paid as p group by p.grant_id) as b
-    where g.id = b.grant_id
+    where g.account_id = allocate_pending.account_id and g.id = b.grant_id
   )
 
   select min(p.id) into first_unpaid
@@ -6701,20 +6900,11 @@ language plpgsql
 stable
 set search_path = ''
 as $$
-declare
-  account record;
 begin
-  select a.settled_through, a.unsettled into account
-  from public.credit_accounts as a
-  where a.id = batch_end.account_id;
-  if account.unsettled <= credits.settlement_batch() then
-    return null;
-  end if;
   return (
-    select t.id from public.credit_transactions as t
-    where t.account_id = batch_end.account_id and t.id > account.settled_through
-    order by t.id
-    limit 1 offset credits.settlement_batch() - 1
+    select a.settled_through + credits.settlement_batch()
+    from public.credit_accounts as a
+    where a.id = batch_end.account_id and a.last_entry - a.settled_through > credits.settlement_batch()
   );
 end
 $$;
@@ -6794,9 +6984,14 @@ begin
   from public.credit_transactions as t
   where t.account_id = seal_pending.account_id and t.id > settled and t.id <= through;
   if batch_size = 0 then
-    -- A count that somebody changed would keep spends settling for ever.
-    update public.credit_accounts as a set unsettled = 0, unsettled_since = null
-    where a.id = seal_pending.account_id and (a.unsettled <> 0 or a.unsettled_since is not null);
+    -- Numbers that somebody took the rows of would keep spends settling for ever; verify_ledger tells of them.
+    select coalesce(min(t.id) - 1, max(a.last_entry)) into last_id
+    from public.credit_accounts as a
+    left join public.credit_transactions as t on a.id = t.account_id and t.id > through
+    where a.id = seal_pending.account_id;
+    update public.credit_accounts as a
+    set settled_through = last_id, unsettled_since = case when a.last_entry > last_id then a.unsettled_since end
+    where a.id = seal_pending.account_id and (a.settled_through <> last_id or a.unsettled_since is not null);
     return;
   end if;
 
@@ -6836,7 +7031,6 @@ begin
   update public.credit_accounts as a
   set
     settled_through = last_id,
-    unsettled = case when through_id is null then 0 else a.unsettled - batch_size end,
     unsettled_since = case when through_id is not null then (
       select t.created_at from public.credit_transactions as t
       where t.account_id = a.id and t.id > last_id
@@ -6956,7 +7150,7 @@ begin
   end if;
 
   foreach candidate in array coalesce(waiting, '{}') loop
-    select a.unsettled into pending
+    select a.last_entry - a.settled_through into pending
     from public.credit_accounts as a
     where
       a.id = candidate
@@ -7087,6 +7281,74 @@ $$;
 comment on function credits.email_to_tell(uuid, bytea) is
 'The user''s e-mail address, unless it is what Stripe was told (by its SHA-256) or there is none: then null.';
 
+-- sql/payments/events/accept_invoice.sql
+create function credits.accept_invoice(account_id uuid, invoice jsonb) returns boolean
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  details jsonb := invoice #> '{parent,subscription_details}';
+  plan public.subscription_plans;
+begin
+  if jsonb_typeof(invoice #> '{lines,data}') is distinct from 'array' then
+    perform credits.fail('PT422', 'The invoice shows no lines.', '{}', 'Is it of a current API version?');
+  end if;
+  select p.* into plan
+  from jsonb_array_elements(invoice #> '{lines,data}') as l
+  inner join public.subscription_plans as p
+    on credits.stripe_id(l.value #> '{pricing,price_details,price}') = p.stripe_price_id
+  order by (p.currency = l.value ->> 'currency') nulls first
+  limit 1;
+  if plan.id is null then
+    if
+      -- Paid by a customer of ours: for a plan whose row is yet to come, or for something else. A person has to say.
+      (account_id is null or invoice ->> 'status' <> 'paid')
+      and details #>> '{metadata,plan}' is null
+      and not exists (
+        select from public.subscriptions as s
+        where
+          s.account_id = accept_invoice.account_id
+          and s.id = credits.stripe_id(details -> 'subscription')
+          and s.plan is not null
+      )
+    then
+      return false;
+    elsif not coalesce((invoice #>> '{lines,has_more}')::boolean, false) then
+      perform credits.fail(
+        'PT422', 'No line of the invoice has a Price that is in subscription_plans.',
+        jsonb_build_object('plan', details #> '{metadata,plan}'),
+        'Insert a row with its Price, inactive if it is no longer sold; then retry_stripe_events applies it. If it is for '
+        'something else, dismiss_stripe_event.'
+      );
+    end if;
+  end if;
+  if account_id is null then
+    perform credits.fail(
+      'PT422', 'The invoice is for a plan of ours, but neither its metadata nor its customer names an account.',
+      jsonb_build_object('plan', plan.slug, 'customer', invoice -> 'customer'),
+      'Link the customer with link_stripe_customer; then retry_stripe_events applies it.'
+    );
+  elsif (invoice #>> '{lines,has_more}')::boolean then
+    perform credits.fail(
+      'PT422', 'The invoice has more lines than the event shows.', '{}', 'scripts/reconcile reads it whole.'
+    );
+  elsif plan.currency <> invoice ->> 'currency' then
+    perform credits.fail(
+      'PT422', 'The invoice is in another currency than the plan of its Price.',
+      jsonb_build_object('plan', plan.slug, 'currency', plan.currency, 'invoice', invoice ->> 'currency'),
+      'Give each currency a Price and a row in subscription_plans.'
+    );
+  end if;
+  return true;
+end
+$$;
+
+comment on function credits.accept_invoice(uuid, jsonb) is
+'Whether to take a subscription''s invoice: true for one of a plan of ours, false for one that is none of our business. '
+'account_id: null where it is nobody''s. PT422 for one that is ours, or may be, and cannot be granted as it is: '
+'nobody''s, of a Price that no plan has, in another currency, or not shown whole.';
+
 -- sql/payments/events/apply_balance_transaction.sql
 create function credits.apply_balance_transaction(transaction jsonb) returns text
 language plpgsql
@@ -7168,7 +7430,6 @@ declare
   payment text := credits.stripe_id(session -> 'payment_intent');
   pinned text := session #>> '{metadata,credits}';
   account uuid;
-  known public.purchase_status;
   told public.purchase_status;
   many integer;
   purchase public.purchases;
@@ -7176,17 +7437,18 @@ begin
   if session #>> '{metadata,account_id}' is null or session ->> 'mode' not in ('payment', 'subscription') then
     return 'ignored: The session was not made by the function checkout.';
   end if;
-  account := credits.stripe_account(null, session #>> '{metadata,account_id}');
+  account := credits.paying_account(null, session #>> '{metadata,account_id}');
   if session ->> 'mode' = 'subscription' then
     if session ->> 'status' <> 'complete' then
       return 'ignored: Nobody has subscribed yet.';
     end if;
     perform credits.lock_account(account);
     perform credits.link_customer(account, credits.stripe_id(session -> 'customer'));
-    insert into public.subscriptions (id, account_id, plan)
-    values (credits.stripe_id(session -> 'subscription'), account, session #>> '{metadata,plan}')
-    on conflict (id) do nothing;
-    return case when found then 'changed' else 'unchanged' end;
+    return case
+      when credits.open_subscription(account, credits.stripe_id(session -> 'subscription'), session #>> '{metadata,plan}')
+        then 'changed'
+      else 'unchanged'
+    end;
   end if;
 
   if session #>> '{metadata,package}' is null then
@@ -7217,28 +7479,38 @@ begin
   perform credits.lock_account(account);
   perform credits.link_customer(account, credits.stripe_id(session -> 'customer'))
   where session ->> 'customer' is not null;
-  select p.status into known from public.purchases as p where p.checkout_session_id = session_id;
-  if known >= told then
+  select p.* into purchase
+  from credits.stripe_objects as o
+  inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
+  where o.id = session_id;
+  if purchase.status >= told then
     return 'unchanged';
+  elsif purchase.id is null then
+    insert into public.purchases (
+      account_id, id, checkout_session_id, payment_intent_id, package, quantity, amount, net_amount, tax_amount,
+      currency, status, credits
+    )
+    values (
+      account, credits.next_purchase(account), session_id, payment, session #>> '{metadata,package}', many,
+      (session ->> 'amount_total')::bigint,
+      (session ->> 'amount_total')::bigint - (session #>> '{total_details,amount_tax}')::bigint,
+      (session #>> '{total_details,amount_tax}')::bigint, session ->> 'currency', told, pinned::bigint
+    )
+    returning * into purchase;
+    insert into credits.stripe_objects (id, account_id, purchase_id) values (session_id, account, purchase.id);
+  else
+    update public.purchases as p
+    set
+      status = told,
+      payment_intent_id = coalesce(payment, p.payment_intent_id),
+      amount = (session ->> 'amount_total')::bigint,
+      net_amount = (session ->> 'amount_total')::bigint - (session #>> '{total_details,amount_tax}')::bigint,
+      tax_amount = (session #>> '{total_details,amount_tax}')::bigint,
+      updated_at = credits.now()
+    where p.account_id = purchase.account_id and p.id = purchase.id
+    returning * into purchase;
   end if;
-  insert into public.purchases as p (
-    account_id, checkout_session_id, payment_intent_id, package, quantity, amount, net_amount, tax_amount, currency,
-    status, credits
-  )
-  values (
-    account, session_id, payment, session #>> '{metadata,package}',
-    many, (session ->> 'amount_total')::bigint,
-    (session ->> 'amount_total')::bigint - (session #>> '{total_details,amount_tax}')::bigint,
-    (session #>> '{total_details,amount_tax}')::bigint, session ->> 'currency', told, pinned::bigint
-  )
-  on conflict on constraint purchases_checkout_session_id_key do update set
-    status = excluded.status,
-    payment_intent_id = coalesce(excluded.payment_intent_id, p.payment_intent_id),
-    amount = excluded.amount,
-    net_amount = excluded.net_amount,
-    tax_amount = excluded.tax_amount,
-    updated_at = credits.now()
-  returning * into purchase;
+  perform credits.link_payment(account, purchase.id, payment) where payment is not null;
 
   if told = 'paid' then
     perform credits.grant_purchase(account, purchase.id, purchase.credits, 'purchase', null, null, session_id);
@@ -7374,9 +7646,9 @@ declare
   subscription text := credits.stripe_id(details -> 'subscription');
   account uuid;
   told public.purchase_status;
-  known public.purchase_status;
   purchase public.purchases;
   payment text;
+  brings record;
 begin
   told := (case
     when invoice ->> 'status' = 'paid' then 'paid'
@@ -7394,11 +7666,15 @@ begin
     return 'ignored: The invoice is neither paid nor failed nor given up.';
   end if;
   -- Paid is final; a message that could not be granted as it was has nothing to add to one that could.
-  if exists (select from public.purchases as p where p.invoice_id = the_invoice and p.status = 'paid') then
+  if exists (
+    select from credits.stripe_objects as o
+    inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
+    where o.id = the_invoice and p.status = 'paid'
+  ) then
     return 'unchanged';
   end if;
   account := credits.subscriber(subscription, invoice -> 'customer', details -> 'metadata');
-  if not credits.is_ours(invoice, account) then
+  if not credits.accept_invoice(account, invoice) then
     return 'ignored: The subscription is to no plan of ours.';
   end if;
 
@@ -7409,40 +7685,55 @@ begin
     perform credits.lock_stripe_object(payment);
   end loop;
   perform credits.lock_account(account);
-  select p.status into known from public.purchases as p where p.invoice_id = the_invoice;
-  if known >= told then
+  select p.* into purchase
+  from credits.stripe_objects as o
+  inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
+  where o.id = the_invoice;
+  if purchase.status >= told then
     return 'unchanged';
   end if;
 
-  insert into public.subscriptions (id, account_id) values (subscription, account) on conflict (id) do nothing;
-  perform credits.note_second_subscription(subscription) where told = 'paid';
-  insert into public.purchases as p (
-    account_id, invoice_id, payment_intent_id, subscription_id, plan, amount, net_amount, tax_amount, currency, status,
-    credits, hosted_invoice_url
-  )
-  select
-    account, the_invoice,
-    (select min(s.payment_intent_id) from credits.stripe_payments as s where s.invoice_id = the_invoice),
-    subscription, max(g.plan), (invoice ->> 'amount_paid')::bigint,
-    (invoice ->> 'total_excluding_tax')::bigint,
-    (invoice ->> 'total')::bigint - (invoice ->> 'total_excluding_tax')::bigint, invoice ->> 'currency', told,
-    coalesce(sum(g.credits), 0), invoice ->> 'hosted_invoice_url'
-  from credits.invoice_grants(invoice) as g
-  on conflict on constraint purchases_invoice_id_key do update set
-    status = excluded.status,
-    amount = excluded.amount,
-    net_amount = excluded.net_amount,
-    tax_amount = excluded.tax_amount,
-    credits = excluded.credits,
-    plan = excluded.plan,
-    hosted_invoice_url = coalesce(excluded.hosted_invoice_url, p.hosted_invoice_url),
-    updated_at = credits.now()
-  returning * into purchase;
+  perform credits.open_subscription(account, subscription);
+  perform credits.note_second_subscription(account, subscription) where told = 'paid';
+  select max(g.plan) as plan, coalesce(sum(g.credits), 0) as credits into brings from credits.invoice_grants(invoice) as g;
+  if purchase.id is null then
+    insert into public.purchases (
+      account_id, id, invoice_id, payment_intent_id, subscription_id, plan, amount, net_amount, tax_amount, currency,
+      status, credits, hosted_invoice_url
+    )
+    values (
+      account, credits.next_purchase(account), the_invoice,
+      (select min(s.payment_intent_id) from credits.stripe_payments as s where s.invoice_id = the_invoice),
+      subscription, brings.plan, (invoice ->> 'amount_paid')::bigint, (invoice ->> 'total_excluding_tax')::bigint,
+      (invoice ->> 'total')::bigint - (invoice ->> 'total_excluding_tax')::bigint, invoice ->> 'currency', told,
+      brings.credits, invoice ->> 'hosted_invoice_url'
+    )
+    returning * into purchase;
+    insert into credits.stripe_objects (id, account_id, purchase_id) values (the_invoice, account, purchase.id);
+    for payment in
+      select s.payment_intent_id from credits.stripe_payments as s where s.invoice_id = the_invoice order by 1
+    loop
+      perform credits.link_payment(account, purchase.id, payment);
+    end loop;
+  else
+    update public.purchases as p
+    set
+      status = told,
+      amount = (invoice ->> 'amount_paid')::bigint,
+      net_amount = (invoice ->> 'total_excluding_tax')::bigint,
+      tax_amount = (invoice ->> 'total')::bigint - (invoice ->> 'total_excluding_tax')::bigint,
+      credits = brings.credits,
+      plan = brings.plan,
+      hosted_invoice_url = coalesce(invoice ->> 'hosted_invoice_url', p.hosted_invoice_url),
+      updated_at = credits.now()
+    where p.account_id = purchase.account_id and p.id = purchase.id
+    returning * into purchase;
+  end if;
 
   if told = 'paid' then
     perform credits.grant_invoice(account, purchase.id, invoice);
   end if;
-  perform credits.set_subscription_status(subscription);
+  perform credits.set_subscription_status(account, subscription);
   perform credits.net_purchase(account, purchase.id);
   perform credits.collect_subscription_debts(account);
   perform credits.end_late_grants(account);
@@ -7463,6 +7754,7 @@ set search_path = ''
 as $$
 declare
   the_invoice text := credits.stripe_id(invoice_payment -> 'invoice');
+  known credits.stripe_objects;
   payment text := credits.stripe_id(invoice_payment #> '{payment,payment_intent}');
 begin
   if the_invoice is null or payment is null then
@@ -7476,8 +7768,12 @@ begin
   if not found then
     return 'unchanged';
   end if;
-  update public.purchases as p set payment_intent_id = payment
-  where p.invoice_id = the_invoice and p.payment_intent_id is null;
+  select o.* into known from credits.stripe_objects as o where o.id = the_invoice;
+  if known.purchase_id is not null then
+    perform credits.link_payment(known.account_id, known.purchase_id, payment);
+    update public.purchases as p set payment_intent_id = payment
+    where p.account_id = known.account_id and p.id = known.purchase_id and p.payment_intent_id is null;
+  end if;
   perform credits.net_payment(payment);
   return 'changed';
 end
@@ -7576,7 +7872,7 @@ begin
   if
     new.plan is null
     and subscription #>> '{metadata,account_id}' is null
-    and not exists (select from public.subscriptions as s where s.id = new.id)
+    and not exists (select from credits.stripe_objects as o where o.id = new.id)
   then
     return 'ignored: The subscription is to no plan of ours.';
   end if;
@@ -7603,8 +7899,8 @@ begin
   new.latest_invoice_id := credits.stripe_id(subscription -> 'latest_invoice');
 
   perform credits.lock_account(account);
-  insert into public.subscriptions (id, account_id, plan) values (new.id, account, new.plan) on conflict (id) do nothing;
-  select * into old from public.subscriptions as s where s.id = new.id;
+  perform credits.open_subscription(account, new.id, new.plan);
+  select * into old from public.subscriptions as s where s.account_id = account and s.id = new.id;
   new.plan := coalesce(new.plan, old.plan);
   new.account_id := old.account_id;
   new.status := old.status;
@@ -7619,7 +7915,7 @@ begin
     return 'unchanged';
   end if;
 
-  perform credits.note_second_subscription(new.id)
+  perform credits.note_second_subscription(account, new.id)
   where new.stripe_status in ('trialing', 'active', 'past_due', 'unpaid', 'paused');
   -- Two contents of one stage: which is newer, only Stripe can say. An object that was just asked for is the answer.
   new.refresh_wanted := is_event and new_rank = old_rank;
@@ -7637,8 +7933,8 @@ begin
     paused = new.paused,
     latest_invoice_id = new.latest_invoice_id,
     refresh_wanted = new.refresh_wanted
-  where s.id = new.id;
-  perform credits.set_subscription_status(new.id);
+  where s.account_id = account and s.id = new.id;
+  perform credits.set_subscription_status(account, new.id);
   if new.ended_at is not null then
     -- Months that began since then, before this was told.
     for period in
@@ -7694,76 +7990,13 @@ as $$
     subscription.status in ('trialing', 'active', 'past_due', 'unpaid', 'paused')
     -- Paid before anything else of it was told.
     or subscription.status = 'incomplete' and exists (
-      select from public.purchases as p where p.subscription_id = subscription.id and p.status = 'paid'
+      select from public.purchases as p
+      where p.account_id = subscription.account_id and p.subscription_id = subscription.id and p.status = 'paid'
     );
 $$;
 
 comment on function credits.is_live(public.subscriptions) is
 'Whether a subscription has begun and not ended, as far as is known: an account may have one such.';
-
--- sql/payments/events/is_ours.sql
-create function credits.is_ours(invoice jsonb, account_id uuid) returns boolean
-language plpgsql
-stable
-set search_path = ''
-as $$
-declare
-  details jsonb := invoice #> '{parent,subscription_details}';
-  plan public.subscription_plans;
-begin
-  if jsonb_typeof(invoice #> '{lines,data}') is distinct from 'array' then
-    perform credits.fail('PT422', 'The invoice shows no lines.', '{}', 'Is it of a current API version?');
-  end if;
-  select p.* into plan
-  from jsonb_array_elements(invoice #> '{lines,data}') as l
-  inner join public.subscription_plans as p
-    on credits.stripe_id(l.value #> '{pricing,price_details,price}') = p.stripe_price_id
-  order by (p.currency = l.value ->> 'currency') nulls first
-  limit 1;
-  if plan.id is null then
-    if
-      -- Paid by a customer of ours: for a plan whose row is yet to come, or for something else. A person has to say.
-      (account_id is null or invoice ->> 'status' <> 'paid')
-      and details #>> '{metadata,plan}' is null
-      and not exists (
-        select from public.subscriptions as s
-        where s.id = credits.stripe_id(details -> 'subscription') and s.plan is not null
-      )
-    then
-      return false;
-    elsif not coalesce((invoice #>> '{lines,has_more}')::boolean, false) then
-      perform credits.fail(
-        'PT422', 'No line of the invoice has a Price that is in subscription_plans.',
-        jsonb_build_object('plan', details #> '{metadata,plan}'),
-        'Insert a row with its Price, inactive if it is no longer sold; then retry_stripe_events applies it. If it is for '
-        'something else, dismiss_stripe_event.'
-      );
-    end if;
-  end if;
-  if account_id is null then
-    perform credits.fail(
-      'PT422', 'The invoice is for a plan of ours, but neither its metadata nor its customer names an account.',
-      jsonb_build_object('plan', plan.slug, 'customer', invoice -> 'customer'),
-      'Link the customer with link_stripe_customer; then retry_stripe_events applies it.'
-    );
-  elsif (invoice #>> '{lines,has_more}')::boolean then
-    perform credits.fail(
-      'PT422', 'The invoice has more lines than the event shows.', '{}', 'scripts/reconcile reads it whole.'
-    );
-  elsif plan.currency <> invoice ->> 'currency' then
-    perform credits.fail(
-      'PT422', 'The invoice is in another currency than the plan of its Price.',
-      jsonb_build_object('plan', plan.slug, 'currency', plan.currency, 'invoice', invoice ->> 'currency'),
-      'Give each currency a Price and a row in subscription_plans.'
-    );
-  end if;
-  return true;
-end
-$$;
-
-comment on function credits.is_ours(jsonb, uuid) is
-'Whether a subscription''s invoice is for a plan of ours. PT422 for one that is, or may be, and cannot be granted as '
-'it is: nobody''s, of a Price that no plan has, in another currency, or not shown whole.';
 
 -- sql/payments/events/link_customer.sql
 create function credits.link_customer(account_id uuid, customer_id text) returns text
@@ -7780,6 +8013,32 @@ $$;
 comment on function credits.link_customer(uuid, text) is
 'Remembers the Stripe customer of an account; returns the one that is remembered: the first stays. Null for a customer '
 'that is deleted or is another account''s.';
+
+-- sql/payments/events/link_payment.sql
+create function credits.link_payment(account_id uuid, purchase_id bigint, payment_intent_id text) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  paid credits.stripe_payments;
+begin
+  insert into credits.stripe_payments as p (payment_intent_id, account_id, purchase_id)
+  values (link_payment.payment_intent_id, link_payment.account_id, link_payment.purchase_id)
+  on conflict on constraint stripe_payments_pkey do update set
+    account_id = coalesce(p.account_id, excluded.account_id),
+    purchase_id = coalesce(p.purchase_id, excluded.purchase_id)
+  returning * into paid;
+  if (paid.account_id, paid.purchase_id) <> (link_payment.account_id, link_payment.purchase_id) then
+    perform credits.fail(
+      'PT422', 'The payment has paid another purchase already.',
+      jsonb_build_object('payment_intent', link_payment.payment_intent_id), 'Dismiss one of them.'
+    );
+  end if;
+end
+$$;
+
+comment on function credits.link_payment(uuid, bigint, text) is
+'Notes which purchase a payment intent pays. PT422 if it is another''s. The caller holds the payment''s lock.';
 
 -- sql/payments/events/lock_stripe_object.sql
 create function credits.lock_stripe_object(id text) returns void
@@ -7833,8 +8092,29 @@ comment on function credits.note_balance_transaction(jsonb, text, text, credits.
 'Notes that a charge, refund or dispute (source_id) of a payment names a balance transaction: its id, or the object '
 'where Stripe shows it whole, or JSON null for none yet. Returns whether that was news.';
 
--- sql/payments/events/stripe_account.sql
-create function credits.stripe_account(customer_id text, account_id text) returns uuid
+-- sql/payments/events/open_subscription.sql
+create function credits.open_subscription(account_id uuid, subscription_id text, plan text default null) returns boolean
+language plpgsql
+set search_path = ''
+as $$
+begin
+  insert into public.subscriptions (account_id, id, plan)
+  values (open_subscription.account_id, open_subscription.subscription_id, open_subscription.plan)
+  on conflict on constraint subscriptions_pkey do nothing;
+  if found then
+    insert into credits.stripe_objects (id, account_id)
+    values (open_subscription.subscription_id, open_subscription.account_id);
+  end if;
+  return found;
+end
+$$;
+
+comment on function credits.open_subscription(uuid, text, text) is
+'Makes the row of a subscription, if there is none yet; returns whether there was none. The caller holds the account''s '
+'lock.';
+
+-- sql/payments/events/paying_account.sql
+create function credits.paying_account(customer_id text, account_id text) returns uuid
 language plpgsql
 stable
 set search_path = ''
@@ -7843,9 +8123,9 @@ declare
   account uuid;
 begin
   if account_id is null then
-    select c.account_id into account from credits.stripe_customers as c where c.customer_id = stripe_account.customer_id;
+    select c.account_id into account from credits.stripe_customers as c where c.customer_id = paying_account.customer_id;
   else
-    select a.id into account from public.credit_accounts as a where a.id = stripe_account.account_id::uuid;
+    select a.id into account from public.credit_accounts as a where a.id = paying_account.account_id::uuid;
     if not found then
       perform credits.fail(
         'PT422', 'metadata.account_id names no account of this project.', jsonb_build_object('account_id', account_id),
@@ -7857,8 +8137,8 @@ begin
 end
 $$;
 
-comment on function credits.stripe_account(text, text) is
-'The account that a Stripe object belongs to: the one in its metadata, else its customer''s; null when it is nobody''s '
+comment on function credits.paying_account(text, text) is
+'The account that a Stripe object is paid for: the one in its metadata, else its customer''s; null when it is nobody''s '
 'here. PT422 for an account_id that does not exist.';
 
 -- sql/payments/events/stripe_id.sql
@@ -7882,8 +8162,8 @@ declare
   account uuid;
 begin
   -- Known once, known for good: also after its customer was deleted.
-  select s.account_id into account from public.subscriptions as s where s.id = subscription_id;
-  return coalesce(account, credits.stripe_account(credits.stripe_id(customer), metadata ->> 'account_id'));
+  select o.account_id into account from credits.stripe_objects as o where o.id = subscription_id;
+  return coalesce(account, credits.paying_account(credits.stripe_id(customer), metadata ->> 'account_id'));
 end
 $$;
 
@@ -8019,7 +8299,7 @@ begin
       )
     order by l.id
   loop
-    perform credits.end_lot(lot.id);
+    perform credits.end_lot(account_id, lot.id);
   end loop;
 end
 $$;
@@ -8137,7 +8417,7 @@ begin
   loop
     exit when still_to_give = 0;
     continue when taken.left_to_give = 0;
-    perform credits.give_back(taken.id, least(still_to_give, taken.left_to_give), metadata);
+    perform credits.give_back(account_id, taken.id, least(still_to_give, taken.left_to_give), metadata);
     still_to_give := still_to_give - least(still_to_give, taken.left_to_give);
   end loop;
   if still_to_give > 0 then
@@ -8238,12 +8518,9 @@ declare
   changed boolean;
 begin
   select p.* into purchase
-  from public.purchases as p
-  where
-    p.payment_intent_id = net_payment.payment_intent_id
-    or p.invoice_id = (
-      select s.invoice_id from credits.stripe_payments as s where s.payment_intent_id = net_payment.payment_intent_id
-    );
+  from credits.stripe_payments as s
+  inner join public.purchases as p on s.account_id = p.account_id and s.purchase_id = p.id
+  where s.payment_intent_id = net_payment.payment_intent_id;
   if not found then
     return false; -- kept until its purchase comes
   end if;
@@ -8327,7 +8604,8 @@ begin
     and g.purchase_id = purchase.id
     and (t.kind = 'expiry' or c.cause = 'downgrade' and l.expires_at <= credits.now());
 
-  is_second := purchase.subscription_id is not null and credits.is_second_subscription(purchase.subscription_id);
+  is_second := purchase.subscription_id is not null
+    and credits.is_second_subscription(purchase.account_id, purchase.subscription_id);
   target := case
     when is_second
       then greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
@@ -8449,6 +8727,23 @@ comment on function credits.net_purchase(uuid, bigint) is
 'credits.collect_subscription_debts has to follow. Returns whether anything changed. The caller holds the locks of '
 'its payments and of the account.';
 
+-- sql/payments/netting/next_purchase.sql
+create function credits.next_purchase(account_id uuid) returns bigint
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
+  return (
+    select coalesce(max(p.id), 0) + 1 from public.purchases as p where p.account_id = next_purchase.account_id
+  );
+end
+$$;
+
+comment on function credits.next_purchase(uuid) is
+'The number of the account''s next purchase. The caller holds the account''s lock.';
+
 -- sql/payments/netting/purchase_payments.sql
 create function credits.purchase_payments(purchase public.purchases) returns text[]
 language plpgsql
@@ -8458,9 +8753,8 @@ as $$
 begin
   -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
   return array(
-    select s.payment_intent_id from credits.stripe_payments as s where s.invoice_id = purchase.invoice_id
-    union
-    select purchase.payment_intent_id where purchase.payment_intent_id is not null
+    select s.payment_intent_id from credits.stripe_payments as s
+    where s.account_id = purchase.account_id and s.purchase_id = purchase.id
     order by 1
   );
 end
@@ -8515,6 +8809,7 @@ comment on function credits.take_from_purchase(uuid, bigint, bigint, jsonb) is
 
 -- sql/payments/rpc/claim_second_subscription.sql
 create function public.claim_second_subscription(
+  account_id uuid,
   subscription_id text,
   release boolean default false
 ) returns boolean
@@ -8526,35 +8821,37 @@ begin
   update credits.second_subscriptions as s
   set claimed_until = case when not release then credits.now() + interval '1 minute' end
   where
-    s.subscription_id = claim_second_subscription.subscription_id
+    s.account_id = claim_second_subscription.account_id
+    and s.subscription_id = claim_second_subscription.subscription_id
     and (release or s.claimed_until is null or s.claimed_until < credits.now());
   return found;
 end
 $$;
 
-comment on function public.claim_second_subscription(text, boolean) is
+comment on function public.claim_second_subscription(uuid, text, boolean) is
 'For the functions: whether the caller may deal with a second subscription now, for a minute; release ends that. '
 'Several messages tell of it at once, and one call is enough.';
 
-grant execute on function public.claim_second_subscription(text, boolean) to service_role;
+grant execute on function public.claim_second_subscription(uuid, text, boolean) to service_role;
 
 -- sql/payments/rpc/close_checkout.sql
-create function public.close_checkout(session_id text) returns void
+create function public.close_checkout(account_id uuid, session_id text) returns void
 language sql
 security definer
 set search_path = ''
 as $$
   update credits.plan_checkouts as c set closed_at = credits.now()
-  where c.session_id = close_checkout.session_id and c.closed_at is null;
+  where c.account_id = close_checkout.account_id and c.session_id = close_checkout.session_id and c.closed_at is null;
 $$;
 
-comment on function public.close_checkout(text) is
+comment on function public.close_checkout(uuid, text) is
 'For the function checkout: notes that a session for a plan can no longer be paid. Harmless to repeat.';
 
-grant execute on function public.close_checkout(text) to service_role;
+grant execute on function public.close_checkout(uuid, text) to service_role;
 
 -- sql/payments/rpc/close_second_subscription.sql
 create function public.close_second_subscription(
+  account_id uuid,
   subscription_id text,
   outcome text,
   note text default null
@@ -8564,7 +8861,6 @@ security definer
 set search_path = ''
 as $$
 declare
-  account uuid;
   purchase bigint;
   payment text;
 begin
@@ -8575,12 +8871,15 @@ begin
       'PT400', 'note must have 1 to 1000 characters.', '{}', 'Say how it was settled, or leave it out if nobody did.'
     );
   end if;
-  select s.account_id into account
-  from credits.second_subscriptions as s
-  where s.subscription_id = close_second_subscription.subscription_id;
-  if not found then
+  if not exists (
+    select from credits.second_subscriptions as s
+    where
+      s.account_id = close_second_subscription.account_id
+      and s.subscription_id = close_second_subscription.subscription_id
+  ) then
     perform credits.fail(
-      'PT404', 'That is not a second subscription.', jsonb_build_object('subscription_id', left(subscription_id, 300)),
+      'PT404', 'That is no second subscription of the account.',
+      jsonb_build_object('account_id', account_id, 'subscription_id', left(subscription_id, 300)),
       'list_second_subscriptions lists them.'
     );
   end if;
@@ -8588,34 +8887,41 @@ begin
     select s.payment_intent_id
     from public.purchases as p
     cross join lateral unnest(credits.purchase_payments(p)) as s (payment_intent_id)
-    where p.subscription_id = close_second_subscription.subscription_id
+    where
+      p.account_id = close_second_subscription.account_id
+      and p.subscription_id = close_second_subscription.subscription_id
     order by 1
   loop
     perform credits.lock_stripe_object(payment);
   end loop;
-  perform credits.lock_account(account);
+  perform credits.lock_account(account_id);
   update credits.second_subscriptions as s
   set outcome = close_second_subscription.outcome, note = btrim(close_second_subscription.note), closed_at = credits.now()
-  where s.subscription_id = close_second_subscription.subscription_id and s.closed_at is null;
+  where
+    s.account_id = close_second_subscription.account_id
+    and s.subscription_id = close_second_subscription.subscription_id
+    and s.closed_at is null;
   if found and outcome = 'kept' then
     for purchase in
       select p.id from public.purchases as p
-      where p.subscription_id = close_second_subscription.subscription_id
+      where
+        p.account_id = close_second_subscription.account_id
+        and p.subscription_id = close_second_subscription.subscription_id
       order by p.id
     loop
-      perform credits.net_purchase(account, purchase);
+      perform credits.net_purchase(account_id, purchase);
     end loop;
-    perform credits.collect_subscription_debts(account);
-    perform credits.end_late_grants(account);
+    perform credits.collect_subscription_debts(account_id);
+    perform credits.end_late_grants(account_id);
   end if;
 end
 $$;
 
-comment on function public.close_second_subscription(text, text, text) is
+comment on function public.close_second_subscription(uuid, text, text, text) is
 'Operator: notes what became of a second subscription; what is closed stays as it is. outcome: refunded; kept, which '
 'gives it its credits; dismissed, which needs a note. Errors: PT400 outcome or note, PT404 no second subscription.';
 
-grant execute on function public.close_second_subscription(text, text, text) to service_role;
+grant execute on function public.close_second_subscription(uuid, text, text, text) to service_role;
 
 -- sql/payments/rpc/dismiss_stripe_event.sql
 create function public.dismiss_stripe_event(event_id text, why text) returns jsonb
@@ -8780,15 +9086,23 @@ begin
     'reason', outcome.reason,
     'refresh', case object ->> 'object'
       when 'subscription'
-        then (select s.id from public.subscriptions as s where s.id = object ->> 'id' and s.refresh_wanted)
+        then (
+          select s.id
+          from credits.stripe_objects as o
+          inner join public.subscriptions as s on o.account_id = s.account_id and o.id = s.id
+          where o.id = object ->> 'id' and s.refresh_wanted
+        )
       when 'invoice'
         then case when result = 'quarantined' and object #> '{lines,has_more}' = 'true' then object ->> 'id' end
     end,
     'second', (
-      select s.subscription_id from credits.second_subscriptions as s
+      select s.subscription_id
+      from credits.stripe_objects as o
+      inner join credits.second_subscriptions as s on o.account_id = s.account_id and o.id = s.subscription_id
       where
-        (s.outcome is null or s.outcome = 'refunded')
-        and s.subscription_id = coalesce(
+        object ->> 'object' in ('subscription', 'invoice')
+        and (s.outcome is null or s.outcome = 'refunded')
+        and o.id = coalesce(
           credits.stripe_id(object #> '{parent,subscription_details,subscription}'), object ->> 'id'
         )
     )
@@ -8919,7 +9233,7 @@ as $$
     o.subscription_id, o.first_id, o.account_id, a.user_id, s.plan, s.status, coalesce(p.paid, 0),
     coalesce(p.refunded, 0), p.currency, o.noticed_at, b.refund_second_subscriptions, o.outcome, o.note, o.closed_at
   from credits.second_subscriptions as o
-  inner join public.subscriptions as s on o.subscription_id = s.id
+  inner join public.subscriptions as s on o.account_id = s.account_id and o.subscription_id = s.id
   inner join public.credit_accounts as a on o.account_id = a.id
   cross join credits.billing_settings as b
   left join lateral (
@@ -8928,7 +9242,7 @@ as $$
       sum(least(p.refunded_amount + p.disputed_amount, p.amount))::bigint as refunded,
       min(p.currency) as currency
     from public.purchases as p
-    where p.subscription_id = o.subscription_id and p.status = 'paid'
+    where p.account_id = o.account_id and p.subscription_id = o.subscription_id and p.status = 'paid'
   ) as p on true
   where
     not open_only
@@ -8958,8 +9272,7 @@ declare
 begin
   select c.customer_id into customer
   from credits.stripe_customers as c
-  inner join public.credit_accounts as a on c.account_id = a.id
-  where a.user_id = me;
+  where c.account_id = credits.account_of(me);
   if not found then
     perform credits.fail('PT404', 'You have not bought anything yet.', '{}', 'Buy a package or subscribe first.');
   end if;
@@ -9060,7 +9373,9 @@ begin
       sold.subscribers_only and not exists (
         select from public.subscriptions as s
         where
-          s.account_id = account and s.status in ('trialing', 'active') and not credits.is_second_subscription(s.id)
+          s.account_id = account
+          and s.status in ('trialing', 'active')
+          and not credits.is_second_subscription(s.account_id, s.id)
       )
     then
       perform credits.fail(
@@ -9219,7 +9534,10 @@ begin
   if flow in ('cancel', 'change') then
     select * into subscription
     from public.subscriptions as s
-    where s.account_id = customer.account_id and credits.is_live(s) and not credits.is_second_subscription(s.id)
+    where
+      s.account_id = customer.account_id
+      and credits.is_live(s)
+      and not credits.is_second_subscription(s.account_id, s.id)
     order by s.created_at desc
     limit 1;
     if not found then
@@ -9273,8 +9591,27 @@ begin
   end if;
   -- One at a time an account, so that of two that were opened at once the second sees the first.
   perform credits.lock_stripe_object('checkout ' || account_id);
-  delete from credits.plan_checkouts as c
-  where c.account_id = remember_checkout.account_id and c.expires_at < credits.now() - interval '2 days';
+  with gone as (
+    delete from credits.plan_checkouts as c
+    where c.account_id = remember_checkout.account_id and c.expires_at < credits.now() - interval '2 days'
+    returning c.session_id
+  )
+
+  delete from credits.stripe_objects as o 
+  where o.purchase_id is null and o.id in (select g.session_id from gone as g);
+  insert into credits.stripe_objects (id, account_id)
+  values (remember_checkout.session_id, remember_checkout.account_id)
+  on conflict on constraint stripe_objects_pkey do nothing;
+  if
+    exists (
+      select from credits.stripe_objects as o
+      where o.id = remember_checkout.session_id and o.account_id <> remember_checkout.account_id
+    )
+  then
+    perform credits.fail(
+      'PT409', 'The session is another account''s.', jsonb_build_object('session_id', session_id), 'Open another.'
+    );
+  end if;
   insert into credits.plan_checkouts (session_id, account_id, request, url, expires_at)
   values (session_id, account_id, request, url, expires_at)
   on conflict on constraint plan_checkouts_pkey do nothing;
@@ -9282,11 +9619,7 @@ begin
   select * into mine
   from credits.plan_checkouts as c
   where c.session_id = remember_checkout.session_id and c.account_id = remember_checkout.account_id;
-  if mine.session_id is null then
-    perform credits.fail(
-      'PT409', 'The session is another account''s.', jsonb_build_object('session_id', session_id), 'Open another.'
-    );
-  elsif mine.closed_at is not null or mine.expires_at <= credits.now() then
+  if mine.closed_at is not null or mine.expires_at <= credits.now() then
     return jsonb_build_object('session', null, 'close', '[]'::jsonb);
   end if;
   -- Of two that ask for the same the first is kept, else the newest.
@@ -9390,17 +9723,8 @@ as $$
   from (
     select t.id
     from credits.stripe_balance_transactions as t
-    where
-      t.amount is null
-      and t.id > after
-      and (
-        exists (select from public.purchases as p where p.payment_intent_id = t.payment_intent_id)
-        or exists (
-          select from credits.stripe_payments as s
-          inner join public.purchases as p on s.invoice_id = p.invoice_id
-          where s.payment_intent_id = t.payment_intent_id
-        )
-      )
+    inner join credits.stripe_payments as p on t.payment_intent_id = p.payment_intent_id
+    where t.amount is null and t.id > after and p.purchase_id is not null
     order by t.id
     limit 100
   ) as b;
@@ -10088,7 +10412,7 @@ comment on function credits.invoice_grants(jsonb) is
 'row for all of it. Lines of prices that are no plan''s bring nothing.';
 
 -- sql/payments/subscriptions/is_second_subscription.sql
-create function credits.is_second_subscription(subscription_id text) returns boolean
+create function credits.is_second_subscription(account_id uuid, subscription_id text) returns boolean
 language plpgsql
 stable
 set search_path = ''
@@ -10097,16 +10421,19 @@ begin
   -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
   return exists (
     select from credits.second_subscriptions as s
-    where s.subscription_id = is_second_subscription.subscription_id and s.outcome is distinct from 'kept'
+    where
+      s.account_id = is_second_subscription.account_id
+      and s.subscription_id = is_second_subscription.subscription_id
+      and s.outcome is distinct from 'kept'
   );
 end
 $$;
 
-comment on function credits.is_second_subscription(text) is
+comment on function credits.is_second_subscription(uuid, text) is
 'Whether a subscription came second, so that it brings no credits.';
 
 -- sql/payments/subscriptions/note_second_subscription.sql
-create function credits.note_second_subscription(subscription_id text) returns void
+create function credits.note_second_subscription(account_id uuid, subscription_id text) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -10114,7 +10441,9 @@ declare
   me public.subscriptions;
   first_id text;
 begin
-  select * into me from public.subscriptions as s where s.id = subscription_id;
+  select * into me
+  from public.subscriptions as s
+  where s.account_id = note_second_subscription.account_id and s.id = subscription_id;
   if credits.is_live(me) or me.stripe_status in ('canceled', 'incomplete_expired') then
     return; -- it had begun before this message, or is over
   end if;
@@ -10124,7 +10453,7 @@ begin
     s.account_id = me.account_id
     and s.id <> me.id
     and credits.is_live(s)
-    and not credits.is_second_subscription(s.id)
+    and not credits.is_second_subscription(s.account_id, s.id)
   order by s.created_at, s.id
   limit 1;
   if found then
@@ -10135,7 +10464,7 @@ begin
 end
 $$;
 
-comment on function credits.note_second_subscription(text) is
+comment on function credits.note_second_subscription(uuid, text) is
 'To be called when a message says that a subscription has begun, before anything of the message is noted: if the '
 'account has another one, this is a second. The caller holds the account''s lock.';
 
@@ -10211,7 +10540,7 @@ comment on function credits.release_subscription_debts(uuid) is
 'the account''s lock.';
 
 -- sql/payments/subscriptions/set_subscription_status.sql
-create function credits.set_subscription_status(subscription_id text) returns void
+create function credits.set_subscription_status(account_id uuid, subscription_id text) returns void
 language sql
 set search_path = ''
 as $$
@@ -10224,11 +10553,16 @@ as $$
     end,
     updated_at = credits.now()
   from public.subscriptions as me
-  left join public.purchases as p on me.latest_invoice_id = p.invoice_id
-  where me.id = set_subscription_status.subscription_id and s.id = me.id;
+  left join credits.stripe_objects as o on me.latest_invoice_id = o.id
+  left join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
+  where
+    me.account_id = set_subscription_status.account_id
+    and me.id = set_subscription_status.subscription_id
+    and s.account_id = me.account_id
+    and s.id = me.id;
 $$;
 
-comment on function credits.set_subscription_status(text) is
+comment on function credits.set_subscription_status(uuid, text) is
 'Sets a subscription''s status from what Stripe''s object said and what is known of its latest invoice: whichever '
 'message comes first, a failed invoice means past_due and a paid one ends that. The caller holds the account''s lock.';
 

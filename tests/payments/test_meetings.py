@@ -23,8 +23,9 @@ def test_no_month_of_a_second_subscription_can_be_spent(clocked: Clocked) -> Non
         assert till.ledger.broken(user) == []
     # Kept after all, it brings what its months would have brought that go on.
     till.ledger.as_service(
-        "close_second_subscription", subscription_id=second(till, contracts), outcome="kept"
-    )
+        "close_second_subscription",
+        account_id=account, subscription_id=second(till, contracts), outcome="kept",
+    )  # fmt: skip
     assert till.alive(user)[month(contracts[0].start, 3)] == 200
     till.to(month(contracts[0].start, 5))
     assert till.alive(user)[month(contracts[0].start, 6)] == 200
@@ -216,7 +217,8 @@ def test_a_second_one_that_is_kept_pays_what_is_owed(till: Till) -> None:
     till.tell(first.change(less, first.start))
     till.tell([*later.begin()])
     till.ledger.as_service(
-        "close_second_subscription", subscription_id=second(till, contracts), outcome="kept"
-    )
+        "close_second_subscription",
+        account_id=account, subscription_id=second(till, contracts), outcome="kept",
+    )  # fmt: skip
     assert till.balance(user) == 100
     assert till.ledger.broken(user) == []

@@ -252,7 +252,8 @@ def test_causes_are_columns(till: Till) -> None:
     bought = till.purchase(checkout_session_id=sale.session)
     rows = till.ledger.rows(
         "select c.cause::text, c.purchase_id, t.amount from credits.clawbacks as c "
-        "inner join public.credit_transactions as t on c.transaction_id = t.id where c.account_id = %s",
+        "inner join public.credit_transactions as t "
+        "on c.account_id = t.account_id and c.transaction_id = t.id where c.account_id = %s",
         account,
     )
     assert rows == [{"cause": "money_back", "purchase_id": bought["id"], "amount": -50}]

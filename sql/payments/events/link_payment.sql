@@ -7,7 +7,7 @@ declare
 begin
   insert into credits.stripe_payments as p (payment_intent_id, account_id, purchase_id)
   values (link_payment.payment_intent_id, link_payment.account_id, link_payment.purchase_id)
-  on conflict (payment_intent_id) do update set
+  on conflict on constraint stripe_payments_pkey do update set
     account_id = coalesce(p.account_id, excluded.account_id),
     purchase_id = coalesce(p.purchase_id, excluded.purchase_id)
   returning * into paid;

@@ -8,12 +8,9 @@ declare
   changed boolean;
 begin
   select p.* into purchase
-  from public.purchases as p
-  where
-    p.payment_intent_id = net_payment.payment_intent_id
-    or p.invoice_id = (
-      select s.invoice_id from credits.stripe_payments as s where s.payment_intent_id = net_payment.payment_intent_id
-    );
+  from credits.stripe_payments as s
+  inner join public.purchases as p on s.account_id = p.account_id and s.purchase_id = p.id
+  where s.payment_intent_id = net_payment.payment_intent_id;
   if not found then
     return false; -- kept until its purchase comes
   end if;

@@ -51,7 +51,8 @@ begin
     and g.purchase_id = purchase.id
     and (t.kind = 'expiry' or c.cause = 'downgrade' and l.expires_at <= credits.now());
 
-  is_second := purchase.subscription_id is not null and credits.is_second_subscription(purchase.subscription_id);
+  is_second := purchase.subscription_id is not null
+    and credits.is_second_subscription(purchase.account_id, purchase.subscription_id);
   target := case
     when is_second
       then greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)

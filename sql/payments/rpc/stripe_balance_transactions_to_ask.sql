@@ -8,17 +8,8 @@ as $$
   from (
     select t.id
     from credits.stripe_balance_transactions as t
-    where
-      t.amount is null
-      and t.id > after
-      and (
-        exists (select from public.purchases as p where p.payment_intent_id = t.payment_intent_id)
-        or exists (
-          select from credits.stripe_payments as s
-          inner join public.purchases as p on s.invoice_id = p.invoice_id
-          where s.payment_intent_id = t.payment_intent_id
-        )
-      )
+    inner join credits.stripe_payments as p on t.payment_intent_id = p.payment_intent_id
+    where t.amount is null and t.id > after and p.purchase_id is not null
     order by t.id
     limit 100
   ) as b;
