@@ -19,6 +19,7 @@ create table public.credit_accounts (
   lifetime_expired credits.credit_amount not null default 0,
   lifetime_clawed_back credits.credit_amount not null default 0,
   frozen_at timestamptz,
+  frozen_by public.freeze_cause,
   frozen_reason text,
   settled_through bigint not null default 0,
   debt_from bigint,
@@ -69,7 +70,9 @@ comment on column public.credit_accounts.lifetime_clawed_back is 'Credits ever c
 comment on column public.credit_accounts.next_expiry is
 'When time alone next changes this account: its earliest lot or hold that will expire. Past it, settle first.';
 comment on column public.credit_accounts.frozen_at is 'Set while the account may not spend or hold.';
-comment on column public.credit_accounts.frozen_reason is 'Why it is frozen. The owner can read it.';
+comment on column public.credit_accounts.frozen_by is 'What froze it; null while it is not frozen.';
+comment on column public.credit_accounts.frozen_reason is
+'The same in words, for people: nothing here reads it. The owner can read it.';
 comment on column public.credit_accounts.last_entry is
 'The number of its newest ledger row, 0 for none: what the next one counts from. Less settled_through it is how many '
 'rows are not settled.';

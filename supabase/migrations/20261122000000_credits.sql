@@ -4,20 +4,23 @@
 -- parts work together is in sql/README.md. Each file begins with a line such as "-- sql/base/now.sql".
 --
 -- Types, tables and views, and what they need:
---   sql/base: schema, pricing_admin, now, credit_amount, lasts, billing_settings, secrets
+--   sql/base: schema, pricing_admin, now, credit_amount, currency_code, lasts, billing_settings, secrets
 --   sql/ledger/entries: is_due
---   sql/accounts: settings, credit_accounts, account_addresses, call_rates, my_account_id
---   sql/pricing: settings, pricing_tiers, pricing_tier_history, credit_packages
---   sql/ledger/tables: settings, transaction_kind, hold_status, credit_transactions, credit_holds, credit_grants,
---     lot_payments, lot_returns, credit_allocations, ledger_seals, operator_entries
+--   sql/accounts: settings, freeze_cause, credit_accounts, account_addresses, call_rates, my_account_id
+--   sql/pricing: settings, pricing_tiers, pricing_tier_history, offer_slug, offer_name, offer_credits,
+--     offer_amount, offer_quantity, stripe_price_id, credit_packages
+--   sql/ledger/tables: settings, transaction_kind, hold_status, grant_source, clawback_cause, credit_transactions,
+--     credit_holds, credit_grants, lot_payments, lot_returns, credit_allocations, clawbacks, ledger_seals,
+--     operator_entries
 --   sql/usage: daily_usage, usage_logs, own_usage_logs
 --   sql/generation: settings, generation_status, generation_jobs
 --   sql/maintenance: maintenance_task, maintenance_failures
 --   sql/generation: file_sweep, provider_costs, generation_margins, generation_failures
---   sql/payments/tables: settings, stripe_event_status, purchase_status, stripe_customers, stripe_events,
---     stripe_payments, stripe_refunds, stripe_disputes, stripe_fraud_warnings, stripe_progress, subscription_plans,
---     subscriptions, purchases, subscription_debts, allotments, second_subscriptions, dismissed_stripe_objects,
---     plan_checkouts, stripe_prices
+--   sql/payments/tables: settings, stripe_event_status, purchase_status, refund_stage, dispute_stage,
+--     money_movement, stripe_customers, stripe_events, stripe_objects, stripe_payments, stripe_refunds,
+--     stripe_disputes, stripe_balance_transactions, purchase_balances, stripe_fraud_warnings, stripe_progress,
+--     subscription_plans, subscriptions, purchases, purchase_grants, allotment_sources, subscription_debts,
+--     allotments, second_subscriptions, dismissed_stripe_objects, plan_checkouts, stripe_prices
 --   sql/ledger/tables: lots_in_burn_order
 --   sql/accounts: my_position, user_credits
 --   sql/ledger/entries: csv_text
@@ -49,17 +52,18 @@
 --     settle_batch, settlement_batch, sweep_settlement, try_settling, unsettled_of
 --   sql/ledger/tables: refuse_change
 --   sql/payments/checkout: count_checkout, email_to_tell
---   sql/payments/events: apply_charge, apply_checkout_session, apply_customer, apply_dispute, apply_fraud_warning,
---     apply_invoice, apply_invoice_payment, apply_refund, apply_stripe_object, apply_subscription, is_live,
---     is_ours, link_customer, lock_stripe_object, stripe_account, stripe_id, subscriber, sweep_stripe_payloads,
---     try_stripe_object
+--   sql/payments/events: accept_invoice, apply_balance_transaction, apply_charge, apply_checkout_session,
+--     apply_customer, apply_dispute, apply_fraud_warning, apply_invoice, apply_invoice_payment, apply_refund,
+--     apply_stripe_object, apply_subscription, balance_figures, is_live, link_customer, link_payment,
+--     lock_stripe_object, note_balance_transaction, open_subscription, paying_account, stripe_id, subscriber,
+--     sweep_stripe_payloads, try_stripe_object
 --   sql/payments/netting: debt_takings, end_late_grants, freeze_for_disputes, give_back_clawbacks, grant_purchase,
---     is_disputed, net_payment, net_purchase, purchase_payments, take_from_grants
+--     is_disputed, net_payment, net_purchase, next_purchase, purchase_payments, take_from_purchase
 --   sql/payments/rpc: claim_second_subscription, close_checkout, close_second_subscription, dismiss_stripe_event,
 --     dismiss_stripe_object, ingest_stripe_event, ingest_stripe_object, link_stripe_customer,
 --     list_second_subscriptions, my_stripe_customer, note_stripe_price, prepare_checkout, prepare_portal,
---     remember_checkout, retry_stripe_events, stripe_emails_to_tell, stripe_prices_to_check, stripe_problems,
---     stripe_sync
+--     remember_checkout, retry_stripe_events, stripe_balance_transactions_to_ask, stripe_emails_to_tell,
+--     stripe_prices_to_check, stripe_problems, stripe_sync
 --   sql/payments/subscriptions: allotment_months, change_allotments, collect_subscription_debts, grant_allotments,
 --     grant_invoice, invoice_grants, is_second_subscription, note_second_subscription, open_allotment,
 --     release_subscription_debts, set_subscription_status, subscription_rank, sweep_allotments
@@ -124,6 +128,13 @@ constraint must_be_0_to_a_quadrillion check (value between 0 and 100000000000000
 comment on domain credits.credit_amount is
 'A number of credits that cannot be negative. A domain, because it is checked only where a statement assigns it: a '
 'CHECK of the table is read from the catalog and planned anew by every spend.';
+
+-- sql/base/currency_code.sql
+create domain credits.currency_code as text
+constraint currency_must_be_an_iso_4217_code_in_lower_case check (value ~ '^[a-z]{3}$');
+
+comment on domain credits.currency_code is
+'A currency as Stripe takes it: usd.';
 
 -- sql/base/lasts.sql
 create function credits.lasts(span interval, shortest interval, longest interval) returns boolean
@@ -217,6 +228,16 @@ comment on column credits.billing_settings.anonymous_credits is
 'Whether anonymous users may hold credits: with false they get no account, grant or checkout (PT403); what they hold '
 'already they may spend. The bonus they never get.';
 
+-- sql/accounts/freeze_cause.sql
+create type public.freeze_cause as enum (
+  'operator', -- freeze_account: until unfreeze_account
+  'dispute', -- a payment is disputed: until no dispute stands any more, or unfreeze_account
+  'fraud_warning' -- a card issuer warned of fraud: until unfreeze_account
+);
+
+comment on type public.freeze_cause is
+'What froze an account. Whoever took over from an account or has its address is frozen for the same cause.';
+
 -- sql/accounts/credit_accounts.sql
 -- One row an owner. Today an owner is a user; a team will be a second nullable column beside user_id. The ledger
 -- knows accounts only, so it does not change with the kinds of owner.
@@ -239,6 +260,7 @@ create table public.credit_accounts (
   lifetime_expired credits.credit_amount not null default 0,
   lifetime_clawed_back credits.credit_amount not null default 0,
   frozen_at timestamptz,
+  frozen_by public.freeze_cause,
   frozen_reason text,
   settled_through bigint not null default 0,
   debt_from bigint,
@@ -289,7 +311,9 @@ comment on column public.credit_accounts.lifetime_clawed_back is 'Credits ever c
 comment on column public.credit_accounts.next_expiry is
 'When time alone next changes this account: its earliest lot or hold that will expire. Past it, settle first.';
 comment on column public.credit_accounts.frozen_at is 'Set while the account may not spend or hold.';
-comment on column public.credit_accounts.frozen_reason is 'Why it is frozen. The owner can read it.';
+comment on column public.credit_accounts.frozen_by is 'What froze it; null while it is not frozen.';
+comment on column public.credit_accounts.frozen_reason is
+'The same in words, for people: nothing here reads it. The owner can read it.';
 comment on column public.credit_accounts.last_entry is
 'The number of its newest ledger row, 0 for none: what the next one counts from. Less settled_through it is how many '
 'rows are not settled.';
@@ -467,28 +491,63 @@ comment on column credits.pricing_tier_history.changed_by is 'The login that mad
 comment on column credits.pricing_tier_history.old is 'The pricing_tiers row before; null for an insert.';
 comment on column credits.pricing_tier_history.new is 'The pricing_tiers row after; null for a delete.';
 
+-- sql/pricing/offer_slug.sql
+create domain credits.offer_slug as text
+constraint slug_must_be_lower_case_words_of_1_to_63_letters check (value ~ '^[a-z][a-z0-9_-]{0,62}$');
+
+comment on domain credits.offer_slug is
+'What names a package or a plan in code and links.';
+
+-- sql/pricing/offer_name.sql
+create domain credits.offer_name as text
+constraint name_must_have_1_to_100_characters check (char_length(btrim(value)) between 1 and 100);
+
+comment on domain credits.offer_name is
+'What people read of a package or a plan.';
+
+-- sql/pricing/offer_credits.sql
+create domain credits.offer_credits as bigint
+constraint credits_must_be_1_to_1000000000 check (value between 1 and 1000000000);
+
+comment on domain credits.offer_credits is
+'Credits that one package, or one period of a plan, brings.';
+
+-- sql/pricing/offer_amount.sql
+create domain credits.offer_amount as bigint
+constraint unit_amount_must_be_1_to_99999999_minor_units check (value between 1 and 99999999);
+
+comment on domain credits.offer_amount is
+'What a package, or a period of a plan, costs, in minor units of its currency: as much as Stripe takes.';
+
+-- sql/pricing/offer_quantity.sql
+create domain credits.offer_quantity as integer
+constraint max_quantity_must_be_1_to_1000 check (value between 1 and 1000);
+
+comment on domain credits.offer_quantity is
+'How many of a package or a plan one checkout may buy.';
+
+-- sql/pricing/stripe_price_id.sql
+create domain credits.stripe_price_id as text
+constraint stripe_price_id_must_start_with_price check (value ~ '^price_[A-Za-z0-9_]+$');
+
+comment on domain credits.stripe_price_id is
+'Stripe''s id of a Price.';
+
 -- sql/pricing/credit_packages.sql
 create table public.credit_packages (
   id bigint generated always as identity primary key,
-  slug text not null,
-  name text not null,
-  credits bigint not null,
-  unit_amount bigint not null,
-  currency text not null default 'usd',
+  slug credits.offer_slug not null,
+  name credits.offer_name not null,
+  credits credits.offer_credits not null,
+  unit_amount credits.offer_amount not null,
+  currency credits.currency_code not null default 'usd',
   is_popular boolean not null default false,
   active boolean not null default true,
-  stripe_price_id text,
-  max_quantity integer,
+  stripe_price_id credits.stripe_price_id,
+  max_quantity credits.offer_quantity,
   subscribers_only boolean not null default false,
   constraint credit_packages_slug_currency_key unique (slug, currency),
-  constraint credit_packages_stripe_price_id_key unique (stripe_price_id),
-  constraint slug_must_be_lower_case_words_of_1_to_63_letters check (slug ~ '^[a-z][a-z0-9_-]{0,62}$'),
-  constraint name_must_have_1_to_100_characters check (char_length(btrim(name)) between 1 and 100),
-  constraint credits_must_be_1_to_1000000000 check (credits between 1 and 1000000000),
-  constraint unit_amount_must_be_1_to_99999999_minor_units check (unit_amount between 1 and 99999999),
-  constraint currency_must_be_an_iso_4217_code_in_lower_case check (currency ~ '^[a-z]{3}$'),
-  constraint max_quantity_must_be_1_to_1000 check (max_quantity between 1 and 1000),
-  constraint stripe_price_id_must_start_with_price check (stripe_price_id ~ '^price_[A-Za-z0-9_]+$')
+  constraint credit_packages_stripe_price_id_key unique (stripe_price_id)
 );
 
 alter table public.credit_packages enable row level security;
@@ -585,6 +644,29 @@ create type public.hold_status as enum (
 );
 
 comment on type public.hold_status is 'The life of a hold.';
+
+-- sql/ledger/tables/grant_source.sql
+create type public.grant_source as enum (
+  'purchase', -- a package that was paid for
+  'subscription', -- a period of a plan
+  'bonus', -- promotional: given at sign-up
+  'referral', -- promotional
+  'promo', -- promotional
+  'refund' -- credits that came back when their own lot had expired
+);
+
+comment on type public.grant_source is 'Where the credits of a lot came from.';
+
+-- sql/ledger/tables/clawback_cause.sql
+create type credits.clawback_cause as enum (
+  'operator', -- a direct call of credits.claw_back
+  'money_back', -- the payment of a purchase was refunded or disputed
+  'downgrade', -- an invoice changed a plan for a smaller one
+  'debt_taken_over', -- the debt of a deleted user's account, by its successor
+  'debt_handed_back' -- from such an account, for the successor that took over its debt
+);
+
+comment on type credits.clawback_cause is 'Why granted credits were taken back.';
 
 -- sql/ledger/tables/credit_transactions.sql
 -- No CHECK, as in credit_accounts: each would be planned anew by every spend. Only the ledger's functions write here,
@@ -718,7 +800,7 @@ create table credits.credit_grants (
   is_live boolean not null generated always as (remaining > 0) stored,
   priority smallint not null default 50,
   expires_at timestamptz,
-  source text not null,
+  source public.grant_source not null,
   returned_from bigint,
   promotional boolean not null generated always as (source in ('bonus', 'referral', 'promo')) stored,
   created_at timestamptz not null,
@@ -730,9 +812,6 @@ create table credits.credit_grants (
   constraint amount_must_be_positive check (amount > 0),
   constraint remaining_must_be_0_to_amount check (remaining between 0 and amount),
   constraint priority_must_be_0_to_100 check (priority between 0 and 100),
-  constraint source_must_be_known check (
-    source in ('purchase', 'subscription', 'bonus', 'referral', 'promo', 'refund')
-  ),
   constraint expires_at_must_be_after_created_at check (expires_at > created_at and isfinite(expires_at))
 )
 with (fillfactor = 80);
@@ -847,6 +926,39 @@ revoke all on table credits.credit_allocations from anon, authenticated, service
 comment on view credits.credit_allocations is
 'Which lot paid for which transaction, in credits; negative where a refund put them back. number: the order in which '
 'the account''s lots were taken. As of the last settlement: a transaction that is not there yet is not settled.';
+
+-- sql/ledger/tables/clawbacks.sql
+create table credits.clawbacks (
+  account_id uuid not null,
+  transaction_id bigint not null,
+  cause credits.clawback_cause not null,
+  purchase_id bigint,
+  other_account_id uuid,
+  constraint clawbacks_pkey primary key (account_id, transaction_id),
+  constraint clawbacks_transaction_id_fkey foreign key (account_id, transaction_id)
+  references public.credit_transactions (account_id, id),
+  constraint money_back_and_downgrades_must_name_a_purchase check (
+    (cause in ('money_back', 'downgrade')) = (purchase_id is not null)
+  ),
+  constraint passed_debts_must_name_the_other_account check (
+    (cause in ('debt_taken_over', 'debt_handed_back')) = (other_account_id is not null)
+  )
+);
+
+create index clawbacks_purchase_id on credits.clawbacks (account_id, purchase_id, cause) where purchase_id is not null;
+
+alter table credits.clawbacks enable row level security;
+alter table credits.clawbacks force row level security;
+revoke all on table credits.clawbacks from anon, authenticated, service_role;
+
+comment on table credits.clawbacks is
+'Why each clawback was made: one row for each ledger row of that kind. What is given back of one is a refund that '
+'names it, so that its cause is this one.';
+comment on column credits.clawbacks.transaction_id is 'credit_transactions.id of the clawback.';
+comment on column credits.clawbacks.purchase_id is
+'purchases.id: of money_back, what had been paid; of downgrade, the invoice that changed the plan.';
+comment on column credits.clawbacks.other_account_id is
+'credit_accounts.id: of a debt that was passed, the account at its other end.';
 
 -- sql/ledger/tables/ledger_seals.sql
 create table credits.ledger_seals (
@@ -1279,7 +1391,7 @@ comment on view credits.generation_failures is
 -- sql/payments/tables/settings.sql
 alter table credits.billing_settings
 add column late_grant_grace interval not null default '30 days',
-add column default_currency text not null default 'usd',
+add column default_currency credits.currency_code not null default 'usd',
 add column max_packages integer not null default 10,
 add column max_free_packages integer not null default 1,
 add column allow_promotion_codes boolean not null default false,
@@ -1293,7 +1405,6 @@ add column stripe_account text,
 add column stripe_payload_retention interval not null default '90 days',
 add column freeze_on_fraud_warning boolean not null default false,
 add constraint late_grant_grace_must_be_0_to_10_years check (credits.lasts(late_grant_grace, '0', '10 years')),
-add constraint default_currency_must_be_an_iso_4217_code_in_lower_case check (default_currency ~ '^[a-z]{3}$'),
 add constraint max_packages_must_be_1_to_1000 check (max_packages between 1 and 1000),
 add constraint max_free_packages_must_be_1_to_1000 check (max_free_packages between 1 and 1000),
 add constraint max_checkouts_per_minute_must_be_0_or_more check (max_checkouts_per_minute >= 0),
@@ -1357,6 +1468,46 @@ create type public.purchase_status as enum (
 
 comment on type public.purchase_status is
 'The state of a payment. The order is that of knowledge: a later message only ever raises it.';
+
+-- sql/payments/tables/refund_stage.sql
+create type credits.refund_stage as enum (
+  'unknown', -- Stripe has a word for it that is newer than this list; it counts as money that went
+  'pending',
+  'requires_action',
+  'succeeded',
+  'failed', -- also after it had succeeded
+  'canceled'
+);
+
+comment on type credits.refund_stage is
+'How far a refund has come. The order is that of knowledge: a later message only ever raises it.';
+
+-- sql/payments/tables/dispute_stage.sql
+create type credits.dispute_stage as enum (
+  'unknown', -- Stripe has a word for it that is newer than this list
+  'warning_needs_response', -- an inquiry
+  'warning_under_review',
+  'warning_closed',
+  'needs_response',
+  'under_review',
+  'prevented', -- no chargeback came of it
+  'lost',
+  'won'
+);
+
+comment on type credits.dispute_stage is
+'How far a dispute has come. The order is that of knowledge: a later message only ever raises it.';
+
+-- sql/payments/tables/money_movement.sql
+create type credits.money_movement as enum (
+  'payment', -- a charge
+  'payment_failure', -- a charge that failed after it had been booked
+  'refund',
+  'refund_failure', -- the money of a refund comes back
+  'dispute' -- withdrawn (amount below 0) or reinstated
+);
+
+comment on type credits.money_movement is 'What a balance transaction of Stripe''s moved money for.';
 
 -- sql/payments/tables/stripe_customers.sql
 create table credits.stripe_customers (
@@ -1429,16 +1580,42 @@ comment on column credits.stripe_events.attempts is 'How often its effects were 
 comment on column credits.stripe_events.dismissed_why is 'Why a person decided that it shall have no effect.';
 comment on column credits.stripe_events.dismissed_at is 'When they did.';
 
+-- sql/payments/tables/stripe_objects.sql
+create table credits.stripe_objects (
+  id text primary key,
+  account_id uuid not null,
+  purchase_id bigint
+);
+
+alter table credits.stripe_objects enable row level security;
+alter table credits.stripe_objects force row level security;
+revoke all on table credits.stripe_objects from anon, authenticated, service_role;
+
+comment on table credits.stripe_objects is
+'Whose an object of Stripe''s is: its id is there once, where the tables that hold what it says have it once an account. '
+'No foreign key, so that the tables of an account can lie elsewhere.';
+comment on column credits.stripe_objects.id is
+'Stripe''s id of a Checkout session, an invoice or a subscription. Payments have stripe_payments, customers '
+'stripe_customers.';
+comment on column credits.stripe_objects.account_id is 'credit_accounts.id.';
+comment on column credits.stripe_objects.purchase_id is
+'purchases.id within the account, of a session that sold a package, and of an invoice.';
+
 -- sql/payments/tables/stripe_payments.sql
 create table credits.stripe_payments (
   payment_intent_id text primary key,
   invoice_id text,
+  account_id uuid,
+  purchase_id bigint,
   refunded bigint not null default 0,
   receipt_url text,
-  constraint refunded_must_be_0_or_more check (refunded >= 0)
+  constraint refunded_must_be_0_or_more check (refunded >= 0),
+  constraint a_purchase_must_have_an_account check ((account_id is null) = (purchase_id is null))
 );
 
-create index stripe_payments_invoice_id on credits.stripe_payments (invoice_id);
+create index stripe_payments_invoice_id on credits.stripe_payments (invoice_id) where invoice_id is not null;
+create index stripe_payments_purchase_id on credits.stripe_payments (account_id, purchase_id)
+where purchase_id is not null;
 
 alter table credits.stripe_payments enable row level security;
 alter table credits.stripe_payments force row level security;
@@ -1448,6 +1625,8 @@ comment on table credits.stripe_payments is
 'What Stripe tells of a payment intent apart from the purchase that it pays, kept whether or not that is known yet.';
 comment on column credits.stripe_payments.invoice_id is
 'The invoice that it pays. An invoice does not name its payments; invoice_payment objects do.';
+comment on column credits.stripe_payments.account_id is 'Whose purchase it pays, once known.';
+comment on column credits.stripe_payments.purchase_id is 'purchases.id within the account, once known.';
 comment on column credits.stripe_payments.refunded is
 'The highest total of refunds that a charge of it has told, in minor units.';
 comment on column credits.stripe_payments.receipt_url is 'Stripe''s page of the receipt of a charge that succeeded.';
@@ -1457,9 +1636,10 @@ create table credits.stripe_refunds (
   id text primary key,
   payment_intent_id text not null,
   amount bigint not null,
-  status text not null,
+  status credits.refund_stage not null,
+  unknown_status text,
   constraint amount_must_be_0_or_more check (amount >= 0),
-  constraint status_must_be_known check (status in ('pending', 'requires_action', 'succeeded', 'failed', 'canceled'))
+  constraint unknown_status_must_tell_an_unknown_one check ((status = 'unknown') = (unknown_status is not null))
 );
 
 create index stripe_refunds_payment_intent_id on credits.stripe_refunds (payment_intent_id);
@@ -1474,6 +1654,7 @@ comment on table credits.stripe_refunds is
 comment on column credits.stripe_refunds.id is 'Stripe''s re_… id.';
 comment on column credits.stripe_refunds.amount is 'In minor units of the payment''s currency.';
 comment on column credits.stripe_refunds.status is 'The furthest that it is known to have come.';
+comment on column credits.stripe_refunds.unknown_status is 'Stripe''s word for a status that is unknown here.';
 
 -- sql/payments/tables/stripe_disputes.sql
 create table credits.stripe_disputes (
@@ -1482,7 +1663,8 @@ create table credits.stripe_disputes (
   account_id uuid references public.credit_accounts (id),
   amount bigint not null,
   currency text not null,
-  status text not null,
+  status credits.dispute_stage not null,
+  unknown_status text,
   withdrawn boolean not null default false,
   reinstated boolean not null default false,
   froze_at timestamptz,
@@ -1490,15 +1672,11 @@ create table credits.stripe_disputes (
     status in ('needs_response', 'under_review', 'lost') and not reinstated
   ) stored,
   takes boolean not null generated always as (
-    (status in ('needs_response', 'under_review', 'lost') or status = 'prevented' and withdrawn) and not reinstated
+    (status in ('needs_response', 'under_review', 'lost') or status in ('prevented', 'unknown') and withdrawn)
+    and not reinstated
   ) stored,
   constraint amount_must_be_0_or_more check (amount >= 0),
-  constraint status_must_be_known check (
-    status in (
-      'warning_needs_response', 'warning_under_review', 'warning_closed', 'prevented', 'needs_response', 'under_review',
-      'lost', 'won'
-    )
-  )
+  constraint unknown_status_must_tell_an_unknown_one check ((status = 'unknown') = (unknown_status is not null))
 );
 
 create index stripe_disputes_payment_intent_id on credits.stripe_disputes (payment_intent_id);
@@ -1514,6 +1692,7 @@ comment on column credits.stripe_disputes.id is 'Stripe''s dp_… or du_… id.'
 comment on column credits.stripe_disputes.account_id is 'Whose purchase is disputed, once known.';
 comment on column credits.stripe_disputes.amount is 'In minor units of the currency.';
 comment on column credits.stripe_disputes.status is 'The furthest that it is known to have come.';
+comment on column credits.stripe_disputes.unknown_status is 'Stripe''s word for a status that is unknown here.';
 comment on column credits.stripe_disputes.withdrawn is 'Whether Stripe has told that it took the money.';
 comment on column credits.stripe_disputes.reinstated is 'Whether Stripe has put the money back.';
 comment on column credits.stripe_disputes.froze_at is
@@ -1521,7 +1700,71 @@ comment on column credits.stripe_disputes.froze_at is
 comment on column credits.stripe_disputes.standing is
 'Whether it freezes the account: not an inquiry (warning_…), not prevented, not won, not reinstated.';
 comment on column credits.stripe_disputes.takes is
-'Whether it keeps the money from us: it stands, or was prevented from becoming a chargeback by giving the money back.';
+'Whether it keeps the money from us: it stands, or was prevented from becoming a chargeback by giving the money back, '
+'or its status is unknown here and Stripe took the money.';
+
+-- sql/payments/tables/stripe_balance_transactions.sql
+create table credits.stripe_balance_transactions (
+  id text primary key,
+  payment_intent_id text not null,
+  source_id text not null,
+  movement credits.money_movement not null,
+  amount bigint,
+  fee bigint,
+  currency credits.currency_code,
+  exchange_rate numeric,
+  booked_at timestamptz,
+  constraint figures_must_come_together check (num_nulls(amount, fee, currency, booked_at) in (0, 4))
+);
+
+create index stripe_balance_transactions_payment_intent_id on credits.stripe_balance_transactions (payment_intent_id);
+create index stripe_balance_transactions_untold on credits.stripe_balance_transactions (id) where amount is null;
+
+alter table credits.stripe_balance_transactions enable row level security;
+alter table credits.stripe_balance_transactions force row level security;
+revoke all on table credits.stripe_balance_transactions from anon, authenticated, service_role;
+
+comment on table credits.stripe_balance_transactions is
+'What payments, refunds and disputes moved on Stripe''s balance, and what Stripe took for it. Stripe names a balance '
+'transaction when it books it, which for a charge is up to an hour after the payment; the figures come with a dispute, '
+'or when reconciliation asks for them. Null until then.';
+comment on column credits.stripe_balance_transactions.id is 'Stripe''s txn_… id.';
+comment on column credits.stripe_balance_transactions.payment_intent_id is 'The payment that it is about.';
+comment on column credits.stripe_balance_transactions.source_id is 'The charge, refund or dispute that names it.';
+comment on column credits.stripe_balance_transactions.amount is
+'What moved, before the fee, in minor units of currency: below 0 for money that went.';
+comment on column credits.stripe_balance_transactions.fee is
+'What Stripe took for it, in minor units of currency; below 0 for a fee that came back. amount - fee reached the '
+'balance.';
+comment on column credits.stripe_balance_transactions.currency is
+'The currency of the balance, which can be another than that of the payment.';
+comment on column credits.stripe_balance_transactions.exchange_rate is
+'Units of currency for one of the payment''s; null where they are the same.';
+comment on column credits.stripe_balance_transactions.booked_at is 'When Stripe made it.';
+
+-- sql/payments/tables/purchase_balances.sql
+create view credits.purchase_balances with (security_invoker = true) as
+select
+  p.account_id,
+  p.purchase_id,
+  b.id as balance_transaction_id,
+  b.movement,
+  b.source_id,
+  b.amount,
+  b.fee,
+  b.amount - b.fee as net,
+  b.currency,
+  b.exchange_rate,
+  b.booked_at
+from credits.stripe_balance_transactions as b
+inner join credits.stripe_payments as p on b.payment_intent_id = p.payment_intent_id
+where p.purchase_id is not null;
+
+revoke all on table credits.purchase_balances from anon, authenticated, service_role;
+
+comment on view credits.purchase_balances is
+'What each purchase, its refunds and its disputes moved on Stripe''s balance, in minor units of currency: amount less fee '
+'is net. Nulls where Stripe has named a balance transaction and not told yet.';
 
 -- sql/payments/tables/stripe_fraud_warnings.sql
 create table credits.stripe_fraud_warnings (
@@ -1576,11 +1819,11 @@ comment on column credits.stripe_progress.swept_at is 'When Stripe''s objects we
 -- sql/payments/tables/subscription_plans.sql
 create table public.subscription_plans (
   id bigint generated always as identity primary key,
-  slug text not null,
-  name text not null,
-  credits bigint not null,
-  unit_amount bigint not null,
-  currency text not null default 'usd',
+  slug credits.offer_slug not null,
+  name credits.offer_name not null,
+  credits credits.offer_credits not null,
+  unit_amount credits.offer_amount not null,
+  currency credits.currency_code not null default 'usd',
   interval text not null default 'month',
   interval_count integer not null default 1,
   trial_days integer,
@@ -1591,14 +1834,9 @@ create table public.subscription_plans (
   monthly_allotment boolean not null default false,
   priority smallint not null default 40,
   active boolean not null default true,
-  stripe_price_id text not null,
-  max_quantity integer not null default 1,
+  stripe_price_id credits.stripe_price_id not null,
+  max_quantity credits.offer_quantity not null default 1,
   constraint subscription_plans_stripe_price_id_key unique (stripe_price_id),
-  constraint slug_must_be_lower_case_words_of_1_to_63_letters check (slug ~ '^[a-z][a-z0-9_-]{0,62}$'),
-  constraint name_must_have_1_to_100_characters check (char_length(btrim(name)) between 1 and 100),
-  constraint credits_must_be_1_to_1000000000 check (credits between 1 and 1000000000),
-  constraint unit_amount_must_be_1_to_99999999_minor_units check (unit_amount between 1 and 99999999),
-  constraint currency_must_be_an_iso_4217_code_in_lower_case check (currency ~ '^[a-z]{3}$'),
   constraint interval_must_be_day_week_month_or_year check (
     subscription_plans.interval in ('day', 'week', 'month', 'year')
   ),
@@ -1612,9 +1850,7 @@ create table public.subscription_plans (
     or subscription_plans.interval = 'year'
     or subscription_plans.interval = 'month' and interval_count > 1
   ),
-  constraint priority_must_be_0_to_100 check (priority between 0 and 100),
-  constraint max_quantity_must_be_1_to_1000 check (max_quantity between 1 and 1000),
-  constraint stripe_price_id_must_start_with_price check (stripe_price_id ~ '^price_[A-Za-z0-9_]+$')
+  constraint priority_must_be_0_to_100 check (priority between 0 and 100)
 );
 
 -- Who subscribed at an earlier price keeps paying it: its row stays, inactive.
@@ -1676,8 +1912,8 @@ comment on column public.subscription_plans.max_quantity is
 
 -- sql/payments/tables/subscriptions.sql
 create table public.subscriptions (
-  id text primary key,
   account_id uuid not null references public.credit_accounts (id),
+  id text not null,
   plan text,
   quantity integer,
   status text not null default 'incomplete',
@@ -1693,10 +1929,10 @@ create table public.subscriptions (
   refresh_wanted boolean not null default false,
   created_at timestamptz not null default clock_timestamp(),
   updated_at timestamptz not null default clock_timestamp(),
+  constraint subscriptions_pkey primary key (account_id, id),
   constraint id_must_start_with_sub check (id ~ '^sub_[A-Za-z0-9_]+$')
 );
 
-create index subscriptions_account_id on public.subscriptions (account_id);
 create index subscriptions_refresh_wanted on public.subscriptions (id) where refresh_wanted;
 
 alter table public.subscriptions enable row level security;
@@ -1721,8 +1957,8 @@ comment on column public.subscriptions.refresh_wanted is
 
 -- sql/payments/tables/purchases.sql
 create table public.purchases (
-  id bigint generated always as identity primary key,
   account_id uuid not null references public.credit_accounts (id),
+  id bigint not null,
   checkout_session_id text,
   invoice_id text,
   payment_intent_id text,
@@ -1732,37 +1968,35 @@ create table public.purchases (
   period_end timestamptz,
   quantity integer not null default 1,
   amount bigint not null,
-  currency text not null,
+  net_amount bigint,
+  tax_amount bigint,
+  currency credits.currency_code not null,
   status public.purchase_status not null,
   credits bigint not null,
   credits_granted bigint not null default 0,
   credits_clawed_back bigint not null default 0,
   refunded_amount bigint not null default 0,
   disputed_amount bigint not null default 0,
-  grant_ids bigint[] not null default '{}',
   hosted_invoice_url text,
   receipt_url text,
   created_at timestamptz not null default clock_timestamp(),
   updated_at timestamptz not null default clock_timestamp(),
-  constraint purchases_checkout_session_id_key unique (checkout_session_id),
-  constraint purchases_invoice_id_key unique (invoice_id),
+  constraint purchases_pkey primary key (account_id, id),
   constraint a_purchase_must_be_a_session_or_an_invoice check (num_nonnulls(checkout_session_id, invoice_id) = 1),
   constraint checkout_session_id_must_start_with_cs check (checkout_session_id ~ '^cs_[A-Za-z0-9_]+$'),
   constraint invoice_id_must_start_with_in check (invoice_id ~ '^in_[A-Za-z0-9_]+$'),
   constraint quantity_must_be_positive check (quantity > 0),
   constraint amount_must_be_0_or_more check (amount >= 0),
-  constraint currency_must_be_an_iso_4217_code_in_lower_case check (currency ~ '^[a-z]{3}$'),
   constraint clawed_back_must_be_0_to_granted check (credits_clawed_back between 0 and credits_granted),
   constraint only_paid_purchases_may_grant check (status = 'paid' or credits_granted = 0)
 );
 
-create index purchases_account_id on public.purchases (account_id, id desc);
-create unique index purchases_payment_intent_id on public.purchases (payment_intent_id);
+create index purchases_subscription_id on public.purchases (account_id, subscription_id)
+where subscription_id is not null;
 
 alter table public.purchases enable row level security;
 alter table public.purchases force row level security;
 revoke all on table public.purchases from anon, authenticated, service_role;
-revoke all on sequence public.purchases_id_seq from anon, authenticated, service_role;
 grant select on table public.purchases to authenticated, service_role;
 create policy own_purchases on public.purchases for select to authenticated
 using (account_id = (select credits.my_account_id()));
@@ -1770,6 +2004,7 @@ using (account_id = (select credits.my_account_id()));
 comment on table public.purchases is
 'Payments that bring credits: one row a Checkout session of a package, or an invoice of a subscription. Written by '
 'Stripe''s messages only.';
+comment on column public.purchases.id is '1, 2, 3 within the account.';
 comment on column public.purchases.checkout_session_id is 'Stripe''s cs_… id, for a package.';
 comment on column public.purchases.invoice_id is 'Stripe''s in_… id, for a period of a plan.';
 comment on column public.purchases.payment_intent_id is 'Stripe''s pi_… id of the payment, once known.';
@@ -1777,7 +2012,14 @@ comment on column public.purchases.subscription_id is 'subscriptions.id, for an 
 comment on column public.purchases.package is 'credit_packages.slug.';
 comment on column public.purchases.plan is 'subscription_plans.slug.';
 comment on column public.purchases.period_end is 'The end of the period that the invoice paid for.';
-comment on column public.purchases.amount is 'What is paid after discounts, in minor units of the currency.';
+comment on column public.purchases.amount is
+'What is paid, taxes included, after discounts and what the customer''s balance in Stripe paid; in minor units of the '
+'currency.';
+comment on column public.purchases.net_amount is
+'The price after discounts without taxes, in minor units; below 0 for a downgrade whose money stays in the customer''s '
+'balance in Stripe. Null where Stripe has not told.';
+comment on column public.purchases.tax_amount is
+'The taxes, in minor units: net_amount + tax_amount is the price. Null where Stripe has not told.';
 comment on column public.purchases.currency is 'ISO 4217 code in lower case.';
 comment on column public.purchases.credits is
 'Credits that it brings when paid. Below 0 for a downgrade, which takes back.';
@@ -1787,24 +2029,80 @@ comment on column public.purchases.credits_clawed_back is
 comment on column public.purchases.refunded_amount is 'Refunded, in minor units; never more than amount counts.';
 comment on column public.purchases.disputed_amount is
 'Under dispute or lost to one, in minor units; inquiries and won disputes do not count, prevented ones if money went.';
-comment on column public.purchases.grant_ids is 'credit_transactions.id of its grants.';
 comment on column public.purchases.hosted_invoice_url is
 'Stripe''s page of the invoice, to see, print or pay; null for a package.';
 comment on column public.purchases.receipt_url is 'Stripe''s page of the receipt; null while none is known.';
 
+-- sql/payments/tables/purchase_grants.sql
+create table credits.purchase_grants (
+  account_id uuid not null,
+  purchase_id bigint not null,
+  transaction_id bigint not null,
+  allotment_key text,
+  month integer,
+  is_late boolean not null default false,
+  constraint purchase_grants_pkey primary key (account_id, purchase_id, transaction_id),
+  constraint purchase_grants_purchase_id_fkey foreign key (account_id, purchase_id)
+  references public.purchases (account_id, id),
+  constraint purchase_grants_transaction_id_fkey foreign key (account_id, transaction_id)
+  references public.credit_transactions (account_id, id),
+  constraint a_month_must_be_of_an_allotment check ((month is null) = (allotment_key is null))
+);
+
+create index purchase_grants_late on credits.purchase_grants (account_id) where is_late;
+
+alter table credits.purchase_grants enable row level security;
+alter table credits.purchase_grants force row level security;
+revoke all on table credits.purchase_grants from anon, authenticated, service_role;
+
+comment on table credits.purchase_grants is 'Which grants a purchase has brought.';
+comment on column credits.purchase_grants.purchase_id is 'purchases.id.';
+comment on column credits.purchase_grants.transaction_id is 'credit_transactions.id of the grant.';
+comment on column credits.purchase_grants.allotment_key is
+'allotments.key, where the purchase brings its credits month by month; else null.';
+comment on column credits.purchase_grants.month is 'Which month of that period it is, from 1.';
+comment on column credits.purchase_grants.is_late is
+'Whether its time was over when it was granted: credits.end_late_grants may end it.';
+
+-- sql/payments/tables/allotment_sources.sql
+create table credits.allotment_sources (
+  account_id uuid not null,
+  transaction_id bigint not null,
+  purchase_id bigint not null,
+  part numeric not null,
+  constraint allotment_sources_pkey primary key (account_id, transaction_id, purchase_id),
+  constraint allotment_sources_transaction_id_fkey foreign key (account_id, transaction_id)
+  references public.credit_transactions (account_id, id),
+  constraint allotment_sources_purchase_id_fkey foreign key (account_id, purchase_id)
+  references public.purchases (account_id, id),
+  constraint part_must_be_0_or_more check (part >= 0)
+);
+
+alter table credits.allotment_sources enable row level security;
+alter table credits.allotment_sources force row level security;
+revoke all on table credits.allotment_sources from anon, authenticated, service_role;
+
+comment on table credits.allotment_sources is
+'Which purchases paid for a month''s grant, where a change of plan paid for a part of it. A grant that is not here was '
+'paid by its own purchase alone.';
+comment on column credits.allotment_sources.transaction_id is 'credit_transactions.id of the grant.';
+comment on column credits.allotment_sources.purchase_id is 'purchases.id of the period, or of the change.';
+comment on column credits.allotment_sources.part is 'Credits of the grant that it paid for.';
+
 -- sql/payments/tables/subscription_debts.sql
 create table credits.subscription_debts (
-  purchase_id bigint primary key references public.purchases (id),
-  account_id uuid not null references public.credit_accounts (id),
+  account_id uuid not null,
+  purchase_id bigint not null,
   subscription_id text not null,
   period_start timestamptz not null,
   period_end timestamptz not null,
   amount bigint not null,
   owed bigint not null,
+  constraint subscription_debts_pkey primary key (account_id, purchase_id),
+  constraint subscription_debts_purchase_id_fkey foreign key (account_id, purchase_id)
+  references public.purchases (account_id, id),
   constraint owed_must_be_0_to_amount check (owed between 0 and amount)
 );
-
-create index subscription_debts_account_id on credits.subscription_debts (account_id);
 
 alter table credits.subscription_debts enable row level security;
 alter table credits.subscription_debts force row level security;
@@ -1823,8 +2121,8 @@ comment on column credits.subscription_debts.owed is
 
 -- sql/payments/tables/allotments.sql
 create table credits.allotments (
-  purchase_id bigint references public.purchases (id),
-  account_id uuid not null references public.credit_accounts (id),
+  account_id uuid not null,
+  purchase_id bigint not null,
   subscription_id text not null,
   period_start timestamptz not null,
   period_end timestamptz not null,
@@ -1835,7 +2133,9 @@ create table credits.allotments (
   rollover_cap bigint,
   priority integer,
   next_at timestamptz,
-  constraint allotments_pkey primary key (purchase_id, key),
+  constraint allotments_pkey primary key (account_id, purchase_id, key),
+  constraint allotments_purchase_id_fkey foreign key (account_id, purchase_id)
+  references public.purchases (account_id, id),
   constraint a_period_has_months_and_a_change_has_none check (num_nulls(months, rollover, priority) in (0, 3)),
   constraint months_must_be_positive check (months > 0),
   constraint the_next_month_must_be_a_periods check (next_at is null or months is not null)
@@ -1870,22 +2170,26 @@ comment on column credits.allotments.next_at is
 
 -- sql/payments/tables/second_subscriptions.sql
 create table credits.second_subscriptions (
-  subscription_id text primary key references public.subscriptions (id),
-  account_id uuid not null references public.credit_accounts (id),
-  first_id text not null references public.subscriptions (id),
+  account_id uuid not null,
+  subscription_id text not null,
+  first_id text not null,
   noticed_at timestamptz not null default clock_timestamp(),
   claimed_until timestamptz,
   outcome text,
   note text,
   closed_at timestamptz,
+  constraint second_subscriptions_pkey primary key (account_id, subscription_id),
+  constraint second_subscriptions_subscription_id_fkey foreign key (account_id, subscription_id)
+  references public.subscriptions (account_id, id),
+  constraint second_subscriptions_first_id_fkey foreign key (account_id, first_id)
+  references public.subscriptions (account_id, id),
   constraint outcome_must_be_refunded_kept_or_dismissed check (outcome in ('refunded', 'kept', 'dismissed')),
   constraint closed_ones_must_have_an_outcome check ((closed_at is null) = (outcome is null)),
   constraint note_must_have_1_to_1000_characters check (char_length(btrim(note)) between 1 and 1000)
 );
 
 create index second_subscriptions_open on credits.second_subscriptions (noticed_at) where closed_at is null;
-create index second_subscriptions_account_id on credits.second_subscriptions (account_id);
-create index second_subscriptions_first_id on credits.second_subscriptions (first_id);
+create index second_subscriptions_first_id on credits.second_subscriptions (account_id, first_id);
 
 alter table credits.second_subscriptions enable row level security;
 alter table credits.second_subscriptions force row level security;
@@ -1925,13 +2229,14 @@ comment on column credits.dismissed_stripe_objects.why is 'Why it may have no ef
 
 -- sql/payments/tables/plan_checkouts.sql
 create table credits.plan_checkouts (
-  session_id text primary key,
   account_id uuid not null references public.credit_accounts (id),
+  session_id text not null,
   request text not null,
   url text not null,
   expires_at timestamptz not null,
   closed_at timestamptz,
   created_at timestamptz not null default clock_timestamp(),
+  constraint plan_checkouts_pkey primary key (account_id, session_id),
   constraint session_id_must_start_with_cs check (session_id ~ '^cs_[A-Za-z0-9_]+$'),
   constraint request_must_be_a_sha_256_in_hex check (request ~ '^[0-9a-f]{64}$')
 );
@@ -2416,6 +2721,7 @@ begin
   update public.credit_accounts as a
   set
     frozen_at = coalesce(a.frozen_at, credits.now()),
+    frozen_by = 'operator',
     frozen_reason = reason,
     updated_at = credits.now()
   where a.id = account_id
@@ -2426,7 +2732,8 @@ $$;
 
 comment on function public.freeze_account(uuid, text) is
 'Operator: stops the user''s spends and holds (PT403) until unfreeze_account. Grants, refunds and captures of '
-'earlier holds go on. Calling it again changes the reason only. Errors: PT400 no reason, PT404 no such user.';
+'earlier holds go on. Of one that is frozen already it changes the reason, and the cause: no dispute that is won '
+'unfreezes it then. Errors: PT400 no reason, PT404 no such user.';
 
 grant execute on function public.freeze_account(uuid, text) to service_role;
 
@@ -2621,9 +2928,9 @@ begin
 
   -- A frozen account that lives keeps its debt; a second one for the same mailbox is frozen as well.
   update public.credit_accounts as a
-  set frozen_at = credits.now(), frozen_reason = f.frozen_reason, updated_at = credits.now()
+  set frozen_at = credits.now(), frozen_by = f.frozen_by, frozen_reason = f.frozen_reason, updated_at = credits.now()
   from (
-    select o.frozen_reason
+    select o.frozen_by, o.frozen_reason
     from public.credit_accounts as o
     where
       o.frozen_at is not null
@@ -2729,7 +3036,12 @@ begin
     entry := credits.post_entry(account_id, 'grant', owed, metadata => jsonb_build_object('debt_passed_to', heir));
     perform credits.add_lot(entry, owed, 'refund', null, null);
     perform credits.pay_debt(account_id);
-    perform credits.claw_back(heir, owed, metadata => jsonb_build_object('debt_passed_from', account_id));
+    perform credits.claw_back(
+      heir, owed,
+      metadata => jsonb_build_object('debt_passed_from', account_id),
+      cause => 'debt_taken_over',
+      other_account_id => account_id
+    );
   end if;
 end
 $$;
@@ -2739,7 +3051,7 @@ comment on function credits.pass_debt(uuid) is
 'Locks the account, then the successor: nothing locks them the other way round.';
 
 -- sql/accounts/pass_freeze.sql
-create function credits.pass_freeze(account_id uuid, over text default null) returns void
+create function credits.pass_freeze(account_id uuid, over public.freeze_cause default null) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -2747,11 +3059,11 @@ declare
   heir uuid := credits.successor(account_id);
 begin
   update public.credit_accounts as h
-  set frozen_at = credits.now(), frozen_reason = a.frozen_reason, updated_at = credits.now()
+  set frozen_at = credits.now(), frozen_by = a.frozen_by, frozen_reason = a.frozen_reason, updated_at = credits.now()
   from public.credit_accounts as a
   where
     h.id = heir
-    and (h.frozen_at is null or h.frozen_reason = over)
+    and (h.frozen_at is null or h.frozen_by = over)
     and a.id = pass_freeze.account_id and a.frozen_at is not null;
   if found then
     perform credits.pass_freeze(heir, over);
@@ -2759,12 +3071,12 @@ begin
 end
 $$;
 
-comment on function credits.pass_freeze(uuid, text) is
-'Freezes the successor of a frozen account, if it has one, for the same reason; also one that was frozen for '
-'the reason over.';
+comment on function credits.pass_freeze(uuid, public.freeze_cause) is
+'Freezes the successor of a frozen account, if it has one, for the same cause; also one that is frozen for the cause '
+'over.';
 
 -- sql/accounts/pass_thaw.sql
-create function credits.pass_thaw(account_id uuid, reason text) returns void
+create function credits.pass_thaw(account_id uuid) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -2772,16 +3084,16 @@ declare
   heir uuid := credits.successor(account_id);
 begin
   update public.credit_accounts as h
-  set frozen_at = null, frozen_reason = null, updated_at = credits.now()
-  where h.id = heir and h.frozen_reason = reason and not credits.is_disputed(h.id);
+  set frozen_at = null, frozen_by = null, frozen_reason = null, updated_at = credits.now()
+  where h.id = heir and h.frozen_by = 'dispute' and not credits.is_disputed(h.id);
   if found then
-    perform credits.pass_thaw(heir, reason);
+    perform credits.pass_thaw(heir);
   end if;
 end
 $$;
 
-comment on function credits.pass_thaw(uuid, text) is
-'Unfreezes the successor of an account whose disputes are over, if that was the reason and it has no others.';
+comment on function credits.pass_thaw(uuid) is
+'Unfreezes the successor of an account whose disputes are over, if one had frozen it and it has no others.';
 
 -- sql/accounts/refuse_anonymous.sql
 create function credits.refuse_anonymous() returns uuid
@@ -2814,13 +3126,20 @@ begin
   end if;
   spare := (credits.lock_account(account_id)).available;
   for taken in
-    select t.* from public.credit_transactions as t
-    where t.account_id = heir and t.kind = 'clawback' and t.metadata ->> 'debt_passed_from' = return_debt.account_id::text
+    select t.*
+    from credits.clawbacks as c
+    inner join public.credit_transactions as t on c.account_id = t.account_id and c.transaction_id = t.id
+    where c.account_id = heir and c.cause = 'debt_taken_over' and c.other_account_id = return_debt.account_id
     order by t.id
   loop
     part := least(spare, credits.left_to_refund(taken));
     if part > 0 then
-      perform credits.claw_back(account_id, part, metadata => jsonb_build_object('debt_returned_to', heir));
+      perform credits.claw_back(
+        account_id, part,
+        metadata => jsonb_build_object('debt_returned_to', heir),
+        cause => 'debt_handed_back',
+        other_account_id => heir
+      );
       perform credits.give_back(heir, taken.id, part, jsonb_build_object('debt_returned_from', account_id));
       spare := spare - part;
     end if;
@@ -2859,6 +3178,7 @@ begin
   update public.credit_accounts as a
   set
     frozen_at = null,
+    frozen_by = null,
     frozen_reason = null,
     updated_at = credits.now()
   where a.id = account_id
@@ -4742,7 +5062,10 @@ create function credits.claw_back(
   amount bigint,
   grant_transaction_id bigint default null,
   idempotency_key text default null,
-  metadata jsonb default '{}'
+  metadata jsonb default '{}',
+  cause credits.clawback_cause default 'operator',
+  purchase_id bigint default null,
+  other_account_id uuid default null
 ) returns public.credit_transactions
 language plpgsql
 set search_path = ''
@@ -4794,17 +5117,20 @@ begin
     idempotency_key => idempotency_key,
     metadata => metadata
   );
+  insert into credits.clawbacks (account_id, transaction_id, cause, purchase_id, other_account_id)
+  values (entry.account_id, entry.id, claw_back.cause, claw_back.purchase_id, claw_back.other_account_id);
   perform credits.settle_account(account_id, usable_from => '-infinity', preferred_lot => lot_id);
   perform credits.pass_debt(account_id);
   return entry;
 end
 $$;
 
-comment on function credits.claw_back(uuid, bigint, bigint, text, jsonb) is
+comment on function credits.claw_back is
 'Internal: takes back amount credits from an account, because their payment was refunded or disputed, a plan was '
-'changed for a smaller one, or a debt passes between it and its successor; returns the ledger row. Takes from the '
-'named grant''s lot first, then from the others in burn order, then below zero: the next grant pays that off. The debt '
-'of a deleted user''s account goes to its successor. Errors: PT400, PT404, PT409 as elsewhere.';
+'changed for a smaller one, or a debt passes between it and its successor; returns the ledger row. cause and what it '
+'names are noted in credits.clawbacks. Takes from the named grant''s lot first, then from the others in burn order, '
+'then below zero: the next grant pays that off. The debt of a deleted user''s account goes to its successor. Errors: '
+'PT400, PT404, PT409 as elsewhere.';
 
 -- sql/ledger/entries/entry_moment.sql
 create function credits.entry_moment(next_expiry timestamptz) returns timestamptz
@@ -4856,7 +5182,7 @@ comment on function credits.give_back(uuid, bigint, bigint, jsonb) is
 create function credits.grant_to_account(
   account_id uuid,
   amount bigint,
-  source text,
+  source public.grant_source,
   expires_at timestamptz,
   priority integer,
   idempotency_key text,
@@ -4876,11 +5202,6 @@ begin
     perform credits.fail(
       'PT400', format('amount must be a whole number of credits from 1 to %s.', most),
       jsonb_build_object('amount', amount, 'limit', most), 'The limit is billing_settings.max_grant.'
-    );
-  elsif source is null or source not in ('purchase', 'subscription', 'bonus', 'referral', 'promo', 'refund') then
-    perform credits.fail(
-      'PT400', 'source must be purchase, subscription, bonus, referral, promo or refund.',
-      jsonb_build_object('source', left(source, 100)), 'It says where the credits come from.'
     );
   elsif priority not between 0 and 100 then
     perform credits.fail(
@@ -5685,7 +6006,7 @@ comment on function credits.replayed_hold(uuid, text, bytea) is
 create function credits.add_lot(
   entry public.credit_transactions,
   amount bigint,
-  source text,
+  source public.grant_source,
   expires_at timestamptz,
   priority integer,
   returned_from bigint default null
@@ -5858,7 +6179,7 @@ create function credits.lots_as_of_now(account_id uuid) returns table (
   id bigint,
   remaining bigint,
   expires_at timestamptz,
-  source text
+  source public.grant_source
 )
 language sql
 stable
@@ -6167,13 +6488,21 @@ begin
       select from credits.credit_grants as g
       where
         g.account_id = entry.account_id and g.transaction_id = entry.id and entry.kind = 'grant'
-        and g.amount = grant_credits.amount and g.source = grant_credits.source
+        and g.amount = grant_credits.amount and g.source::text = grant_credits.source
         and g.expires_at is not distinct from grant_credits.expires_at
         and g.priority = coalesce(grant_credits.priority, 50) and entry.metadata = grant_credits.metadata
     ));
     return entry;
   end if;
-  return credits.grant_to_account(account_id, amount, source, expires_at, priority, idempotency_key, metadata);
+  if source is null or source <> all (enum_range(null::public.grant_source)::text[]) then
+    perform credits.fail(
+      'PT400', 'source must be purchase, subscription, bonus, referral, promo or refund.',
+      jsonb_build_object('source', left(source, 100)), 'It says where the credits come from.'
+    );
+  end if;
+  return credits.grant_to_account(
+    account_id, amount, source::public.grant_source, expires_at, priority, idempotency_key, metadata
+  );
 end
 $$;
 
@@ -6690,6 +7019,47 @@ as $$
   where
     not a.has_keyed_holds
     and exists (select from holds as h where h.account_id = a.id and h.idempotency_key is not null)
+  union all
+  select
+    coalesce(e.account_id, c.account_id),
+    'each clawback says why it was made',
+    jsonb_build_object('transaction_id', coalesce(e.id, c.transaction_id), 'cause', c.cause)
+  from (select * from entries where entries.kind = 'clawback') as e
+  full join (
+    select * from credits.clawbacks as k
+    where verify_ledger.user_id is null or k.account_id in (select a.id from accounts as a)
+  ) as c
+    on e.account_id = c.account_id and e.id = c.transaction_id
+  where e.id is null or c.transaction_id is null
+  union all
+  select
+    p.account_id,
+    'what a purchase has brought and lost is the sum of its grants and clawbacks',
+    jsonb_build_object(
+      'purchase_id', p.id, 'granted', p.credits_granted, 'grants', g.credits, 'clawed_back', p.credits_clawed_back,
+      'clawbacks', c.credits
+    )
+  from public.purchases as p
+  cross join lateral (
+    select coalesce(sum(e.amount), 0) as credits
+    from credits.purchase_grants as o
+    inner join public.credit_transactions as e
+      on o.account_id = e.account_id and o.transaction_id = e.id and e.kind = 'grant'
+    where o.account_id = p.account_id and o.purchase_id = p.id
+  ) as g
+  cross join lateral (
+    select
+      coalesce(sum(-t.amount - coalesce((
+        select sum(r.amount) from public.credit_transactions as r
+        where r.account_id = t.account_id and r.related_id = t.id and r.kind = 'refund'
+      ), 0)), 0) as credits
+    from credits.clawbacks as o
+    inner join public.credit_transactions as t on o.account_id = t.account_id and o.transaction_id = t.id
+    where o.account_id = p.account_id and o.purchase_id = p.id and o.cause = 'money_back'
+  ) as c
+  where
+    (verify_ledger.user_id is null or p.account_id in (select a.id from accounts as a))
+    and (p.credits_granted <> g.credits or p.credits_clawed_back <> c.credits)
   union all
   select
     a.id,
@@ -7347,6 +7717,102 @@ $$;
 comment on function credits.email_to_tell(uuid, bytea) is
 'The user''s e-mail address, unless it is what Stripe was told (by its SHA-256) or there is none: then null.';
 
+-- sql/payments/events/accept_invoice.sql
+create function credits.accept_invoice(account_id uuid, invoice jsonb) returns boolean
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  details jsonb := invoice #> '{parent,subscription_details}';
+  plan public.subscription_plans;
+begin
+  if jsonb_typeof(invoice #> '{lines,data}') is distinct from 'array' then
+    perform credits.fail('PT422', 'The invoice shows no lines.', '{}', 'Is it of a current API version?');
+  end if;
+  select p.* into plan
+  from jsonb_array_elements(invoice #> '{lines,data}') as l
+  inner join public.subscription_plans as p
+    on credits.stripe_id(l.value #> '{pricing,price_details,price}') = p.stripe_price_id
+  order by (p.currency = l.value ->> 'currency') nulls first
+  limit 1;
+  if plan.id is null then
+    if
+      -- Paid by a customer of ours: for a plan whose row is yet to come, or for something else. A person has to say.
+      (account_id is null or invoice ->> 'status' <> 'paid')
+      and details #>> '{metadata,plan}' is null
+      and not exists (
+        select from public.subscriptions as s
+        where
+          s.account_id = accept_invoice.account_id
+          and s.id = credits.stripe_id(details -> 'subscription')
+          and s.plan is not null
+      )
+    then
+      return false;
+    elsif not coalesce((invoice #>> '{lines,has_more}')::boolean, false) then
+      perform credits.fail(
+        'PT422', 'No line of the invoice has a Price that is in subscription_plans.',
+        jsonb_build_object('plan', details #> '{metadata,plan}'),
+        'Insert a row with its Price, inactive if it is no longer sold; then retry_stripe_events applies it. If it is for '
+        'something else, dismiss_stripe_event.'
+      );
+    end if;
+  end if;
+  if account_id is null then
+    perform credits.fail(
+      'PT422', 'The invoice is for a plan of ours, but neither its metadata nor its customer names an account.',
+      jsonb_build_object('plan', plan.slug, 'customer', invoice -> 'customer'),
+      'Link the customer with link_stripe_customer; then retry_stripe_events applies it.'
+    );
+  elsif (invoice #>> '{lines,has_more}')::boolean then
+    perform credits.fail(
+      'PT422', 'The invoice has more lines than the event shows.', '{}', 'scripts/reconcile reads it whole.'
+    );
+  elsif plan.currency <> invoice ->> 'currency' then
+    perform credits.fail(
+      'PT422', 'The invoice is in another currency than the plan of its Price.',
+      jsonb_build_object('plan', plan.slug, 'currency', plan.currency, 'invoice', invoice ->> 'currency'),
+      'Give each currency a Price and a row in subscription_plans.'
+    );
+  end if;
+  return true;
+end
+$$;
+
+comment on function credits.accept_invoice(uuid, jsonb) is
+'Whether to take a subscription''s invoice: true for one of a plan of ours, false for one that is none of our business. '
+'account_id: null where it is nobody''s. PT422 for one that is ours, or may be, and cannot be granted as it is: '
+'nobody''s, of a Price that no plan has, in another currency, or not shown whole.';
+
+-- sql/payments/events/apply_balance_transaction.sql
+create function credits.apply_balance_transaction(transaction jsonb) returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+  told record := credits.balance_figures(transaction);
+begin
+  update credits.stripe_balance_transactions as b
+  set
+    amount = told.amount,
+    fee = told.fee,
+    currency = told.currency,
+    exchange_rate = told.exchange_rate,
+    booked_at = told.booked_at
+  where b.id = transaction ->> 'id' and b.amount is null;
+  return case
+    when found then 'changed'
+    when exists (select from credits.stripe_balance_transactions as b where b.id = transaction ->> 'id') then 'unchanged'
+    else 'ignored: No payment, refund or dispute that is known names the balance transaction.'
+  end;
+end
+$$;
+
+comment on function credits.apply_balance_transaction(jsonb) is
+'Learns the figures of a balance transaction that a charge, refund or dispute has named. Returns changed, unchanged or '
+'ignored.';
+
 -- sql/payments/events/apply_charge.sql
 create function credits.apply_charge(charge jsonb) returns text
 language plpgsql
@@ -7355,11 +7821,21 @@ as $$
 declare
   payment text := credits.stripe_id(charge -> 'payment_intent');
   receipt text := case when charge ->> 'status' = 'succeeded' then charge ->> 'receipt_url' end;
+  is_booked boolean;
 begin
-  if payment is null or charge ->> 'amount_refunded' = '0' and receipt is null then
-    return 'ignored: Nothing of the charge was refunded and it has no receipt, or it has no payment intent.';
+  if
+    payment is null
+    or charge ->> 'amount_refunded' = '0'
+    and receipt is null
+    and credits.stripe_id(charge -> 'balance_transaction') is null
+  then
+    return 'ignored: Nothing of the charge was booked or refunded and it has no receipt, or it has no payment intent.';
   end if;
   perform credits.lock_stripe_object(payment);
+  is_booked := credits.note_balance_transaction(charge -> 'balance_transaction', payment, charge ->> 'id', 'payment');
+  is_booked := credits.note_balance_transaction(
+    charge -> 'failure_balance_transaction', payment, charge ->> 'id', 'payment_failure'
+  ) or is_booked;
   insert into credits.stripe_payments as p (payment_intent_id, refunded, receipt_url)
   values (payment, (charge ->> 'amount_refunded')::bigint, receipt)
   on conflict (payment_intent_id) do update set
@@ -7367,17 +7843,18 @@ begin
     -- Of a receipt's addresses the first is as good as a later one.
     receipt_url = coalesce(p.receipt_url, excluded.receipt_url)
   where excluded.refunded > p.refunded or p.receipt_url is null and excluded.receipt_url is not null;
-  if not found then
+  if found then
+    perform credits.net_payment(payment);
+  elsif not is_booked then
     return 'unchanged';
   end if;
-  perform credits.net_payment(payment);
   return 'changed';
 end
 $$;
 
 comment on function credits.apply_charge(jsonb) is
-'Notes the total that a charge says was refunded, and its receipt, and holds its purchase against them. Returns '
-'changed, unchanged or ignored.';
+'Notes the total that a charge says was refunded, its receipt, and how Stripe booked it, and holds its purchase '
+'against them. Returns changed, unchanged or ignored.';
 
 -- sql/payments/events/apply_checkout_session.sql
 create function credits.apply_checkout_session(session jsonb, event_type text) returns text
@@ -7389,7 +7866,6 @@ declare
   payment text := credits.stripe_id(session -> 'payment_intent');
   pinned text := session #>> '{metadata,credits}';
   account uuid;
-  known public.purchase_status;
   told public.purchase_status;
   many integer;
   purchase public.purchases;
@@ -7397,17 +7873,18 @@ begin
   if session #>> '{metadata,account_id}' is null or session ->> 'mode' not in ('payment', 'subscription') then
     return 'ignored: The session was not made by the function checkout.';
   end if;
-  account := credits.stripe_account(null, session #>> '{metadata,account_id}');
+  account := credits.paying_account(null, session #>> '{metadata,account_id}');
   if session ->> 'mode' = 'subscription' then
     if session ->> 'status' <> 'complete' then
       return 'ignored: Nobody has subscribed yet.';
     end if;
     perform credits.lock_account(account);
     perform credits.link_customer(account, credits.stripe_id(session -> 'customer'));
-    insert into public.subscriptions (id, account_id, plan)
-    values (credits.stripe_id(session -> 'subscription'), account, session #>> '{metadata,plan}')
-    on conflict (id) do nothing;
-    return case when found then 'changed' else 'unchanged' end;
+    return case
+      when credits.open_subscription(account, credits.stripe_id(session -> 'subscription'), session #>> '{metadata,plan}')
+        then 'changed'
+      else 'unchanged'
+    end;
   end if;
 
   if session #>> '{metadata,package}' is null then
@@ -7438,30 +7915,44 @@ begin
   perform credits.lock_account(account);
   perform credits.link_customer(account, credits.stripe_id(session -> 'customer'))
   where session ->> 'customer' is not null;
-  select p.status into known from public.purchases as p where p.checkout_session_id = session_id;
-  if known >= told then
+  select p.* into purchase
+  from credits.stripe_objects as o
+  inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
+  where o.id = session_id;
+  if purchase.status >= told then
     return 'unchanged';
+  elsif purchase.id is null then
+    insert into public.purchases (
+      account_id, id, checkout_session_id, payment_intent_id, package, quantity, amount, net_amount, tax_amount,
+      currency, status, credits
+    )
+    values (
+      account, credits.next_purchase(account), session_id, payment, session #>> '{metadata,package}', many,
+      (session ->> 'amount_total')::bigint,
+      (session ->> 'amount_total')::bigint - (session #>> '{total_details,amount_tax}')::bigint,
+      (session #>> '{total_details,amount_tax}')::bigint, session ->> 'currency', told, pinned::bigint
+    )
+    returning * into purchase;
+    insert into credits.stripe_objects (id, account_id, purchase_id) values (session_id, account, purchase.id);
+  else
+    update public.purchases as p
+    set
+      status = told,
+      payment_intent_id = coalesce(payment, p.payment_intent_id),
+      amount = (session ->> 'amount_total')::bigint,
+      net_amount = (session ->> 'amount_total')::bigint - (session #>> '{total_details,amount_tax}')::bigint,
+      tax_amount = (session #>> '{total_details,amount_tax}')::bigint,
+      updated_at = credits.now()
+    where p.account_id = purchase.account_id and p.id = purchase.id
+    returning * into purchase;
   end if;
-  insert into public.purchases as p (
-    account_id, checkout_session_id, payment_intent_id, package, quantity, amount, currency, status, credits
-  )
-  values (
-    account, session_id, payment, session #>> '{metadata,package}',
-    many, (session ->> 'amount_total')::bigint,
-    session ->> 'currency', told, pinned::bigint
-  )
-  on conflict on constraint purchases_checkout_session_id_key do update set
-    status = excluded.status,
-    payment_intent_id = coalesce(excluded.payment_intent_id, p.payment_intent_id),
-    amount = excluded.amount,
-    updated_at = credits.now()
-  returning * into purchase;
+  perform credits.link_payment(account, purchase.id, payment) where payment is not null;
 
   if told = 'paid' then
-    perform credits.grant_purchase(purchase.id, purchase.credits, 'purchase', null, null, session_id);
+    perform credits.grant_purchase(account, purchase.id, purchase.credits, 'purchase', null, null, session_id);
   end if;
-  perform credits.net_purchase(purchase.id);
-  perform credits.freeze_for_disputes(purchase.id);
+  perform credits.net_purchase(account, purchase.id);
+  perform credits.freeze_for_disputes(account, purchase.id);
   return 'changed';
 end
 $$;
@@ -7496,18 +7987,26 @@ set search_path = ''
 as $$
 declare
   payment text := credits.stripe_id(dispute -> 'payment_intent');
-  stages constant text [] := array[
-    'warning_needs_response', 'warning_under_review', 'warning_closed', 'needs_response', 'under_review', 'prevented',
-    'lost', 'won'
-  ];
+  told text := dispute ->> 'status';
+  is_known boolean := told <> 'unknown' and told = any(enum_range(null::credits.dispute_stage)::text[]);
+  booked jsonb;
+  is_booked boolean := false;
 begin
   if payment is null then
     return 'ignored: The dispute names no payment intent.';
   end if;
   perform credits.lock_stripe_object(payment);
-  insert into credits.stripe_disputes as d (id, payment_intent_id, amount, currency, status, withdrawn, reinstated)
+  for booked in
+    select b.value from jsonb_array_elements(dispute -> 'balance_transactions') as b
+  loop
+    is_booked := credits.note_balance_transaction(booked, payment, dispute ->> 'id', 'dispute') or is_booked;
+  end loop;
+  insert into credits.stripe_disputes as d (
+    id, payment_intent_id, amount, currency, status, unknown_status, withdrawn, reinstated
+  )
   values (
-    dispute ->> 'id', payment, (dispute ->> 'amount')::bigint, dispute ->> 'currency', dispute ->> 'status',
+    dispute ->> 'id', payment, (dispute ->> 'amount')::bigint, dispute ->> 'currency',
+    case when is_known then told else 'unknown' end::credits.dispute_stage, case when not is_known then told end,
     event_type is not distinct from 'charge.dispute.funds_withdrawn'
     or exists (
       select from jsonb_array_elements(dispute -> 'balance_transactions') as b where (b.value ->> 'amount')::bigint < 0
@@ -7519,25 +8018,21 @@ begin
     )
   )
   on conflict (id) do update set
-    status = case
-      when array_position(stages, excluded.status) > array_position(stages, d.status) then excluded.status
-      else d.status
-    end,
+    status = greatest(d.status, excluded.status),
+    unknown_status = case when excluded.status > d.status then excluded.unknown_status else d.unknown_status end,
     -- An inquiry can become a dispute of another amount.
-    amount = case
-      when array_position(stages, excluded.status) > array_position(stages, d.status) then excluded.amount
-      else d.amount
-    end,
+    amount = case when excluded.status > d.status then excluded.amount else d.amount end,
     withdrawn = d.withdrawn or excluded.withdrawn,
     reinstated = d.reinstated or excluded.reinstated
   where
-    array_position(stages, excluded.status) > array_position(stages, d.status)
+    excluded.status > d.status
     or excluded.withdrawn and not d.withdrawn
     or excluded.reinstated and not d.reinstated;
-  if not found then
+  if found then
+    perform credits.net_payment(payment);
+  elsif not is_booked then
     return 'unchanged';
   end if;
-  perform credits.net_payment(payment);
   return 'changed';
 end
 $$;
@@ -7545,8 +8040,8 @@ $$;
 comment on function credits.apply_dispute(jsonb, text) is
 'Notes how far a dispute has come; takes its share of the credits and freezes the account while it stands, gives '
 'back exactly what was taken once it is won or the money is reinstated. One that was prevented freezes nothing; it '
-'takes its share if Stripe took the money for it. Inquiries (warning_…) are noted only. Returns changed, unchanged '
-'or ignored.';
+'takes its share if Stripe took the money for it; so does one in a state that Stripe has invented since. Inquiries '
+'(warning_…) are noted only. Returns changed, unchanged or ignored.';
 
 -- sql/payments/events/apply_fraud_warning.sql
 create function credits.apply_fraud_warning(warning jsonb) returns text
@@ -7587,9 +8082,9 @@ declare
   subscription text := credits.stripe_id(details -> 'subscription');
   account uuid;
   told public.purchase_status;
-  known public.purchase_status;
   purchase public.purchases;
   payment text;
+  brings record;
 begin
   told := (case
     when invoice ->> 'status' = 'paid' then 'paid'
@@ -7607,11 +8102,15 @@ begin
     return 'ignored: The invoice is neither paid nor failed nor given up.';
   end if;
   -- Paid is final; a message that could not be granted as it was has nothing to add to one that could.
-  if exists (select from public.purchases as p where p.invoice_id = the_invoice and p.status = 'paid') then
+  if exists (
+    select from credits.stripe_objects as o
+    inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
+    where o.id = the_invoice and p.status = 'paid'
+  ) then
     return 'unchanged';
   end if;
   account := credits.subscriber(subscription, invoice -> 'customer', details -> 'metadata');
-  if not credits.is_ours(invoice, account) then
+  if not credits.accept_invoice(account, invoice) then
     return 'ignored: The subscription is to no plan of ours.';
   end if;
 
@@ -7622,40 +8121,59 @@ begin
     perform credits.lock_stripe_object(payment);
   end loop;
   perform credits.lock_account(account);
-  select p.status into known from public.purchases as p where p.invoice_id = the_invoice;
-  if known >= told then
+  select p.* into purchase
+  from credits.stripe_objects as o
+  inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
+  where o.id = the_invoice;
+  if purchase.status >= told then
     return 'unchanged';
   end if;
 
-  insert into public.subscriptions (id, account_id) values (subscription, account) on conflict (id) do nothing;
-  perform credits.note_second_subscription(subscription) where told = 'paid';
-  insert into public.purchases as p (
-    account_id, invoice_id, payment_intent_id, subscription_id, plan, amount, currency, status, credits,
-    hosted_invoice_url
-  )
-  select
-    account, the_invoice,
-    (select min(s.payment_intent_id) from credits.stripe_payments as s where s.invoice_id = the_invoice),
-    subscription, max(g.plan), (invoice ->> 'amount_paid')::bigint, invoice ->> 'currency', told,
-    coalesce(sum(g.credits), 0), invoice ->> 'hosted_invoice_url'
-  from credits.invoice_grants(invoice) as g
-  on conflict on constraint purchases_invoice_id_key do update set
-    status = excluded.status,
-    amount = excluded.amount,
-    credits = excluded.credits,
-    plan = excluded.plan,
-    hosted_invoice_url = coalesce(excluded.hosted_invoice_url, p.hosted_invoice_url),
-    updated_at = credits.now()
-  returning * into purchase;
+  perform credits.open_subscription(account, subscription);
+  perform credits.note_second_subscription(account, subscription) where told = 'paid';
+  select max(g.plan) as plan, coalesce(sum(g.credits), 0) as credits into brings from credits.invoice_grants(invoice) as g;
+  if purchase.id is null then
+    insert into public.purchases (
+      account_id, id, invoice_id, payment_intent_id, subscription_id, plan, amount, net_amount, tax_amount, currency,
+      status, credits, hosted_invoice_url
+    )
+    values (
+      account, credits.next_purchase(account), the_invoice,
+      (select min(s.payment_intent_id) from credits.stripe_payments as s where s.invoice_id = the_invoice),
+      subscription, brings.plan, (invoice ->> 'amount_paid')::bigint, (invoice ->> 'total_excluding_tax')::bigint,
+      (invoice ->> 'total')::bigint - (invoice ->> 'total_excluding_tax')::bigint, invoice ->> 'currency', told,
+      brings.credits, invoice ->> 'hosted_invoice_url'
+    )
+    returning * into purchase;
+    insert into credits.stripe_objects (id, account_id, purchase_id) values (the_invoice, account, purchase.id);
+    for payment in
+      select s.payment_intent_id from credits.stripe_payments as s where s.invoice_id = the_invoice order by 1
+    loop
+      perform credits.link_payment(account, purchase.id, payment);
+    end loop;
+  else
+    update public.purchases as p
+    set
+      status = told,
+      amount = (invoice ->> 'amount_paid')::bigint,
+      net_amount = (invoice ->> 'total_excluding_tax')::bigint,
+      tax_amount = (invoice ->> 'total')::bigint - (invoice ->> 'total_excluding_tax')::bigint,
+      credits = brings.credits,
+      plan = brings.plan,
+      hosted_invoice_url = coalesce(invoice ->> 'hosted_invoice_url', p.hosted_invoice_url),
+      updated_at = credits.now()
+    where p.account_id = purchase.account_id and p.id = purchase.id
+    returning * into purchase;
+  end if;
 
   if told = 'paid' then
-    perform credits.grant_invoice(purchase.id, invoice);
+    perform credits.grant_invoice(account, purchase.id, invoice);
   end if;
-  perform credits.set_subscription_status(subscription);
-  perform credits.net_purchase(purchase.id);
+  perform credits.set_subscription_status(account, subscription);
+  perform credits.net_purchase(account, purchase.id);
   perform credits.collect_subscription_debts(account);
   perform credits.end_late_grants(account);
-  perform credits.freeze_for_disputes(purchase.id);
+  perform credits.freeze_for_disputes(account, purchase.id);
   return 'changed';
 end
 $$;
@@ -7672,6 +8190,7 @@ set search_path = ''
 as $$
 declare
   the_invoice text := credits.stripe_id(invoice_payment -> 'invoice');
+  known credits.stripe_objects;
   payment text := credits.stripe_id(invoice_payment #> '{payment,payment_intent}');
 begin
   if the_invoice is null or payment is null then
@@ -7685,8 +8204,12 @@ begin
   if not found then
     return 'unchanged';
   end if;
-  update public.purchases as p set payment_intent_id = payment
-  where p.invoice_id = the_invoice and p.payment_intent_id is null;
+  select o.* into known from credits.stripe_objects as o where o.id = the_invoice;
+  if known.purchase_id is not null then
+    perform credits.link_payment(known.account_id, known.purchase_id, payment);
+    update public.purchases as p set payment_intent_id = payment
+    where p.account_id = known.account_id and p.id = known.purchase_id and p.payment_intent_id is null;
+  end if;
   perform credits.net_payment(payment);
   return 'changed';
 end
@@ -7703,27 +8226,38 @@ set search_path = ''
 as $$
 declare
   payment text := credits.stripe_id(refund -> 'payment_intent');
-  stages constant text [] := array['pending', 'requires_action', 'succeeded', 'failed', 'canceled'];
+  told text := coalesce(refund ->> 'status', 'pending');
+  is_known boolean := told <> 'unknown' and told = any(enum_range(null::credits.refund_stage)::text[]);
+  is_booked boolean;
 begin
   if payment is null then
     return 'ignored: The refund is of a charge without a payment intent, and we make none.';
   end if;
   perform credits.lock_stripe_object(payment);
-  insert into credits.stripe_refunds as r (id, payment_intent_id, amount, status)
-  values (refund ->> 'id', payment, (refund ->> 'amount')::bigint, coalesce(refund ->> 'status', 'pending'))
-  on conflict (id) do update set status = excluded.status
-  where array_position(stages, excluded.status) > array_position(stages, r.status);
-  if not found then
+  is_booked := credits.note_balance_transaction(refund -> 'balance_transaction', payment, refund ->> 'id', 'refund');
+  is_booked := credits.note_balance_transaction(
+    refund -> 'failure_balance_transaction', payment, refund ->> 'id', 'refund_failure'
+  ) or is_booked;
+  insert into credits.stripe_refunds as r (id, payment_intent_id, amount, status, unknown_status)
+  values (
+    refund ->> 'id', payment, (refund ->> 'amount')::bigint,
+    case when is_known then told else 'unknown' end::credits.refund_stage, case when not is_known then told end
+  )
+  on conflict (id) do update set status = excluded.status, unknown_status = excluded.unknown_status
+  where excluded.status > r.status;
+  if found then
+    perform credits.net_payment(payment);
+  elsif not is_booked then
     return 'unchanged';
   end if;
-  perform credits.net_payment(payment);
   return 'changed';
 end
 $$;
 
 comment on function credits.apply_refund(jsonb) is
-'Notes how far a refund has come and holds its purchase against it. A refund that fails after it succeeded is the '
-'later news, whatever the order of arrival. Returns changed, unchanged or ignored.';
+'Notes how far a refund has come, and how Stripe booked it, and holds its purchase against it. A refund that fails '
+'after it succeeded is the later news, whatever the order of arrival; one in a state that Stripe has invented since '
+'counts until another is told. Returns changed, unchanged or ignored.';
 
 -- sql/payments/events/apply_stripe_object.sql
 create function credits.apply_stripe_object(object jsonb, event_type text default null) returns text
@@ -7740,6 +8274,7 @@ begin
     when 'charge' then credits.apply_charge(object)
     when 'dispute' then credits.apply_dispute(object, event_type)
     when 'radar.early_fraud_warning' then credits.apply_fraud_warning(object)
+    when 'balance_transaction' then credits.apply_balance_transaction(object)
     when 'customer' then credits.apply_customer(object, event_type)
     else 'ignored: Such objects have no effect here.'
   end;
@@ -7773,7 +8308,7 @@ begin
   if
     new.plan is null
     and subscription #>> '{metadata,account_id}' is null
-    and not exists (select from public.subscriptions as s where s.id = new.id)
+    and not exists (select from credits.stripe_objects as o where o.id = new.id)
   then
     return 'ignored: The subscription is to no plan of ours.';
   end if;
@@ -7800,8 +8335,8 @@ begin
   new.latest_invoice_id := credits.stripe_id(subscription -> 'latest_invoice');
 
   perform credits.lock_account(account);
-  insert into public.subscriptions (id, account_id, plan) values (new.id, account, new.plan) on conflict (id) do nothing;
-  select * into old from public.subscriptions as s where s.id = new.id;
+  perform credits.open_subscription(account, new.id, new.plan);
+  select * into old from public.subscriptions as s where s.account_id = account and s.id = new.id;
   new.plan := coalesce(new.plan, old.plan);
   new.account_id := old.account_id;
   new.status := old.status;
@@ -7816,7 +8351,7 @@ begin
     return 'unchanged';
   end if;
 
-  perform credits.note_second_subscription(new.id)
+  perform credits.note_second_subscription(account, new.id)
   where new.stripe_status in ('trialing', 'active', 'past_due', 'unpaid', 'paused');
   -- Two contents of one stage: which is newer, only Stripe can say. An object that was just asked for is the answer.
   new.refresh_wanted := is_event and new_rank = old_rank;
@@ -7834,8 +8369,8 @@ begin
     paused = new.paused,
     latest_invoice_id = new.latest_invoice_id,
     refresh_wanted = new.refresh_wanted
-  where s.id = new.id;
-  perform credits.set_subscription_status(new.id);
+  where s.account_id = account and s.id = new.id;
+  perform credits.set_subscription_status(account, new.id);
   if new.ended_at is not null then
     -- Months that began since then, before this was told.
     for period in
@@ -7843,7 +8378,7 @@ begin
       where a.account_id = account and a.subscription_id = new.id and a.months is not null
       order by a.purchase_id
     loop
-      perform credits.net_purchase(period);
+      perform credits.net_purchase(account, period);
     end loop;
     perform credits.collect_subscription_debts(account);
   end if;
@@ -7856,6 +8391,31 @@ comment on function credits.apply_subscription(jsonb, boolean) is
 'themselves: ended is final, later periods win, incomplete comes first; where they do not tell, refresh_wanted is set. '
 'Grants nothing, and takes only months that began after the end. Returns changed, unchanged or ignored.';
 
+-- sql/payments/events/balance_figures.sql
+create function credits.balance_figures(
+  transaction jsonb,
+  out amount bigint,
+  out fee bigint,
+  out currency text,
+  out exchange_rate numeric,
+  out booked_at timestamptz
+)
+language sql
+immutable
+set search_path = ''
+as $$
+  select
+    (transaction ->> 'amount')::bigint,
+    (transaction ->> 'fee')::bigint,
+    transaction ->> 'currency',
+    (transaction ->> 'exchange_rate')::numeric,
+    to_timestamp((transaction ->> 'created')::bigint)
+  where jsonb_typeof(transaction) = 'object';
+$$;
+
+comment on function credits.balance_figures(jsonb) is
+'What a balance transaction of Stripe''s says, as credits.stripe_balance_transactions has it; nulls for its id alone.';
+
 -- sql/payments/events/is_live.sql
 create function credits.is_live(subscription public.subscriptions) returns boolean
 language sql
@@ -7866,76 +8426,13 @@ as $$
     subscription.status in ('trialing', 'active', 'past_due', 'unpaid', 'paused')
     -- Paid before anything else of it was told.
     or subscription.status = 'incomplete' and exists (
-      select from public.purchases as p where p.subscription_id = subscription.id and p.status = 'paid'
+      select from public.purchases as p
+      where p.account_id = subscription.account_id and p.subscription_id = subscription.id and p.status = 'paid'
     );
 $$;
 
 comment on function credits.is_live(public.subscriptions) is
 'Whether a subscription has begun and not ended, as far as is known: an account may have one such.';
-
--- sql/payments/events/is_ours.sql
-create function credits.is_ours(invoice jsonb, account_id uuid) returns boolean
-language plpgsql
-stable
-set search_path = ''
-as $$
-declare
-  details jsonb := invoice #> '{parent,subscription_details}';
-  plan public.subscription_plans;
-begin
-  if jsonb_typeof(invoice #> '{lines,data}') is distinct from 'array' then
-    perform credits.fail('PT422', 'The invoice shows no lines.', '{}', 'Is it of a current API version?');
-  end if;
-  select p.* into plan
-  from jsonb_array_elements(invoice #> '{lines,data}') as l
-  inner join public.subscription_plans as p
-    on credits.stripe_id(l.value #> '{pricing,price_details,price}') = p.stripe_price_id
-  order by (p.currency = l.value ->> 'currency') nulls first
-  limit 1;
-  if plan.id is null then
-    if
-      -- Paid by a customer of ours: for a plan whose row is yet to come, or for something else. A person has to say.
-      (account_id is null or invoice ->> 'status' <> 'paid')
-      and details #>> '{metadata,plan}' is null
-      and not exists (
-        select from public.subscriptions as s
-        where s.id = credits.stripe_id(details -> 'subscription') and s.plan is not null
-      )
-    then
-      return false;
-    elsif not coalesce((invoice #>> '{lines,has_more}')::boolean, false) then
-      perform credits.fail(
-        'PT422', 'No line of the invoice has a Price that is in subscription_plans.',
-        jsonb_build_object('plan', details #> '{metadata,plan}'),
-        'Insert a row with its Price, inactive if it is no longer sold; then retry_stripe_events applies it. If it is for '
-        'something else, dismiss_stripe_event.'
-      );
-    end if;
-  end if;
-  if account_id is null then
-    perform credits.fail(
-      'PT422', 'The invoice is for a plan of ours, but neither its metadata nor its customer names an account.',
-      jsonb_build_object('plan', plan.slug, 'customer', invoice -> 'customer'),
-      'Link the customer with link_stripe_customer; then retry_stripe_events applies it.'
-    );
-  elsif (invoice #>> '{lines,has_more}')::boolean then
-    perform credits.fail(
-      'PT422', 'The invoice has more lines than the event shows.', '{}', 'scripts/reconcile reads it whole.'
-    );
-  elsif plan.currency <> invoice ->> 'currency' then
-    perform credits.fail(
-      'PT422', 'The invoice is in another currency than the plan of its Price.',
-      jsonb_build_object('plan', plan.slug, 'currency', plan.currency, 'invoice', invoice ->> 'currency'),
-      'Give each currency a Price and a row in subscription_plans.'
-    );
-  end if;
-  return true;
-end
-$$;
-
-comment on function credits.is_ours(jsonb, uuid) is
-'Whether a subscription''s invoice is for a plan of ours. PT422 for one that is, or may be, and cannot be granted as '
-'it is: nobody''s, of a Price that no plan has, in another currency, or not shown whole.';
 
 -- sql/payments/events/link_customer.sql
 create function credits.link_customer(account_id uuid, customer_id text) returns text
@@ -7953,6 +8450,32 @@ comment on function credits.link_customer(uuid, text) is
 'Remembers the Stripe customer of an account; returns the one that is remembered: the first stays. Null for a customer '
 'that is deleted or is another account''s.';
 
+-- sql/payments/events/link_payment.sql
+create function credits.link_payment(account_id uuid, purchase_id bigint, payment_intent_id text) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  paid credits.stripe_payments;
+begin
+  insert into credits.stripe_payments as p (payment_intent_id, account_id, purchase_id)
+  values (link_payment.payment_intent_id, link_payment.account_id, link_payment.purchase_id)
+  on conflict on constraint stripe_payments_pkey do update set
+    account_id = coalesce(p.account_id, excluded.account_id),
+    purchase_id = coalesce(p.purchase_id, excluded.purchase_id)
+  returning * into paid;
+  if (paid.account_id, paid.purchase_id) <> (link_payment.account_id, link_payment.purchase_id) then
+    perform credits.fail(
+      'PT422', 'The payment has paid another purchase already.',
+      jsonb_build_object('payment_intent', link_payment.payment_intent_id), 'Dismiss one of them.'
+    );
+  end if;
+end
+$$;
+
+comment on function credits.link_payment(uuid, bigint, text) is
+'Notes which purchase a payment intent pays. PT422 if it is another''s. The caller holds the payment''s lock.';
+
 -- sql/payments/events/lock_stripe_object.sql
 create function credits.lock_stripe_object(id text) returns void
 language plpgsql
@@ -7969,8 +8492,65 @@ comment on function credits.lock_stripe_object(text) is
 'once by two messages, each see what the other wrote. Taken in the order event, invoice, payment intent; the '
 'account''s lock comes last.';
 
--- sql/payments/events/stripe_account.sql
-create function credits.stripe_account(customer_id text, account_id text) returns uuid
+-- sql/payments/events/note_balance_transaction.sql
+create function credits.note_balance_transaction(
+  transaction jsonb,
+  payment_intent_id text,
+  source_id text,
+  movement credits.money_movement
+) returns boolean
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if credits.stripe_id(transaction) is null then
+    return false; -- not booked yet
+  end if;
+  insert into credits.stripe_balance_transactions as b (
+    id, payment_intent_id, source_id, movement, amount, fee, currency, exchange_rate, booked_at
+  )
+  select
+    credits.stripe_id(transaction), note_balance_transaction.payment_intent_id, note_balance_transaction.source_id,
+    note_balance_transaction.movement, t.amount, t.fee, t.currency, t.exchange_rate, t.booked_at
+  from credits.balance_figures(transaction) as t
+  on conflict (id) do update set
+    amount = excluded.amount,
+    fee = excluded.fee,
+    currency = excluded.currency,
+    exchange_rate = excluded.exchange_rate,
+    booked_at = excluded.booked_at
+  where b.amount is null and excluded.amount is not null;
+  return found;
+end
+$$;
+
+comment on function credits.note_balance_transaction(jsonb, text, text, credits.money_movement) is
+'Notes that a charge, refund or dispute (source_id) of a payment names a balance transaction: its id, or the object '
+'where Stripe shows it whole, or JSON null for none yet. Returns whether that was news.';
+
+-- sql/payments/events/open_subscription.sql
+create function credits.open_subscription(account_id uuid, subscription_id text, plan text default null) returns boolean
+language plpgsql
+set search_path = ''
+as $$
+begin
+  insert into public.subscriptions (account_id, id, plan)
+  values (open_subscription.account_id, open_subscription.subscription_id, open_subscription.plan)
+  on conflict on constraint subscriptions_pkey do nothing;
+  if found then
+    insert into credits.stripe_objects (id, account_id)
+    values (open_subscription.subscription_id, open_subscription.account_id);
+  end if;
+  return found;
+end
+$$;
+
+comment on function credits.open_subscription(uuid, text, text) is
+'Makes the row of a subscription, if there is none yet; returns whether there was none. The caller holds the account''s '
+'lock.';
+
+-- sql/payments/events/paying_account.sql
+create function credits.paying_account(customer_id text, account_id text) returns uuid
 language plpgsql
 stable
 set search_path = ''
@@ -7979,9 +8559,9 @@ declare
   account uuid;
 begin
   if account_id is null then
-    select c.account_id into account from credits.stripe_customers as c where c.customer_id = stripe_account.customer_id;
+    select c.account_id into account from credits.stripe_customers as c where c.customer_id = paying_account.customer_id;
   else
-    select a.id into account from public.credit_accounts as a where a.id = stripe_account.account_id::uuid;
+    select a.id into account from public.credit_accounts as a where a.id = paying_account.account_id::uuid;
     if not found then
       perform credits.fail(
         'PT422', 'metadata.account_id names no account of this project.', jsonb_build_object('account_id', account_id),
@@ -7993,8 +8573,8 @@ begin
 end
 $$;
 
-comment on function credits.stripe_account(text, text) is
-'The account that a Stripe object belongs to: the one in its metadata, else its customer''s; null when it is nobody''s '
+comment on function credits.paying_account(text, text) is
+'The account that a Stripe object is paid for: the one in its metadata, else its customer''s; null when it is nobody''s '
 'here. PT422 for an account_id that does not exist.';
 
 -- sql/payments/events/stripe_id.sql
@@ -8018,8 +8598,8 @@ declare
   account uuid;
 begin
   -- Known once, known for good: also after its customer was deleted.
-  select s.account_id into account from public.subscriptions as s where s.id = subscription_id;
-  return coalesce(account, credits.stripe_account(credits.stripe_id(customer), metadata ->> 'account_id'));
+  select o.account_id into account from credits.stripe_objects as o where o.id = subscription_id;
+  return coalesce(account, credits.paying_account(credits.stripe_id(customer), metadata ->> 'account_id'));
 end
 $$;
 
@@ -8111,23 +8691,22 @@ stable
 set search_path = ''
 as $$
   select
-    (t.metadata ->> 'downgrade')::bigint,
+    c.purchase_id,
     t.related_id,
     sum(credits.left_to_refund(t))::bigint,
     coalesce(max(l.expires_at) <= credits.now(), false)
-  from public.purchases as p
-  cross join unnest(p.grant_ids) as g (id)
-  inner join public.credit_transactions as t
-    on p.account_id = t.account_id and g.id = t.related_id and t.kind = 'clawback' and t.metadata ? 'downgrade'
-  inner join credits.credit_grants as l on p.account_id = l.account_id and g.id = l.transaction_id
-  where p.account_id = debt_takings.account_id and p.subscription_id is not null
+  from credits.clawbacks as c
+  inner join public.credit_transactions as t on c.account_id = t.account_id and c.transaction_id = t.id
+  inner join credits.credit_grants as l on t.account_id = l.account_id and t.related_id = l.transaction_id
+  where c.account_id = debt_takings.account_id and c.cause = 'downgrade'
   group by 1, 2
   having sum(credits.left_to_refund(t)) > 0;
 $$;
 
 comment on function credits.debt_takings(uuid) is
-'Credits that downgrades (debt_id: subscription_debts.purchase_id) have taken of an account''s grants and not given '
-'back. is_final: the lot has expired since, so that they can no longer go back to it.';
+'Credits that downgrades (debt_id: subscription_debts.purchase_id) have taken of an account''s grants (grant_id: the '
+'grant''s ledger row) and not given back. is_final: the lot has expired since, so that they can no longer go back to '
+'it.';
 
 -- sql/payments/netting/end_late_grants.sql
 create function credits.end_late_grants(account_id uuid) returns void
@@ -8139,14 +8718,14 @@ declare
 begin
   for lot in
     select l.id
-    from credits.credit_grants as l
-    inner join public.credit_transactions as t on l.account_id = t.account_id and l.transaction_id = t.id
-    inner join public.purchases as p on t.account_id = p.account_id and (t.metadata ->> 'purchase')::bigint = p.id
+    from credits.purchase_grants as g
+    inner join credits.credit_grants as l on g.account_id = l.account_id and g.transaction_id = l.transaction_id
+    inner join public.purchases as p on g.account_id = p.account_id and g.purchase_id = p.id
     cross join credits.billing_settings as s
     where
-      l.account_id = end_late_grants.account_id
+      g.account_id = end_late_grants.account_id
+      and g.is_late
       and l.remaining > 0
-      and t.metadata ? 'late'
       and (
         s.late_grant_grace = '0'
         or exists (
@@ -8167,18 +8746,18 @@ comment on function credits.end_late_grants(uuid) is
 'The caller holds the account''s lock.';
 
 -- sql/payments/netting/freeze_for_disputes.sql
-create function credits.freeze_for_disputes(purchase_id bigint) returns void
+create function credits.freeze_for_disputes(account_id uuid, purchase_id bigint) returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
-  reason constant text := 'A payment of this account is disputed.';
-  warned constant text := 'The issuer of a card that paid for this account warned of fraud.';
   purchase public.purchases;
   payments text [];
   is_new boolean;
 begin
-  select * into purchase from public.purchases as p where p.id = purchase_id;
+  select * into purchase
+  from public.purchases as p
+  where p.account_id = freeze_for_disputes.account_id and p.id = purchase_id;
   payments := credits.purchase_payments(purchase);
   -- Most accounts have neither. And what they are frozen for then is no dispute of theirs: that stays.
   if
@@ -8202,15 +8781,18 @@ begin
 
   if is_new then
     update public.credit_accounts as a
-    set frozen_at = credits.now(), frozen_reason = reason, updated_at = credits.now()
+    set
+      frozen_at = credits.now(),
+      frozen_by = 'dispute',
+      frozen_reason = 'A payment of this account is disputed.',
+      updated_at = credits.now()
     where a.id = purchase.account_id and a.frozen_at is null;
     perform credits.pass_freeze(purchase.account_id);
   elsif not credits.is_disputed(purchase.account_id) then
-    -- Only what disputes froze: an operator's reason is another.
     update public.credit_accounts as a
-    set frozen_at = null, frozen_reason = null, updated_at = credits.now()
-    where a.id = purchase.account_id and a.frozen_reason = reason;
-    perform credits.pass_thaw(purchase.account_id, reason);
+    set frozen_at = null, frozen_by = null, frozen_reason = null, updated_at = credits.now()
+    where a.id = purchase.account_id and a.frozen_by = 'dispute';
+    perform credits.pass_thaw(purchase.account_id);
   end if;
 
   with new_warnings as (
@@ -8221,30 +8803,35 @@ begin
   )
 
   update public.credit_accounts as a
-  set frozen_at = credits.now(), frozen_reason = warned, updated_at = credits.now()
+  set
+    frozen_at = credits.now(),
+    frozen_by = 'fraud_warning',
+    frozen_reason = 'The issuer of a card that paid for this account warned of fraud.',
+    updated_at = credits.now()
   where
     a.id = purchase.account_id
     -- What a dispute froze, it would unfreeze again once it is won.
-    and (a.frozen_at is null or a.frozen_reason = reason)
+    and (a.frozen_at is null or a.frozen_by = 'dispute')
     and exists (select from new_warnings as w where w.freezes);
   if found then
-    perform credits.pass_freeze(purchase.account_id, reason);
+    perform credits.pass_freeze(purchase.account_id, 'dispute');
   end if;
 end
 $$;
 
-comment on function credits.freeze_for_disputes(bigint) is
-'Freezes the account of a purchase at each new dispute, and unfreezes it once none stands (see is_disputed), unless an '
-'operator froze it; so for the successor of a deleted user''s account. Freezes it at each new warning of fraud that '
-'says so, until an operator unfreezes it. The caller holds the account''s lock.';
+comment on function credits.freeze_for_disputes(uuid, bigint) is
+'Freezes the account of a purchase at each new dispute, and unfreezes it once none stands (see is_disputed), unless '
+'something else froze it; so for the successor of a deleted user''s account. Freezes it at each new warning of fraud '
+'that says so, until an operator unfreezes it. The caller holds the account''s lock.';
 
 -- sql/payments/netting/give_back_clawbacks.sql
 create function credits.give_back_clawbacks(
   account_id uuid,
-  grant_ids bigint[],
-  cause jsonb,
+  cause credits.clawback_cause,
+  purchase_id bigint,
   amount bigint,
-  metadata jsonb
+  metadata jsonb,
+  grant_transaction_id bigint default null
 ) returns void
 language plpgsql
 set search_path = ''
@@ -8255,12 +8842,13 @@ declare
 begin
   for taken in
     select t.id, credits.left_to_refund(t) as left_to_give
-    from public.credit_transactions as t
+    from credits.clawbacks as c
+    inner join public.credit_transactions as t on c.account_id = t.account_id and c.transaction_id = t.id
     where
-      t.account_id = give_back_clawbacks.account_id
-      and t.related_id = any(grant_ids)
-      and t.kind = 'clawback'
-      and t.metadata @> cause
+      c.account_id = give_back_clawbacks.account_id
+      and c.cause = give_back_clawbacks.cause
+      and c.purchase_id = give_back_clawbacks.purchase_id
+      and (grant_transaction_id is null or t.related_id = grant_transaction_id)
     order by t.id desc
   loop
     exit when still_to_give = 0;
@@ -8269,59 +8857,66 @@ begin
     still_to_give := still_to_give - least(still_to_give, taken.left_to_give);
   end loop;
   if still_to_give > 0 then
-    raise '% has % credits fewer to give back than it says', cause, still_to_give;
+    raise 'purchase % (%) has % credits fewer to give back than it says', purchase_id, cause, still_to_give;
   end if;
 end
 $$;
 
-comment on function credits.give_back_clawbacks(uuid, bigint[], jsonb, bigint, jsonb) is
-'Gives back amount credits of what was taken of these grants, the latest first. cause: what the clawback''s metadata '
-'has, {"purchase": id} for the refunds and disputes of a purchase, {"downgrade": id} for a downgrade. The caller holds '
-'the account''s lock.';
+comment on function credits.give_back_clawbacks is
+'Gives back amount credits of what was taken for that cause and purchase, the latest first; of one grant where '
+'grant_transaction_id names it. The caller holds the account''s lock.';
 
 -- sql/payments/netting/grant_purchase.sql
 create function credits.grant_purchase(
+  account_id uuid,
   purchase_id bigint,
   amount bigint,
-  source text,
+  source public.grant_source,
   expires_at timestamptz,
   priority integer,
   key text,
-  sources jsonb default null
-) returns void
+  allotment_key text default null,
+  month integer default null
+) returns bigint
 language plpgsql
 set search_path = ''
 as $$
 declare
   purchase public.purchases;
   is_late boolean := coalesce(expires_at <= credits.now(), false);
-  grace interval;
+  lives_until timestamptz := expires_at;
   entry public.credit_transactions;
 begin
-  select * into purchase from public.purchases as p where p.id = purchase_id;
-  -- Its time is over: credits.end_late_grants may end it at once.
-  select greatest(s.late_grant_grace, '1 minute') into grace from credits.billing_settings as s;
+  select * into purchase
+  from public.purchases as p
+  where p.account_id = grant_purchase.account_id and p.id = purchase_id;
+  if is_late then
+    -- Its time is over: credits.end_late_grants may end it at once.
+    select credits.now() + greatest(s.late_grant_grace, '1 minute') into lives_until from credits.billing_settings as s;
+  end if;
   entry := credits.grant_to_account(
-    purchase.account_id, amount, source,
-    case when is_late then credits.now() + grace else expires_at end,
-    priority, 'sys:stripe:' || key,
+    purchase.account_id, amount, source, lives_until, priority, 'sys:stripe:' || key,
     jsonb_strip_nulls(
       jsonb_build_object(
-        'purchase', purchase.id, 'package', purchase.package, 'plan', purchase.plan, 'subscription', purchase.subscription_id,
-        'late', case when is_late then true end, 'sources', sources
+        'purchase', purchase.id, 'package', purchase.package, 'plan', purchase.plan, 'subscription', purchase.subscription_id
       )
     )
   );
-  update public.purchases as p
-  set credits_granted = p.credits_granted + grant_purchase.amount, grant_ids = p.grant_ids || entry.id
-  where p.id = purchase_id;
+  insert into credits.purchase_grants (account_id, purchase_id, transaction_id, allotment_key, month, is_late)
+  values (
+    purchase.account_id, purchase.id, entry.id, grant_purchase.allotment_key, grant_purchase.month,
+    is_late
+  );
+  update public.purchases as p set credits_granted = p.credits_granted + grant_purchase.amount
+  where p.account_id = purchase.account_id and p.id = purchase.id;
+  return entry.id;
 end
 $$;
 
-comment on function credits.grant_purchase(bigint, bigint, text, timestamptz, integer, text, jsonb) is
-'Grants credits for a paid purchase. key: Stripe''s id of what is granted for; the ledger takes each once. Those whose '
-'expires_at is past live for billing_settings.late_grant_grace and say late in their metadata. sources: which '
-'purchases paid for it, with the part of each, where it is not this one alone. The caller holds the account''s lock; '
+comment on function credits.grant_purchase is
+'Grants credits for a paid purchase; returns the ledger row''s id. key: Stripe''s id of what is granted for; the '
+'ledger takes each once. Those whose expires_at is past live for billing_settings.late_grant_grace and are noted as '
+'late. allotment_key, month: of a period that is granted month by month. The caller holds the account''s lock; '
 'credits.end_late_grants follows.';
 
 -- sql/payments/netting/is_disputed.sql
@@ -8359,33 +8954,30 @@ declare
   changed boolean;
 begin
   select p.* into purchase
-  from public.purchases as p
-  where
-    p.payment_intent_id = net_payment.payment_intent_id
-    or p.invoice_id = (
-      select s.invoice_id from credits.stripe_payments as s where s.payment_intent_id = net_payment.payment_intent_id
-    );
+  from credits.stripe_payments as s
+  inner join public.purchases as p on s.account_id = p.account_id and s.purchase_id = p.id
+  where s.payment_intent_id = net_payment.payment_intent_id;
   if not found then
     return false; -- kept until its purchase comes
   end if;
   perform credits.lock_account(purchase.account_id);
-  changed := credits.net_purchase(purchase.id);
+  changed := credits.net_purchase(purchase.account_id, purchase.id);
   -- Money that came back lets the months go on; that of a change goes with what it added to them.
   for period in
     select distinct m.purchase_id
     from credits.allotments as a
     inner join credits.allotments as m
       on a.account_id = m.account_id and a.subscription_id = m.subscription_id and a.period_end = m.period_end
-    where a.purchase_id = purchase.id and m.months is not null
+    where a.account_id = purchase.account_id and a.purchase_id = purchase.id and m.months is not null
   loop
     update credits.allotments as a set next_at = a.period_start
-    where a.purchase_id = period and a.months is not null;
-    perform credits.grant_allotments(period);
-    changed := credits.net_purchase(period) or changed;
+    where a.account_id = purchase.account_id and a.purchase_id = period and a.months is not null;
+    perform credits.grant_allotments(purchase.account_id, period);
+    changed := credits.net_purchase(purchase.account_id, period) or changed;
   end loop;
   perform credits.collect_subscription_debts(purchase.account_id);
   perform credits.end_late_grants(purchase.account_id);
-  perform credits.freeze_for_disputes(purchase.id);
+  perform credits.freeze_for_disputes(purchase.account_id, purchase.id);
   return changed;
 end
 $$;
@@ -8395,7 +8987,7 @@ comment on function credits.net_payment(text) is
 'anything changed. The caller holds the payment''s lock.';
 
 -- sql/payments/netting/net_purchase.sql
-create function credits.net_purchase(purchase_id bigint) returns boolean
+create function credits.net_purchase(account_id uuid, purchase_id bigint) returns boolean
 language plpgsql
 set search_path = ''
 as $$
@@ -8411,7 +9003,9 @@ declare
   figures jsonb;
   receipt text;
 begin
-  select * into purchase from public.purchases as p where p.id = purchase_id;
+  select * into purchase
+  from public.purchases as p
+  where p.account_id = net_purchase.account_id and p.id = purchase_id;
   payments := credits.purchase_payments(purchase);
 
   -- A refund that has failed does not count. What a charge tells beyond the refunds that we know, we have yet to hear
@@ -8437,14 +9031,17 @@ begin
   -- What expired unused is not there to be taken a second time. Nor is what a downgrade took of a lot that has expired
   -- since: of one that is alive it is given back first.
   select coalesce(sum(case t.kind when 'expiry' then -t.amount else credits.left_to_refund(t) end), 0) into gone
-  from public.credit_transactions as t
-  inner join credits.credit_grants as l on t.account_id = l.account_id and t.related_id = l.transaction_id
+  from credits.purchase_grants as g
+  inner join credits.credit_grants as l on g.account_id = l.account_id and g.transaction_id = l.transaction_id
+  inner join public.credit_transactions as t on g.account_id = t.account_id and g.transaction_id = t.related_id
+  left join credits.clawbacks as c on t.account_id = c.account_id and t.id = c.transaction_id
   where
-    t.account_id = purchase.account_id
-    and t.related_id = any(purchase.grant_ids)
-    and (t.kind = 'expiry' or t.kind = 'clawback' and t.metadata ? 'downgrade' and l.expires_at <= credits.now());
+    g.account_id = purchase.account_id
+    and g.purchase_id = purchase.id
+    and (t.kind = 'expiry' or c.cause = 'downgrade' and l.expires_at <= credits.now());
 
-  is_second := purchase.subscription_id is not null and credits.is_second_subscription(purchase.subscription_id);
+  is_second := purchase.subscription_id is not null
+    and credits.is_second_subscription(purchase.account_id, purchase.subscription_id);
   target := case
     when is_second
       then greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
@@ -8459,7 +9056,8 @@ begin
     'currency', purchase.currency
   );
   if purchase.subscription_id is not null and exists (
-    select from credits.allotments as a where a.purchase_id = purchase.id and a.months is not null
+    select from credits.allotments as a
+    where a.account_id = purchase.account_id and a.purchase_id = purchase.id and a.months is not null
   ) then
     -- Month by month where it came so: what expired unused of one month stands for nothing in another.
     target := 0;
@@ -8468,15 +9066,16 @@ begin
         l.transaction_id,
         t.taken::bigint as taken,
         least(round(l.amount * s.share), greatest(l.amount - t.gone, t.taken))::bigint as target
-      from credits.credit_grants as l
-      inner join public.credit_transactions as g on l.account_id = g.account_id and l.transaction_id = g.id
+      from credits.purchase_grants as g
+      inner join credits.credit_grants as l on g.account_id = l.account_id and g.transaction_id = l.transaction_id
       cross join lateral (
         select
           coalesce(sum(case r.kind when 'expiry' then -r.amount else credits.left_to_refund(r) end) filter (
-            where r.kind = 'expiry' or r.metadata ? 'downgrade' and l.expires_at <= credits.now()
+            where r.kind = 'expiry' or c.cause = 'downgrade' and l.expires_at <= credits.now()
           ), 0) as gone,
-          coalesce(sum(credits.left_to_refund(r)) filter (where r.kind = 'clawback' and r.metadata ? 'purchase'), 0) as taken
+          coalesce(sum(credits.left_to_refund(r)) filter (where c.cause = 'money_back'), 0) as taken
         from public.credit_transactions as r
+        left join credits.clawbacks as c on r.account_id = c.account_id and r.id = c.transaction_id
         where r.account_id = l.account_id and r.related_id = l.transaction_id and r.kind in ('expiry', 'clawback')
       ) as t
       -- Each part goes with the money that paid for it; all of what began when the subscription had ended.
@@ -8484,53 +9083,59 @@ begin
         select case
           when is_second or exists (
             select from credits.allotments as a
-            inner join public.subscriptions as e on a.subscription_id = e.id
+            inner join public.subscriptions as e on a.account_id = e.account_id and a.subscription_id = e.id
             where
-              a.purchase_id = purchase.id
-              and a.months is not null
+              a.account_id = g.account_id
+              and a.purchase_id = g.purchase_id
+              and a.key = g.allotment_key
               and e.ended_at <= (
-                a.period_start at time zone 'UTC' + make_interval(
-                  months => substring(g.idempotency_key from '^sys:stripe:' || a.key || ':([0-9]+)')::integer - 1
-                )
+                a.period_start at time zone 'UTC' + make_interval(months => g.month - 1)
               ) at time zone 'UTC'
           ) then 1
-          else sum(p.value::numeric * case
-            when p.key::bigint = purchase.id
-              then least(refunded + disputed, purchase.amount) / greatest(purchase.amount, 1)::numeric
-            else (
-              select least(c.refunded_amount + c.disputed_amount, c.amount) / greatest(c.amount, 1)::numeric
-              from public.purchases as c
-              where c.id = p.key::bigint
-            )
-          end) / sum(p.value::numeric)
+          else coalesce(
+            (
+              select
+                sum(o.part * case
+                  when o.purchase_id = purchase.id then own.share
+                  else least(c.refunded_amount + c.disputed_amount, c.amount) / greatest(c.amount, 1)::numeric
+                end) / sum(o.part)
+              from credits.allotment_sources as o
+              inner join public.purchases as c on o.account_id = c.account_id and o.purchase_id = c.id
+              where o.account_id = g.account_id and o.transaction_id = g.transaction_id
+            ),
+            own.share
+          )
         end as share
-        from jsonb_each_text(coalesce(g.metadata -> 'sources', jsonb_build_object(purchase.id, 1))) as p
+        from (
+          select least(refunded + disputed, purchase.amount) / greatest(purchase.amount, 1)::numeric as share
+        ) as own
       ) as s
-      where l.account_id = purchase.account_id and l.transaction_id = any(purchase.grant_ids)
+      where g.account_id = purchase.account_id and g.purchase_id = purchase.id
       order by l.expires_at, l.id
     loop
       target := target + lot.target;
       if lot.target > lot.taken then
         perform credits.release_subscription_debts(purchase.account_id);
         perform credits.claw_back(
-          purchase.account_id, lot.target - lot.taken, lot.transaction_id, metadata => figures
+          purchase.account_id, lot.target - lot.taken, lot.transaction_id,
+          metadata => figures,
+          cause => 'money_back',
+          purchase_id => purchase.id
         );
       elsif lot.target < lot.taken then
         perform credits.give_back_clawbacks(
-          purchase.account_id, array[lot.transaction_id], jsonb_build_object('purchase', purchase.id),
-          lot.taken - lot.target, figures
+          purchase.account_id, 'money_back', purchase.id, lot.taken - lot.target, figures, lot.transaction_id
         );
       end if;
     end loop;
   elsif target > purchase.credits_clawed_back then
     perform credits.release_subscription_debts(purchase.account_id);
-    perform credits.take_from_grants(
-      purchase.account_id, target - purchase.credits_clawed_back, purchase.grant_ids, figures, beyond => true
+    perform credits.take_from_purchase(
+      purchase.account_id, purchase.id, target - purchase.credits_clawed_back, figures
     );
   elsif target < purchase.credits_clawed_back then
     perform credits.give_back_clawbacks(
-      purchase.account_id, purchase.grant_ids, jsonb_build_object('purchase', purchase.id),
-      purchase.credits_clawed_back - target, figures
+      purchase.account_id, 'money_back', purchase.id, purchase.credits_clawed_back - target, figures
     );
   end if;
 
@@ -8542,20 +9147,38 @@ begin
     receipt_url = receipt,
     updated_at = credits.now()
   where
-    p.id = purchase_id
+    p.account_id = purchase.account_id
+    and p.id = purchase.id
     and (p.credits_clawed_back, p.refunded_amount, p.disputed_amount, p.receipt_url)
     is distinct from (target, refunded, disputed, receipt);
   return found;
 end
 $$;
 
-comment on function credits.net_purchase(bigint) is
+comment on function credits.net_purchase(uuid, bigint) is
 'Holds a purchase against its refunds and disputes: takes back credits in proportion to the money, round(granted * '
 'least(refunded + disputed, paid) / paid), or gives back what is too much; by the difference to what was taken so '
 'far, so that it may be called at any time and any number of times; month by month where it came so. Never takes '
 'what has expired; takes all of a second subscription''s. It comes before what downgrades take: '
 'credits.collect_subscription_debts has to follow. Returns whether anything changed. The caller holds the locks of '
 'its payments and of the account.';
+
+-- sql/payments/netting/next_purchase.sql
+create function credits.next_purchase(account_id uuid) returns bigint
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
+  return (
+    select coalesce(max(p.id), 0) + 1 from public.purchases as p where p.account_id = next_purchase.account_id
+  );
+end
+$$;
+
+comment on function credits.next_purchase(uuid) is
+'The number of the account''s next purchase. The caller holds the account''s lock.';
 
 -- sql/payments/netting/purchase_payments.sql
 create function credits.purchase_payments(purchase public.purchases) returns text[]
@@ -8566,9 +9189,8 @@ as $$
 begin
   -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
   return array(
-    select s.payment_intent_id from credits.stripe_payments as s where s.invoice_id = purchase.invoice_id
-    union
-    select purchase.payment_intent_id where purchase.payment_intent_id is not null
+    select s.payment_intent_id from credits.stripe_payments as s
+    where s.account_id = purchase.account_id and s.purchase_id = purchase.id
     order by 1
   );
 end
@@ -8577,14 +9199,13 @@ $$;
 comment on function credits.purchase_payments(public.purchases) is
 'The payment intents that paid a purchase, in order: one for a session; as many as Stripe tells for an invoice.';
 
--- sql/payments/netting/take_from_grants.sql
-create function credits.take_from_grants(
+-- sql/payments/netting/take_from_purchase.sql
+create function credits.take_from_purchase(
   account_id uuid,
+  purchase_id bigint,
   amount bigint,
-  grant_ids bigint[],
-  metadata jsonb,
-  beyond boolean
-) returns bigint
+  metadata jsonb
+) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -8598,28 +9219,33 @@ begin
       g.transaction_id,
       coalesce(sum(l.remaining), 0) as remaining,
       row_number() over (order by max(l.expires_at) desc nulls first, g.transaction_id) = 1 as is_last
-    from unnest(grant_ids) as g (transaction_id)
-    left join credits.credit_grants as l
-      on l.account_id = take_from_grants.account_id and g.transaction_id = l.transaction_id
+    from credits.purchase_grants as g
+    left join credits.credit_grants as l on g.account_id = l.account_id and g.transaction_id = l.transaction_id
+    where g.account_id = take_from_purchase.account_id and g.purchase_id = take_from_purchase.purchase_id
     group by g.transaction_id
     order by max(l.expires_at) nulls last, g.transaction_id desc
   loop
-    part := case when beyond and lot.is_last then still_to_take else least(still_to_take, lot.remaining) end;
+    part := case when lot.is_last then still_to_take else least(still_to_take, lot.remaining) end;
     if part > 0 then
-      perform credits.claw_back(account_id, part, lot.transaction_id, metadata => metadata);
+      perform credits.claw_back(
+        account_id, part, lot.transaction_id,
+        metadata => metadata,
+        cause => 'money_back',
+        purchase_id => purchase_id
+      );
       still_to_take := still_to_take - part;
     end if;
   end loop;
-  return amount - still_to_take;
 end
 $$;
 
-comment on function credits.take_from_grants(uuid, bigint, bigint[], jsonb, boolean) is
-'Claws back up to amount credits, from what expires first of these grants; returns how many. beyond: also what is '
-'no longer in their lots, from the account''s other credits and below zero. The caller holds the account''s lock.';
+comment on function credits.take_from_purchase(uuid, bigint, bigint, jsonb) is
+'Claws back amount credits, from what expires first of a purchase''s grants; what is no longer in their lots, from the '
+'account''s other credits and below zero. The caller holds the account''s lock.';
 
 -- sql/payments/rpc/claim_second_subscription.sql
 create function public.claim_second_subscription(
+  account_id uuid,
   subscription_id text,
   release boolean default false
 ) returns boolean
@@ -8631,35 +9257,37 @@ begin
   update credits.second_subscriptions as s
   set claimed_until = case when not release then credits.now() + interval '1 minute' end
   where
-    s.subscription_id = claim_second_subscription.subscription_id
+    s.account_id = claim_second_subscription.account_id
+    and s.subscription_id = claim_second_subscription.subscription_id
     and (release or s.claimed_until is null or s.claimed_until < credits.now());
   return found;
 end
 $$;
 
-comment on function public.claim_second_subscription(text, boolean) is
+comment on function public.claim_second_subscription(uuid, text, boolean) is
 'For the functions: whether the caller may deal with a second subscription now, for a minute; release ends that. '
 'Several messages tell of it at once, and one call is enough.';
 
-grant execute on function public.claim_second_subscription(text, boolean) to service_role;
+grant execute on function public.claim_second_subscription(uuid, text, boolean) to service_role;
 
 -- sql/payments/rpc/close_checkout.sql
-create function public.close_checkout(session_id text) returns void
+create function public.close_checkout(account_id uuid, session_id text) returns void
 language sql
 security definer
 set search_path = ''
 as $$
   update credits.plan_checkouts as c set closed_at = credits.now()
-  where c.session_id = close_checkout.session_id and c.closed_at is null;
+  where c.account_id = close_checkout.account_id and c.session_id = close_checkout.session_id and c.closed_at is null;
 $$;
 
-comment on function public.close_checkout(text) is
+comment on function public.close_checkout(uuid, text) is
 'For the function checkout: notes that a session for a plan can no longer be paid. Harmless to repeat.';
 
-grant execute on function public.close_checkout(text) to service_role;
+grant execute on function public.close_checkout(uuid, text) to service_role;
 
 -- sql/payments/rpc/close_second_subscription.sql
 create function public.close_second_subscription(
+  account_id uuid,
   subscription_id text,
   outcome text,
   note text default null
@@ -8669,7 +9297,6 @@ security definer
 set search_path = ''
 as $$
 declare
-  account uuid;
   purchase bigint;
   payment text;
 begin
@@ -8680,12 +9307,15 @@ begin
       'PT400', 'note must have 1 to 1000 characters.', '{}', 'Say how it was settled, or leave it out if nobody did.'
     );
   end if;
-  select s.account_id into account
-  from credits.second_subscriptions as s
-  where s.subscription_id = close_second_subscription.subscription_id;
-  if not found then
+  if not exists (
+    select from credits.second_subscriptions as s
+    where
+      s.account_id = close_second_subscription.account_id
+      and s.subscription_id = close_second_subscription.subscription_id
+  ) then
     perform credits.fail(
-      'PT404', 'That is not a second subscription.', jsonb_build_object('subscription_id', left(subscription_id, 300)),
+      'PT404', 'That is no second subscription of the account.',
+      jsonb_build_object('account_id', account_id, 'subscription_id', left(subscription_id, 300)),
       'list_second_subscriptions lists them.'
     );
   end if;
@@ -8693,34 +9323,41 @@ begin
     select s.payment_intent_id
     from public.purchases as p
     cross join lateral unnest(credits.purchase_payments(p)) as s (payment_intent_id)
-    where p.subscription_id = close_second_subscription.subscription_id
+    where
+      p.account_id = close_second_subscription.account_id
+      and p.subscription_id = close_second_subscription.subscription_id
     order by 1
   loop
     perform credits.lock_stripe_object(payment);
   end loop;
-  perform credits.lock_account(account);
+  perform credits.lock_account(account_id);
   update credits.second_subscriptions as s
   set outcome = close_second_subscription.outcome, note = btrim(close_second_subscription.note), closed_at = credits.now()
-  where s.subscription_id = close_second_subscription.subscription_id and s.closed_at is null;
+  where
+    s.account_id = close_second_subscription.account_id
+    and s.subscription_id = close_second_subscription.subscription_id
+    and s.closed_at is null;
   if found and outcome = 'kept' then
     for purchase in
       select p.id from public.purchases as p
-      where p.subscription_id = close_second_subscription.subscription_id
+      where
+        p.account_id = close_second_subscription.account_id
+        and p.subscription_id = close_second_subscription.subscription_id
       order by p.id
     loop
-      perform credits.net_purchase(purchase);
+      perform credits.net_purchase(account_id, purchase);
     end loop;
-    perform credits.collect_subscription_debts(account);
-    perform credits.end_late_grants(account);
+    perform credits.collect_subscription_debts(account_id);
+    perform credits.end_late_grants(account_id);
   end if;
 end
 $$;
 
-comment on function public.close_second_subscription(text, text, text) is
+comment on function public.close_second_subscription(uuid, text, text, text) is
 'Operator: notes what became of a second subscription; what is closed stays as it is. outcome: refunded; kept, which '
 'gives it its credits; dismissed, which needs a note. Errors: PT400 outcome or note, PT404 no second subscription.';
 
-grant execute on function public.close_second_subscription(text, text, text) to service_role;
+grant execute on function public.close_second_subscription(uuid, text, text, text) to service_role;
 
 -- sql/payments/rpc/dismiss_stripe_event.sql
 create function public.dismiss_stripe_event(event_id text, why text) returns jsonb
@@ -8885,15 +9522,23 @@ begin
     'reason', outcome.reason,
     'refresh', case object ->> 'object'
       when 'subscription'
-        then (select s.id from public.subscriptions as s where s.id = object ->> 'id' and s.refresh_wanted)
+        then (
+          select s.id
+          from credits.stripe_objects as o
+          inner join public.subscriptions as s on o.account_id = s.account_id and o.id = s.id
+          where o.id = object ->> 'id' and s.refresh_wanted
+        )
       when 'invoice'
         then case when result = 'quarantined' and object #> '{lines,has_more}' = 'true' then object ->> 'id' end
     end,
     'second', (
-      select s.subscription_id from credits.second_subscriptions as s
+      select s.subscription_id
+      from credits.stripe_objects as o
+      inner join credits.second_subscriptions as s on o.account_id = s.account_id and o.id = s.subscription_id
       where
-        (s.outcome is null or s.outcome = 'refunded')
-        and s.subscription_id = coalesce(
+        object ->> 'object' in ('subscription', 'invoice')
+        and (s.outcome is null or s.outcome = 'refunded')
+        and o.id = coalesce(
           credits.stripe_id(object #> '{parent,subscription_details,subscription}'), object ->> 'id'
         )
     )
@@ -8952,9 +9597,9 @@ $$;
 
 comment on function public.ingest_stripe_object(jsonb) is
 'For reconciliation: the effects of an object as Stripe''s API returns it now (checkout.session, invoice, '
-'invoice_payment, subscription, refund, charge, dispute, radar.early_fraud_warning, customer). Returns {status, '
-'reason}: changed when a message had been missed, unchanged, ignored, quarantined or failed; ignored also for what '
-'cannot be applied and was dismissed. PT400 for what is no object.';
+'invoice_payment, subscription, refund, charge, dispute, balance_transaction, radar.early_fraud_warning, customer). '
+'Returns {status, reason}: changed when a message had been missed, unchanged, ignored, quarantined or failed; ignored '
+'also for what cannot be applied and was dismissed. PT400 for what is no object.';
 
 grant execute on function public.ingest_stripe_object(jsonb) to service_role;
 
@@ -9024,7 +9669,7 @@ as $$
     o.subscription_id, o.first_id, o.account_id, a.user_id, s.plan, s.status, coalesce(p.paid, 0),
     coalesce(p.refunded, 0), p.currency, o.noticed_at, b.refund_second_subscriptions, o.outcome, o.note, o.closed_at
   from credits.second_subscriptions as o
-  inner join public.subscriptions as s on o.subscription_id = s.id
+  inner join public.subscriptions as s on o.account_id = s.account_id and o.subscription_id = s.id
   inner join public.credit_accounts as a on o.account_id = a.id
   cross join credits.billing_settings as b
   left join lateral (
@@ -9033,7 +9678,7 @@ as $$
       sum(least(p.refunded_amount + p.disputed_amount, p.amount))::bigint as refunded,
       min(p.currency) as currency
     from public.purchases as p
-    where p.subscription_id = o.subscription_id and p.status = 'paid'
+    where p.account_id = o.account_id and p.subscription_id = o.subscription_id and p.status = 'paid'
   ) as p on true
   where
     not open_only
@@ -9164,7 +9809,9 @@ begin
       sold.subscribers_only and not exists (
         select from public.subscriptions as s
         where
-          s.account_id = account and s.status in ('trialing', 'active') and not credits.is_second_subscription(s.id)
+          s.account_id = account
+          and s.status in ('trialing', 'active')
+          and not credits.is_second_subscription(s.account_id, s.id)
       )
     then
       perform credits.fail(
@@ -9323,7 +9970,10 @@ begin
   if flow in ('cancel', 'change') then
     select * into subscription
     from public.subscriptions as s
-    where s.account_id = customer.account_id and credits.is_live(s) and not credits.is_second_subscription(s.id)
+    where
+      s.account_id = customer.account_id
+      and credits.is_live(s)
+      and not credits.is_second_subscription(s.account_id, s.id)
     order by s.created_at desc
     limit 1;
     if not found then
@@ -9377,8 +10027,27 @@ begin
   end if;
   -- One at a time an account, so that of two that were opened at once the second sees the first.
   perform credits.lock_stripe_object('checkout ' || account_id);
-  delete from credits.plan_checkouts as c
-  where c.account_id = remember_checkout.account_id and c.expires_at < credits.now() - interval '2 days';
+  with gone as (
+    delete from credits.plan_checkouts as c
+    where c.account_id = remember_checkout.account_id and c.expires_at < credits.now() - interval '2 days'
+    returning c.session_id
+  )
+
+  delete from credits.stripe_objects as o 
+  where o.purchase_id is null and o.id in (select g.session_id from gone as g);
+  insert into credits.stripe_objects (id, account_id)
+  values (remember_checkout.session_id, remember_checkout.account_id)
+  on conflict on constraint stripe_objects_pkey do nothing;
+  if
+    exists (
+      select from credits.stripe_objects as o
+      where o.id = remember_checkout.session_id and o.account_id <> remember_checkout.account_id
+    )
+  then
+    perform credits.fail(
+      'PT409', 'The session is another account''s.', jsonb_build_object('session_id', session_id), 'Open another.'
+    );
+  end if;
   insert into credits.plan_checkouts (session_id, account_id, request, url, expires_at)
   values (session_id, account_id, request, url, expires_at)
   on conflict on constraint plan_checkouts_pkey do nothing;
@@ -9386,11 +10055,7 @@ begin
   select * into mine
   from credits.plan_checkouts as c
   where c.session_id = remember_checkout.session_id and c.account_id = remember_checkout.account_id;
-  if mine.session_id is null then
-    perform credits.fail(
-      'PT409', 'The session is another account''s.', jsonb_build_object('session_id', session_id), 'Open another.'
-    );
-  elsif mine.closed_at is not null or mine.expires_at <= credits.now() then
+  if mine.closed_at is not null or mine.expires_at <= credits.now() then
     return jsonb_build_object('session', null, 'close', '[]'::jsonb);
   end if;
   -- Of two that ask for the same the first is kept, else the newest.
@@ -9482,6 +10147,30 @@ comment on function public.retry_stripe_events(timestamptz) is
 'quarantined}, each 0 or 1: call it with the moment you began until retried is 0.';
 
 grant execute on function public.retry_stripe_events(timestamptz) to service_role;
+
+-- sql/payments/rpc/stripe_balance_transactions_to_ask.sql
+create function public.stripe_balance_transactions_to_ask(after text default '') returns text[]
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select coalesce(array_agg(b.id order by b.id), '{}')
+  from (
+    select t.id
+    from credits.stripe_balance_transactions as t
+    inner join credits.stripe_payments as p on t.payment_intent_id = p.payment_intent_id
+    where t.amount is null and t.id > after and p.purchase_id is not null
+    order by t.id
+    limit 100
+  ) as b;
+$$;
+
+comment on function public.stripe_balance_transactions_to_ask(text) is
+'For reconciliation: ids of Stripe''s balance transactions that purchases, their refunds and disputes name, and whose '
+'figures are not known yet: the first 100 in order after that id. Tell them to ingest_stripe_object.';
+
+grant execute on function public.stripe_balance_transactions_to_ask(text) to service_role;
 
 -- sql/payments/rpc/stripe_emails_to_tell.sql
 create function public.stripe_emails_to_tell() returns table (account_id uuid, customer_id text, email text)
@@ -9603,12 +10292,13 @@ begin
       and c.period_start <= starts_at;
     credits := greatest(0, floor((entitled - counted) / (period.months - month + 1)));
     select sum(t.amount) into granted
-    from public.credit_transactions as t
+    from credits.purchase_grants as g
+    inner join public.credit_transactions as t on g.account_id = t.account_id and g.transaction_id = t.id
     where
-      t.account_id = period.account_id
-      and t.idempotency_key in (
-        format('sys:stripe:%s:%s', period.key, month), format('sys:stripe:%s:%s:rollover', period.key, month)
-      );
+      g.account_id = period.account_id
+      and g.purchase_id = period.purchase_id
+      and g.allotment_key = period.key
+      and g.month = allotment_months.number;
     counted := counted + coalesce(granted, credits);
     return next;
   end loop;
@@ -9622,6 +10312,7 @@ comment on function credits.allotment_months(credits.allotments) is
 
 -- sql/payments/subscriptions/change_allotments.sql
 create function credits.change_allotments(
+  account_id uuid,
   purchase_id bigint,
   key text,
   at timestamptz,
@@ -9643,12 +10334,20 @@ begin
   select a.* into period
   from credits.allotments as a
   inner join public.purchases as p on a.account_id = p.account_id and a.subscription_id = p.subscription_id
-  where p.id = change_allotments.purchase_id and a.period_end = until and a.months is not null;
+  where
+    p.account_id = change_allotments.account_id
+    and p.id = change_allotments.purchase_id
+    and a.period_end = until
+    and a.months is not null;
   if not found then
     if not exists (
       select from public.purchases as p
       inner join public.purchases as o on p.account_id = o.account_id and p.subscription_id = o.subscription_id
-      where p.id = change_allotments.purchase_id and o.id <> p.id and o.period_end = until
+      where
+        p.account_id = change_allotments.account_id
+        and p.id = change_allotments.purchase_id
+        and o.id <> p.id
+        and o.period_end = until
     ) then
       perform credits.fail(
         'PT409', 'The invoice changes a period whose own invoice has not come yet.', '{}',
@@ -9684,14 +10383,17 @@ begin
   select spread - sum(coalesce(m.granted, m.credits)) into later from credits.allotment_months(period) as m;
   if later <> 0 then
     update credits.allotments as a set credits = a.credits - later
-    where a.purchase_id = change_allotments.purchase_id and a.key = change_allotments.key;
+    where
+      a.account_id = change_allotments.account_id
+      and a.purchase_id = change_allotments.purchase_id
+      and a.key = change_allotments.key;
     credits := credits + later;
   end if;
   return next;
 end
 $$;
 
-comment on function credits.change_allotments(bigint, text, timestamptz, timestamptz, bigint) is
+comment on function credits.change_allotments(uuid, bigint, text, timestamptz, timestamptz, bigint) is
 'What a change of plan at a moment, within the period that ends then, brings (or takes, below 0) at once, and when '
 'that expires: all of it, or where the period is granted month by month the share of the month that goes on; the '
 'rest changes the months that follow. PT409 while the period is not known. The caller holds the account''s lock.';
@@ -9728,7 +10430,7 @@ begin
   for debt in
     select d.*, i.invoice_id
     from credits.subscription_debts as d
-    inner join public.purchases as i on d.purchase_id = i.id
+    inner join public.purchases as i on d.account_id = i.account_id and d.purchase_id = i.id
     where d.account_id = collect_subscription_debts.account_id
     order by d.period_end, d.subscription_id, d.period_start, i.invoice_id
   loop
@@ -9743,8 +10445,8 @@ begin
     select
       least(debt.amount, greatest(0, coalesce(sum(p.credits_granted - p.credits_clawed_back), 0)::bigint - claimed)),
       array(
-        select g.id from public.purchases as o
-        cross join unnest(o.grant_ids) as g (id)
+        select g.transaction_id from public.purchases as o
+        inner join credits.purchase_grants as g on o.account_id = g.account_id and o.id = g.purchase_id
         where
           o.account_id = debt.account_id and o.subscription_id = debt.subscription_id and o.period_end = debt.period_end
       )
@@ -9761,30 +10463,26 @@ begin
     select least(coalesce(-sum(t.amount), 0)::bigint - excused, greatest(0, claim - final)) into unused
     from public.credit_transactions as t
     inner join credits.credit_grants as l on t.account_id = l.account_id and t.related_id = l.transaction_id
-    where
-      t.account_id = debt.account_id
-      and t.related_id = any(own)
-      and t.kind = 'expiry'
-      and l.expires_at > debt.period_start;
+    where t.account_id = debt.account_id and t.related_id = any(own) and t.kind = 'expiry' and l.expires_at > debt.period_start;
     excused := excused + unused;
 
     wanted := greatest(0, claim - final - unused);
     for lot in
       select
-        g.id,
+        g.transaction_id as id,
         l.remaining + coalesce((
-          select sum(t.taken) from credits.debt_takings(debt.account_id) as t where t.grant_id = g.id
-        ), 0) - coalesce((planned ->> g.id::text)::bigint, 0) as available
+          select sum(t.taken) from credits.debt_takings(debt.account_id) as t where t.grant_id = g.transaction_id
+        ), 0) - coalesce((planned ->> g.transaction_id::text)::bigint, 0) as available
       from public.purchases as p
-      cross join unnest(p.grant_ids) as g (id)
-      inner join credits.credit_grants as l on p.account_id = l.account_id and g.id = l.transaction_id
+      inner join credits.purchase_grants as g on p.account_id = g.account_id and p.id = g.purchase_id
+      inner join credits.credit_grants as l on g.account_id = l.account_id and g.transaction_id = l.transaction_id
       where
         wanted > 0
         and p.account_id = debt.account_id
         and p.subscription_id is not null
         and p.period_end > debt.period_start
         and l.expires_at > credits.now()
-      order by g.id = any(own) desc, p.period_end, l.expires_at, g.id
+      order by g.transaction_id = any(own) desc, p.period_end, l.expires_at, g.transaction_id
     loop
       claim := least(wanted, lot.available);
       continue when claim <= 0;
@@ -9795,7 +10493,7 @@ begin
       amounts := amounts || claim;
     end loop;
     update credits.subscription_debts as d set owed = wanted
-    where d.purchase_id = debt.purchase_id and d.owed <> wanted;
+    where d.account_id = debt.account_id and d.purchase_id = debt.purchase_id and d.owed <> wanted;
   end loop;
 
   -- What differs from it: first back, then anew.
@@ -9818,13 +10516,15 @@ begin
   loop
     if part.more < 0 then
       perform credits.give_back_clawbacks(
-        collect_subscription_debts.account_id, array[part.grant_id], jsonb_build_object('downgrade', part.debt_id),
-        -part.more, jsonb_build_object('downgrade', part.debt_id)
+        collect_subscription_debts.account_id, 'downgrade', part.debt_id, -part.more,
+        jsonb_build_object('downgrade', part.debt_id), part.grant_id
       );
     elsif part.more > 0 then
       perform credits.claw_back(
         collect_subscription_debts.account_id, part.more, part.grant_id,
-        metadata => jsonb_build_object('downgrade', part.debt_id)
+        metadata => jsonb_build_object('downgrade', part.debt_id),
+        cause => 'downgrade',
+        purchase_id => part.debt_id
       );
     end if;
   end loop;
@@ -9839,7 +10539,7 @@ comment on function credits.collect_subscription_debts(uuid) is
 'lock.';
 
 -- sql/payments/subscriptions/grant_allotments.sql
-create function credits.grant_allotments(purchase_id bigint) returns void
+create function credits.grant_allotments(account_id uuid, purchase_id bigint) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -9848,10 +10548,14 @@ declare
   month record;
   rolling bigint;
   own bigint;
-  sources jsonb;
+  grants bigint[];
 begin
   select * into period from credits.allotments as a
-  where a.purchase_id = grant_allotments.purchase_id and a.months is not null and a.next_at <= credits.now();
+  where
+    a.account_id = grant_allotments.account_id
+    and a.purchase_id = grant_allotments.purchase_id
+    and a.months is not null
+    and a.next_at <= credits.now();
   if not found then
     return;
   end if;
@@ -9863,12 +10567,13 @@ begin
       and m.credits > 0
       -- What ended at once, and not with its period, goes no further.
       and not exists (
-        select from public.subscriptions as s where s.id = period.subscription_id and s.ended_at <= m.starts_at
+        select from public.subscriptions as s
+        where s.account_id = period.account_id and s.id = period.subscription_id and s.ended_at <= m.starts_at
       )
       -- All the money went back, also that of changes. Should it return, a month that goes on then is granted then.
       and exists (
         select from credits.allotments as c
-        inner join public.purchases as p on c.purchase_id = p.id
+        inner join public.purchases as p on c.account_id = p.account_id and c.purchase_id = p.id
         where
           c.account_id = period.account_id
           and c.subscription_id = period.subscription_id
@@ -9882,11 +10587,22 @@ begin
   loop
     -- What changes of plan add to a month, their payments paid for.
     own := least(month.credits, round(period.credits::numeric / period.months));
-    select
-      jsonb_object_agg(c.purchase_id, round((month.credits - own) * c.rate / c.rates, 6))
-      || jsonb_build_object(period.purchase_id, own)
-    into sources
-    from (
+    rolling := case when period.rollover > '0' then least(month.credits, coalesce(period.rollover_cap, month.credits)) else 0 end;
+    grants := array[]::bigint[];
+    if month.credits > rolling then
+      grants := grants || credits.grant_purchase(
+        account_id, period.purchase_id, month.credits - rolling, 'subscription', month.ends_at, period.priority,
+        format('%s:%s', period.key, month.number), period.key, month.number
+      );
+    end if;
+    if rolling > 0 then
+      grants := grants || credits.grant_purchase(
+        account_id, period.purchase_id, rolling, 'subscription', month.ends_at + period.rollover, period.priority,
+        format('%s:%s:rollover', period.key, month.number), period.key, month.number
+      );
+    end if;
+    insert into credits.allotment_sources (account_id, transaction_id, purchase_id, part)
+    with changes as (
       select
         a.purchase_id,
         sum(a.credits::numeric / x.months) as rate,
@@ -9904,37 +10620,32 @@ begin
         and a.credits > 0
         and a.period_start <= month.starts_at
       group by a.purchase_id
-    ) as c;
-    rolling := case when period.rollover > '0' then least(month.credits, coalesce(period.rollover_cap, month.credits)) else 0 end;
-    if month.credits > rolling then
-      perform credits.grant_purchase(
-        period.purchase_id, month.credits - rolling, 'subscription', month.ends_at, period.priority,
-        format('%s:%s', period.key, month.number), sources
-      );
-    end if;
-    if rolling > 0 then
-      perform credits.grant_purchase(
-        period.purchase_id, rolling, 'subscription', month.ends_at + period.rollover, period.priority,
-        format('%s:%s:rollover', period.key, month.number), sources
-      );
-    end if;
+    )
+
+    select period.account_id, g.id, s.purchase_id, s.part
+    from unnest(grants) as g (id)
+    cross join (
+      select c.purchase_id, round((month.credits - own) * c.rate / c.rates, 6) as part from changes as c
+      union all
+      select period.purchase_id, own where exists (select from changes)
+    ) as s;
   end loop;
 
   update credits.allotments as a
   set next_at = (
     select min(m.starts_at) from credits.allotment_months(period) as m where m.starts_at > credits.now()
   )
-  where a.purchase_id = period.purchase_id and a.key = period.key;
+  where a.account_id = period.account_id and a.purchase_id = period.purchase_id and a.key = period.key;
 end
 $$;
 
-comment on function credits.grant_allotments(bigint) is
+comment on function credits.grant_allotments(uuid, bigint) is
 'Grants the months of a purchase''s period that have begun, once each; none while all of its money is refunded or '
 'disputed, and none that begins after the subscription has ended. credits.net_purchase, which takes the share of a '
 'part that was refunded, and credits.collect_subscription_debts have to follow. The caller holds the account''s lock.';
 
 -- sql/payments/subscriptions/grant_invoice.sql
-create function credits.grant_invoice(purchase_id bigint, invoice jsonb) returns void
+create function credits.grant_invoice(account_id uuid, purchase_id bigint, invoice jsonb) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -9945,10 +10656,9 @@ declare
 begin
   -- Decided here, under the account's lock: several checkouts with a trial may have been open at once.
   select exists(
-    select from public.purchases as p
-    cross join credits.accounts_of_mailbox(p.account_id) as m (account_id)
+    select from credits.accounts_of_mailbox(grant_invoice.account_id) as m (account_id)
     inner join public.credit_transactions as t on m.account_id = t.account_id
-    where p.id = purchase_id and t.idempotency_key in ('sys:stripe:trial', 'sys:stripe:trial:rollover')
+    where t.idempotency_key in ('sys:stripe:trial', 'sys:stripe:trial:rollover')
   ) into had_trial;
   select s.max_grant into most from credits.billing_settings as s;
   for part in
@@ -9964,20 +10674,24 @@ begin
       );
     end if;
     update public.purchases as p set period_end = greatest(p.period_end, part.period_end)
-    where p.id = purchase_id and part.credits > 0;
+    where p.account_id = grant_invoice.account_id and p.id = purchase_id and part.credits > 0;
     if part.is_monthly and not part.is_proration then
-      perform credits.open_allotment(purchase_id, part.key, part.credits, part.period_start, part.period_end,
-        part.rollover, part.rollover_cap, part.priority);
+      perform credits.open_allotment(
+        account_id, purchase_id, part.key, part.credits, part.period_start, part.period_end, part.rollover,
+        part.rollover_cap, part.priority
+      );
       continue;
     elsif part.is_monthly then
       select c.credits, c.expires_at into part.credits, part.expires_at
-      from credits.change_allotments(purchase_id, part.key, part.period_start, part.period_end, part.credits) as c;
+      from credits.change_allotments(
+        account_id, purchase_id, part.key, part.period_start, part.period_end, part.credits
+      ) as c;
       update public.purchases as p set period_end = greatest(p.period_end, part.period_end)
-      where p.id = purchase_id and part.credits > 0;
+      where p.account_id = grant_invoice.account_id and p.id = purchase_id and part.credits > 0;
     end if;
     if part.credits > 0 then
       perform credits.grant_purchase(
-        purchase_id, part.credits, 'subscription', part.expires_at, part.priority, part.key
+        account_id, purchase_id, part.credits, 'subscription', part.expires_at, part.priority, part.key
       );
     elsif part.credits < 0 then
       insert into credits.subscription_debts (
@@ -9985,13 +10699,13 @@ begin
       )
       select p.id, p.account_id, p.subscription_id, part.period_start, part.period_end, -part.credits, 0
       from public.purchases as p
-      where p.id = grant_invoice.purchase_id;
+      where p.account_id = grant_invoice.account_id and p.id = grant_invoice.purchase_id;
     end if;
   end loop;
 end
 $$;
 
-comment on function credits.grant_invoice(bigint, jsonb) is
+comment on function credits.grant_invoice(uuid, bigint, jsonb) is
 'Grants what a paid invoice brings, a trial once an address, and notes what a downgrade takes. The caller holds the '
 'account''s lock. PT422 for a proration beyond billing_settings.max_grant.';
 
@@ -10134,7 +10848,7 @@ comment on function credits.invoice_grants(jsonb) is
 'row for all of it. Lines of prices that are no plan''s bring nothing.';
 
 -- sql/payments/subscriptions/is_second_subscription.sql
-create function credits.is_second_subscription(subscription_id text) returns boolean
+create function credits.is_second_subscription(account_id uuid, subscription_id text) returns boolean
 language plpgsql
 stable
 set search_path = ''
@@ -10143,16 +10857,19 @@ begin
   -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
   return exists (
     select from credits.second_subscriptions as s
-    where s.subscription_id = is_second_subscription.subscription_id and s.outcome is distinct from 'kept'
+    where
+      s.account_id = is_second_subscription.account_id
+      and s.subscription_id = is_second_subscription.subscription_id
+      and s.outcome is distinct from 'kept'
   );
 end
 $$;
 
-comment on function credits.is_second_subscription(text) is
+comment on function credits.is_second_subscription(uuid, text) is
 'Whether a subscription came second, so that it brings no credits.';
 
 -- sql/payments/subscriptions/note_second_subscription.sql
-create function credits.note_second_subscription(subscription_id text) returns void
+create function credits.note_second_subscription(account_id uuid, subscription_id text) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -10160,7 +10877,9 @@ declare
   me public.subscriptions;
   first_id text;
 begin
-  select * into me from public.subscriptions as s where s.id = subscription_id;
+  select * into me
+  from public.subscriptions as s
+  where s.account_id = note_second_subscription.account_id and s.id = subscription_id;
   if credits.is_live(me) or me.stripe_status in ('canceled', 'incomplete_expired') then
     return; -- it had begun before this message, or is over
   end if;
@@ -10170,7 +10889,7 @@ begin
     s.account_id = me.account_id
     and s.id <> me.id
     and credits.is_live(s)
-    and not credits.is_second_subscription(s.id)
+    and not credits.is_second_subscription(s.account_id, s.id)
   order by s.created_at, s.id
   limit 1;
   if found then
@@ -10181,12 +10900,13 @@ begin
 end
 $$;
 
-comment on function credits.note_second_subscription(text) is
+comment on function credits.note_second_subscription(uuid, text) is
 'To be called when a message says that a subscription has begun, before anything of the message is noted: if the '
 'account has another one, this is a second. The caller holds the account''s lock.';
 
 -- sql/payments/subscriptions/open_allotment.sql
 create function credits.open_allotment(
+  account_id uuid,
   purchase_id bigint,
   key text,
   amount bigint,
@@ -10218,8 +10938,8 @@ begin
     greatest(1, count), open_allotment.key, open_allotment.rollover,
     open_allotment.rollover_cap, open_allotment.priority, open_allotment.period_start
   from public.purchases as p
-  where p.id = open_allotment.purchase_id;
-  perform credits.grant_allotments(purchase_id);
+  where p.account_id = open_allotment.account_id and p.id = open_allotment.purchase_id;
+  perform credits.grant_allotments(account_id, purchase_id);
 end
 $$;
 
@@ -10242,8 +10962,8 @@ begin
       select t.* from credits.debt_takings(account_id) as t where not t.is_final order by t.debt_id desc, t.grant_id desc
     loop
       perform credits.give_back_clawbacks(
-        account_id, array[part.grant_id], jsonb_build_object('downgrade', part.debt_id), part.taken,
-        jsonb_build_object('downgrade', part.debt_id)
+        release_subscription_debts.account_id, 'downgrade', part.debt_id, part.taken,
+        jsonb_build_object('downgrade', part.debt_id), part.grant_id
       );
     end loop;
   end if;
@@ -10256,7 +10976,7 @@ comment on function credits.release_subscription_debts(uuid) is
 'the account''s lock.';
 
 -- sql/payments/subscriptions/set_subscription_status.sql
-create function credits.set_subscription_status(subscription_id text) returns void
+create function credits.set_subscription_status(account_id uuid, subscription_id text) returns void
 language sql
 set search_path = ''
 as $$
@@ -10269,11 +10989,16 @@ as $$
     end,
     updated_at = credits.now()
   from public.subscriptions as me
-  left join public.purchases as p on me.latest_invoice_id = p.invoice_id
-  where me.id = set_subscription_status.subscription_id and s.id = me.id;
+  left join credits.stripe_objects as o on me.latest_invoice_id = o.id
+  left join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
+  where
+    me.account_id = set_subscription_status.account_id
+    and me.id = set_subscription_status.subscription_id
+    and s.account_id = me.account_id
+    and s.id = me.id;
 $$;
 
-comment on function credits.set_subscription_status(text) is
+comment on function credits.set_subscription_status(uuid, text) is
 'Sets a subscription''s status from what Stripe''s object said and what is known of its latest invoice: whichever '
 'message comes first, a failed invoice means past_due and a paid one ends that. The caller holds the account''s lock.';
 
@@ -10309,7 +11034,7 @@ begin
   for due in
     select a.purchase_id, a.account_id, p as purchase
     from credits.allotments as a
-    inner join public.purchases as p on a.purchase_id = p.id
+    inner join public.purchases as p on a.account_id = p.account_id and a.purchase_id = p.id
     where
       a.next_at <= credits.now()
       and not exists (
@@ -10329,8 +11054,8 @@ begin
     continue when not found;
     begin
       perform credits.lock_account(due.account_id);
-      perform credits.grant_allotments(due.purchase_id);
-      perform credits.net_purchase(due.purchase_id);
+      perform credits.grant_allotments(due.account_id, due.purchase_id);
+      perform credits.net_purchase(due.account_id, due.purchase_id);
       perform credits.collect_subscription_debts(due.account_id);
       perform credits.end_late_grants(due.account_id);
       done := done + 1;

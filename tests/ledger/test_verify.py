@@ -114,6 +114,12 @@ TAMPERINGS = [
         f"update {ENTRIES} set account_id = {OTHER}, id = id + 1 where {LAST}",
         {SUM, TOTALS, NEWEST},
     ),
+    ("clawback's cause", "delete from credits.clawbacks", {"each clawback says why it was made"}),
+    (
+        "clawback's cause elsewhere",
+        "update credits.clawbacks set transaction_id = transaction_id - 1",
+        {"each clawback says why it was made"},
+    ),
     ("balance", "update public.credit_accounts set balance = balance + 100", {SUM}),
     ("held", "update public.credit_accounts set held = held - 1", {"held is the sum of the open holds"}),
     ("lifetime total", "update public.credit_accounts set lifetime_spent = lifetime_spent - 1", {TOTALS}),

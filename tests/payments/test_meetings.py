@@ -33,8 +33,9 @@ def test_no_month_of_a_second_subscription_can_be_spent(year_till: Till) -> None
         assert till.ledger.broken(user) == []
     # Kept after all, it brings what its months would have brought that go on.
     till.ledger.as_service(
-        "close_second_subscription", subscription_id=second_subscription(till, contracts), outcome="kept"
-    )
+        "close_second_subscription",
+        account_id=account, subscription_id=second_subscription(till, contracts), outcome="kept",
+    )  # fmt: skip
     assert till.alive(user)[month_start(contracts[0].start, 3)] == 200
     till.pass_time_until(month_start(contracts[0].start, 5))
     assert till.alive(user)[month_start(contracts[0].start, 6)] == 200
@@ -230,7 +231,8 @@ def test_a_second_one_that_is_kept_pays_what_is_owed(till: Till) -> None:
     till.tell(first.change(less, first.start))
     till.tell([*later.begin()])
     till.ledger.as_service(
-        "close_second_subscription", subscription_id=second_subscription(till, contracts), outcome="kept"
-    )
+        "close_second_subscription",
+        account_id=account, subscription_id=second_subscription(till, contracts), outcome="kept",
+    )  # fmt: skip
     assert till.balance(user) == 100
     assert till.ledger.broken(user) == []

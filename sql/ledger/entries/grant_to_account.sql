@@ -1,7 +1,7 @@
 create function credits.grant_to_account(
   account_id uuid,
   amount bigint,
-  source text,
+  source public.grant_source,
   expires_at timestamptz,
   priority integer,
   idempotency_key text,
@@ -21,11 +21,6 @@ begin
     perform credits.fail(
       'PT400', format('amount must be a whole number of credits from 1 to %s.', most),
       jsonb_build_object('amount', amount, 'limit', most), 'The limit is billing_settings.max_grant.'
-    );
-  elsif source is null or source not in ('purchase', 'subscription', 'bonus', 'referral', 'promo', 'refund') then
-    perform credits.fail(
-      'PT400', 'source must be purchase, subscription, bonus, referral, promo or refund.',
-      jsonb_build_object('source', left(source, 100)), 'It says where the credits come from.'
     );
   elsif priority not between 0 and 100 then
     perform credits.fail(

@@ -22,13 +22,21 @@ begin
       select from credits.credit_grants as g
       where
         g.account_id = entry.account_id and g.transaction_id = entry.id and entry.kind = 'grant'
-        and g.amount = grant_credits.amount and g.source = grant_credits.source
+        and g.amount = grant_credits.amount and g.source::text = grant_credits.source
         and g.expires_at is not distinct from grant_credits.expires_at
         and g.priority = coalesce(grant_credits.priority, 50) and entry.metadata = grant_credits.metadata
     ));
     return entry;
   end if;
-  return credits.grant_to_account(account_id, amount, source, expires_at, priority, idempotency_key, metadata);
+  if source is null or source <> all (enum_range(null::public.grant_source)::text[]) then
+    perform credits.fail(
+      'PT400', 'source must be purchase, subscription, bonus, referral, promo or refund.',
+      jsonb_build_object('source', left(source, 100)), 'It says where the credits come from.'
+    );
+  end if;
+  return credits.grant_to_account(
+    account_id, amount, source::public.grant_source, expires_at, priority, idempotency_key, metadata
+  );
 end
 $$;
 

@@ -332,6 +332,47 @@ as $$
     and exists (select from holds as h where h.account_id = a.id and h.idempotency_key is not null)
   union all
   select
+    coalesce(e.account_id, c.account_id),
+    'each clawback says why it was made',
+    jsonb_build_object('transaction_id', coalesce(e.id, c.transaction_id), 'cause', c.cause)
+  from (select * from entries where entries.kind = 'clawback') as e
+  full join (
+    select * from credits.clawbacks as k
+    where verify_ledger.user_id is null or k.account_id in (select a.id from accounts as a)
+  ) as c
+    on e.account_id = c.account_id and e.id = c.transaction_id
+  where e.id is null or c.transaction_id is null
+  union all
+  select
+    p.account_id,
+    'what a purchase has brought and lost is the sum of its grants and clawbacks',
+    jsonb_build_object(
+      'purchase_id', p.id, 'granted', p.credits_granted, 'grants', g.credits, 'clawed_back', p.credits_clawed_back,
+      'clawbacks', c.credits
+    )
+  from public.purchases as p
+  cross join lateral (
+    select coalesce(sum(e.amount), 0) as credits
+    from credits.purchase_grants as o
+    inner join public.credit_transactions as e
+      on o.account_id = e.account_id and o.transaction_id = e.id and e.kind = 'grant'
+    where o.account_id = p.account_id and o.purchase_id = p.id
+  ) as g
+  cross join lateral (
+    select
+      coalesce(sum(-t.amount - coalesce((
+        select sum(r.amount) from public.credit_transactions as r
+        where r.account_id = t.account_id and r.related_id = t.id and r.kind = 'refund'
+      ), 0)), 0) as credits
+    from credits.clawbacks as o
+    inner join public.credit_transactions as t on o.account_id = t.account_id and o.transaction_id = t.id
+    where o.account_id = p.account_id and o.purchase_id = p.id and o.cause = 'money_back'
+  ) as c
+  where
+    (verify_ledger.user_id is null or p.account_id in (select a.id from accounts as a))
+    and (p.credits_granted <> g.credits or p.credits_clawed_back <> c.credits)
+  union all
+  select
     a.id,
     'next_expiry is not later than what expires next',
     jsonb_build_object('next_expiry', a.next_expiry, 'next', credits.next_expiry(a.id, a.updated_at))

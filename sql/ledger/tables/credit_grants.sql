@@ -8,7 +8,7 @@ create table credits.credit_grants (
   is_live boolean not null generated always as (remaining > 0) stored,
   priority smallint not null default 50,
   expires_at timestamptz,
-  source text not null,
+  source public.grant_source not null,
   returned_from bigint,
   promotional boolean not null generated always as (source in ('bonus', 'referral', 'promo')) stored,
   created_at timestamptz not null,
@@ -20,9 +20,6 @@ create table credits.credit_grants (
   constraint amount_must_be_positive check (amount > 0),
   constraint remaining_must_be_0_to_amount check (remaining between 0 and amount),
   constraint priority_must_be_0_to_100 check (priority between 0 and 100),
-  constraint source_must_be_known check (
-    source in ('purchase', 'subscription', 'bonus', 'referral', 'promo', 'refund')
-  ),
   constraint expires_at_must_be_after_created_at check (expires_at > created_at and isfinite(expires_at))
 )
 with (fillfactor = 80);
