@@ -1,5 +1,6 @@
 """Databases to compare: one from the migrations, one from sql/, on a Postgres of their own."""
 
+import itertools
 import os
 import tempfile
 import tomllib
@@ -27,6 +28,8 @@ LISTED_LATER = (
     "\nTables, types, views, and functions that a default, constraint, policy or view needs, are loaded "
     "in the order of schema_paths in supabase/config.toml: list there what this needs, before it."
 )
+
+_servers = itertools.count()
 
 
 def schema_paths(root: Path) -> list[str]:
@@ -111,7 +114,7 @@ def diff(root: Path, source_url: str, target_url: str) -> str:
 def _sweep(root: Path) -> None:
     """Delete what runs that were killed left."""
     for folder in (root / ".stack").glob("checks-*"):
-        pid = folder.name.removeprefix("checks-")
+        pid = folder.name.split("-")[1]
         if pid.isdigit() and start_time(int(pid)) is None:
             paths = Paths(root, folder.name)
             Postgres(paths, keys.load_or_create(paths.file("secrets.json")), 0).stop()
@@ -123,7 +126,8 @@ def postgres(root: Path) -> Iterator[Postgres]:
     """A Postgres of its own on a free port, as a new project's, gone at the end. About two seconds."""
     root = root.resolve()
     _sweep(root)
-    paths = Paths(root, f"checks-{os.getpid()}")
+    # One process may have several at once.
+    paths = Paths(root, f"checks-{os.getpid()}-{next(_servers)}")
     paths.make()
     server = Postgres(paths, keys.load_or_create(paths.file("secrets.json")), ports.ephemeral())
     try:
