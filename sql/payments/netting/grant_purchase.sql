@@ -22,7 +22,7 @@ begin
   entry := credits.grant_to_account(
     purchase.account_id, amount, source,
     case when is_late then credits.now() + grace else expires_at end,
-    priority, 'sys:stripe:' || key, null,
+    priority, 'sys:stripe:' || key,
     jsonb_strip_nulls(
       jsonb_build_object(
         'purchase', purchase.id, 'package', purchase.package, 'plan', purchase.plan, 'subscription', purchase.subscription_id,
