@@ -21,6 +21,7 @@ TOGETHER = ("tests/crash", "tests/payments/live", "tests/local/providers", "test
 # Seconds, for who has not run the suite yet: afterwards it is known how long each took the last time.
 SLOW = {
     "tests/benchmark/test_bench.py": 60.0,
+    "tests/upgrade/test_upgrade.py": 80.0,
     "tests/lint/test_lint.py": 60.0,
     "tests/functions/test_reconcile.py": 45.0,
     "tests/generation/http/test_process.py": 40.0,
