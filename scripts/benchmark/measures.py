@@ -138,7 +138,7 @@ class ConsumeUnderMaintenance(PgbenchPair):
         # The CPU time of maintenance is in it: it is work that the spends left.
         if not self.notes:
             self.notes.append(
-                "Maintenance settles what is older than 1 s, where production waits 30 s; "
+                "Maintenance settles what is older than 1 s, where production waits an hour; "
                 "its CPU time counts."
             )
         if maintenance.error:

@@ -43,13 +43,14 @@ class Job:
     """A generation job of somebody's, with its output stored."""
 
     id: str
+    account: str
     output: str
     service: Client
 
     def charge(self) -> None:
         """Let it end as delivered."""
         outputs = [{"path": self.output, "mime_type": "image/png"}]
-        wanted = {"job_id": self.id, "outcome": "succeeded", "outputs": outputs}
+        wanted = {"account_id": self.account, "job_id": self.id, "outcome": "succeeded", "outputs": outputs}
         finished: Any = self.service.rpc("finish_generation", wanted).execute().data
         assert finished["credits_charged"] == 3
 

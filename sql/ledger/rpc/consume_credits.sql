@@ -24,6 +24,14 @@ begin
   end if;
   if idempotency_key is not null then
     perform credits.check_key(idempotency_key);
+    -- A repeat ends here, and writes nothing.
+    select t.* into entry
+    from public.credit_accounts as a
+    inner join public.credit_transactions as t on a.id = t.account_id
+    where a.user_id = me and t.idempotency_key = consume_credits.idempotency_key;
+    if found then
+      return credits.repeated_spend(entry, operation, quantity, metadata);
+    end if;
   end if;
   select * into price from credits.price(operation, quantity);
 
@@ -44,15 +52,12 @@ begin
       and a.frozen_at is null
       and a.last_entry - a.settled_through < credits.max_unsettled()
       and not credits.is_due(a.next_expiry)
+      -- Of ledger rows the key is looked up above, and held against all by the INSERT. Not here: a lookup that most
+      -- spends do not need would have each planned anew.
       and (
         consume_credits.idempotency_key is null
-        or case
-          when a.has_keyed_holds then credits.key_is_new(a.id, consume_credits.idempotency_key)
-          else not exists (
-            select from public.credit_transactions as t
-            where t.account_id = a.id and t.idempotency_key = consume_credits.idempotency_key
-          )
-        end
+        or not a.has_keyed_holds
+        or credits.key_is_new(a.id, consume_credits.idempotency_key)
       )
     returning a.id, a.last_entry, a.balance, a.updated_at into account;
     if found and idempotency_key is null then
@@ -82,7 +87,7 @@ begin
       if found then
         return entry;
       end if;
-      -- Another session's call with this key had the lock before, and the UPDATE could not see its row yet.
+      -- Another session's call with this key came in between: the UPDATE is taken back.
       update public.credit_accounts as a
       set
         balance = a.balance + price.credits,
@@ -96,12 +101,7 @@ begin
     account_id := coalesce(credits.account_of(me), credits.open_account(me));
     entry := credits.replayed_entry(account_id, idempotency_key);
     if entry.id is not null then
-      perform credits.check_repeat(
-        idempotency_key,
-        entry.kind = 'spend' and entry.operation = consume_credits.operation
-        and entry.quantity = consume_credits.quantity and entry.metadata = consume_credits.metadata
-      );
-      return entry;
+      return credits.repeated_spend(entry, operation, quantity, metadata);
     elsif price.credits is null then
       perform credits.refuse_price(operation, quantity);
     end if;

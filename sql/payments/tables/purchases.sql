@@ -46,7 +46,7 @@ create policy own_purchases on public.purchases for select to authenticated
 using (account_id = (select credits.my_account_id()));
 
 comment on table public.purchases is
-'Payments that bring credits: one row a Checkout session of a package, or an invoice of a subscription. Written by '
+'Payments that bring credits: one row per Checkout session of a package, or an invoice of a subscription. Written by '
 'Stripe''s messages only.';
 comment on column public.purchases.checkout_session_id is 'Stripe''s cs_… id, for a package.';
 comment on column public.purchases.invoice_id is 'Stripe''s in_… id, for a period of a plan.';

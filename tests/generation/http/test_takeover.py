@@ -164,9 +164,10 @@ declare
 begin
   for number in 1 .. 104 loop
     job := public.begin_generation('gen_small_video', 1, repeat('0', 64), number::text);
-    perform public.dispatch_generation((job ->> 'id')::uuid);
+    perform public.dispatch_generation((job ->> 'account_id')::uuid, (job ->> 'id')::uuid);
     perform public.note_generation(
-      (job ->> 'id')::uuid, current_setting('test.task'), process => gen_random_uuid(), lease_seconds => 1
+      (job ->> 'account_id')::uuid, (job ->> 'id')::uuid, current_setting('test.task'),
+      process => gen_random_uuid(), lease_seconds => 1
     );
   end loop;
 end
