@@ -99,8 +99,9 @@ $$;
 grant pricing_admin to postgres;
 
 comment on role pricing_admin is
-'Credits: a DBA who sets prices. May read, insert and update pricing_tiers, credit_packages, subscription_plans and '
-'credits.provider_costs, and read the price history; nothing else. Give it to a login: grant pricing_admin to NAME.';
+'Credits: a DBA who sets prices. May read, insert and update pricing_tiers, credit_packages, subscription_plans (of a '
+'row that is there, not what its Stripe Price says) and credits.provider_costs, and read the price history; nothing '
+'else. Give it to a login: grant pricing_admin to NAME.';
 
 grant usage on schema public, credits to pricing_admin;
 
@@ -239,7 +240,7 @@ comment on type public.freeze_cause is
 'What froze an account. Whoever took over from an account or has its address is frozen for the same cause.';
 
 -- sql/accounts/credit_accounts.sql
--- One row an owner. Today an owner is a user; a team will be a second nullable column beside user_id. The ledger
+-- One row per owner. Today an owner is a user; a team will be a second nullable column beside user_id. The ledger
 -- knows accounts only, so it does not change with the kinds of owner.
 create table public.credit_accounts (
   id uuid primary key default gen_random_uuid(),
@@ -294,7 +295,7 @@ end
 $$;
 
 comment on table public.credit_accounts is
-'One row an owner of credits. Amounts are whole credits. Written by the ledger''s functions only. For a client: '
+'One row per owner of credits. Amounts are whole credits. Written by functions only. For a client: '
 'subscribe to it with Realtime, read user_credits.';
 comment on column public.credit_accounts.user_id is 'The owner; null when the user was deleted.';
 comment on column public.credit_accounts.balance is 'Sum of the account''s credit_transactions.amount.';
@@ -389,7 +390,7 @@ $$;
 
 comment on function credits.my_account_id() is
 'The account of the signed-in user, null when there is none. Policies call it as (select credits.my_account_id()), '
-'once a query.';
+'once per query.';
 
 grant execute on function credits.my_account_id() to authenticated;
 
@@ -445,7 +446,7 @@ on table public.pricing_tiers to pricing_admin;
 
 comment on table public.pricing_tiers is
 'Prices: what one unit of an operation costs, from when. DBAs insert and update rows; the price in force is the '
-'active row with the latest effective_from that has come. Clients see the prices in force, one row an operation.';
+'active row with the latest effective_from that has come. Clients see the prices in force, one row per operation.';
 comment on column public.pricing_tiers.operation is 'What the app sells and callers name, such as image_edit.';
 comment on column public.pricing_tiers.provider is
 'Who does the work, such as openai. The app''s routing, not the caller''s.';
@@ -569,7 +570,7 @@ create policy pricing_admin_edits on public.credit_packages for all to pricing_a
 using (true) with check (true);
 
 comment on table public.credit_packages is
-'What users can buy. DBAs insert and update rows, one a currency; clients see the active ones.';
+'What users can buy. DBAs insert and update rows, one per currency; clients see the active ones.';
 comment on column public.credit_packages.slug is 'The package''s name in code and links; the same in each currency.';
 comment on column public.credit_packages.name is 'The name that people read.';
 comment on column public.credit_packages.credits is 'Credits that one package grants.';
@@ -1072,7 +1073,7 @@ create policy own_usage on credits.usage_logs for select to authenticated
 using (account_id = (select credits.my_account_id()));
 
 comment on table credits.usage_logs is
-'One row a provider call. No prompt, no output, no personal data. Users see their own in public.usage_logs, without '
+'One row per provider call. No prompt, no output, no personal data. Users see their own in public.usage_logs, without '
 'what providers cost.';
 comment on column credits.usage_logs.id is '1, 2, 3 within the account.';
 comment on column credits.usage_logs.units is 'What the provider delivered, in the price''s unit.';
@@ -1527,7 +1528,7 @@ alter table credits.stripe_customers force row level security;
 revoke all on table credits.stripe_customers from anon, authenticated, service_role;
 
 comment on table credits.stripe_customers is
-'Which Stripe customer pays for which account: at most one an account. A deleted customer stays as a row with no '
+'Which Stripe customer pays for which account: at most one per account. A deleted customer stays as a row with no '
 'account, so that a late message cannot link it again.';
 comment on column credits.stripe_customers.customer_id is 'Stripe''s cus_… id.';
 comment on column credits.stripe_customers.account_id is 'credit_accounts.id.';
@@ -1878,7 +1879,7 @@ create policy pricing_admin_edits on public.subscription_plans for all to pricin
 using (true) with check (true);
 
 comment on table public.subscription_plans is
-'What users can subscribe to. DBAs insert and update rows, one a currency; clients see the active ones. For another '
+'What users can subscribe to. DBAs insert and update rows, one per currency; clients see the active ones. For another '
 'price, insert a row with the new Stripe Price and make the old one inactive: who subscribed to it keeps it. A change '
 'of credits counts from each subscription''s next paid invoice.';
 comment on column public.subscription_plans.slug is 'The plan''s name in code and links; the same in each currency.';
@@ -2002,7 +2003,7 @@ create policy own_purchases on public.purchases for select to authenticated
 using (account_id = (select credits.my_account_id()));
 
 comment on table public.purchases is
-'Payments that bring credits: one row a Checkout session of a package, or an invoice of a subscription. Written by '
+'Payments that bring credits: one row per Checkout session of a package, or an invoice of a subscription. Written by '
 'Stripe''s messages only.';
 comment on column public.purchases.id is '1, 2, 3 within the account.';
 comment on column public.purchases.checkout_session_id is 'Stripe''s cs_… id, for a package.';
@@ -2109,7 +2110,7 @@ alter table credits.subscription_debts force row level security;
 revoke all on table credits.subscription_debts from anon, authenticated, service_role;
 
 comment on table credits.subscription_debts is
-'What a downgrade takes back of credits that subscriptions granted: one row an invoice that does.';
+'What a downgrade takes back of credits that subscriptions granted: one row per invoice that does.';
 comment on column credits.subscription_debts.purchase_id is 'purchases.id of the invoice.';
 comment on column credits.subscription_debts.subscription_id is 'subscriptions.id.';
 comment on column credits.subscription_debts.period_start is 'When the change took effect.';
@@ -2151,7 +2152,7 @@ alter table credits.allotments force row level security;
 revoke all on table credits.allotments from anon, authenticated, service_role;
 
 comment on table credits.allotments is
-'Paid periods whose credits come month by month (subscription_plans.monthly_allotment), one row an invoice: a period, '
+'Paid periods whose credits come month by month (subscription_plans.monthly_allotment), one row per invoice: a period, '
 'or a change of plan within one, with months null.';
 comment on column credits.allotments.purchase_id is 'purchases.id of the invoice.';
 comment on column credits.allotments.subscription_id is 'subscriptions.id.';
@@ -2635,7 +2636,7 @@ as $$
 $$;
 
 comment on function credits.accounts_of_mailbox(uuid) is
-'The account, and those that have had a confirmed address of its: what comes once an address comes once to all of '
+'The account, and those that have had a confirmed address of its: what comes once per address comes once to all of '
 'them.';
 
 -- sql/accounts/address_hashes.sql
@@ -4810,8 +4811,8 @@ comment on function credits.price(text, integer) is
 'What the quantity of the operation costs now, by the pricing_tiers row in force (active, in effect, the latest): its '
 'id, credits for one unit, version, and the whole, ceil(credits_per_unit * quantity), in credits. No row for an '
 'operation that is not sold, null credits for a quantity out of range: then call credits.refuse_price. The one place '
-'that prices a call. Every spend runs it: without a SET clause it is planned as part of its caller, and one unit is '
-'priced without looking up the limit.';
+'that looks a price up; credits.generation_price adds what options and inputs cost. Every spend runs it: without a '
+'SET clause it is planned as part of its caller, and one unit is priced without looking up the limit.';
 
 -- sql/pricing/price_in_force_id.sql
 create function credits.price_in_force_id(operation text) returns bigint
@@ -7070,9 +7071,9 @@ as $$
 $$;
 
 comment on function public.verify_ledger(uuid) is
-'Operator: checks every rule of the ledger from its rows, for one user or for all; returns one row a broken invariant: '
-'account, the invariant in words, figures. No row when all is well. Reads everything: run a whole check from a direct '
-'connection, not through the API, once the ledger is large.';
+'Operator: checks every rule of the ledger from its rows, for one user or for all; returns one row per broken '
+'invariant: account, the invariant in words, figures. No row when all is well. Reads everything: run a whole check '
+'from a direct connection, not through the API, once the ledger is large.';
 
 grant execute on function public.verify_ledger(uuid) to service_role;
 
@@ -7445,7 +7446,7 @@ $$;
 comment on function credits.settle_batch(uuid[], timestamptz, bigint) is
 'Settles the oldest credits.settlement_batch rows of each of the accounts that are not settled: pays their debits, and '
 'debts before them, from the lots, oldest first, in burn order; adds them to the daily usage; chains a seal over them. '
-'usable_from lets lots pay that had expired by then no more; preferred_lot goes first: both for one account. What the '
+'usable_from: lots that expire after it may pay; preferred_lot pays first: both for one account. What the '
 'lots cannot pay (a clawback''s debt) waits for the next grant. One statement, for one account or hundreds: its price '
 'is in the statement. The caller holds the accounts'' locks.';
 
@@ -10706,7 +10707,7 @@ end
 $$;
 
 comment on function credits.grant_invoice(uuid, bigint, jsonb) is
-'Grants what a paid invoice brings, a trial once an address, and notes what a downgrade takes. The caller holds the '
+'Grants what a paid invoice brings, a trial once per address, and notes what a downgrade takes. The caller holds the '
 'account''s lock. PT422 for a proration beyond billing_settings.max_grant.';
 
 -- sql/payments/subscriptions/invoice_grants.sql
@@ -10839,7 +10840,7 @@ as $$
 $$;
 
 comment on function credits.invoice_grants(jsonb) is
-'What a paid invoice of a subscription grants: one row a lot, with the key that makes it once, the credits and when '
+'What a paid invoice of a subscription grants: one row per lot, with the key that makes it once, the credits and when '
 'they expire. A full line brings the plan''s credits; what of them may roll over is a lot of its own that lives '
 'longer. A trial brings its credits once, whatever the quantity; a line that is wholly discounted those of '
 'billing_settings.max_free_packages at most. A proration line of a first invoice brings its share, '

@@ -381,8 +381,8 @@ as $$
 $$;
 
 comment on function public.verify_ledger(uuid) is
-'Operator: checks every rule of the ledger from its rows, for one user or for all; returns one row a broken invariant: '
-'account, the invariant in words, figures. No row when all is well. Reads everything: run a whole check from a direct '
-'connection, not through the API, once the ledger is large.';
+'Operator: checks every rule of the ledger from its rows, for one user or for all; returns one row per broken '
+'invariant: account, the invariant in words, figures. No row when all is well. Reads everything: run a whole check '
+'from a direct connection, not through the API, once the ledger is large.';
 
 grant execute on function public.verify_ledger(uuid) to service_role;

@@ -250,6 +250,6 @@ $$;
 comment on function credits.settle_batch(uuid[], timestamptz, bigint) is
 'Settles the oldest credits.settlement_batch rows of each of the accounts that are not settled: pays their debits, and '
 'debts before them, from the lots, oldest first, in burn order; adds them to the daily usage; chains a seal over them. '
-'usable_from lets lots pay that had expired by then no more; preferred_lot goes first: both for one account. What the '
+'usable_from: lots that expire after it may pay; preferred_lot pays first: both for one account. What the '
 'lots cannot pay (a clawback''s debt) waits for the next grant. One statement, for one account or hundreds: its price '
 'is in the statement. The caller holds the accounts'' locks.';
