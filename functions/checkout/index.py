@@ -101,9 +101,9 @@ async def open_plan(order: Order, params: dict[str, Any], key: str | None) -> Pa
         session = await found(newest)
         if session is not None and session.status == "open":
             for other in earlier[1:]:
-                await close(other["id"], newest)
+                await close(account, other["id"], newest)
             return {"id": session.id, "url": str(session.url)}
-        await close(newest, None)
+        await close(account, newest, None)
 
     closed: str | None = None
     for _ in range(ATTEMPTS):
@@ -119,7 +119,7 @@ async def open_plan(order: Order, params: dict[str, Any], key: str | None) -> Pa
         kept: Page | None = answer["session"]
         if kept is not None:
             for other in answer["close"]:
-                await close(other, kept["id"])
+                await close(account, other, kept["id"])
             return kept
         closed = made.id  # the key brought back what it made once
     raise FunctionError(409, "This Idempotency-Key belongs to a checkout that is over; send a new key.")
@@ -135,7 +135,7 @@ async def found(session_id: str) -> Any:
         return None
 
 
-async def close(session_id: str, opened: str | None) -> None:
+async def close(account: str, session_id: str, opened: str | None) -> None:
     """Expire a session. When it turns out to be paid, expire `opened`, too, and raise FunctionError 409."""
     session: Any = None
     try:
@@ -144,14 +144,14 @@ async def close(session_id: str, opened: str | None) -> None:
         session = await found(session_id)
     if session is not None and session.status == "complete" and await subscribed(session):
         if opened is not None:
-            await close(opened, None)
-        await service_rpc("close_checkout", session_id=session_id)
+            await close(account, opened, None)
+        await service_rpc("close_checkout", account_id=account, session_id=session_id)
         raise FunctionError(
             409, "You have a subscription already.", hint="Change or cancel it in the billing portal."
         )
     if session is not None and session.status == "open":
         raise unavailable("An earlier checkout could not be ended; try again in a moment.")
-    await service_rpc("close_checkout", session_id=session_id)
+    await service_rpc("close_checkout", account_id=account, session_id=session_id)
 
 
 async def subscribed(session: Any) -> bool:

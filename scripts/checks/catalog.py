@@ -229,9 +229,8 @@ ONCE = (
     ("public.credit_transactions", "account_id, hold_id"),
     ("public.credit_holds", "account_id, idempotency_key"),
     ("public.generation_jobs", "account_id, hold_id"),
-    ("public.purchases", "checkout_session_id"),
-    ("public.purchases", "invoice_id"),
-    ("public.purchases", "payment_intent_id"),
+    ("credits.stripe_objects", "id"),
+    ("credits.stripe_payments", "payment_intent_id"),
     ("public.subscription_plans", "stripe_price_id"),
     ("public.credit_packages", "stripe_price_id"),
     ("public.credit_packages", "slug, currency"),
@@ -308,7 +307,7 @@ RULES = {
         where n.nspname = any(%(schemas)s) and 0 = any(p.polroles)
     """,
     "policies ask for the user once a query": """
-        select format('Policy %%I on %%s asks for the user once a row: write (select ...()).',
+        select format('Policy %%I on %%s asks for the user once per row: write (select ...()).',
             p.polname, p.polrelid::regclass)
         from pg_policy as p
         inner join pg_class as c on p.polrelid = c.oid

@@ -13,6 +13,7 @@ begin
   update public.credit_accounts as a
   set
     frozen_at = coalesce(a.frozen_at, credits.now()),
+    frozen_by = 'operator',
     frozen_reason = reason,
     updated_at = credits.now()
   where a.id = account_id
@@ -23,6 +24,7 @@ $$;
 
 comment on function public.freeze_account(uuid, text) is
 'Operator: stops the user''s spends and holds (PT403) until unfreeze_account. Grants, refunds and captures of '
-'earlier holds go on. Calling it again changes the reason only. Errors: PT400 no reason, PT404 no such user.';
+'earlier holds go on. Of one that is frozen already it changes the reason, and the cause: no dispute that is won '
+'unfreezes it then. Errors: PT400 no reason, PT404 no such user.';
 
 grant execute on function public.freeze_account(uuid, text) to service_role;

@@ -64,9 +64,9 @@ begin
 
   -- A frozen account that lives keeps its debt; a second one for the same mailbox is frozen as well.
   update public.credit_accounts as a
-  set frozen_at = credits.now(), frozen_reason = f.frozen_reason, updated_at = credits.now()
+  set frozen_at = credits.now(), frozen_by = f.frozen_by, frozen_reason = f.frozen_reason, updated_at = credits.now()
   from (
-    select o.frozen_reason
+    select o.frozen_by, o.frozen_reason
     from public.credit_accounts as o
     where
       o.frozen_at is not null
@@ -91,7 +91,7 @@ begin
   ) then
     perform credits.grant_to_account(
       account_id, settings.signup_bonus, 'bonus', credits.now() + settings.signup_bonus_lifetime, null,
-      'sys:signup_bonus', null, '{}'
+      'sys:signup_bonus', '{}'
     );
   end if;
 end

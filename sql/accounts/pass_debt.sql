@@ -16,7 +16,12 @@ begin
     entry := credits.post_entry(account_id, 'grant', owed, metadata => jsonb_build_object('debt_passed_to', heir));
     perform credits.add_lot(entry, owed, 'refund', null, null);
     perform credits.pay_debt(account_id);
-    perform credits.claw_back(heir, owed, metadata => jsonb_build_object('debt_passed_from', account_id));
+    perform credits.claw_back(
+      heir, owed,
+      metadata => jsonb_build_object('debt_passed_from', account_id),
+      cause => 'debt_taken_over',
+      other_account_id => account_id
+    );
   end if;
 end
 $$;

@@ -13,13 +13,20 @@ begin
   end if;
   spare := (credits.lock_account(account_id)).available;
   for taken in
-    select t.* from public.credit_transactions as t
-    where t.account_id = heir and t.kind = 'clawback' and t.metadata ->> 'debt_passed_from' = return_debt.account_id::text
+    select t.*
+    from credits.clawbacks as c
+    inner join public.credit_transactions as t on c.account_id = t.account_id and c.transaction_id = t.id
+    where c.account_id = heir and c.cause = 'debt_taken_over' and c.other_account_id = return_debt.account_id
     order by t.id
   loop
     part := least(spare, credits.left_to_refund(taken));
     if part > 0 then
-      perform credits.claw_back(account_id, part, metadata => jsonb_build_object('debt_returned_to', heir));
+      perform credits.claw_back(
+        account_id, part,
+        metadata => jsonb_build_object('debt_returned_to', heir),
+        cause => 'debt_handed_back',
+        other_account_id => heir
+      );
       perform credits.give_back(heir, taken.id, part, jsonb_build_object('debt_returned_from', account_id));
       spare := spare - part;
     end if;

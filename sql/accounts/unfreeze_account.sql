@@ -10,6 +10,7 @@ begin
   update public.credit_accounts as a
   set
     frozen_at = null,
+    frozen_by = null,
     frozen_reason = null,
     updated_at = credits.now()
   where a.id = account_id

@@ -1,24 +1,17 @@
 create table public.credit_packages (
   id bigint generated always as identity primary key,
-  slug text not null,
-  name text not null,
-  credits bigint not null,
-  unit_amount bigint not null,
-  currency text not null default 'usd',
+  slug credits.offer_slug not null,
+  name credits.offer_name not null,
+  credits credits.offer_credits not null,
+  unit_amount credits.offer_amount not null,
+  currency credits.currency_code not null default 'usd',
   is_popular boolean not null default false,
   active boolean not null default true,
-  stripe_price_id text,
-  max_quantity integer,
+  stripe_price_id credits.stripe_price_id,
+  max_quantity credits.offer_quantity,
   subscribers_only boolean not null default false,
   constraint credit_packages_slug_currency_key unique (slug, currency),
-  constraint credit_packages_stripe_price_id_key unique (stripe_price_id),
-  constraint slug_must_be_lower_case_words_of_1_to_63_letters check (slug ~ '^[a-z][a-z0-9_-]{0,62}$'),
-  constraint name_must_have_1_to_100_characters check (char_length(btrim(name)) between 1 and 100),
-  constraint credits_must_be_1_to_1000000000 check (credits between 1 and 1000000000),
-  constraint unit_amount_must_be_1_to_99999999_minor_units check (unit_amount between 1 and 99999999),
-  constraint currency_must_be_an_iso_4217_code_in_lower_case check (currency ~ '^[a-z]{3}$'),
-  constraint max_quantity_must_be_1_to_1000 check (max_quantity between 1 and 1000),
-  constraint stripe_price_id_must_start_with_price check (stripe_price_id ~ '^price_[A-Za-z0-9_]+$')
+  constraint credit_packages_stripe_price_id_key unique (stripe_price_id)
 );
 
 alter table public.credit_packages enable row level security;

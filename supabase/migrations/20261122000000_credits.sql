@@ -1,4 +1,72 @@
--- The whole of sql/ in load order (supabase/config.toml, schema_paths). Written by scripts/migration.
+-- The ledger: all of sql/ in load order (supabase/config.toml, schema_paths). Written by scripts/migration.
+--
+-- One file, so that a database has all of it or nothing: each migration is a transaction of its own. How the
+-- parts work together is in sql/README.md. Each file begins with a line such as "-- sql/base/now.sql".
+--
+-- Types, tables and views, and what they need:
+--   sql/base: schema, pricing_admin, now, credit_amount, currency_code, lasts, billing_settings, secrets
+--   sql/ledger/entries: is_due
+--   sql/accounts: settings, freeze_cause, credit_accounts, account_addresses, call_rates, my_account_id
+--   sql/pricing: settings, pricing_tiers, pricing_tier_history, offer_slug, offer_name, offer_credits,
+--     offer_amount, offer_quantity, stripe_price_id, credit_packages
+--   sql/ledger/tables: settings, transaction_kind, hold_status, grant_source, clawback_cause, credit_transactions,
+--     credit_holds, credit_grants, lot_payments, lot_returns, credit_allocations, clawbacks, ledger_seals,
+--     operator_entries
+--   sql/usage: daily_usage, usage_logs, own_usage_logs
+--   sql/generation: settings, generation_status, generation_jobs
+--   sql/maintenance: maintenance_task, maintenance_failures
+--   sql/generation: file_sweep, provider_costs, generation_margins, generation_failures
+--   sql/payments/tables: settings, stripe_event_status, purchase_status, refund_stage, dispute_stage,
+--     money_movement, stripe_customers, stripe_events, stripe_objects, stripe_payments, stripe_refunds,
+--     stripe_disputes, stripe_balance_transactions, purchase_balances, stripe_fraud_warnings, stripe_progress,
+--     subscription_plans, subscriptions, purchases, purchase_grants, allotment_sources, subscription_debts,
+--     allotments, second_subscriptions, dismissed_stripe_objects, plan_checkouts, stripe_prices
+--   sql/ledger/tables: lots_in_burn_order
+--   sql/accounts: my_position, user_credits
+--   sql/ledger/entries: csv_text
+--   sql/ledger/rpc: transactions_export
+--   sql/generation: may_upload_input, generations_bucket
+--   sql/payments/checkout: price_differences
+--   sql/payments/tables: priced_rows
+-- Functions, with their triggers:
+--   sql/accounts: account_of, account_position, accounts_of_mailbox, address_hashes, caller, count_call,
+--     freeze_account, handle_user, my_credits, normal_email, note_addresses, open_account, pass_debt, pass_freeze,
+--     pass_thaw, refuse_anonymous, return_debt, successor, unfreeze_account
+--   sql/base: check_metadata, check_request, fail, hmac_sha256, lasting
+--   sql/generation: begin_generation, call_cost, cancel_generation, check_lease, close_generation,
+--     count_generation, decline_generation, dispatch_generation, expire_generation, finish_generation,
+--     generation_terms, input_types, inputs_refusal, job_json, keep_hold, lease_generations, lock_generation,
+--     my_generation, note_generation, open_generation, refuse_softly, release_generations, sweep_files,
+--     sweep_generations, sweep_grace
+--   sql/maintenance: maintenance_report, note_failure, run_maintenance, schedule_maintenance
+--   sql/pricing: check_terms, generation_price, is_surcharge, is_whole, max_quantity, option_surcharge, price,
+--     price_in_force_id, quote_credits, record_price_change, refuse_price, version_price
+--   sql/usage: log_usage
+--   sql/ledger/entries: actor, available, claw_back, entry_moment, give_back, grant_to_account, left_to_refund,
+--     lock_account, make_spendable, note_operator, pay_debt, post_entry, return_to_lots
+--   sql/ledger/holds: capture, hold_refusal, lock_hold, prune_unused_holds, release, reserve, sweep_holds
+--   sql/ledger/keys: check_key, check_repeat, key_is_new, keyed_hash, repeated_spend, replayed_entry, replayed_hold
+--   sql/ledger/lots: add_lot, due_expiries, end_lot, expire_due, lots_as_of_now, next_expiry, write_off
+--   sql/ledger/rpc: capture_hold, consume_credits, grant_credits, hold_credits, refund, release_hold, verify_ledger
+--   sql/ledger/settlement: entry_digest, ledger_line, max_unsettled, seal_hash, settle_account, settle_accounts,
+--     settle_batch, settlement_batch, sweep_settlement, try_settling, unsettled_of
+--   sql/ledger/tables: refuse_change
+--   sql/payments/checkout: count_checkout, email_to_tell
+--   sql/payments/events: accept_invoice, apply_balance_transaction, apply_charge, apply_checkout_session,
+--     apply_customer, apply_dispute, apply_fraud_warning, apply_invoice, apply_invoice_payment, apply_refund,
+--     apply_stripe_object, apply_subscription, balance_figures, is_live, link_customer, link_payment,
+--     lock_stripe_object, note_balance_transaction, open_subscription, paying_account, stripe_id, subscriber,
+--     sweep_stripe_payloads, try_stripe_object
+--   sql/payments/netting: debt_takings, end_late_grants, freeze_for_disputes, give_back_clawbacks, grant_purchase,
+--     is_disputed, net_payment, net_purchase, next_purchase, purchase_payments, take_from_purchase
+--   sql/payments/rpc: claim_second_subscription, close_checkout, close_second_subscription, dismiss_stripe_event,
+--     dismiss_stripe_object, ingest_stripe_event, ingest_stripe_object, link_stripe_customer,
+--     list_second_subscriptions, my_stripe_customer, note_stripe_price, prepare_checkout, prepare_portal,
+--     remember_checkout, retry_stripe_events, stripe_balance_transactions_to_ask, stripe_emails_to_tell,
+--     stripe_prices_to_check, stripe_problems, stripe_sync
+--   sql/payments/subscriptions: allotment_months, change_allotments, collect_subscription_debts, grant_allotments,
+--     grant_invoice, invoice_grants, is_second_subscription, note_second_subscription, open_allotment,
+--     release_subscription_debts, set_subscription_status, subscription_rank, sweep_allotments
 
 set local lock_timeout = '10s';
 set local check_function_bodies = off;
@@ -47,7 +115,8 @@ $$;
 comment on function credits.now() is
 'The time that every rule of the ledger uses, UTC. The wall clock, not the transaction''s start: a session '
 'that has been open for an hour must not spend a lot that expired meanwhile. Only its owner can replace it; '
-'the tests do, in databases of their own.';
+'the tests do, in databases of their own. Every spend asks several times: without a SET clause it is planned as part '
+'of its caller.';
 
 -- Evaluated as the reader in policies and in views.
 grant execute on function credits.now() to anon, authenticated, service_role, pricing_admin;
@@ -59,6 +128,13 @@ constraint must_be_0_to_a_quadrillion check (value between 0 and 100000000000000
 comment on domain credits.credit_amount is
 'A number of credits that cannot be negative. A domain, because it is checked only where a statement assigns it: a '
 'CHECK of the table is read from the catalog and planned anew by every spend.';
+
+-- sql/base/currency_code.sql
+create domain credits.currency_code as text
+constraint currency_must_be_an_iso_4217_code_in_lower_case check (value ~ '^[a-z]{3}$');
+
+comment on domain credits.currency_code is
+'A currency as Stripe takes it: usd.';
 
 -- sql/base/lasts.sql
 create function credits.lasts(span interval, shortest interval, longest interval) returns boolean
@@ -94,154 +170,6 @@ revoke all on table credits.billing_settings from anon, authenticated, service_r
 comment on table credits.billing_settings is 'Settings of the ledger: exactly one row. Change it with UPDATE.';
 comment on column credits.billing_settings.id is 'Always true: there is one row.';
 
--- sql/accounts/settings.sql
-alter table credits.billing_settings
-add column signup_bonus bigint not null default 10,
-add column signup_bonus_lifetime interval,
-add column anonymous_credits boolean not null default false,
-add constraint signup_bonus_must_be_0_to_1000000 check (signup_bonus between 0 and 1000000),
-add constraint signup_bonus_lifetime_must_be_1_second_to_100_years check (
-  credits.lasts(signup_bonus_lifetime, '1 second', '100 years')
-);
-
-comment on column credits.billing_settings.signup_bonus is
-'Credits granted once to a user, and to an address, when the first e-mail address or phone number is confirmed; 0 for '
-'none.';
-comment on column credits.billing_settings.signup_bonus_lifetime is 'How long the bonus lives; null for ever.';
-comment on column credits.billing_settings.anonymous_credits is
-'Whether anonymous users may hold credits: with false they get no account, grant or checkout (PT403); what they hold '
-'already they may spend. The bonus they never get.';
-
--- sql/pricing/settings.sql
-alter table credits.billing_settings
-add column max_quantity integer not null default 10000,
-add constraint max_quantity_must_be_1_to_1000000 check (max_quantity between 1 and 1000000);
-
-comment on column credits.billing_settings.max_quantity is 'The largest quantity of one quote, spend or hold.';
-
--- sql/ledger/tables/settings.sql
-alter table credits.billing_settings
-add column max_grant bigint not null default 1000000000,
-add column refund_grace interval not null default '30 days',
-add column hold_ttl interval not null default '15 minutes',
-add column hold_ttl_max interval not null default '24 hours',
-add column max_holds_per_minute integer not null default 60,
-add column max_open_holds integer not null default 100,
-add column max_unused_holds integer not null default 1000,
-add column hold_retention interval not null default '30 days',
-add constraint hold_ttl_must_be_1_second_to_hold_ttl_max check (credits.lasts(hold_ttl, '1 second', hold_ttl_max)),
-add constraint hold_ttl_max_must_be_2_minutes_to_30_days check (credits.lasts(hold_ttl_max, '2 minutes', '30 days')),
-add constraint refund_grace_must_be_1_second_to_100_years check (credits.lasts(refund_grace, '1 second', '100 years')),
-add constraint max_grant_must_be_1_to_1000000000000 check (max_grant between 1 and 1000000000000),
-add constraint max_holds_per_minute_must_be_0_to_10000 check (max_holds_per_minute between 0 and 10000),
-add constraint max_open_holds_must_be_0_to_10000 check (max_open_holds between 0 and 10000),
-add constraint max_unused_holds_must_be_0_to_10000 check (max_unused_holds between 0 and 10000),
-add constraint hold_retention_must_be_1_hour_to_100_years check (credits.lasts(hold_retention, '1 hour', '100 years'));
-
-comment on column credits.billing_settings.max_grant is 'The largest single grant, in credits.';
-comment on column credits.billing_settings.refund_grace is
-'How long refunded credits live when the lot they came from has expired.';
-comment on column credits.billing_settings.hold_ttl is 'How long a hold lives when its maker does not say. '
-'Those of generations live as long as their job may, whatever it says.';
-comment on column credits.billing_settings.hold_ttl_max is 'The longest hold that may be asked for, and the longest '
-'that a generation may take. At least two minutes: a generation needs one and 45 seconds to begin with.';
-comment on column credits.billing_settings.max_holds_per_minute is
-'How many holds one account may make in any 60 seconds. Those of generations have their own limits.';
-comment on column credits.billing_settings.max_open_holds is
-'How many holds one account may have open at once, those of generations not counted.';
-comment on column credits.billing_settings.max_unused_holds is
-'How many holds that ended without a capture or a provider''s call are kept of one account: the newest.';
-comment on column credits.billing_settings.hold_retention is
-'How long a hold is kept that ended without a capture, and a generation that charged nothing.';
-
--- sql/generation/settings.sql
-alter table credits.billing_settings
-add column max_generations_per_minute integer not null default 60,
-add column max_generations_in_flight integer not null default 10,
-add column max_input_files integer not null default 100,
-add column max_input_bytes bigint not null default 200000000,
-add column input_retention interval not null default '7 days',
-add column orphan_retention interval not null default '1 day',
-add constraint max_generations_per_minute_must_be_0_or_more check (max_generations_per_minute >= 0),
-add constraint max_generations_in_flight_must_be_0_or_more check (max_generations_in_flight >= 0),
-add constraint max_input_files_must_be_0_or_more check (max_input_files >= 0),
-add constraint max_input_bytes_must_be_0_or_more check (max_input_bytes >= 0),
-add constraint input_retention_must_be_an_hour_or_more check (input_retention >= '1 hour'),
-add constraint orphan_retention_must_be_an_hour_or_more check (orphan_retention >= '1 hour');
-
-comment on column credits.billing_settings.max_generations_per_minute is
-'How many generations one account may ask for in a minute, refused ones included.';
-comment on column credits.billing_settings.max_generations_in_flight is
-'How many generations of one account may be under way at once.';
-comment on column credits.billing_settings.max_input_files is
-'How many files one account may have below inputs/ in the bucket generations. The newest beyond it are swept.';
-comment on column credits.billing_settings.max_input_bytes is
-'How many bytes these files may have together. The newest beyond it are swept.';
-comment on column credits.billing_settings.input_retention is
-'How old a file below inputs/ gets before it is swept. At least an hour.';
-comment on column credits.billing_settings.orphan_retention is
-'How long the files of a job that is over stay when they are not its outputs, before they are swept. At least an hour.';
-
--- sql/payments/tables/settings.sql
-alter table credits.billing_settings
-add column late_grant_grace interval not null default '30 days',
-add column default_currency text not null default 'usd',
-add column max_packages integer not null default 10,
-add column max_free_packages integer not null default 1,
-add column allow_promotion_codes boolean not null default false,
-add column max_checkouts_per_minute integer not null default 20,
-add column refund_second_subscriptions boolean not null default true,
-add column automatic_tax boolean not null default false,
-add column tax_id_collection boolean not null default false,
-add column billing_address_collection text not null default 'auto',
-add column stripe_livemode boolean not null default false,
-add column stripe_account text,
-add column stripe_payload_retention interval not null default '90 days',
-add column freeze_on_fraud_warning boolean not null default false,
-add constraint late_grant_grace_must_be_0_to_10_years check (credits.lasts(late_grant_grace, '0', '10 years')),
-add constraint default_currency_must_be_an_iso_4217_code_in_lower_case check (default_currency ~ '^[a-z]{3}$'),
-add constraint max_packages_must_be_1_to_1000 check (max_packages between 1 and 1000),
-add constraint max_free_packages_must_be_1_to_1000 check (max_free_packages between 1 and 1000),
-add constraint max_checkouts_per_minute_must_be_0_or_more check (max_checkouts_per_minute >= 0),
-add constraint billing_address_collection_must_be_auto_or_required check (
-  billing_address_collection in ('auto', 'required')
-),
-add constraint stripe_account_must_start_with_acct check (stripe_account ~ '^acct_[A-Za-z0-9_]+$'),
-add constraint stripe_payload_retention_must_be_1_second_to_100_years check (
-  credits.lasts(stripe_payload_retention, '1 second', '100 years')
-);
-
-comment on column credits.billing_settings.late_grant_grace is
-'How long the credits of a subscription''s newest period live when its payment is heard of after the period is over; 0 '
-'for not at all. Those of periods before it expire at once, as they would have in time.';
-comment on column credits.billing_settings.default_currency is 'The currency of a checkout that names none.';
-comment on column credits.billing_settings.max_packages is
-'How many of one package a checkout may buy, where credit_packages.max_quantity does not say.';
-comment on column credits.billing_settings.max_free_packages is
-'How many packages, or units of a plan, are granted at most where there is nothing to pay, as with a promotion code of '
-'100 percent.';
-comment on column credits.billing_settings.allow_promotion_codes is
-'Whether Stripe''s checkout page takes promotion codes.';
-comment on column credits.billing_settings.max_checkouts_per_minute is
-'How many pages of Stripe''s, to pay on or of the billing portal, one account may open in a minute.';
-comment on column credits.billing_settings.refund_second_subscriptions is
-'Whether the payments of a second subscription, which is cancelled, are refunded at once (true) or by the operator.';
-comment on column credits.billing_settings.automatic_tax is
-'Whether Stripe Tax calculates taxes at checkout. It needs tax settings in Stripe.';
-comment on column credits.billing_settings.tax_id_collection is
-'Whether Stripe''s checkout page asks businesses for their tax id.';
-comment on column credits.billing_settings.billing_address_collection is
-'auto: Stripe''s checkout page asks for an address where it needs one; required: always.';
-comment on column credits.billing_settings.stripe_livemode is
-'Whether Stripe''s live events count (true) or its test events (false); the others are quarantined.';
-comment on column credits.billing_settings.stripe_account is
-'The connected account (acct_…) whose events count; null for the platform''s own.';
-comment on column credits.billing_settings.stripe_payload_retention is
-'How long the payloads of Stripe''s events are kept once they are done.';
-comment on column credits.billing_settings.freeze_on_fraud_warning is
-'Whether a card issuer''s early fraud warning freezes the account that paid, until an operator unfreezes it. False '
-'notes it only. It counts when the warning comes: what was noted before freezes nothing later.';
-
 -- sql/base/secrets.sql
 create table credits.secrets (
   name text primary key,
@@ -266,6 +194,50 @@ comment on table credits.secrets is
 comment on column credits.secrets.name is 'What it is for. addresses: the hashes in account_addresses.';
 comment on column credits.secrets.value is '32 random bytes.';
 
+-- sql/ledger/entries/is_due.sql
+create function credits.is_due(next_expiry timestamptz, lapsed bigint default 0) returns boolean
+language sql
+volatile
+as $$
+  select coalesce(lapsed > 0 or next_expiry <= credits.now(), false);
+$$;
+
+comment on function credits.is_due(timestamptz, bigint) is
+'Whether time has something to do in an account with this next_expiry: a lot or a hold of it has expired. With its '
+'lapsed also whether credits may go that only holds kept. The one place that says so; without a SET clause it is '
+'planned as part of its caller.';
+
+-- Evaluated as the reader in the policy of credit_accounts.
+grant execute on function credits.is_due(timestamptz, bigint) to authenticated;
+
+-- sql/accounts/settings.sql
+alter table credits.billing_settings
+add column signup_bonus bigint not null default 10,
+add column signup_bonus_lifetime interval,
+add column anonymous_credits boolean not null default false,
+add constraint signup_bonus_must_be_0_to_1000000 check (signup_bonus between 0 and 1000000),
+add constraint signup_bonus_lifetime_must_be_1_second_to_100_years check (
+  credits.lasts(signup_bonus_lifetime, '1 second', '100 years')
+);
+
+comment on column credits.billing_settings.signup_bonus is
+'Credits granted once to a user, and to an address, when the first e-mail address or phone number is confirmed; 0 for '
+'none.';
+comment on column credits.billing_settings.signup_bonus_lifetime is 'How long the bonus lives; null for ever.';
+comment on column credits.billing_settings.anonymous_credits is
+'Whether anonymous users may hold credits: with false they get no account, grant or checkout (PT403); what they hold '
+'already they may spend. The bonus they never get.';
+
+-- sql/accounts/freeze_cause.sql
+create type public.freeze_cause as enum (
+  'operator', -- freeze_account: until unfreeze_account
+  'dispute', -- a payment is disputed: until no dispute stands any more, or unfreeze_account
+  'fraud_warning' -- a card issuer warned of fraud: until unfreeze_account
+);
+
+comment on type public.freeze_cause is
+'What froze an account. Whoever took over from an account or has its address is frozen for the same cause.';
+
 -- sql/accounts/credit_accounts.sql
 -- One row an owner. Today an owner is a user; a team will be a second nullable column beside user_id. The ledger
 -- knows accounts only, so it does not change with the kinds of owner.
@@ -288,9 +260,11 @@ create table public.credit_accounts (
   lifetime_expired credits.credit_amount not null default 0,
   lifetime_clawed_back credits.credit_amount not null default 0,
   frozen_at timestamptz,
+  frozen_by public.freeze_cause,
   frozen_reason text,
   settled_through bigint not null default 0,
   debt_from bigint,
+  has_keyed_holds boolean not null default false,
   created_at timestamptz not null default clock_timestamp()
 )
 -- Every spend rewrites the row. Room in the page and no index on what a spend changes keep the rewrite off the indexes
@@ -307,7 +281,7 @@ grant select on table public.credit_accounts to authenticated, service_role;
 -- Between the moment a lot expires and its settlement the stored balance still counts it. In that short while the
 -- row is not shown, so that nobody reads credits that are gone; user_credits always answers, and rightly.
 create policy own_account on public.credit_accounts for select to authenticated
-using (user_id = (select auth.uid()) and (next_expiry is null or next_expiry > credits.now()));
+using (user_id = (select auth.uid()) and not credits.is_due(next_expiry));
 
 -- Realtime sends a change to whom the policy lets read it. Old rows carry the primary key only.
 alter table public.credit_accounts replica identity default;
@@ -337,12 +311,16 @@ comment on column public.credit_accounts.lifetime_clawed_back is 'Credits ever c
 comment on column public.credit_accounts.next_expiry is
 'When time alone next changes this account: its earliest lot or hold that will expire. Past it, settle first.';
 comment on column public.credit_accounts.frozen_at is 'Set while the account may not spend or hold.';
-comment on column public.credit_accounts.frozen_reason is 'Why it is frozen. The owner can read it.';
+comment on column public.credit_accounts.frozen_by is 'What froze it; null while it is not frozen.';
+comment on column public.credit_accounts.frozen_reason is
+'The same in words, for people: nothing here reads it. The owner can read it.';
 comment on column public.credit_accounts.last_entry is
 'The number of its newest ledger row, 0 for none: what the next one counts from. Less settled_through it is how many '
 'rows are not settled.';
 comment on column public.credit_accounts.unsettled_since is
 'When the oldest ledger row after the last settlement was written.';
+comment on column public.credit_accounts.has_keyed_holds is
+'Whether a hold was ever made with an idempotency key: only then a spend with a key looks among the holds.';
 comment on column public.credit_accounts.settled_through is 'The last settled ledger row; 0 for none.';
 comment on column public.credit_accounts.debt_from is
 'The oldest ledger row that no lot has wholly paid for; null for none.';
@@ -414,6 +392,13 @@ comment on function credits.my_account_id() is
 'once a query.';
 
 grant execute on function credits.my_account_id() to authenticated;
+
+-- sql/pricing/settings.sql
+alter table credits.billing_settings
+add column max_quantity integer not null default 10000,
+add constraint max_quantity_must_be_1_to_1000000 check (max_quantity between 1 and 1000000);
+
+comment on column credits.billing_settings.max_quantity is 'The largest quantity of one quote, spend or hold.';
 
 -- sql/pricing/pricing_tiers.sql
 create table public.pricing_tiers (
@@ -506,28 +491,63 @@ comment on column credits.pricing_tier_history.changed_by is 'The login that mad
 comment on column credits.pricing_tier_history.old is 'The pricing_tiers row before; null for an insert.';
 comment on column credits.pricing_tier_history.new is 'The pricing_tiers row after; null for a delete.';
 
+-- sql/pricing/offer_slug.sql
+create domain credits.offer_slug as text
+constraint slug_must_be_lower_case_words_of_1_to_63_letters check (value ~ '^[a-z][a-z0-9_-]{0,62}$');
+
+comment on domain credits.offer_slug is
+'What names a package or a plan in code and links.';
+
+-- sql/pricing/offer_name.sql
+create domain credits.offer_name as text
+constraint name_must_have_1_to_100_characters check (char_length(btrim(value)) between 1 and 100);
+
+comment on domain credits.offer_name is
+'What people read of a package or a plan.';
+
+-- sql/pricing/offer_credits.sql
+create domain credits.offer_credits as bigint
+constraint credits_must_be_1_to_1000000000 check (value between 1 and 1000000000);
+
+comment on domain credits.offer_credits is
+'Credits that one package, or one period of a plan, brings.';
+
+-- sql/pricing/offer_amount.sql
+create domain credits.offer_amount as bigint
+constraint unit_amount_must_be_1_to_99999999_minor_units check (value between 1 and 99999999);
+
+comment on domain credits.offer_amount is
+'What a package, or a period of a plan, costs, in minor units of its currency: as much as Stripe takes.';
+
+-- sql/pricing/offer_quantity.sql
+create domain credits.offer_quantity as integer
+constraint max_quantity_must_be_1_to_1000 check (value between 1 and 1000);
+
+comment on domain credits.offer_quantity is
+'How many of a package or a plan one checkout may buy.';
+
+-- sql/pricing/stripe_price_id.sql
+create domain credits.stripe_price_id as text
+constraint stripe_price_id_must_start_with_price check (value ~ '^price_[A-Za-z0-9_]+$');
+
+comment on domain credits.stripe_price_id is
+'Stripe''s id of a Price.';
+
 -- sql/pricing/credit_packages.sql
 create table public.credit_packages (
   id bigint generated always as identity primary key,
-  slug text not null,
-  name text not null,
-  credits bigint not null,
-  unit_amount bigint not null,
-  currency text not null default 'usd',
+  slug credits.offer_slug not null,
+  name credits.offer_name not null,
+  credits credits.offer_credits not null,
+  unit_amount credits.offer_amount not null,
+  currency credits.currency_code not null default 'usd',
   is_popular boolean not null default false,
   active boolean not null default true,
-  stripe_price_id text,
-  max_quantity integer,
+  stripe_price_id credits.stripe_price_id,
+  max_quantity credits.offer_quantity,
   subscribers_only boolean not null default false,
   constraint credit_packages_slug_currency_key unique (slug, currency),
-  constraint credit_packages_stripe_price_id_key unique (stripe_price_id),
-  constraint slug_must_be_lower_case_words_of_1_to_63_letters check (slug ~ '^[a-z][a-z0-9_-]{0,62}$'),
-  constraint name_must_have_1_to_100_characters check (char_length(btrim(name)) between 1 and 100),
-  constraint credits_must_be_1_to_1000000000 check (credits between 1 and 1000000000),
-  constraint unit_amount_must_be_1_to_99999999_minor_units check (unit_amount between 1 and 99999999),
-  constraint currency_must_be_an_iso_4217_code_in_lower_case check (currency ~ '^[a-z]{3}$'),
-  constraint max_quantity_must_be_1_to_1000 check (max_quantity between 1 and 1000),
-  constraint stripe_price_id_must_start_with_price check (stripe_price_id ~ '^price_[A-Za-z0-9_]+$')
+  constraint credit_packages_stripe_price_id_key unique (stripe_price_id)
 );
 
 alter table public.credit_packages enable row level security;
@@ -563,6 +583,46 @@ comment on column public.credit_packages.max_quantity is
 comment on column public.credit_packages.subscribers_only is
 'True sells it to accounts with a subscription that is trialing or active.';
 
+-- sql/ledger/tables/settings.sql
+alter table credits.billing_settings
+add column max_grant bigint not null default 1000000000,
+add column refund_grace interval not null default '30 days',
+add column hold_ttl interval not null default '15 minutes',
+add column hold_ttl_max interval not null default '24 hours',
+add column max_holds_per_minute integer not null default 60,
+add column max_open_holds integer not null default 100,
+add column max_unused_holds integer not null default 1000,
+add column hold_retention interval not null default '30 days',
+add column settle_after interval not null default '1 hour',
+add constraint hold_ttl_must_be_1_second_to_hold_ttl_max check (credits.lasts(hold_ttl, '1 second', hold_ttl_max)),
+add constraint hold_ttl_max_must_be_2_minutes_to_30_days check (credits.lasts(hold_ttl_max, '2 minutes', '30 days')),
+add constraint refund_grace_must_be_1_second_to_100_years check (credits.lasts(refund_grace, '1 second', '100 years')),
+add constraint max_grant_must_be_1_to_1000000000000 check (max_grant between 1 and 1000000000000),
+add constraint max_holds_per_minute_must_be_0_to_10000 check (max_holds_per_minute between 0 and 10000),
+add constraint max_open_holds_must_be_0_to_10000 check (max_open_holds between 0 and 10000),
+add constraint max_unused_holds_must_be_0_to_10000 check (max_unused_holds between 0 and 10000),
+add constraint hold_retention_must_be_1_hour_to_100_years check (credits.lasts(hold_retention, '1 hour', '100 years')),
+add constraint settle_after_must_be_0_to_1_day check (credits.lasts(settle_after, '0', '1 day'));
+
+comment on column credits.billing_settings.max_grant is 'The largest single grant, in credits.';
+comment on column credits.billing_settings.refund_grace is
+'How long refunded credits live when the lot they came from has expired.';
+comment on column credits.billing_settings.hold_ttl is 'How long a hold lives when its maker does not say. '
+'Those of generations live as long as their job may, whatever it says.';
+comment on column credits.billing_settings.hold_ttl_max is 'The longest hold that may be asked for, and the longest '
+'that a generation may take. At least two minutes: a generation needs one and 45 seconds to begin with.';
+comment on column credits.billing_settings.max_holds_per_minute is
+'How many holds one account may make in any 60 seconds. Those of generations have their own limits.';
+comment on column credits.billing_settings.max_open_holds is
+'How many holds one account may have open at once, those of generations not counted.';
+comment on column credits.billing_settings.max_unused_holds is
+'How many holds that ended without a capture or a provider''s call are kept of one account: the newest.';
+comment on column credits.billing_settings.hold_retention is
+'How long a hold is kept that ended without a capture, and a generation that charged nothing.';
+comment on column credits.billing_settings.settle_after is
+'How long a ledger row waits for its settlement, where the account is not settled for another reason before: a grant, '
+'an expiry, a whole batch of rows. What is read adds what waits, but credits.ledger_seals lacks it.';
+
 -- sql/ledger/tables/transaction_kind.sql
 create type public.transaction_kind as enum (
   'grant', -- credits come in and make a lot
@@ -585,6 +645,29 @@ create type public.hold_status as enum (
 
 comment on type public.hold_status is 'The life of a hold.';
 
+-- sql/ledger/tables/grant_source.sql
+create type public.grant_source as enum (
+  'purchase', -- a package that was paid for
+  'subscription', -- a period of a plan
+  'bonus', -- promotional: given at sign-up
+  'referral', -- promotional
+  'promo', -- promotional
+  'refund' -- credits that came back when their own lot had expired
+);
+
+comment on type public.grant_source is 'Where the credits of a lot came from.';
+
+-- sql/ledger/tables/clawback_cause.sql
+create type credits.clawback_cause as enum (
+  'operator', -- a direct call of credits.claw_back
+  'money_back', -- the payment of a purchase was refunded or disputed
+  'downgrade', -- an invoice changed a plan for a smaller one
+  'debt_taken_over', -- the debt of a deleted user's account, by its successor
+  'debt_handed_back' -- from such an account, for the successor that took over its debt
+);
+
+comment on type credits.clawback_cause is 'Why granted credits were taken back.';
+
 -- sql/ledger/tables/credit_transactions.sql
 -- No CHECK, as in credit_accounts: each would be planned anew by every spend. Only the ledger's functions write here,
 -- and verify_ledger holds each row against the rules.
@@ -602,7 +685,6 @@ create table public.credit_transactions (
   related_id bigint,
   actor text not null,
   idempotency_key text,
-  request_hash bytea,
   metadata jsonb not null default '{}',
   created_at timestamptz not null,
   -- Serves an account's history, too.
@@ -643,7 +725,6 @@ comment on column public.credit_transactions.actor is
 'Who asked: the API role, operator for a direct session, or system for maintenance. No personal data.';
 comment on column public.credit_transactions.idempotency_key is
 'The caller''s key, unique in the account, holds included.';
-comment on column public.credit_transactions.request_hash is 'SHA-256 of the request that came with the key.';
 comment on column public.credit_transactions.metadata is 'The caller''s JSON object, at most 8 KiB.';
 
 -- sql/ledger/tables/credit_holds.sql
@@ -715,9 +796,11 @@ create table credits.credit_grants (
   transaction_id bigint not null,
   amount bigint not null,
   remaining bigint not null,
+  -- What the index of live lots asks for: it changes once, so that taking from a lot rewrites no index.
+  is_live boolean not null generated always as (remaining > 0) stored,
   priority smallint not null default 50,
   expires_at timestamptz,
-  source text not null,
+  source public.grant_source not null,
   returned_from bigint,
   promotional boolean not null generated always as (source in ('bonus', 'referral', 'promo')) stored,
   created_at timestamptz not null,
@@ -729,14 +812,11 @@ create table credits.credit_grants (
   constraint amount_must_be_positive check (amount > 0),
   constraint remaining_must_be_0_to_amount check (remaining between 0 and amount),
   constraint priority_must_be_0_to_100 check (priority between 0 and 100),
-  constraint source_must_be_known check (
-    source in ('purchase', 'subscription', 'bonus', 'referral', 'promo', 'refund')
-  ),
   constraint expires_at_must_be_after_created_at check (expires_at > created_at and isfinite(expires_at))
 )
 with (fillfactor = 80);
 
-create index credit_grants_live on credits.credit_grants (account_id) where remaining > 0;
+create index credit_grants_live on credits.credit_grants (account_id) where is_live;
 create index credit_grants_transaction_id on credits.credit_grants (account_id, transaction_id);
 
 alter table credits.credit_grants enable row level security;
@@ -751,6 +831,7 @@ comment on column credits.credit_grants.transaction_id is
 'The grant''s ledger row, or the refund''s whose lot had expired.';
 comment on column credits.credit_grants.amount is 'Credits at the start.';
 comment on column credits.credit_grants.remaining is 'amount less the sum of its credit_allocations.';
+comment on column credits.credit_grants.is_live is 'Whether something is left of it.';
 comment on column credits.credit_grants.priority is '0 burns first, 100 last.';
 comment on column credits.credit_grants.expires_at is 'From then on it cannot be spent; null for never.';
 comment on column credits.credit_grants.source is 'Where the credits came from.';
@@ -759,32 +840,125 @@ comment on column credits.credit_grants.returned_from is
 comment on column credits.credit_grants.promotional is
 'Given, not paid for; burns before paid lots of the same priority and expiry.';
 
--- sql/ledger/tables/credit_allocations.sql
-create table credits.credit_allocations (
+-- sql/ledger/tables/lot_payments.sql
+create table credits.lot_payments (
   account_id uuid not null,
   -- No foreign keys: they would double the time of a settlement, and nothing that they point to is ever deleted.
-  -- verify_ledger looks for allocations that belong to nothing.
-  transaction_id bigint not null,
+  -- verify_ledger looks for payments that belong to nothing.
+  grant_id bigint not null,
+  first_id bigint not null,
+  last_id bigint not null,
+  first_amount bigint not null,
+  last_amount bigint not null,
   number integer not null,
+  is_late boolean not null default false,
+  constraint lot_payments_pkey primary key (account_id, number),
+  constraint amounts_must_be_positive check (first_amount > 0 and last_amount > 0),
+  constraint last_id_must_not_be_before_first_id check (last_id >= first_id),
+  constraint one_debit_must_have_one_amount check (first_id < last_id or first_amount = last_amount)
+)
+-- The newest of an account grows in place while the same lot goes on paying.
+with (fillfactor = 80);
+
+alter table credits.lot_payments enable row level security;
+alter table credits.lot_payments force row level security;
+revoke all on table credits.lot_payments from anon, authenticated, service_role;
+
+comment on table credits.lot_payments is
+'Which lot paid for which debits (spends, captures, clawbacks, expiries): one row per lot and run of consecutive '
+'debits. The debits between the first and the last are paid by the lot wholly; those at the ends as far as the amounts '
+'say, for the lots before and after pay the rest. Written by settlement; a debit that is not there yet is not settled, '
+'or a debt. credits.credit_allocations has it debit by debit.';
+comment on column credits.lot_payments.first_id is 'credit_transactions.id of the first debit.';
+comment on column credits.lot_payments.last_id is
+'That of the last. Grants and refunds between are no part of it.';
+comment on column credits.lot_payments.first_amount is 'Credits that the lot paid for the first debit.';
+comment on column credits.lot_payments.last_amount is
+'Credits that it paid for the last; first_amount once more where they are one.';
+comment on column credits.lot_payments.number is '1, 2, 3 within the account, in the order in which lots were taken.';
+comment on column credits.lot_payments.is_late is
+'Paid for one debit that had waited, a debt. Others stand around it that were paid before, so it does not grow.';
+
+-- sql/ledger/tables/lot_returns.sql
+create table credits.lot_returns (
+  account_id uuid not null,
+  transaction_id bigint not null,
   grant_id bigint not null,
   amount bigint not null,
-  constraint credit_allocations_pkey primary key (account_id, transaction_id, number),
-  constraint amount_must_not_be_0 check (amount <> 0)
+  constraint lot_returns_pkey primary key (account_id, transaction_id, grant_id),
+  constraint amount_must_be_positive check (amount > 0)
 );
 
-create index credit_allocations_grant_id on credits.credit_allocations (account_id, grant_id);
+alter table credits.lot_returns enable row level security;
+alter table credits.lot_returns force row level security;
+revoke all on table credits.lot_returns from anon, authenticated, service_role;
 
-alter table credits.credit_allocations enable row level security;
-alter table credits.credit_allocations force row level security;
+comment on table credits.lot_returns is
+'What refunds put back into the lots that had paid. What a refund puts into a new lot, because the lot that paid has '
+'expired, is that lot''s amount.';
+comment on column credits.lot_returns.transaction_id is 'The refund''s credit_transactions.id.';
+comment on column credits.lot_returns.amount is 'Credits put back.';
+
+-- sql/ledger/tables/credit_allocations.sql
+create view credits.credit_allocations
+with (security_invoker = true)
+as
+select
+  p.account_id,
+  t.id as transaction_id,
+  p.grant_id,
+  case t.id when p.first_id then p.first_amount when p.last_id then p.last_amount else -t.amount end as amount,
+  p.number
+from credits.lot_payments as p
+inner join public.credit_transactions as t
+  on p.account_id = t.account_id and t.id between p.first_id and p.last_id and t.amount < 0
+union all
+select
+  r.account_id,
+  r.transaction_id,
+  r.grant_id,
+  -r.amount as amount,
+  null as number
+from credits.lot_returns as r;
+
 revoke all on table credits.credit_allocations from anon, authenticated, service_role;
 
-comment on table credits.credit_allocations is
-'Which lot paid for which transaction. Written by settlement; a transaction that is not there yet is not settled.';
-comment on column credits.credit_allocations.number is
-'1, 2, 3 within the transaction, in the order in which lots were taken. A lot can pay for a debt twice, when a refund '
-'fills it again in between.';
-comment on column credits.credit_allocations.amount is
-'Credits taken from the lot; negative where a refund put them back.';
+comment on view credits.credit_allocations is
+'Which lot paid for which transaction, in credits; negative where a refund put them back. number: the order in which '
+'the account''s lots were taken. As of the last settlement: a transaction that is not there yet is not settled.';
+
+-- sql/ledger/tables/clawbacks.sql
+create table credits.clawbacks (
+  account_id uuid not null,
+  transaction_id bigint not null,
+  cause credits.clawback_cause not null,
+  purchase_id bigint,
+  other_account_id uuid,
+  constraint clawbacks_pkey primary key (account_id, transaction_id),
+  constraint clawbacks_transaction_id_fkey foreign key (account_id, transaction_id)
+  references public.credit_transactions (account_id, id),
+  constraint money_back_and_downgrades_must_name_a_purchase check (
+    (cause in ('money_back', 'downgrade')) = (purchase_id is not null)
+  ),
+  constraint passed_debts_must_name_the_other_account check (
+    (cause in ('debt_taken_over', 'debt_handed_back')) = (other_account_id is not null)
+  )
+);
+
+create index clawbacks_purchase_id on credits.clawbacks (account_id, purchase_id, cause) where purchase_id is not null;
+
+alter table credits.clawbacks enable row level security;
+alter table credits.clawbacks force row level security;
+revoke all on table credits.clawbacks from anon, authenticated, service_role;
+
+comment on table credits.clawbacks is
+'Why each clawback was made: one row for each ledger row of that kind. What is given back of one is a refund that '
+'names it, so that its cause is this one.';
+comment on column credits.clawbacks.transaction_id is 'credit_transactions.id of the clawback.';
+comment on column credits.clawbacks.purchase_id is
+'purchases.id: of money_back, what had been paid; of downgrade, the invoice that changed the plan.';
+comment on column credits.clawbacks.other_account_id is
+'credit_accounts.id: of a debt that was passed, the account at its other end.';
 
 -- sql/ledger/tables/ledger_seals.sql
 create table credits.ledger_seals (
@@ -936,6 +1110,34 @@ grant select on table public.usage_logs to authenticated, service_role;
 comment on view public.usage_logs is
 'The signed-in user''s provider calls, one row each: credits.usage_logs without what they cost us. For service_role, '
 'everybody''s.';
+
+-- sql/generation/settings.sql
+alter table credits.billing_settings
+add column max_generations_per_minute integer not null default 60,
+add column max_generations_in_flight integer not null default 10,
+add column max_input_files integer not null default 100,
+add column max_input_bytes bigint not null default 200000000,
+add column input_retention interval not null default '7 days',
+add column orphan_retention interval not null default '1 day',
+add constraint max_generations_per_minute_must_be_0_or_more check (max_generations_per_minute >= 0),
+add constraint max_generations_in_flight_must_be_0_or_more check (max_generations_in_flight >= 0),
+add constraint max_input_files_must_be_0_or_more check (max_input_files >= 0),
+add constraint max_input_bytes_must_be_0_or_more check (max_input_bytes >= 0),
+add constraint input_retention_must_be_an_hour_or_more check (input_retention >= '1 hour'),
+add constraint orphan_retention_must_be_an_hour_or_more check (orphan_retention >= '1 hour');
+
+comment on column credits.billing_settings.max_generations_per_minute is
+'How many generations one account may ask for in a minute, refused ones included.';
+comment on column credits.billing_settings.max_generations_in_flight is
+'How many generations of one account may be under way at once.';
+comment on column credits.billing_settings.max_input_files is
+'How many files one account may have below inputs/ in the bucket generations. The newest beyond it are swept.';
+comment on column credits.billing_settings.max_input_bytes is
+'How many bytes these files may have together. The newest beyond it are swept.';
+comment on column credits.billing_settings.input_retention is
+'How old a file below inputs/ gets before it is swept. At least an hour.';
+comment on column credits.billing_settings.orphan_retention is
+'How long the files of a job that is over stay when they are not its outputs, before they are swept. At least an hour.';
 
 -- sql/generation/generation_status.sql
 create type public.generation_status as enum (
@@ -1186,6 +1388,65 @@ comment on view credits.generation_failures is
 'operator to act on: model_gone, provider_quota, provider_key, not_set_up. For the provider: provider_busy, '
 'provider_down, no_output, deadline. For the user: refused, provider_rejected.';
 
+-- sql/payments/tables/settings.sql
+alter table credits.billing_settings
+add column late_grant_grace interval not null default '30 days',
+add column default_currency credits.currency_code not null default 'usd',
+add column max_packages integer not null default 10,
+add column max_free_packages integer not null default 1,
+add column allow_promotion_codes boolean not null default false,
+add column max_checkouts_per_minute integer not null default 20,
+add column refund_second_subscriptions boolean not null default true,
+add column automatic_tax boolean not null default false,
+add column tax_id_collection boolean not null default false,
+add column billing_address_collection text not null default 'auto',
+add column stripe_livemode boolean not null default false,
+add column stripe_account text,
+add column stripe_payload_retention interval not null default '90 days',
+add column freeze_on_fraud_warning boolean not null default false,
+add constraint late_grant_grace_must_be_0_to_10_years check (credits.lasts(late_grant_grace, '0', '10 years')),
+add constraint max_packages_must_be_1_to_1000 check (max_packages between 1 and 1000),
+add constraint max_free_packages_must_be_1_to_1000 check (max_free_packages between 1 and 1000),
+add constraint max_checkouts_per_minute_must_be_0_or_more check (max_checkouts_per_minute >= 0),
+add constraint billing_address_collection_must_be_auto_or_required check (
+  billing_address_collection in ('auto', 'required')
+),
+add constraint stripe_account_must_start_with_acct check (stripe_account ~ '^acct_[A-Za-z0-9_]+$'),
+add constraint stripe_payload_retention_must_be_1_second_to_100_years check (
+  credits.lasts(stripe_payload_retention, '1 second', '100 years')
+);
+
+comment on column credits.billing_settings.late_grant_grace is
+'How long the credits of a subscription''s newest period live when its payment is heard of after the period is over; 0 '
+'for not at all. Those of periods before it expire at once, as they would have in time.';
+comment on column credits.billing_settings.default_currency is 'The currency of a checkout that names none.';
+comment on column credits.billing_settings.max_packages is
+'How many of one package a checkout may buy, where credit_packages.max_quantity does not say.';
+comment on column credits.billing_settings.max_free_packages is
+'How many packages, or units of a plan, are granted at most where there is nothing to pay, as with a promotion code of '
+'100 percent.';
+comment on column credits.billing_settings.allow_promotion_codes is
+'Whether Stripe''s checkout page takes promotion codes.';
+comment on column credits.billing_settings.max_checkouts_per_minute is
+'How many pages of Stripe''s, to pay on or of the billing portal, one account may open in a minute.';
+comment on column credits.billing_settings.refund_second_subscriptions is
+'Whether the payments of a second subscription, which is cancelled, are refunded at once (true) or by the operator.';
+comment on column credits.billing_settings.automatic_tax is
+'Whether Stripe Tax calculates taxes at checkout. It needs tax settings in Stripe.';
+comment on column credits.billing_settings.tax_id_collection is
+'Whether Stripe''s checkout page asks businesses for their tax id.';
+comment on column credits.billing_settings.billing_address_collection is
+'auto: Stripe''s checkout page asks for an address where it needs one; required: always.';
+comment on column credits.billing_settings.stripe_livemode is
+'Whether Stripe''s live events count (true) or its test events (false); the others are quarantined.';
+comment on column credits.billing_settings.stripe_account is
+'The connected account (acct_…) whose events count; null for the platform''s own.';
+comment on column credits.billing_settings.stripe_payload_retention is
+'How long the payloads of Stripe''s events are kept once they are done.';
+comment on column credits.billing_settings.freeze_on_fraud_warning is
+'Whether a card issuer''s early fraud warning freezes the account that paid, until an operator unfreezes it. False '
+'notes it only. It counts when the warning comes: what was noted before freezes nothing later.';
+
 -- sql/payments/tables/stripe_event_status.sql
 create type credits.stripe_event_status as enum (
   'applied', -- its effects are in the same transaction as its row
@@ -1207,6 +1468,46 @@ create type public.purchase_status as enum (
 
 comment on type public.purchase_status is
 'The state of a payment. The order is that of knowledge: a later message only ever raises it.';
+
+-- sql/payments/tables/refund_stage.sql
+create type credits.refund_stage as enum (
+  'unknown', -- Stripe has a word for it that is newer than this list; it counts as money that went
+  'pending',
+  'requires_action',
+  'succeeded',
+  'failed', -- also after it had succeeded
+  'canceled'
+);
+
+comment on type credits.refund_stage is
+'How far a refund has come. The order is that of knowledge: a later message only ever raises it.';
+
+-- sql/payments/tables/dispute_stage.sql
+create type credits.dispute_stage as enum (
+  'unknown', -- Stripe has a word for it that is newer than this list
+  'warning_needs_response', -- an inquiry
+  'warning_under_review',
+  'warning_closed',
+  'needs_response',
+  'under_review',
+  'prevented', -- no chargeback came of it
+  'lost',
+  'won'
+);
+
+comment on type credits.dispute_stage is
+'How far a dispute has come. The order is that of knowledge: a later message only ever raises it.';
+
+-- sql/payments/tables/money_movement.sql
+create type credits.money_movement as enum (
+  'payment', -- a charge
+  'payment_failure', -- a charge that failed after it had been booked
+  'refund',
+  'refund_failure', -- the money of a refund comes back
+  'dispute' -- withdrawn (amount below 0) or reinstated
+);
+
+comment on type credits.money_movement is 'What a balance transaction of Stripe''s moved money for.';
 
 -- sql/payments/tables/stripe_customers.sql
 create table credits.stripe_customers (
@@ -1279,16 +1580,42 @@ comment on column credits.stripe_events.attempts is 'How often its effects were 
 comment on column credits.stripe_events.dismissed_why is 'Why a person decided that it shall have no effect.';
 comment on column credits.stripe_events.dismissed_at is 'When they did.';
 
+-- sql/payments/tables/stripe_objects.sql
+create table credits.stripe_objects (
+  id text primary key,
+  account_id uuid not null,
+  purchase_id bigint
+);
+
+alter table credits.stripe_objects enable row level security;
+alter table credits.stripe_objects force row level security;
+revoke all on table credits.stripe_objects from anon, authenticated, service_role;
+
+comment on table credits.stripe_objects is
+'Whose an object of Stripe''s is: its id is there once, where the tables that hold what it says have it once an account. '
+'No foreign key, so that the tables of an account can lie elsewhere.';
+comment on column credits.stripe_objects.id is
+'Stripe''s id of a Checkout session, an invoice or a subscription. Payments have stripe_payments, customers '
+'stripe_customers.';
+comment on column credits.stripe_objects.account_id is 'credit_accounts.id.';
+comment on column credits.stripe_objects.purchase_id is
+'purchases.id within the account, of a session that sold a package, and of an invoice.';
+
 -- sql/payments/tables/stripe_payments.sql
 create table credits.stripe_payments (
   payment_intent_id text primary key,
   invoice_id text,
+  account_id uuid,
+  purchase_id bigint,
   refunded bigint not null default 0,
   receipt_url text,
-  constraint refunded_must_be_0_or_more check (refunded >= 0)
+  constraint refunded_must_be_0_or_more check (refunded >= 0),
+  constraint a_purchase_must_have_an_account check ((account_id is null) = (purchase_id is null))
 );
 
-create index stripe_payments_invoice_id on credits.stripe_payments (invoice_id);
+create index stripe_payments_invoice_id on credits.stripe_payments (invoice_id) where invoice_id is not null;
+create index stripe_payments_purchase_id on credits.stripe_payments (account_id, purchase_id)
+where purchase_id is not null;
 
 alter table credits.stripe_payments enable row level security;
 alter table credits.stripe_payments force row level security;
@@ -1298,6 +1625,8 @@ comment on table credits.stripe_payments is
 'What Stripe tells of a payment intent apart from the purchase that it pays, kept whether or not that is known yet.';
 comment on column credits.stripe_payments.invoice_id is
 'The invoice that it pays. An invoice does not name its payments; invoice_payment objects do.';
+comment on column credits.stripe_payments.account_id is 'Whose purchase it pays, once known.';
+comment on column credits.stripe_payments.purchase_id is 'purchases.id within the account, once known.';
 comment on column credits.stripe_payments.refunded is
 'The highest total of refunds that a charge of it has told, in minor units.';
 comment on column credits.stripe_payments.receipt_url is 'Stripe''s page of the receipt of a charge that succeeded.';
@@ -1307,9 +1636,10 @@ create table credits.stripe_refunds (
   id text primary key,
   payment_intent_id text not null,
   amount bigint not null,
-  status text not null,
+  status credits.refund_stage not null,
+  unknown_status text,
   constraint amount_must_be_0_or_more check (amount >= 0),
-  constraint status_must_be_known check (status in ('pending', 'requires_action', 'succeeded', 'failed', 'canceled'))
+  constraint unknown_status_must_tell_an_unknown_one check ((status = 'unknown') = (unknown_status is not null))
 );
 
 create index stripe_refunds_payment_intent_id on credits.stripe_refunds (payment_intent_id);
@@ -1324,6 +1654,7 @@ comment on table credits.stripe_refunds is
 comment on column credits.stripe_refunds.id is 'Stripe''s re_… id.';
 comment on column credits.stripe_refunds.amount is 'In minor units of the payment''s currency.';
 comment on column credits.stripe_refunds.status is 'The furthest that it is known to have come.';
+comment on column credits.stripe_refunds.unknown_status is 'Stripe''s word for a status that is unknown here.';
 
 -- sql/payments/tables/stripe_disputes.sql
 create table credits.stripe_disputes (
@@ -1332,7 +1663,8 @@ create table credits.stripe_disputes (
   account_id uuid references public.credit_accounts (id),
   amount bigint not null,
   currency text not null,
-  status text not null,
+  status credits.dispute_stage not null,
+  unknown_status text,
   withdrawn boolean not null default false,
   reinstated boolean not null default false,
   froze_at timestamptz,
@@ -1340,15 +1672,11 @@ create table credits.stripe_disputes (
     status in ('needs_response', 'under_review', 'lost') and not reinstated
   ) stored,
   takes boolean not null generated always as (
-    (status in ('needs_response', 'under_review', 'lost') or status = 'prevented' and withdrawn) and not reinstated
+    (status in ('needs_response', 'under_review', 'lost') or status in ('prevented', 'unknown') and withdrawn)
+    and not reinstated
   ) stored,
   constraint amount_must_be_0_or_more check (amount >= 0),
-  constraint status_must_be_known check (
-    status in (
-      'warning_needs_response', 'warning_under_review', 'warning_closed', 'prevented', 'needs_response', 'under_review',
-      'lost', 'won'
-    )
-  )
+  constraint unknown_status_must_tell_an_unknown_one check ((status = 'unknown') = (unknown_status is not null))
 );
 
 create index stripe_disputes_payment_intent_id on credits.stripe_disputes (payment_intent_id);
@@ -1364,6 +1692,7 @@ comment on column credits.stripe_disputes.id is 'Stripe''s dp_… or du_… id.'
 comment on column credits.stripe_disputes.account_id is 'Whose purchase is disputed, once known.';
 comment on column credits.stripe_disputes.amount is 'In minor units of the currency.';
 comment on column credits.stripe_disputes.status is 'The furthest that it is known to have come.';
+comment on column credits.stripe_disputes.unknown_status is 'Stripe''s word for a status that is unknown here.';
 comment on column credits.stripe_disputes.withdrawn is 'Whether Stripe has told that it took the money.';
 comment on column credits.stripe_disputes.reinstated is 'Whether Stripe has put the money back.';
 comment on column credits.stripe_disputes.froze_at is
@@ -1371,7 +1700,71 @@ comment on column credits.stripe_disputes.froze_at is
 comment on column credits.stripe_disputes.standing is
 'Whether it freezes the account: not an inquiry (warning_…), not prevented, not won, not reinstated.';
 comment on column credits.stripe_disputes.takes is
-'Whether it keeps the money from us: it stands, or was prevented from becoming a chargeback by giving the money back.';
+'Whether it keeps the money from us: it stands, or was prevented from becoming a chargeback by giving the money back, '
+'or its status is unknown here and Stripe took the money.';
+
+-- sql/payments/tables/stripe_balance_transactions.sql
+create table credits.stripe_balance_transactions (
+  id text primary key,
+  payment_intent_id text not null,
+  source_id text not null,
+  movement credits.money_movement not null,
+  amount bigint,
+  fee bigint,
+  currency credits.currency_code,
+  exchange_rate numeric,
+  booked_at timestamptz,
+  constraint figures_must_come_together check (num_nulls(amount, fee, currency, booked_at) in (0, 4))
+);
+
+create index stripe_balance_transactions_payment_intent_id on credits.stripe_balance_transactions (payment_intent_id);
+create index stripe_balance_transactions_untold on credits.stripe_balance_transactions (id) where amount is null;
+
+alter table credits.stripe_balance_transactions enable row level security;
+alter table credits.stripe_balance_transactions force row level security;
+revoke all on table credits.stripe_balance_transactions from anon, authenticated, service_role;
+
+comment on table credits.stripe_balance_transactions is
+'What payments, refunds and disputes moved on Stripe''s balance, and what Stripe took for it. Stripe names a balance '
+'transaction when it books it, which for a charge is up to an hour after the payment; the figures come with a dispute, '
+'or when reconciliation asks for them. Null until then.';
+comment on column credits.stripe_balance_transactions.id is 'Stripe''s txn_… id.';
+comment on column credits.stripe_balance_transactions.payment_intent_id is 'The payment that it is about.';
+comment on column credits.stripe_balance_transactions.source_id is 'The charge, refund or dispute that names it.';
+comment on column credits.stripe_balance_transactions.amount is
+'What moved, before the fee, in minor units of currency: below 0 for money that went.';
+comment on column credits.stripe_balance_transactions.fee is
+'What Stripe took for it, in minor units of currency; below 0 for a fee that came back. amount - fee reached the '
+'balance.';
+comment on column credits.stripe_balance_transactions.currency is
+'The currency of the balance, which can be another than that of the payment.';
+comment on column credits.stripe_balance_transactions.exchange_rate is
+'Units of currency for one of the payment''s; null where they are the same.';
+comment on column credits.stripe_balance_transactions.booked_at is 'When Stripe made it.';
+
+-- sql/payments/tables/purchase_balances.sql
+create view credits.purchase_balances with (security_invoker = true) as
+select
+  p.account_id,
+  p.purchase_id,
+  b.id as balance_transaction_id,
+  b.movement,
+  b.source_id,
+  b.amount,
+  b.fee,
+  b.amount - b.fee as net,
+  b.currency,
+  b.exchange_rate,
+  b.booked_at
+from credits.stripe_balance_transactions as b
+inner join credits.stripe_payments as p on b.payment_intent_id = p.payment_intent_id
+where p.purchase_id is not null;
+
+revoke all on table credits.purchase_balances from anon, authenticated, service_role;
+
+comment on view credits.purchase_balances is
+'What each purchase, its refunds and its disputes moved on Stripe''s balance, in minor units of currency: amount less fee '
+'is net. Nulls where Stripe has named a balance transaction and not told yet.';
 
 -- sql/payments/tables/stripe_fraud_warnings.sql
 create table credits.stripe_fraud_warnings (
@@ -1426,11 +1819,11 @@ comment on column credits.stripe_progress.swept_at is 'When Stripe''s objects we
 -- sql/payments/tables/subscription_plans.sql
 create table public.subscription_plans (
   id bigint generated always as identity primary key,
-  slug text not null,
-  name text not null,
-  credits bigint not null,
-  unit_amount bigint not null,
-  currency text not null default 'usd',
+  slug credits.offer_slug not null,
+  name credits.offer_name not null,
+  credits credits.offer_credits not null,
+  unit_amount credits.offer_amount not null,
+  currency credits.currency_code not null default 'usd',
   interval text not null default 'month',
   interval_count integer not null default 1,
   trial_days integer,
@@ -1441,14 +1834,9 @@ create table public.subscription_plans (
   monthly_allotment boolean not null default false,
   priority smallint not null default 40,
   active boolean not null default true,
-  stripe_price_id text not null,
-  max_quantity integer not null default 1,
+  stripe_price_id credits.stripe_price_id not null,
+  max_quantity credits.offer_quantity not null default 1,
   constraint subscription_plans_stripe_price_id_key unique (stripe_price_id),
-  constraint slug_must_be_lower_case_words_of_1_to_63_letters check (slug ~ '^[a-z][a-z0-9_-]{0,62}$'),
-  constraint name_must_have_1_to_100_characters check (char_length(btrim(name)) between 1 and 100),
-  constraint credits_must_be_1_to_1000000000 check (credits between 1 and 1000000000),
-  constraint unit_amount_must_be_1_to_99999999_minor_units check (unit_amount between 1 and 99999999),
-  constraint currency_must_be_an_iso_4217_code_in_lower_case check (currency ~ '^[a-z]{3}$'),
   constraint interval_must_be_day_week_month_or_year check (
     subscription_plans.interval in ('day', 'week', 'month', 'year')
   ),
@@ -1462,9 +1850,7 @@ create table public.subscription_plans (
     or subscription_plans.interval = 'year'
     or subscription_plans.interval = 'month' and interval_count > 1
   ),
-  constraint priority_must_be_0_to_100 check (priority between 0 and 100),
-  constraint max_quantity_must_be_1_to_1000 check (max_quantity between 1 and 1000),
-  constraint stripe_price_id_must_start_with_price check (stripe_price_id ~ '^price_[A-Za-z0-9_]+$')
+  constraint priority_must_be_0_to_100 check (priority between 0 and 100)
 );
 
 -- Who subscribed at an earlier price keeps paying it: its row stays, inactive.
@@ -1526,8 +1912,8 @@ comment on column public.subscription_plans.max_quantity is
 
 -- sql/payments/tables/subscriptions.sql
 create table public.subscriptions (
-  id text primary key,
   account_id uuid not null references public.credit_accounts (id),
+  id text not null,
   plan text,
   quantity integer,
   status text not null default 'incomplete',
@@ -1543,10 +1929,10 @@ create table public.subscriptions (
   refresh_wanted boolean not null default false,
   created_at timestamptz not null default clock_timestamp(),
   updated_at timestamptz not null default clock_timestamp(),
+  constraint subscriptions_pkey primary key (account_id, id),
   constraint id_must_start_with_sub check (id ~ '^sub_[A-Za-z0-9_]+$')
 );
 
-create index subscriptions_account_id on public.subscriptions (account_id);
 create index subscriptions_refresh_wanted on public.subscriptions (id) where refresh_wanted;
 
 alter table public.subscriptions enable row level security;
@@ -1571,8 +1957,8 @@ comment on column public.subscriptions.refresh_wanted is
 
 -- sql/payments/tables/purchases.sql
 create table public.purchases (
-  id bigint generated always as identity primary key,
   account_id uuid not null references public.credit_accounts (id),
+  id bigint not null,
   checkout_session_id text,
   invoice_id text,
   payment_intent_id text,
@@ -1582,37 +1968,35 @@ create table public.purchases (
   period_end timestamptz,
   quantity integer not null default 1,
   amount bigint not null,
-  currency text not null,
+  net_amount bigint,
+  tax_amount bigint,
+  currency credits.currency_code not null,
   status public.purchase_status not null,
   credits bigint not null,
   credits_granted bigint not null default 0,
   credits_clawed_back bigint not null default 0,
   refunded_amount bigint not null default 0,
   disputed_amount bigint not null default 0,
-  grant_ids bigint[] not null default '{}',
   hosted_invoice_url text,
   receipt_url text,
   created_at timestamptz not null default clock_timestamp(),
   updated_at timestamptz not null default clock_timestamp(),
-  constraint purchases_checkout_session_id_key unique (checkout_session_id),
-  constraint purchases_invoice_id_key unique (invoice_id),
+  constraint purchases_pkey primary key (account_id, id),
   constraint a_purchase_must_be_a_session_or_an_invoice check (num_nonnulls(checkout_session_id, invoice_id) = 1),
   constraint checkout_session_id_must_start_with_cs check (checkout_session_id ~ '^cs_[A-Za-z0-9_]+$'),
   constraint invoice_id_must_start_with_in check (invoice_id ~ '^in_[A-Za-z0-9_]+$'),
   constraint quantity_must_be_positive check (quantity > 0),
   constraint amount_must_be_0_or_more check (amount >= 0),
-  constraint currency_must_be_an_iso_4217_code_in_lower_case check (currency ~ '^[a-z]{3}$'),
   constraint clawed_back_must_be_0_to_granted check (credits_clawed_back between 0 and credits_granted),
   constraint only_paid_purchases_may_grant check (status = 'paid' or credits_granted = 0)
 );
 
-create index purchases_account_id on public.purchases (account_id, id desc);
-create unique index purchases_payment_intent_id on public.purchases (payment_intent_id);
+create index purchases_subscription_id on public.purchases (account_id, subscription_id)
+where subscription_id is not null;
 
 alter table public.purchases enable row level security;
 alter table public.purchases force row level security;
 revoke all on table public.purchases from anon, authenticated, service_role;
-revoke all on sequence public.purchases_id_seq from anon, authenticated, service_role;
 grant select on table public.purchases to authenticated, service_role;
 create policy own_purchases on public.purchases for select to authenticated
 using (account_id = (select credits.my_account_id()));
@@ -1620,6 +2004,7 @@ using (account_id = (select credits.my_account_id()));
 comment on table public.purchases is
 'Payments that bring credits: one row a Checkout session of a package, or an invoice of a subscription. Written by '
 'Stripe''s messages only.';
+comment on column public.purchases.id is '1, 2, 3 within the account.';
 comment on column public.purchases.checkout_session_id is 'Stripe''s cs_… id, for a package.';
 comment on column public.purchases.invoice_id is 'Stripe''s in_… id, for a period of a plan.';
 comment on column public.purchases.payment_intent_id is 'Stripe''s pi_… id of the payment, once known.';
@@ -1627,7 +2012,14 @@ comment on column public.purchases.subscription_id is 'subscriptions.id, for an 
 comment on column public.purchases.package is 'credit_packages.slug.';
 comment on column public.purchases.plan is 'subscription_plans.slug.';
 comment on column public.purchases.period_end is 'The end of the period that the invoice paid for.';
-comment on column public.purchases.amount is 'What is paid after discounts, in minor units of the currency.';
+comment on column public.purchases.amount is
+'What is paid, taxes included, after discounts and what the customer''s balance in Stripe paid; in minor units of the '
+'currency.';
+comment on column public.purchases.net_amount is
+'The price after discounts without taxes, in minor units; below 0 for a downgrade whose money stays in the customer''s '
+'balance in Stripe. Null where Stripe has not told.';
+comment on column public.purchases.tax_amount is
+'The taxes, in minor units: net_amount + tax_amount is the price. Null where Stripe has not told.';
 comment on column public.purchases.currency is 'ISO 4217 code in lower case.';
 comment on column public.purchases.credits is
 'Credits that it brings when paid. Below 0 for a downgrade, which takes back.';
@@ -1637,24 +2029,80 @@ comment on column public.purchases.credits_clawed_back is
 comment on column public.purchases.refunded_amount is 'Refunded, in minor units; never more than amount counts.';
 comment on column public.purchases.disputed_amount is
 'Under dispute or lost to one, in minor units; inquiries and won disputes do not count, prevented ones if money went.';
-comment on column public.purchases.grant_ids is 'credit_transactions.id of its grants.';
 comment on column public.purchases.hosted_invoice_url is
 'Stripe''s page of the invoice, to see, print or pay; null for a package.';
 comment on column public.purchases.receipt_url is 'Stripe''s page of the receipt; null while none is known.';
 
+-- sql/payments/tables/purchase_grants.sql
+create table credits.purchase_grants (
+  account_id uuid not null,
+  purchase_id bigint not null,
+  transaction_id bigint not null,
+  allotment_key text,
+  month integer,
+  is_late boolean not null default false,
+  constraint purchase_grants_pkey primary key (account_id, purchase_id, transaction_id),
+  constraint purchase_grants_purchase_id_fkey foreign key (account_id, purchase_id)
+  references public.purchases (account_id, id),
+  constraint purchase_grants_transaction_id_fkey foreign key (account_id, transaction_id)
+  references public.credit_transactions (account_id, id),
+  constraint a_month_must_be_of_an_allotment check ((month is null) = (allotment_key is null))
+);
+
+create index purchase_grants_late on credits.purchase_grants (account_id) where is_late;
+
+alter table credits.purchase_grants enable row level security;
+alter table credits.purchase_grants force row level security;
+revoke all on table credits.purchase_grants from anon, authenticated, service_role;
+
+comment on table credits.purchase_grants is 'Which grants a purchase has brought.';
+comment on column credits.purchase_grants.purchase_id is 'purchases.id.';
+comment on column credits.purchase_grants.transaction_id is 'credit_transactions.id of the grant.';
+comment on column credits.purchase_grants.allotment_key is
+'allotments.key, where the purchase brings its credits month by month; else null.';
+comment on column credits.purchase_grants.month is 'Which month of that period it is, from 1.';
+comment on column credits.purchase_grants.is_late is
+'Whether its time was over when it was granted: credits.end_late_grants may end it.';
+
+-- sql/payments/tables/allotment_sources.sql
+create table credits.allotment_sources (
+  account_id uuid not null,
+  transaction_id bigint not null,
+  purchase_id bigint not null,
+  part numeric not null,
+  constraint allotment_sources_pkey primary key (account_id, transaction_id, purchase_id),
+  constraint allotment_sources_transaction_id_fkey foreign key (account_id, transaction_id)
+  references public.credit_transactions (account_id, id),
+  constraint allotment_sources_purchase_id_fkey foreign key (account_id, purchase_id)
+  references public.purchases (account_id, id),
+  constraint part_must_be_0_or_more check (part >= 0)
+);
+
+alter table credits.allotment_sources enable row level security;
+alter table credits.allotment_sources force row level security;
+revoke all on table credits.allotment_sources from anon, authenticated, service_role;
+
+comment on table credits.allotment_sources is
+'Which purchases paid for a month''s grant, where a change of plan paid for a part of it. A grant that is not here was '
+'paid by its own purchase alone.';
+comment on column credits.allotment_sources.transaction_id is 'credit_transactions.id of the grant.';
+comment on column credits.allotment_sources.purchase_id is 'purchases.id of the period, or of the change.';
+comment on column credits.allotment_sources.part is 'Credits of the grant that it paid for.';
+
 -- sql/payments/tables/subscription_debts.sql
 create table credits.subscription_debts (
-  purchase_id bigint primary key references public.purchases (id),
-  account_id uuid not null references public.credit_accounts (id),
+  account_id uuid not null,
+  purchase_id bigint not null,
   subscription_id text not null,
   period_start timestamptz not null,
   period_end timestamptz not null,
   amount bigint not null,
   owed bigint not null,
+  constraint subscription_debts_pkey primary key (account_id, purchase_id),
+  constraint subscription_debts_purchase_id_fkey foreign key (account_id, purchase_id)
+  references public.purchases (account_id, id),
   constraint owed_must_be_0_to_amount check (owed between 0 and amount)
 );
-
-create index subscription_debts_account_id on credits.subscription_debts (account_id);
 
 alter table credits.subscription_debts enable row level security;
 alter table credits.subscription_debts force row level security;
@@ -1673,8 +2121,8 @@ comment on column credits.subscription_debts.owed is
 
 -- sql/payments/tables/allotments.sql
 create table credits.allotments (
-  purchase_id bigint references public.purchases (id),
-  account_id uuid not null references public.credit_accounts (id),
+  account_id uuid not null,
+  purchase_id bigint not null,
   subscription_id text not null,
   period_start timestamptz not null,
   period_end timestamptz not null,
@@ -1685,7 +2133,9 @@ create table credits.allotments (
   rollover_cap bigint,
   priority integer,
   next_at timestamptz,
-  constraint allotments_pkey primary key (purchase_id, key),
+  constraint allotments_pkey primary key (account_id, purchase_id, key),
+  constraint allotments_purchase_id_fkey foreign key (account_id, purchase_id)
+  references public.purchases (account_id, id),
   constraint a_period_has_months_and_a_change_has_none check (num_nulls(months, rollover, priority) in (0, 3)),
   constraint months_must_be_positive check (months > 0),
   constraint the_next_month_must_be_a_periods check (next_at is null or months is not null)
@@ -1720,22 +2170,26 @@ comment on column credits.allotments.next_at is
 
 -- sql/payments/tables/second_subscriptions.sql
 create table credits.second_subscriptions (
-  subscription_id text primary key references public.subscriptions (id),
-  account_id uuid not null references public.credit_accounts (id),
-  first_id text not null references public.subscriptions (id),
+  account_id uuid not null,
+  subscription_id text not null,
+  first_id text not null,
   noticed_at timestamptz not null default clock_timestamp(),
   claimed_until timestamptz,
   outcome text,
   note text,
   closed_at timestamptz,
+  constraint second_subscriptions_pkey primary key (account_id, subscription_id),
+  constraint second_subscriptions_subscription_id_fkey foreign key (account_id, subscription_id)
+  references public.subscriptions (account_id, id),
+  constraint second_subscriptions_first_id_fkey foreign key (account_id, first_id)
+  references public.subscriptions (account_id, id),
   constraint outcome_must_be_refunded_kept_or_dismissed check (outcome in ('refunded', 'kept', 'dismissed')),
   constraint closed_ones_must_have_an_outcome check ((closed_at is null) = (outcome is null)),
   constraint note_must_have_1_to_1000_characters check (char_length(btrim(note)) between 1 and 1000)
 );
 
 create index second_subscriptions_open on credits.second_subscriptions (noticed_at) where closed_at is null;
-create index second_subscriptions_account_id on credits.second_subscriptions (account_id);
-create index second_subscriptions_first_id on credits.second_subscriptions (first_id);
+create index second_subscriptions_first_id on credits.second_subscriptions (account_id, first_id);
 
 alter table credits.second_subscriptions enable row level security;
 alter table credits.second_subscriptions force row level security;
@@ -1775,13 +2229,14 @@ comment on column credits.dismissed_stripe_objects.why is 'Why it may have no ef
 
 -- sql/payments/tables/plan_checkouts.sql
 create table credits.plan_checkouts (
-  session_id text primary key,
   account_id uuid not null references public.credit_accounts (id),
+  session_id text not null,
   request text not null,
   url text not null,
   expires_at timestamptz not null,
   closed_at timestamptz,
   created_at timestamptz not null default clock_timestamp(),
+  constraint plan_checkouts_pkey primary key (account_id, session_id),
   constraint session_id_must_start_with_cs check (session_id ~ '^cs_[A-Za-z0-9_]+$'),
   constraint request_must_be_a_sha_256_in_hex check (request ~ '^[0-9a-f]{64}$')
 );
@@ -1830,7 +2285,7 @@ select
     order by g.priority asc, g.expires_at asc nulls last, g.promotional desc, g.id asc
   ) as burn_position
 from credits.credit_grants as g
-where g.remaining > 0;
+where g.is_live;
 
 revoke all on table credits.lots_in_burn_order from anon, authenticated, service_role;
 
@@ -2266,6 +2721,7 @@ begin
   update public.credit_accounts as a
   set
     frozen_at = coalesce(a.frozen_at, credits.now()),
+    frozen_by = 'operator',
     frozen_reason = reason,
     updated_at = credits.now()
   where a.id = account_id
@@ -2276,7 +2732,8 @@ $$;
 
 comment on function public.freeze_account(uuid, text) is
 'Operator: stops the user''s spends and holds (PT403) until unfreeze_account. Grants, refunds and captures of '
-'earlier holds go on. Calling it again changes the reason only. Errors: PT400 no reason, PT404 no such user.';
+'earlier holds go on. Of one that is frozen already it changes the reason, and the cause: no dispute that is won '
+'unfreezes it then. Errors: PT400 no reason, PT404 no such user.';
 
 grant execute on function public.freeze_account(uuid, text) to service_role;
 
@@ -2471,9 +2928,9 @@ begin
 
   -- A frozen account that lives keeps its debt; a second one for the same mailbox is frozen as well.
   update public.credit_accounts as a
-  set frozen_at = credits.now(), frozen_reason = f.frozen_reason, updated_at = credits.now()
+  set frozen_at = credits.now(), frozen_by = f.frozen_by, frozen_reason = f.frozen_reason, updated_at = credits.now()
   from (
-    select o.frozen_reason
+    select o.frozen_by, o.frozen_reason
     from public.credit_accounts as o
     where
       o.frozen_at is not null
@@ -2498,7 +2955,7 @@ begin
   ) then
     perform credits.grant_to_account(
       account_id, settings.signup_bonus, 'bonus', credits.now() + settings.signup_bonus_lifetime, null,
-      'sys:signup_bonus', null, '{}'
+      'sys:signup_bonus', '{}'
     );
   end if;
 end
@@ -2579,7 +3036,12 @@ begin
     entry := credits.post_entry(account_id, 'grant', owed, metadata => jsonb_build_object('debt_passed_to', heir));
     perform credits.add_lot(entry, owed, 'refund', null, null);
     perform credits.pay_debt(account_id);
-    perform credits.claw_back(heir, owed, metadata => jsonb_build_object('debt_passed_from', account_id));
+    perform credits.claw_back(
+      heir, owed,
+      metadata => jsonb_build_object('debt_passed_from', account_id),
+      cause => 'debt_taken_over',
+      other_account_id => account_id
+    );
   end if;
 end
 $$;
@@ -2589,7 +3051,7 @@ comment on function credits.pass_debt(uuid) is
 'Locks the account, then the successor: nothing locks them the other way round.';
 
 -- sql/accounts/pass_freeze.sql
-create function credits.pass_freeze(account_id uuid, over text default null) returns void
+create function credits.pass_freeze(account_id uuid, over public.freeze_cause default null) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -2597,11 +3059,11 @@ declare
   heir uuid := credits.successor(account_id);
 begin
   update public.credit_accounts as h
-  set frozen_at = credits.now(), frozen_reason = a.frozen_reason, updated_at = credits.now()
+  set frozen_at = credits.now(), frozen_by = a.frozen_by, frozen_reason = a.frozen_reason, updated_at = credits.now()
   from public.credit_accounts as a
   where
     h.id = heir
-    and (h.frozen_at is null or h.frozen_reason = over)
+    and (h.frozen_at is null or h.frozen_by = over)
     and a.id = pass_freeze.account_id and a.frozen_at is not null;
   if found then
     perform credits.pass_freeze(heir, over);
@@ -2609,12 +3071,12 @@ begin
 end
 $$;
 
-comment on function credits.pass_freeze(uuid, text) is
-'Freezes the successor of a frozen account, if it has one, for the same reason; also one that was frozen for '
-'the reason over.';
+comment on function credits.pass_freeze(uuid, public.freeze_cause) is
+'Freezes the successor of a frozen account, if it has one, for the same cause; also one that is frozen for the cause '
+'over.';
 
 -- sql/accounts/pass_thaw.sql
-create function credits.pass_thaw(account_id uuid, reason text) returns void
+create function credits.pass_thaw(account_id uuid) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -2622,16 +3084,16 @@ declare
   heir uuid := credits.successor(account_id);
 begin
   update public.credit_accounts as h
-  set frozen_at = null, frozen_reason = null, updated_at = credits.now()
-  where h.id = heir and h.frozen_reason = reason and not credits.is_disputed(h.id);
+  set frozen_at = null, frozen_by = null, frozen_reason = null, updated_at = credits.now()
+  where h.id = heir and h.frozen_by = 'dispute' and not credits.is_disputed(h.id);
   if found then
-    perform credits.pass_thaw(heir, reason);
+    perform credits.pass_thaw(heir);
   end if;
 end
 $$;
 
-comment on function credits.pass_thaw(uuid, text) is
-'Unfreezes the successor of an account whose disputes are over, if that was the reason and it has no others.';
+comment on function credits.pass_thaw(uuid) is
+'Unfreezes the successor of an account whose disputes are over, if one had frozen it and it has no others.';
 
 -- sql/accounts/refuse_anonymous.sql
 create function credits.refuse_anonymous() returns uuid
@@ -2664,13 +3126,20 @@ begin
   end if;
   spare := (credits.lock_account(account_id)).available;
   for taken in
-    select t.* from public.credit_transactions as t
-    where t.account_id = heir and t.kind = 'clawback' and t.metadata ->> 'debt_passed_from' = return_debt.account_id::text
+    select t.*
+    from credits.clawbacks as c
+    inner join public.credit_transactions as t on c.account_id = t.account_id and c.transaction_id = t.id
+    where c.account_id = heir and c.cause = 'debt_taken_over' and c.other_account_id = return_debt.account_id
     order by t.id
   loop
     part := least(spare, credits.left_to_refund(taken));
     if part > 0 then
-      perform credits.claw_back(account_id, part, metadata => jsonb_build_object('debt_returned_to', heir));
+      perform credits.claw_back(
+        account_id, part,
+        metadata => jsonb_build_object('debt_returned_to', heir),
+        cause => 'debt_handed_back',
+        other_account_id => heir
+      );
       perform credits.give_back(heir, taken.id, part, jsonb_build_object('debt_returned_from', account_id));
       spare := spare - part;
     end if;
@@ -2709,6 +3178,7 @@ begin
   update public.credit_accounts as a
   set
     frozen_at = null,
+    frozen_by = null,
     frozen_reason = null,
     updated_at = credits.now()
   where a.id = account_id
@@ -3974,7 +4444,8 @@ begin
   end if;
   execute $job$
     select cron.schedule(
-      'credits-maintenance', '10 seconds', $$select credits.run_maintenance(settle_after => '30 seconds')$$
+      'credits-maintenance', '10 seconds',
+      $$select credits.run_maintenance(s.settle_after) from credits.billing_settings as s$$
     )
   $job$;
   return 'Scheduled every 10 seconds as the pg_cron job credits-maintenance.';
@@ -4591,13 +5062,15 @@ create function credits.claw_back(
   amount bigint,
   grant_transaction_id bigint default null,
   idempotency_key text default null,
-  metadata jsonb default '{}'
+  metadata jsonb default '{}',
+  cause credits.clawback_cause default 'operator',
+  purchase_id bigint default null,
+  other_account_id uuid default null
 ) returns public.credit_transactions
 language plpgsql
 set search_path = ''
 as $$
 declare
-  hash bytea;
   lot_id bigint;
   account public.credit_accounts;
   entry public.credit_transactions;
@@ -4610,11 +5083,13 @@ begin
       'No grant is larger.'
     );
   end if;
-  if idempotency_key is not null then
-    hash := credits.request_hash('claw_back', amount::text, grant_transaction_id::text, metadata::text);
-  end if;
-  entry := (credits.replayed(account_id, idempotency_key, hash)).entry;
+  entry := credits.replayed_entry(account_id, idempotency_key);
   if entry.id is not null then
+    perform credits.check_repeat(
+      idempotency_key,
+      entry.kind = 'clawback' and entry.amount = -claw_back.amount
+      and entry.related_id is not distinct from grant_transaction_id and entry.metadata = claw_back.metadata
+    );
     return entry;
   end if;
 
@@ -4640,20 +5115,35 @@ begin
     account_id, 'clawback', -amount,
     related_id => grant_transaction_id,
     idempotency_key => idempotency_key,
-    request_hash => hash,
     metadata => metadata
   );
+  insert into credits.clawbacks (account_id, transaction_id, cause, purchase_id, other_account_id)
+  values (entry.account_id, entry.id, claw_back.cause, claw_back.purchase_id, claw_back.other_account_id);
   perform credits.settle_account(account_id, usable_from => '-infinity', preferred_lot => lot_id);
   perform credits.pass_debt(account_id);
   return entry;
 end
 $$;
 
-comment on function credits.claw_back(uuid, bigint, bigint, text, jsonb) is
+comment on function credits.claw_back is
 'Internal: takes back amount credits from an account, because their payment was refunded or disputed, a plan was '
-'changed for a smaller one, or a debt passes between it and its successor; returns the ledger row. Takes from the '
-'named grant''s lot first, then from the others in burn order, then below zero: the next grant pays that off. The debt '
-'of a deleted user''s account goes to its successor. Errors: PT400, PT404, PT409 as elsewhere.';
+'changed for a smaller one, or a debt passes between it and its successor; returns the ledger row. cause and what it '
+'names are noted in credits.clawbacks. Takes from the named grant''s lot first, then from the others in burn order, '
+'then below zero: the next grant pays that off. The debt of a deleted user''s account goes to its successor. Errors: '
+'PT400, PT404, PT409 as elsewhere.';
+
+-- sql/ledger/entries/entry_moment.sql
+create function credits.entry_moment(next_expiry timestamptz) returns timestamptz
+language sql
+volatile
+as $$
+  select least(credits.now(), next_expiry - interval '1 microsecond');
+$$;
+
+comment on function credits.entry_moment(timestamptz) is
+'The moment of a change of an account with this next_expiry, which was found not to be due just before: the clock may '
+'have passed it since, and a lot that had expired by then must not have been alive for it. Without a SET clause it is '
+'planned as part of its caller.';
 
 -- sql/ledger/entries/give_back.sql
 create function credits.give_back(account_id uuid, clawback_id bigint, amount bigint, metadata jsonb default '{}')
@@ -4692,11 +5182,10 @@ comment on function credits.give_back(uuid, bigint, bigint, jsonb) is
 create function credits.grant_to_account(
   account_id uuid,
   amount bigint,
-  source text,
+  source public.grant_source,
   expires_at timestamptz,
   priority integer,
   idempotency_key text,
-  request_hash bytea,
   metadata jsonb
 ) returns public.credit_transactions
 language plpgsql
@@ -4713,11 +5202,6 @@ begin
     perform credits.fail(
       'PT400', format('amount must be a whole number of credits from 1 to %s.', most),
       jsonb_build_object('amount', amount, 'limit', most), 'The limit is billing_settings.max_grant.'
-    );
-  elsif source is null or source not in ('purchase', 'subscription', 'bonus', 'referral', 'promo', 'refund') then
-    perform credits.fail(
-      'PT400', 'source must be purchase, subscription, bonus, referral, promo or refund.',
-      jsonb_build_object('source', left(source, 100)), 'It says where the credits come from.'
     );
   elsif priority not between 0 and 100 then
     perform credits.fail(
@@ -4736,7 +5220,6 @@ begin
   entry := credits.post_entry(
     account_id, 'grant', amount,
     idempotency_key => idempotency_key,
-    request_hash => case when idempotency_key is not null then coalesce(request_hash, credits.request_hash(idempotency_key)) end,
     metadata => metadata
   );
   -- Only now is the moment of the grant known: it may have waited for the account's lock.
@@ -4785,8 +5268,7 @@ begin
   if
     account.unsettled_since is not null
     or account.debt_from is not null
-    or account.lapsed > 0
-    or account.next_expiry <= credits.now()
+    or credits.is_due(account.next_expiry, account.lapsed)
   then
     perform credits.settle_account(account_id);
     select * into account from public.credit_accounts as a where a.id = lock_account.account_id;
@@ -4830,7 +5312,7 @@ begin
       ),
       'Buy credits, or ask for less.'
     );
-  elsif account.next_expiry <= credits.now() then
+  elsif credits.is_due(account.next_expiry) then
     perform credits.lock_account(account.id);
   elsif account.last_entry - account.settled_through >= credits.max_unsettled() then
     perform credits.settle_account(account.id, batches => 1);
@@ -4883,7 +5365,6 @@ create function credits.post_entry(
   related_id bigint default null,
   operation text default null,
   idempotency_key text default null,
-  request_hash bytea default null,
   metadata jsonb default '{}',
   actor text default credits.actor(),
   moment timestamptz default null
@@ -4906,17 +5387,17 @@ begin
     last_entry = a.last_entry + 1,
     unsettled_since = coalesce(a.unsettled_since, credits.now()),
     -- The account was settled before, so nothing has expired yet that this row could see as alive.
-    updated_at = coalesce(post_entry.moment, least(credits.now(), a.next_expiry - interval '1 microsecond'))
+    updated_at = coalesce(post_entry.moment, credits.entry_moment(a.next_expiry))
   where a.id = post_entry.account_id
   returning a.* into account;
 
   insert into public.credit_transactions (
-    account_id, id, kind, amount, balance_after, operation, related_id, actor, idempotency_key, request_hash, metadata,
+    account_id, id, kind, amount, balance_after, operation, related_id, actor, idempotency_key, metadata,
     created_at
   )
   values (
     account.id, account.last_entry, post_entry.kind, post_entry.amount, account.balance, post_entry.operation,
-    post_entry.related_id, post_entry.actor, post_entry.idempotency_key, post_entry.request_hash, post_entry.metadata,
+    post_entry.related_id, post_entry.actor, post_entry.idempotency_key, post_entry.metadata,
     account.updated_at
   )
   returning * into entry;
@@ -4940,7 +5421,6 @@ declare
   grace timestamptz;
   lot record;
   part bigint;
-  number integer := 0;
 begin
   select entry.created_at + s.refund_grace into grace from credits.billing_settings as s;
 
@@ -4977,7 +5457,7 @@ begin
       g.priority,
       p.amount
       + coalesce((
-        select sum(r.amount) from credits.credit_allocations as r
+        select -sum(r.amount) from credits.lot_returns as r
         where
           r.account_id = entry.account_id and r.grant_id = g.id and r.transaction_id in (select refunds.id from refunds)
       ), 0)
@@ -4998,9 +5478,8 @@ begin
     if lot.id is null or lot.expires_at <= entry.created_at then
       perform credits.add_lot(entry, part, 'refund', grace, lot.priority, lot.id);
     else
-      number := number + 1;
-      insert into credits.credit_allocations (account_id, transaction_id, number, grant_id, amount)
-      values (entry.account_id, entry.id, number, lot.id, -part);
+      insert into credits.lot_returns (account_id, transaction_id, grant_id, amount)
+      values (entry.account_id, entry.id, lot.id, part);
       update credits.credit_grants as g set remaining = g.remaining + part
       where g.account_id = entry.account_id and g.id = lot.id;
     end if;
@@ -5041,7 +5520,7 @@ begin
     last_entry = a.last_entry + 1,
     unsettled_since = coalesce(a.unsettled_since, credits.now()),
     -- credits.lock_hold has found the moment to be before the next expiry.
-    updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
+    updated_at = credits.entry_moment(a.next_expiry)
   where a.id = hold.account_id
   returning a.* into account;
 
@@ -5145,7 +5624,7 @@ declare
   due boolean;
 begin
   -- The account first, then its holds: the order in which everything here locks.
-  select a.lapsed > 0 or a.next_expiry <= credits.now() into due
+  select credits.is_due(a.next_expiry, a.lapsed) into due
   from public.credit_accounts as a
   inner join public.credit_holds as h on a.id = h.account_id
   where a.id = lock_hold.account_id and h.id = lock_hold.hold_id
@@ -5268,18 +5747,19 @@ begin
       held = a.held + amount,
       available = a.available - amount,
       next_expiry = least(a.next_expiry, credits.now() + lifetime),
-      updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
+      has_keyed_holds = a.has_keyed_holds or reserve.idempotency_key is not null,
+      updated_at = credits.entry_moment(a.next_expiry)
     where
       a.id = reserve.account_id
       and a.available >= amount
       and a.frozen_at is null
-      and (a.next_expiry is null or a.next_expiry > credits.now())
+      and not credits.is_due(a.next_expiry)
       and (reserve.idempotency_key is null or credits.key_is_new(a.id, reserve.idempotency_key))
       and (not is_limited or credits.hold_refusal(a.id) is null)
     returning a.id, a.updated_at, a.next_expiry, a.updated_at + lifetime as expires_at into account;
     exit when found;
 
-    hold := (credits.replayed(account_id, idempotency_key, hash)).hold;
+    hold := credits.replayed_hold(account_id, idempotency_key, hash);
     if hold.id is not null then
       return hold;
     elsif amount is null then
@@ -5358,6 +5838,47 @@ comment on function credits.sweep_holds(integer) is
 'generations that they were made for; returns how many. Their provider calls stay in credits.usage_logs. Captured '
 'holds stay for ever.';
 
+-- sql/ledger/keys/check_key.sql
+create function credits.check_key(idempotency_key text) returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  if starts_with(idempotency_key, 'sys:') then
+    perform credits.fail('PT400', 'Keys that start with "sys:" are reserved.', '{}', 'Choose another idempotency_key.');
+  elsif char_length(idempotency_key) not between 1 and 255 then
+    perform credits.fail(
+      'PT400', 'idempotency_key must have 1 to 255 characters.', '{}', 'A UUID made by the client for each action is a good key.'
+    );
+  end if;
+end
+$$;
+
+comment on function credits.check_key(text) is
+'Refuses with PT400 an idempotency key that a caller may not use: by its length, or because it is of the kind that the '
+'ledger itself uses, so that no caller can take the key of a bonus or a payment beforehand. Null may be used.';
+
+-- sql/ledger/keys/check_repeat.sql
+create function credits.check_repeat(idempotency_key text, is_same boolean) returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  if is_same is not true then
+    perform credits.fail(
+      'PT409', 'This idempotency_key was used for another request.',
+      jsonb_build_object('idempotency_key', idempotency_key), 'Use a new key for a new request.'
+    );
+  end if;
+end
+$$;
+
+comment on function credits.check_repeat(text, boolean) is
+'PT409 unless the call asks for what its idempotency key was used for. A ledger row says itself what that was, and the '
+'caller compares it; a hold does not say all of it (a prompt, a lifetime), so it keeps a hash of the request.';
+
 -- sql/ledger/keys/key_is_new.sql
 create function credits.key_is_new(account_id uuid, idempotency_key text) returns boolean
 language plpgsql
@@ -5384,95 +5905,108 @@ comment on function credits.key_is_new(uuid, text) is
 
 -- sql/ledger/keys/keyed_hash.sql
 create function credits.keyed_hash(idempotency_key text, variadic request text[]) returns bytea
-language sql
+language plpgsql
 stable
+set search_path = ''
 as $$
-  select case
-    when idempotency_key is null then null
-    when char_length(idempotency_key) between 1 and 255 and not starts_with(idempotency_key, 'sys:')
-    then credits.request_hash(variadic request)
-    else credits.refuse_key(idempotency_key)
-  end;
+begin
+  perform credits.check_key(idempotency_key);
+  return case when idempotency_key is not null then sha256(convert_to(request::text, 'UTF8')) end;
+end
 $$;
 
 comment on function credits.keyed_hash(text, text[]) is
-'credits.request_hash of a call that came with an idempotency key; null without one; PT400 for a key that a caller may '
-'not use. Planned as part of its caller, for want of a SET clause.';
+'SHA-256 of the request for a hold that came with an idempotency key (the call''s name, then each argument), by which '
+'a repeat is told; null without a key; PT400 for a key that a caller may not use.';
 
--- sql/ledger/keys/refuse_key.sql
-create function credits.refuse_key(idempotency_key text) returns bytea
+-- sql/ledger/keys/repeated_spend.sql
+create function credits.repeated_spend(
+  entry public.credit_transactions,
+  operation text,
+  quantity integer,
+  metadata jsonb
+) returns public.credit_transactions
 language plpgsql
 stable
 set search_path = ''
 as $$
 begin
-  if starts_with(idempotency_key, 'sys:') then
-    perform credits.fail('PT400', 'Keys that start with "sys:" are reserved.', '{}', 'Choose another idempotency_key.');
-  end if;
-  perform credits.fail(
-    'PT400', 'idempotency_key must have 1 to 255 characters.', '{}', 'A UUID made by the client for each action is a good key.'
+  perform credits.check_repeat(
+    entry.idempotency_key,
+    entry.kind = 'spend' and entry.operation = repeated_spend.operation and entry.quantity = repeated_spend.quantity
+    and entry.metadata = repeated_spend.metadata
   );
-  return null;
+  return entry;
 end
 $$;
 
-comment on function credits.refuse_key(text) is
-'Why a caller may not use the idempotency key, as PT400: its length, or that it is of the kind that the ledger itself '
-'uses, so that no caller can take the key of a bonus or a payment beforehand.';
+comment on function credits.repeated_spend(public.credit_transactions, text, integer, jsonb) is
+'The ledger row that has the key of a spend, if it is of the same request; PT409 otherwise.';
 
--- sql/ledger/keys/replayed.sql
-create function credits.replayed(
-  account_id uuid,
-  idempotency_key text,
-  request_hash bytea,
-  out entry public.credit_transactions,
-  out hold public.credit_holds
-)
+-- sql/ledger/keys/replayed_entry.sql
+create function credits.replayed_entry(account_id uuid, idempotency_key text) returns public.credit_transactions
 language plpgsql
 set search_path = ''
 as $$
+declare
+  entry public.credit_transactions;
 begin
   if idempotency_key is null then
-    return;
+    return null;
   end if;
   -- A call with this key that is under way holds the lock; from here on its row can be seen, or it has failed.
-  perform from public.credit_accounts as a where a.id = replayed.account_id for no key update;
-
+  perform from public.credit_accounts as a where a.id = replayed_entry.account_id for no key update;
   select t.* into entry from public.credit_transactions as t
-  where t.account_id = replayed.account_id and t.idempotency_key = replayed.idempotency_key;
-  select h.* into hold from public.credit_holds as h
-  where h.account_id = replayed.account_id and h.idempotency_key = replayed.idempotency_key;
-  if coalesce(entry.request_hash, hold.request_hash) <> request_hash then
-    perform credits.fail(
-      'PT409', 'This idempotency_key was used for another request.',
-      jsonb_build_object('idempotency_key', idempotency_key), 'Use a new key for a new request.'
-    );
-  end if;
+  where t.account_id = replayed_entry.account_id and t.idempotency_key = replayed_entry.idempotency_key;
+  perform credits.check_repeat(idempotency_key, not exists (
+    select from public.credit_holds as h
+    where h.account_id = replayed_entry.account_id and h.idempotency_key = replayed_entry.idempotency_key
+  ));
+  return entry;
 end
 $$;
 
-comment on function credits.replayed(uuid, text, bytea) is
-'What the same request wrote before with this idempotency key of the account: a ledger row or a hold; nulls for a new '
-'key or none. With a key it takes the account''s row lock, so that no other session can use it meanwhile. PT409: the '
-'key came with another request.';
+comment on function credits.replayed_entry(uuid, text) is
+'The account''s ledger row that was written with this idempotency key before; null for a new key or none. PT409 where '
+'a hold has it. With a key it takes the account''s row lock, so that no other session can use it meanwhile. The caller '
+'says with credits.check_repeat whether the row is what it asks for.';
 
--- sql/ledger/keys/request_hash.sql
-create function credits.request_hash(variadic request text[]) returns bytea
-language sql
-stable
+-- sql/ledger/keys/replayed_hold.sql
+create function credits.replayed_hold(account_id uuid, idempotency_key text, request_hash bytea)
+returns public.credit_holds
+language plpgsql
+set search_path = ''
 as $$
-  select sha256(convert_to(request::text, 'UTF8'));
+declare
+  hold public.credit_holds;
+begin
+  if idempotency_key is null then
+    return null;
+  end if;
+  -- As in credits.replayed_entry.
+  perform from public.credit_accounts as a where a.id = replayed_hold.account_id for no key update;
+  select h.* into hold from public.credit_holds as h
+  where h.account_id = replayed_hold.account_id and h.idempotency_key = replayed_hold.idempotency_key;
+  perform credits.check_repeat(
+    idempotency_key,
+    coalesce(hold.request_hash = replayed_hold.request_hash, true) and not exists (
+      select from public.credit_transactions as t
+      where t.account_id = replayed_hold.account_id and t.idempotency_key = replayed_hold.idempotency_key
+    )
+  );
+  return hold;
+end
 $$;
 
-comment on function credits.request_hash(text[]) is
-'SHA-256 that tells whether two requests with the same idempotency key are the same: the call''s name, then each '
-'argument.';
+comment on function credits.replayed_hold(uuid, text, bytea) is
+'The account''s hold that the same request made with this idempotency key before; null for a new key or none. PT409 '
+'where another request, or a ledger row, has it. With a key it takes the account''s row lock.';
 
 -- sql/ledger/lots/add_lot.sql
 create function credits.add_lot(
   entry public.credit_transactions,
   amount bigint,
-  source text,
+  source public.grant_source,
   expires_at timestamptz,
   priority integer,
   returned_from bigint default null
@@ -5563,7 +6097,6 @@ as $$
 declare
   lot credits.credit_grants;
   account public.credit_accounts;
-  entry public.credit_transactions;
   gone bigint;
 begin
   perform credits.settle_account(account_id);
@@ -5571,23 +6104,16 @@ begin
   select * into account from public.credit_accounts as a where a.id = end_lot.account_id;
   gone := greatest(0, lot.remaining - account.held);
   if gone > 0 then
-    entry := credits.post_entry(
-      account_id, 'expiry', -gone, related_id => lot.transaction_id, actor => 'system', moment => credits.now()
-    );
-    insert into credits.credit_allocations (account_id, transaction_id, number, grant_id, amount)
-    values (entry.account_id, entry.id, 1, lot.id, gone);
+    perform credits.write_off(account_id, lot.id, gone, credits.now());
   end if;
-  update credits.credit_grants as g
-  set
-    remaining = g.remaining - gone,
-    expires_at = case
-      when g.remaining > gone then g.expires_at
-      else least(g.expires_at, greatest(credits.now(), g.created_at + interval '1 microsecond'))
-    end
-  where g.account_id = lot.account_id and g.id = lot.id;
+  if lot.remaining = gone then
+    update credits.credit_grants as g
+    set expires_at = least(g.expires_at, greatest(credits.now(), g.created_at + interval '1 microsecond'))
+    where g.account_id = lot.account_id and g.id = lot.id;
+  end if;
   update public.credit_accounts as a set next_expiry = credits.next_expiry(a.id, credits.now())
   where a.id = lot.account_id;
-  perform credits.seal_pending(account_id);
+  perform credits.settle_account(account_id);
 end
 $$;
 
@@ -5622,23 +6148,13 @@ begin
   where a.id = expire_due.account_id and (freed > 0 or a.lapsed > 0);
 
   for lot in
-    select d.grant_id, d.credits, g.transaction_id
+    select g.id, d.credits
     from credits.due_expiries(expire_due.account_id, moment) as d
     inner join credits.credit_grants as g on d.grant_id = g.id
     where g.account_id = expire_due.account_id and d.credits > 0
     order by d.expired_at, d.grant_id
   loop
-    with entry as (
-      select e.id
-      from credits.post_entry(
-        expire_due.account_id, 'expiry', -lot.credits, related_id => lot.transaction_id, actor => 'system', moment => moment
-      ) as e
-    )
-
-    insert into credits.credit_allocations (account_id, transaction_id, number, grant_id, amount)
-    select expire_due.account_id, entry.id, 1, lot.grant_id, lot.credits from entry;
-    update credits.credit_grants as g set remaining = g.remaining - lot.credits
-    where g.account_id = expire_due.account_id and g.id = lot.grant_id;
+    perform credits.write_off(account_id, lot.id, lot.credits, moment);
   end loop;
 
   update public.credit_accounts as a
@@ -5646,7 +6162,7 @@ begin
     lapsed = (
       select coalesce(sum(g.remaining), 0)
       from credits.credit_grants as g
-      where g.account_id = a.id and g.remaining > 0 and g.expires_at <= moment
+      where g.account_id = a.id and g.is_live and g.expires_at <= moment
     ),
     next_expiry = credits.next_expiry(a.id, moment),
     updated_at = moment
@@ -5663,7 +6179,7 @@ create function credits.lots_as_of_now(account_id uuid) returns table (
   id bigint,
   remaining bigint,
   expires_at timestamptz,
-  source text
+  source public.grant_source
 )
 language sql
 stable
@@ -5733,7 +6249,7 @@ as $$
     (
       select min(g.expires_at)
       from credits.credit_grants as g
-      where g.account_id = next_expiry.account_id and g.remaining > 0 and g.expires_at > moment
+      where g.account_id = next_expiry.account_id and g.is_live and g.expires_at > moment
     ),
     (
       select min(h.expires_at)
@@ -5745,6 +6261,34 @@ $$;
 
 comment on function credits.next_expiry(uuid, timestamptz) is
 'When time alone next changes the account after the moment: its first lot or open hold to expire; null for never.';
+
+-- sql/ledger/lots/write_off.sql
+create function credits.write_off(account_id uuid, lot_id bigint, amount bigint, moment timestamptz) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  lot credits.credit_grants;
+  entry public.credit_transactions;
+begin
+  update credits.credit_grants as g set remaining = g.remaining - write_off.amount
+  where g.account_id = write_off.account_id and g.id = lot_id
+  returning * into lot;
+  entry := credits.post_entry(
+    account_id, 'expiry', -amount, related_id => lot.transaction_id, actor => 'system', moment => moment
+  );
+  insert into credits.lot_payments (account_id, grant_id, first_id, last_id, first_amount, last_amount, number)
+  select
+    write_off.account_id, lot_id, entry.id, entry.id, write_off.amount, write_off.amount,
+    coalesce(max(p.number), 0) + 1
+  from credits.lot_payments as p
+  where p.account_id = write_off.account_id;
+end
+$$;
+
+comment on function credits.write_off(uuid, bigint, bigint, timestamptz) is
+'Lets amount credits of a lot expire: the ledger row, and that this lot paid for it. The caller holds the account''s '
+'lock and has settled what was pending.';
 
 -- sql/ledger/rpc/capture_hold.sql
 create function public.capture_hold(
@@ -5811,20 +6355,28 @@ set search_path = ''
 -- The prices fit on one page, which the planner would read and sort for each spend; the index has them in order.
 set enable_seqscan = off
 as $$
+-- For the target of ON CONFLICT, whose names cannot be qualified.
+#variable_conflict use_column
 declare
   me uuid := credits.caller();
-  price record;
-  hash bytea;
   account_id uuid;
+  price record;
   account record;
   entry public.credit_transactions;
 begin
   if metadata is distinct from '{}' then
     perform credits.check_metadata(metadata);
   end if;
-
   if idempotency_key is not null then
-    hash := credits.keyed_hash(idempotency_key, 'consume_credits', operation, quantity::text, metadata::text);
+    perform credits.check_key(idempotency_key);
+    -- A repeat ends here, and writes nothing.
+    select t.* into entry
+    from public.credit_accounts as a
+    inner join public.credit_transactions as t on a.id = t.account_id
+    where a.user_id = me and t.idempotency_key = consume_credits.idempotency_key;
+    if found then
+      return credits.repeated_spend(entry, operation, quantity, metadata);
+    end if;
   end if;
   select * into price from credits.price(operation, quantity);
 
@@ -5838,39 +6390,68 @@ begin
       lifetime_spent = a.lifetime_spent + price.credits,
       last_entry = a.last_entry + 1,
       unsettled_since = coalesce(a.unsettled_since, credits.now()),
-      -- The moment of the spend, which the condition below has found to be before the next expiry.
-      updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
+      updated_at = credits.entry_moment(a.next_expiry)
     where
       a.user_id = me
       and a.available >= price.credits
       and a.frozen_at is null
       and a.last_entry - a.settled_through < credits.max_unsettled()
-      and (a.next_expiry is null or a.next_expiry > credits.now())
-      and (consume_credits.idempotency_key is null or credits.key_is_new(a.id, consume_credits.idempotency_key))
+      and not credits.is_due(a.next_expiry)
+      -- Of ledger rows the key is looked up above, and held against all by the INSERT. Not here: a lookup that most
+      -- spends do not need would have each planned anew.
+      and (
+        consume_credits.idempotency_key is null
+        or not a.has_keyed_holds
+        or credits.key_is_new(a.id, consume_credits.idempotency_key)
+      )
     returning a.id, a.last_entry, a.balance, a.updated_at into account;
-    exit when found;
+    if found and idempotency_key is null then
+      insert into public.credit_transactions (
+        account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor, metadata,
+        created_at
+      )
+      values (
+        account.id, account.last_entry, 'spend', -price.credits, account.balance, consume_credits.operation,
+        consume_credits.quantity, price.credits_per_unit, price.version, 'authenticated', consume_credits.metadata,
+        account.updated_at
+      )
+      returning * into entry;
+      return entry;
+    elsif found then
+      insert into public.credit_transactions (
+        account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor,
+        idempotency_key, metadata, created_at
+      )
+      values (
+        account.id, account.last_entry, 'spend', -price.credits, account.balance, consume_credits.operation,
+        consume_credits.quantity, price.credits_per_unit, price.version, 'authenticated',
+        consume_credits.idempotency_key, consume_credits.metadata, account.updated_at
+      )
+      on conflict (account_id, idempotency_key) where idempotency_key is not null do nothing
+      returning * into entry;
+      if found then
+        return entry;
+      end if;
+      -- Another session's call with this key came in between: the UPDATE is taken back.
+      update public.credit_accounts as a
+      set
+        balance = a.balance + price.credits,
+        available = a.available + price.credits,
+        lifetime_spent = a.lifetime_spent - price.credits,
+        last_entry = a.last_entry - 1,
+        unsettled_since = case when a.last_entry - 1 > a.settled_through then a.unsettled_since end
+      where a.id = account.id;
+    end if;
 
     account_id := coalesce(credits.account_of(me), credits.open_account(me));
-    entry := (credits.replayed(account_id, idempotency_key, hash)).entry;
+    entry := credits.replayed_entry(account_id, idempotency_key);
     if entry.id is not null then
-      return entry;
+      return credits.repeated_spend(entry, operation, quantity, metadata);
     elsif price.credits is null then
       perform credits.refuse_price(operation, quantity);
     end if;
     perform credits.make_spendable(account_id, price.credits);
   end loop;
-
-  insert into public.credit_transactions (
-    account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor,
-    idempotency_key, request_hash, metadata, created_at
-  )
-  values (
-    account.id, account.last_entry, 'spend', -price.credits, account.balance, consume_credits.operation,
-    consume_credits.quantity, price.credits_per_unit, price.version, 'authenticated', consume_credits.idempotency_key,
-    hash, consume_credits.metadata, account.updated_at
-  )
-  returning * into entry;
-  return entry;
 end
 $$;
 
@@ -5898,17 +6479,30 @@ set search_path = ''
 as $$
 declare
   account_id uuid := credits.open_account(user_id);
-  hash bytea := credits.keyed_hash(
-    idempotency_key, 'grant_credits', amount::text, source, extract(epoch from expires_at)::text, priority::text,
-    metadata::text
-  );
   entry public.credit_transactions;
 begin
-  entry := (credits.replayed(account_id, idempotency_key, hash)).entry;
+  perform credits.check_key(idempotency_key);
+  entry := credits.replayed_entry(account_id, idempotency_key);
   if entry.id is not null then
+    perform credits.check_repeat(idempotency_key, exists (
+      select from credits.credit_grants as g
+      where
+        g.account_id = entry.account_id and g.transaction_id = entry.id and entry.kind = 'grant'
+        and g.amount = grant_credits.amount and g.source::text = grant_credits.source
+        and g.expires_at is not distinct from grant_credits.expires_at
+        and g.priority = coalesce(grant_credits.priority, 50) and entry.metadata = grant_credits.metadata
+    ));
     return entry;
   end if;
-  return credits.grant_to_account(account_id, amount, source, expires_at, priority, idempotency_key, hash, metadata);
+  if source is null or source <> all (enum_range(null::public.grant_source)::text[]) then
+    perform credits.fail(
+      'PT400', 'source must be purchase, subscription, bonus, referral, promo or refund.',
+      jsonb_build_object('source', left(source, 100)), 'It says where the credits come from.'
+    );
+  end if;
+  return credits.grant_to_account(
+    account_id, amount, source::public.grant_source, expires_at, priority, idempotency_key, metadata
+  );
 end
 $$;
 
@@ -5990,7 +6584,7 @@ set search_path = ''
 as $$
 declare
   spent public.credit_transactions;
-  hash bytea := credits.keyed_hash(idempotency_key, 'refund', transaction_id::text, amount::text, reason);
+  said jsonb := jsonb_strip_nulls(jsonb_build_object('reason', reason));
   refundable bigint;
   entry public.credit_transactions;
 begin
@@ -6010,8 +6604,18 @@ begin
     perform credits.fail('PT400', 'reason has more than 500 characters.', '{}', 'Say it shorter.');
   end if;
 
-  entry := (credits.replayed(spent.account_id, idempotency_key, hash)).entry;
+  perform credits.check_key(idempotency_key);
+  entry := credits.replayed_entry(account_id, idempotency_key);
   if entry.id is not null then
+    perform credits.check_repeat(
+      idempotency_key,
+      entry.kind = 'refund' and entry.related_id = spent.id and entry.metadata = said
+      -- Without an amount it was all that was left then.
+      and entry.amount = coalesce(amount, -spent.amount - (
+        select coalesce(sum(t.amount), 0) from public.credit_transactions as t
+        where t.account_id = spent.account_id and t.related_id = spent.id and t.kind = 'refund' and t.id < entry.id
+      ))
+    );
     return entry;
   end if;
 
@@ -6035,8 +6639,7 @@ begin
     related_id => spent.id,
     operation => spent.operation,
     idempotency_key => idempotency_key,
-    request_hash => hash,
-    metadata => jsonb_strip_nulls(jsonb_build_object('reason', reason))
+    metadata => said
   );
   perform credits.return_to_lots(entry);
   return entry;
@@ -6099,20 +6702,27 @@ as $$
     where verify_ledger.user_id is null or a.id = (select credits.account_of(verify_ledger.user_id))
   ),
 
+  allocations as materialized (
+    select x.account_id, x.transaction_id, x.grant_id, x.amount
+    from credits.credit_allocations as x
+    where verify_ledger.user_id is null or x.account_id in (select a.id from accounts as a)
+  ),
+
   entries as (
     select
       t.*,
       lag(t.balance_after, 1, 0::bigint) over by_account as balance_before,
       lag(t.id, 1, 0::bigint) over by_account as previous_id,
-      coalesce((
-        select sum(x.amount) from credits.credit_allocations as x
-        where x.account_id = t.account_id and x.transaction_id = t.id
-      ), 0) as allocated,
+      coalesce(x.amount, 0) as allocated,
       coalesce((
         select sum(g.amount) from credits.credit_grants as g
         where g.account_id = t.account_id and g.transaction_id = t.id
       ), 0) as lots
     from public.credit_transactions as t
+    left join (
+      select x.account_id, x.transaction_id, sum(x.amount) as amount from allocations as x
+      group by x.account_id, x.transaction_id
+    ) as x on t.account_id = x.account_id and t.id = x.transaction_id
     where verify_ledger.user_id is null or t.account_id in (select a.id from accounts as a)
     window by_account as (partition by t.account_id order by t.id)
   ),
@@ -6139,11 +6749,11 @@ as $$
     select
       g.*,
       lag(g.id, 1, 0::bigint) over by_account as previous_id,
-      coalesce((
-        select sum(x.amount) from credits.credit_allocations as x
-        where x.account_id = g.account_id and x.grant_id = g.id
-      ), 0) as allocated
+      coalesce(x.amount, 0) as allocated
     from credits.credit_grants as g
+    left join (
+      select x.account_id, x.grant_id, sum(x.amount) as amount from allocations as x group by x.account_id, x.grant_id
+    ) as x on g.account_id = x.account_id and g.id = x.grant_id
     where verify_ledger.user_id is null or g.account_id in (select a.id from accounts as a)
     window by_account as (partition by g.account_id order by g.id)
   ),
@@ -6229,14 +6839,13 @@ as $$
     or (e.kind in ('spend', 'capture')) <> coalesce(e.amount = -ceil(e.unit_price * e.quantity), false)
     or (e.kind = 'capture') <> (e.hold_id is not null)
     or e.kind = 'refund' and e.related_id is null
-    or (e.idempotency_key is null) <> (e.request_hash is null)
   union all
   select
     e.account_id,
-    'only clawbacks, and captures after one, take a balance below zero',
+    'only clawbacks, and captures and expiries after one, take a balance below zero',
     jsonb_build_object('transaction_id', e.id, 'kind', e.kind, 'after', e.balance_after)
   from entries as e
-  where e.balance_after < least(0, e.balance_before) and e.kind not in ('clawback', 'capture')
+  where e.balance_after < least(0, e.balance_before) and e.kind not in ('clawback', 'capture', 'expiry')
   union all
   select
     a.id,
@@ -6331,12 +6940,17 @@ as $$
   select
     x.account_id,
     'an allocation joins a lot and a ledger row of its account',
-    jsonb_build_object('grant_id', x.grant_id, 'transaction_id', x.transaction_id)
-  from credits.credit_allocations as x
+    jsonb_build_object('grant_id', x.grant_id, 'transaction_ids', array[x.first_id, x.last_id])
+  from (
+    select p.account_id, p.grant_id, p.first_id, p.last_id, true as is_debit from credits.lot_payments as p
+    union all
+    select r.account_id, r.grant_id, r.transaction_id, r.transaction_id, false from credits.lot_returns as r
+  ) as x
   left join credits.credit_grants as l on x.account_id = l.account_id and x.grant_id = l.id
-  left join public.credit_transactions as t on x.account_id = t.account_id and x.transaction_id = t.id
+  left join public.credit_transactions as f on x.account_id = f.account_id and x.first_id = f.id
+  left join public.credit_transactions as t on x.account_id = t.account_id and x.last_id = t.id
   where
-    (t.id is null or l.id is null)
+    (l.id is null or ((f.amount < 0) <> x.is_debit) is not false or ((t.amount < 0) <> x.is_debit) is not false)
     and (verify_ledger.user_id is null or x.account_id in (select a.id from accounts as a))
   union all
   select
@@ -6400,6 +7014,53 @@ as $$
     a.last_entry - a.settled_through <> coalesce(t.unsettled, 0)
     or a.last_entry > a.settled_through and a.unsettled_since is null
   union all
+  select a.id, 'the account knows that holds have keys', '{}'::jsonb
+  from accounts as a
+  where
+    not a.has_keyed_holds
+    and exists (select from holds as h where h.account_id = a.id and h.idempotency_key is not null)
+  union all
+  select
+    coalesce(e.account_id, c.account_id),
+    'each clawback says why it was made',
+    jsonb_build_object('transaction_id', coalesce(e.id, c.transaction_id), 'cause', c.cause)
+  from (select * from entries where entries.kind = 'clawback') as e
+  full join (
+    select * from credits.clawbacks as k
+    where verify_ledger.user_id is null or k.account_id in (select a.id from accounts as a)
+  ) as c
+    on e.account_id = c.account_id and e.id = c.transaction_id
+  where e.id is null or c.transaction_id is null
+  union all
+  select
+    p.account_id,
+    'what a purchase has brought and lost is the sum of its grants and clawbacks',
+    jsonb_build_object(
+      'purchase_id', p.id, 'granted', p.credits_granted, 'grants', g.credits, 'clawed_back', p.credits_clawed_back,
+      'clawbacks', c.credits
+    )
+  from public.purchases as p
+  cross join lateral (
+    select coalesce(sum(e.amount), 0) as credits
+    from credits.purchase_grants as o
+    inner join public.credit_transactions as e
+      on o.account_id = e.account_id and o.transaction_id = e.id and e.kind = 'grant'
+    where o.account_id = p.account_id and o.purchase_id = p.id
+  ) as g
+  cross join lateral (
+    select
+      coalesce(sum(-t.amount - coalesce((
+        select sum(r.amount) from public.credit_transactions as r
+        where r.account_id = t.account_id and r.related_id = t.id and r.kind = 'refund'
+      ), 0)), 0) as credits
+    from credits.clawbacks as o
+    inner join public.credit_transactions as t on o.account_id = t.account_id and o.transaction_id = t.id
+    where o.account_id = p.account_id and o.purchase_id = p.id and o.cause = 'money_back'
+  ) as c
+  where
+    (verify_ledger.user_id is null or p.account_id in (select a.id from accounts as a))
+    and (p.credits_granted <> g.credits or p.credits_clawed_back <> c.credits)
+  union all
   select
     a.id,
     'next_expiry is not later than what expires next',
@@ -6414,141 +7075,6 @@ comment on function public.verify_ledger(uuid) is
 'connection, not through the API, once the ledger is large.';
 
 grant execute on function public.verify_ledger(uuid) to service_role;
-
--- sql/ledger/settlement/allocate_pending.sql
-create function credits.allocate_pending(
-  account_id uuid,
-  through_id bigint default null,
-  usable_from timestamptz default null,
-  preferred_lot bigint default null
-) returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  first_id bigint;
-  settled bigint;
-  last_entry_at timestamptz;
-  first_unpaid bigint;
-begin
-  select least(a.debt_from, a.settled_through + 1), a.settled_through
-  into first_id, settled
-  from public.credit_accounts as a
-  where a.id = allocate_pending.account_id;
-
-  -- Nothing fell due between these rows, or the one after it would have settled first: so a lot that is alive at the
-  -- last of them was alive at each. Of all that are pending, also when only some are paid now.
-  select t.created_at into last_entry_at
-  from public.credit_transactions as t
-  where t.account_id = allocate_pending.account_id and t.id >= first_id
-  order by t.id desc
-  limit 1;
-  if not found then
-    return;
-  end if;
-
-  with pending as (
-    select
-      t.id,
-      d.due,
-      sum(d.due) over (order by t.id) as through
-    from public.credit_transactions as t
-    cross join lateral (
-      select -t.amount - case
-        -- Only an old debt can be partly paid.
-        when t.id > settled then 0
-        else (
-          select coalesce(sum(x.amount), 0) from credits.credit_allocations as x
-          where x.account_id = t.account_id and x.transaction_id = t.id
-        )
-      end as due
-    ) as d
-    where
-      t.account_id = allocate_pending.account_id
-      and t.id between first_id and coalesce(through_id, 9223372036854775807)
-      and t.amount < 0
-      and d.due > 0
-  ),
-
-  lots as (
-    select
-      l.id,
-      l.remaining,
-      sum(l.remaining) over (
-        order by
-          coalesce(l.id = preferred_lot, false) desc,
-          -- Credits that only a hold keeps go before those that would stay.
-          -- They go as the holds rest on them: what expired first first, or a hold made later would lose its own.
-          case when l.expires_at <= last_entry_at then l.expires_at end nulls last,
-          l.burn_position
-      ) as through
-    from credits.lots_in_burn_order as l
-    where
-      l.account_id = allocate_pending.account_id
-      and (l.expires_at is null or l.expires_at > coalesce(usable_from, last_entry_at))
-  ),
-
-  -- Debits and lots laid end to end: a lot pays for a debit where the two overlap.
-  paid as (
-    insert into credits.credit_allocations (account_id, transaction_id, number, grant_id, amount)
-    select
-      allocate_pending.account_id,
-      p.id,
-      row_number() over (partition by p.id order by l.through) + case
-        when p.id > settled then 0
-        else (
-          select coalesce(max(x.number), 0) from credits.credit_allocations as x
-          where x.account_id = allocate_pending.account_id and x.transaction_id = p.id
-        )
-      end,
-      l.id,
-      least(p.through, l.through) - greatest(p.through - p.due, l.through - l.remaining)
-    from pending as p
-    inner join lots as l on p.through - p.due < l.through and l.through - l.remaining < p.through
-    -- Lots that none of these reach need not be compared with each.
-    where l.through - l.remaining < (select max(m.through) from pending as m)
-    returning credit_allocations.grant_id, credit_allocations.amount
-  ),
-
-  burned as (
-    update credits.credit_grants as g set remaining = g.remaining - b.amount
-    from (select p.grant_id, sum(p.amount) as amount from paid as p group by p.grant_id) as b
-    where g.account_id = allocate_pending.account_id and g.id = b.grant_id
-  )
-
-  select min(p.id) into first_unpaid
-  from pending as p
-  where p.through > (select coalesce(sum(l.remaining), 0) from lots as l);
-
-  update public.credit_accounts as a set debt_from = first_unpaid
-  where a.id = allocate_pending.account_id and a.debt_from is distinct from first_unpaid;
-end
-$$;
-
-comment on function credits.allocate_pending(uuid, bigint, timestamptz, bigint) is
-'First part of a settlement: pays the debits that no lot has paid yet from the lots, oldest debit first, in burn '
-'order. through_id: the last row to pay, null for all. usable_from lets lots be used that had expired by then no '
-'more; preferred_lot goes first. What the lots cannot pay (a clawback''s debt) waits for the next grant. The caller '
-'holds the account''s lock.';
-
--- sql/ledger/settlement/batch_end.sql
-create function credits.batch_end(account_id uuid) returns bigint
-language plpgsql
-stable
-set search_path = ''
-as $$
-begin
-  return (
-    select a.settled_through + credits.settlement_batch()
-    from public.credit_accounts as a
-    where a.id = batch_end.account_id and a.last_entry - a.settled_through > credits.settlement_batch()
-  );
-end
-$$;
-
-comment on function credits.batch_end(uuid) is
-'The last ledger row of the account''s next batch to settle, of credits.settlement_batch rows; null where all that is '
-'unsettled is one batch.';
 
 -- sql/ledger/settlement/entry_digest.sql
 create function credits.entry_digest(entry public.credit_transactions) returns bytea
@@ -6569,7 +7095,7 @@ as $$
   select row(
     entry.id, entry.account_id, entry.kind, entry.amount, entry.balance_after, entry.operation, entry.quantity,
     entry.unit_price, entry.price_version, entry.hold_id, entry.related_id, entry.actor, entry.idempotency_key,
-    encode(entry.request_hash, 'hex'), entry.metadata, extract(epoch from entry.created_at)
+    entry.metadata, extract(epoch from entry.created_at)
   )::text;
 $$;
 
@@ -6601,87 +7127,6 @@ comment on function credits.seal_hash(bytea, bytea) is
 'SHA-256 over the previous seal''s hash and the digests (credits.entry_digest) of the batch''s ledger rows, in order '
 'of id, end to end.';
 
--- sql/ledger/settlement/seal_pending.sql
-create function credits.seal_pending(account_id uuid, through_id bigint default null) returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  settled bigint;
-  last_id bigint;
-  batch_size integer;
-  digests bytea;
-  through bigint := coalesce(through_id, 9223372036854775807);
-begin
-  select a.settled_through into settled from public.credit_accounts as a where a.id = seal_pending.account_id;
-
-  -- A digest a row, not the rows' text: a batch of large ones would not fit into one value.
-  select count(*), max(t.id), string_agg(credits.entry_digest(t), '' order by t.id)
-  into batch_size, last_id, digests
-  from public.credit_transactions as t
-  where t.account_id = seal_pending.account_id and t.id > settled and t.id <= through;
-  if batch_size = 0 then
-    -- Numbers that somebody took the rows of would keep spends settling for ever; verify_ledger tells of them.
-    select coalesce(min(t.id) - 1, max(a.last_entry)) into last_id
-    from public.credit_accounts as a
-    left join public.credit_transactions as t on a.id = t.account_id and t.id > through
-    where a.id = seal_pending.account_id;
-    update public.credit_accounts as a
-    set settled_through = last_id, unsettled_since = case when a.last_entry > last_id then a.unsettled_since end
-    where a.id = seal_pending.account_id and (a.settled_through <> last_id or a.unsettled_since is not null);
-    return;
-  end if;
-
-  insert into credits.ledger_seals (account_id, number, through_id, entries, hash, sealed_at)
-  select
-    seal_pending.account_id,
-    coalesce(max(s.number), 0) + 1,
-    last_id,
-    batch_size,
-    credits.seal_hash((array_agg(s.hash))[1], digests),
-    credits.now()
-  from (
-    select p.number, p.hash from credits.ledger_seals as p
-    where p.account_id = seal_pending.account_id
-    order by p.number desc
-    limit 1
-  ) as s;
-
-  insert into credits.daily_usage as u (account_id, day, operation, transactions, quantity, spent, refunded)
-  select
-    t.account_id,
-    (t.created_at at time zone 'UTC')::date,
-    t.operation,
-    count(*) filter (where t.amount < 0),
-    coalesce(sum(t.quantity) filter (where t.amount < 0), 0),
-    coalesce(-sum(t.amount) filter (where t.amount < 0), 0),
-    coalesce(sum(t.amount) filter (where t.amount > 0), 0)
-  from public.credit_transactions as t
-  where t.account_id = seal_pending.account_id and t.id > settled and t.id <= through and t.operation is not null
-  group by 1, 2, 3
-  on conflict on constraint daily_usage_pkey do update set
-    transactions = u.transactions + excluded.transactions,
-    quantity = u.quantity + excluded.quantity,
-    spent = u.spent + excluded.spent,
-    refunded = u.refunded + excluded.refunded;
-
-  update public.credit_accounts as a
-  set
-    settled_through = last_id,
-    unsettled_since = case when through_id is not null then (
-      select t.created_at from public.credit_transactions as t
-      where t.account_id = a.id and t.id > last_id
-      order by t.id
-      limit 1
-    ) end
-  where a.id = seal_pending.account_id;
-end
-$$;
-
-comment on function credits.seal_pending(uuid, bigint) is
-'Last part of a settlement: adds the ledger rows since the last one, up to through_id or all, to the daily usage and '
-'chains a seal over them. The caller holds the account''s lock.';
-
 -- sql/ledger/settlement/settle_account.sql
 create function credits.settle_account(
   account_id uuid,
@@ -6692,42 +7137,317 @@ create function credits.settle_account(
 language plpgsql
 set search_path = ''
 as $$
+begin
+  perform credits.settle_accounts(array[account_id], usable_from, preferred_lot, batches);
+end
+$$;
+
+comment on function credits.settle_account(uuid, timestamptz, bigint, integer) is
+'credits.settle_accounts for one account.';
+
+-- sql/ledger/settlement/settle_accounts.sql
+create function credits.settle_accounts(
+  accounts uuid[],
+  usable_from timestamptz default null,
+  preferred_lot bigint default null,
+  batches integer default null
+) returns void
+language plpgsql
+set search_path = ''
+as $$
 declare
-  through bigint;
-  due boolean;
+  pending uuid[] := accounts;
+  due uuid[];
 begin
   loop
-    through := credits.batch_end(account_id);
-    perform credits.allocate_pending(account_id, through, usable_from, preferred_lot);
-    exit when through is null;
-    perform credits.seal_pending(account_id, through);
+    perform credits.settle_batch(pending, usable_from, preferred_lot);
+    pending := credits.unsettled_of(pending);
+    exit when pending is null;
     batches := batches - 1;
     if batches = 0 then
       return;
     end if;
   end loop;
 
-  select a.lapsed > 0 or a.next_expiry <= credits.now() into due
+  select array_agg(a.id) into due
   from public.credit_accounts as a
-  where a.id = settle_account.account_id;
-  if due then
-    perform credits.expire_due(account_id);
+  where a.id = any(accounts) and credits.is_due(a.next_expiry, a.lapsed);
+  if due is null then
+    return;
   end if;
-
-  loop
-    -- Only expiries can have made it more than a batch.
-    through := case when due then credits.batch_end(account_id) end;
-    perform credits.seal_pending(account_id, through);
-    exit when through is null;
+  for n in 1 .. cardinality(due) loop
+    perform credits.expire_due(due[n]);
+  end loop;
+  pending := credits.unsettled_of(due);
+  while pending is not null loop
+    perform credits.settle_batch(pending);
+    pending := credits.unsettled_of(pending);
   end loop;
 end
 $$;
 
-comment on function credits.settle_account(uuid, timestamptz, bigint, integer) is
-'Brings lots, expiry, daily usage and seals up to the newest ledger row, so that they are as if each spend had done it '
-'at once. In batches of credits.settlement_batch rows: however much is pending, it takes little memory. batches: after '
-'so many it stops, with what came first settled and what is due still to expire; null for all. The caller holds the '
-'account''s lock. usable_from and preferred_lot: see credits.allocate_pending.';
+comment on function credits.settle_accounts(uuid[], timestamptz, bigint, integer) is
+'Brings lots, expiry, daily usage and seals of the accounts up to their newest ledger rows, so that they are as if '
+'each spend had done it at once. In batches (credits.settle_batch): however much is pending, it takes little memory. '
+'batches: after so many it stops, with what came first settled and what is due still to expire; null for all. The '
+'caller holds the accounts'' locks. usable_from and preferred_lot: see credits.settle_batch.';
+
+-- sql/ledger/settlement/settle_batch.sql
+create function credits.settle_batch(
+  accounts uuid[],
+  usable_from timestamptz default null,
+  preferred_lot bigint default null
+) returns void
+language plpgsql
+set search_path = ''
+-- One plan for whatever accounts: to make one takes longer than to settle some.
+set plan_cache_mode = 'force_generic_plan'
+as $$
+begin
+  with account as materialized (
+    select
+      a.id,
+      a.settled_through,
+      a.debt_from,
+      a.last_entry,
+      a.unsettled_since,
+      least(a.last_entry, a.settled_through + credits.settlement_batch()) as through_id,
+      paid.number as paid_number,
+      -- The newest payment, where the next one may go on with it.
+      case when a.debt_from is null and not paid.is_late then paid.grant_id end as paying_lot
+    from public.credit_accounts as a
+    left join lateral (
+      select p.number, p.grant_id, p.is_late from credits.lot_payments as p
+      where p.account_id = a.id
+      order by p.number desc
+      limit 1
+    ) as paid on true
+    where a.id = any(accounts)
+  ),
+
+  entry as materialized (
+    select
+      a.id as account_id,
+      t.id,
+      t.kind,
+      t.amount,
+      t.operation,
+      t.quantity,
+      (t.created_at at time zone 'UTC')::date as day,
+      -- A digest per row, not the rows' text: a batch of large ones would not fit into one value.
+      credits.entry_digest(t) as digest
+    from account as a
+    inner join public.credit_transactions as t
+      on a.id = t.account_id and t.id > a.settled_through and t.id <= a.through_id
+  ),
+
+  -- An expiry was paid where it was written, by the lot that expired.
+  debit as materialized (
+    select
+      d.account_id,
+      d.id,
+      d.is_late,
+      d.due,
+      sum(d.due) over (partition by d.account_id order by d.id)::bigint as through
+    from (
+      select
+        e.account_id,
+        e.id,
+        false as is_late,
+        -e.amount as due
+      from entry as e
+      where e.amount < 0 and e.kind <> 'expiry'
+      union all
+      -- Old debts, of which the first may be partly paid.
+      select
+        a.id,
+        t.id,
+        true,
+        -t.amount - coalesce((
+          select sum(x.amount) from credits.credit_allocations as x
+          where x.account_id = a.id and x.transaction_id = t.id
+        ), 0)::bigint
+      from account as a
+      inner join public.credit_transactions as t
+        on a.id = t.account_id and t.id >= a.debt_from and t.id <= a.settled_through
+      where t.amount < 0 and t.kind <> 'expiry'
+    ) as d
+    where d.due > 0
+  ),
+
+  owing as materialized (
+    select
+      d.account_id,
+      -- Nothing fell due between these rows, or the one after it would have settled first: so a lot that is alive at
+      -- the account's last row was alive at each of them.
+      t.created_at as last_entry_at,
+      max(d.through) as due
+    from debit as d
+    inner join account as a on d.account_id = a.id
+    inner join public.credit_transactions as t on a.id = t.account_id and a.last_entry = t.id
+    group by d.account_id, t.created_at
+  ),
+
+  lot as materialized (
+    select
+      o.account_id,
+      l.id,
+      l.remaining,
+      o.due,
+      sum(l.remaining) over (
+        partition by l.account_id
+        order by
+          coalesce(l.id = preferred_lot, false) desc,
+          -- Credits that only a hold keeps go before those that would stay.
+          -- They go as the holds rest on them: what expired first first, or a hold made later would lose its own.
+          case when l.expires_at <= o.last_entry_at then l.expires_at end nulls last,
+          l.burn_position
+      )::bigint as through
+    from owing as o
+    inner join credits.lots_in_burn_order as l on o.account_id = l.account_id
+    where
+      l.account_id = any(accounts)
+      and (l.expires_at is null or l.expires_at > coalesce(usable_from, o.last_entry_at))
+  ),
+
+  -- Debits and lots laid end to end: a lot pays for a debit where the two overlap. One row per lot and run of debits.
+  run as materialized (
+    select
+      d.account_id,
+      l.id as grant_id,
+      d.is_late,
+      min(d.id) as first_id,
+      max(d.id) as last_id,
+      min(least(d.through, l.through)) - min(greatest(d.through - d.due, l.through - l.remaining)) as first_amount,
+      max(least(d.through, l.through)) - max(greatest(d.through - d.due, l.through - l.remaining)) as last_amount,
+      max(least(d.through, l.through)) - min(greatest(d.through - d.due, l.through - l.remaining)) as amount,
+      row_number() over (partition by d.account_id order by min(least(d.through, l.through))) as place
+    from debit as d
+    inner join lot as l
+      on d.account_id = l.account_id and d.through - d.due < l.through and l.through - l.remaining < d.through
+    -- Lots that none of these reach need not be compared with each.
+    where l.through - l.remaining < l.due
+    group by d.account_id, l.id, d.is_late, case when d.is_late then d.id end
+  ),
+
+  numbered as materialized (
+    select
+      r.*,
+      coalesce(a.paid_number, 0) as paid_number,
+      r.place = 1 and coalesce(a.paying_lot = r.grant_id, false) as goes_on,
+      bool_or(r.place = 1 and coalesce(a.paying_lot = r.grant_id, false)) over (partition by r.account_id) as one_goes_on
+    from run as r
+    inner join account as a on r.account_id = a.id
+  ),
+
+  extended as (
+    update credits.lot_payments as p
+    set last_id = r.last_id, last_amount = r.last_amount
+    from numbered as r
+    where r.goes_on and p.account_id = r.account_id and p.number = r.paid_number
+  ),
+
+  paid as (
+    insert into credits.lot_payments (
+      account_id, grant_id, first_id, last_id, first_amount, last_amount, number, is_late
+    )
+    select
+      r.account_id,
+      r.grant_id,
+      r.first_id,
+      r.last_id,
+      r.first_amount,
+      r.last_amount,
+      r.paid_number + r.place - case when r.one_goes_on then 1 else 0 end,
+      r.is_late
+    from numbered as r
+    where not r.goes_on
+  ),
+
+  burned as (
+    update credits.credit_grants as g set remaining = g.remaining - b.amount
+    from (
+      select r.account_id, r.grant_id, sum(r.amount)::bigint as amount from run as r group by r.account_id, r.grant_id
+    ) as b
+    where g.account_id = b.account_id and g.id = b.grant_id
+  ),
+
+  owed as (
+    select d.account_id, min(d.id) as debt_from
+    from debit as d
+    left join (
+      select l.account_id, sum(l.remaining) as remaining from lot as l group by l.account_id
+    ) as l on d.account_id = l.account_id
+    where d.through > coalesce(l.remaining, 0)
+    group by d.account_id
+  ),
+
+  sealed as (
+    insert into credits.ledger_seals (account_id, number, through_id, entries, hash, sealed_at)
+    select
+      b.account_id,
+      coalesce(s.number, 0) + 1,
+      b.last_id,
+      b.entries,
+      credits.seal_hash(s.hash, b.digests),
+      credits.now()
+    from (
+      select
+        e.account_id,
+        count(*) as entries,
+        max(e.id) as last_id,
+        string_agg(e.digest, '' order by e.id) as digests
+      from entry as e
+      group by e.account_id
+    ) as b
+    left join lateral (
+      select p.number, p.hash from credits.ledger_seals as p
+      where p.account_id = b.account_id
+      order by p.number desc
+      limit 1
+    ) as s on true
+  ),
+
+  used as (
+    insert into credits.daily_usage as u (account_id, day, operation, transactions, quantity, spent, refunded)
+    select
+      e.account_id,
+      e.day,
+      e.operation,
+      count(*) filter (where e.amount < 0),
+      coalesce(sum(e.quantity) filter (where e.amount < 0), 0),
+      coalesce(-sum(e.amount) filter (where e.amount < 0), 0),
+      coalesce(sum(e.amount) filter (where e.amount > 0), 0)
+    from entry as e
+    where e.operation is not null
+    group by e.account_id, e.day, e.operation
+    on conflict on constraint daily_usage_pkey do update set
+      transactions = u.transactions + excluded.transactions,
+      quantity = u.quantity + excluded.quantity,
+      spent = u.spent + excluded.spent,
+      refunded = u.refunded + excluded.refunded
+  )
+
+  update public.credit_accounts as a
+  set
+    settled_through = s.through_id,
+    unsettled_since = case when s.last_entry > s.through_id then coalesce(
+      (select t.created_at from public.credit_transactions as t where t.account_id = a.id and t.id = s.through_id + 1),
+      a.unsettled_since
+    ) end,
+    debt_from = o.debt_from
+  from account as s
+  left join owed as o on s.id = o.account_id
+  where a.id = s.id;
+end
+$$;
+
+comment on function credits.settle_batch(uuid[], timestamptz, bigint) is
+'Settles the oldest credits.settlement_batch rows of each of the accounts that are not settled: pays their debits, and '
+'debts before them, from the lots, oldest first, in burn order; adds them to the daily usage; chains a seal over them. '
+'usable_from lets lots pay that had expired by then no more; preferred_lot goes first: both for one account. What the '
+'lots cannot pay (a clawback''s debt) waits for the next grant. One statement, for one account or hundreds: its price '
+'is in the statement. The caller holds the accounts'' locks.';
 
 -- sql/ledger/settlement/settlement_batch.sql
 create function credits.settlement_batch() returns integer
@@ -6750,8 +7470,9 @@ declare
   moment timestamptz := credits.now();
   waiting uuid[];
   overdue uuid;
-  candidate uuid;
-  pending integer;
+  candidate record;
+  together uuid[] := '{}';
+  together_pending bigint := 0;
   settled integer := 0;
   unfinished boolean := false;
   -- Ledger rows that one run settles for accounts with more than one batch: bounded, however much is pending.
@@ -6760,13 +7481,24 @@ begin
   -- No index serves this: what it would hold changes with the spends, and each would pay for it.
   select
     array_agg(due.id order by due.since),
-    (array_agg(due.id order by due.since) filter (where due.since < moment - settle_after - interval '1 minute'))[1]
+    (
+      array_agg(due.id order by due.since) filter (
+        where due.since < moment - settle_after - interval '1 minute' or due.pending >= 10 * credits.settlement_batch()
+      )
+    )[1]
   into waiting, overdue
   from (
-    select a.id, least(a.unsettled_since, a.next_expiry) as since
+    select
+      a.id,
+      least(a.unsettled_since, a.next_expiry) as since,
+      a.last_entry - a.settled_through as pending
     from public.credit_accounts as a
     where
-      (a.next_expiry <= moment or a.unsettled_since <= moment - settle_after)
+      (
+        a.next_expiry <= moment
+        or a.unsettled_since <= moment - settle_after
+        or a.last_entry - a.settled_through >= credits.settlement_batch()
+      )
       and not exists (
         select from credits.maintenance_failures as f
         where f.account_id = a.id and f.task = 'settlement' and f.retry_at > moment
@@ -6786,30 +7518,41 @@ begin
     end;
   end if;
 
-  foreach candidate in array coalesce(waiting, '{}') loop
-    select a.last_entry - a.settled_through into pending
-    from public.credit_accounts as a
+  for candidate in
+    select
+      a.id,
+      a.last_entry - a.settled_through as pending
+    from unnest(waiting) with ordinality as w (id, place)
+    inner join public.credit_accounts as a on w.id = a.id
     where
-      a.id = candidate
-      and (a.next_expiry <= moment or a.unsettled_since <= moment - settle_after)
-    for no key update skip locked;
-    continue when not found;
-    if pending > credits.settlement_batch() then
+      a.next_expiry <= moment
+      or a.unsettled_since <= moment - settle_after
+      or a.last_entry - a.settled_through >= credits.settlement_batch()
+    order by w.place
+    for no key update of a skip locked
+  loop
+    if candidate.pending > credits.settlement_batch() then
       if budget <= 0 then
         unfinished := true;
         continue;
       end if;
-      budget := budget - least(pending, 20 * credits.settlement_batch());
-      unfinished := unfinished or pending > 20 * credits.settlement_batch();
+      budget := budget - least(candidate.pending, 20 * credits.settlement_batch());
+      unfinished := unfinished or candidate.pending > 20 * credits.settlement_batch();
+      settled := settled + credits.try_settling(array[candidate.id]);
+      continue;
     end if;
-    begin
-      perform credits.settle_account(candidate, batches => 20);
-      settled := settled + 1;
-    exception
-      when others then
-        perform credits.note_failure('settlement', sqlstate, sqlerrm, candidate);
-    end;
+    -- As many accounts in one statement as keep its memory bounded.
+    if together_pending + candidate.pending > 10 * credits.settlement_batch() then
+      settled := settled + credits.try_settling(together);
+      together := '{}';
+      together_pending := 0;
+    end if;
+    together := together || candidate.id;
+    together_pending := together_pending + candidate.pending;
   end loop;
+  if together <> '{}' then
+    settled := settled + credits.try_settling(together);
+  end if;
 
   -- Over, by whomever: nothing is pending or due any more that was when it failed.
   delete from credits.maintenance_failures as f
@@ -6828,9 +7571,53 @@ end
 $$;
 
 comment on function credits.sweep_settlement(integer, interval) is
-'Settles up to batch accounts: those with ledger rows unsettled for settle_after or longer, and those where lots or '
-'holds have expired; of one with very many rows, the oldest. Skips what others have locked, and notes what fails. '
-'Returns what credits.run_maintenance does.';
+'Settles up to batch accounts: those with ledger rows unsettled for settle_after or longer, or with a whole '
+'credits.settlement_batch of them, and those where lots or holds have expired; of one with very many, the '
+'oldest. Skips what others have locked, and notes what fails. Returns what credits.run_maintenance does.';
+
+-- sql/ledger/settlement/try_settling.sql
+create function credits.try_settling(accounts uuid[]) returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  half integer := cardinality(accounts) / 2;
+begin
+  begin
+    perform credits.settle_accounts(accounts, batches => 20);
+    return cardinality(accounts);
+  exception
+    when others then
+      if half = 0 then
+        perform credits.note_failure('settlement', sqlstate, sqlerrm, accounts[1]);
+        return 0;
+      end if;
+  end;
+  return credits.try_settling(accounts[:half]) + credits.try_settling(accounts[half + 1:]);
+end
+$$;
+
+comment on function credits.try_settling(uuid[]) is
+'Settles the accounts together, up to 20 batches of each; returns how many it settled. Where that fails, each half by '
+'itself, and so on: one that cannot be settled is noted as a failure, and the others are settled. The caller holds the '
+'accounts'' locks.';
+
+-- sql/ledger/settlement/unsettled_of.sql
+create function credits.unsettled_of(accounts uuid[]) returns uuid[]
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  return (
+    select array_agg(a.id) from public.credit_accounts as a
+    where a.id = any(accounts) and a.last_entry > a.settled_through
+  );
+end
+$$;
+
+comment on function credits.unsettled_of(uuid[]) is
+'Those of the accounts with ledger rows that are not settled; null for none.';
 
 -- sql/ledger/tables/refuse_change.sql
 create function credits.refuse_change() returns trigger
@@ -6850,9 +7637,21 @@ for each row execute function credits.refuse_change();
 create trigger no_truncate before truncate on public.credit_transactions
 for each statement execute function credits.refuse_change();
 
-create trigger append_only before update or delete on credits.credit_allocations
+create trigger append_only before delete on credits.lot_payments
 for each row execute function credits.refuse_change();
-create trigger no_truncate before truncate on credits.credit_allocations
+-- A payment grows while the same lot goes on paying, and never changes otherwise.
+create trigger only_grows before update on credits.lot_payments
+for each row when (
+  (new.account_id, new.number, new.grant_id, new.first_id, new.first_amount, new.is_late)
+  is distinct from (old.account_id, old.number, old.grant_id, old.first_id, old.first_amount, old.is_late)
+  or old.is_late
+  or new.last_id <= old.last_id
+) execute function credits.refuse_change();
+create trigger no_truncate before truncate on credits.lot_payments
+for each statement execute function credits.refuse_change();
+create trigger append_only before update or delete on credits.lot_returns
+for each row execute function credits.refuse_change();
+create trigger no_truncate before truncate on credits.lot_returns
 for each statement execute function credits.refuse_change();
 
 create trigger append_only before update or delete on credits.ledger_seals
@@ -6918,6 +7717,102 @@ $$;
 comment on function credits.email_to_tell(uuid, bytea) is
 'The user''s e-mail address, unless it is what Stripe was told (by its SHA-256) or there is none: then null.';
 
+-- sql/payments/events/accept_invoice.sql
+create function credits.accept_invoice(account_id uuid, invoice jsonb) returns boolean
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  details jsonb := invoice #> '{parent,subscription_details}';
+  plan public.subscription_plans;
+begin
+  if jsonb_typeof(invoice #> '{lines,data}') is distinct from 'array' then
+    perform credits.fail('PT422', 'The invoice shows no lines.', '{}', 'Is it of a current API version?');
+  end if;
+  select p.* into plan
+  from jsonb_array_elements(invoice #> '{lines,data}') as l
+  inner join public.subscription_plans as p
+    on credits.stripe_id(l.value #> '{pricing,price_details,price}') = p.stripe_price_id
+  order by (p.currency = l.value ->> 'currency') nulls first
+  limit 1;
+  if plan.id is null then
+    if
+      -- Paid by a customer of ours: for a plan whose row is yet to come, or for something else. A person has to say.
+      (account_id is null or invoice ->> 'status' <> 'paid')
+      and details #>> '{metadata,plan}' is null
+      and not exists (
+        select from public.subscriptions as s
+        where
+          s.account_id = accept_invoice.account_id
+          and s.id = credits.stripe_id(details -> 'subscription')
+          and s.plan is not null
+      )
+    then
+      return false;
+    elsif not coalesce((invoice #>> '{lines,has_more}')::boolean, false) then
+      perform credits.fail(
+        'PT422', 'No line of the invoice has a Price that is in subscription_plans.',
+        jsonb_build_object('plan', details #> '{metadata,plan}'),
+        'Insert a row with its Price, inactive if it is no longer sold; then retry_stripe_events applies it. If it is for '
+        'something else, dismiss_stripe_event.'
+      );
+    end if;
+  end if;
+  if account_id is null then
+    perform credits.fail(
+      'PT422', 'The invoice is for a plan of ours, but neither its metadata nor its customer names an account.',
+      jsonb_build_object('plan', plan.slug, 'customer', invoice -> 'customer'),
+      'Link the customer with link_stripe_customer; then retry_stripe_events applies it.'
+    );
+  elsif (invoice #>> '{lines,has_more}')::boolean then
+    perform credits.fail(
+      'PT422', 'The invoice has more lines than the event shows.', '{}', 'scripts/reconcile reads it whole.'
+    );
+  elsif plan.currency <> invoice ->> 'currency' then
+    perform credits.fail(
+      'PT422', 'The invoice is in another currency than the plan of its Price.',
+      jsonb_build_object('plan', plan.slug, 'currency', plan.currency, 'invoice', invoice ->> 'currency'),
+      'Give each currency a Price and a row in subscription_plans.'
+    );
+  end if;
+  return true;
+end
+$$;
+
+comment on function credits.accept_invoice(uuid, jsonb) is
+'Whether to take a subscription''s invoice: true for one of a plan of ours, false for one that is none of our business. '
+'account_id: null where it is nobody''s. PT422 for one that is ours, or may be, and cannot be granted as it is: '
+'nobody''s, of a Price that no plan has, in another currency, or not shown whole.';
+
+-- sql/payments/events/apply_balance_transaction.sql
+create function credits.apply_balance_transaction(transaction jsonb) returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+  told record := credits.balance_figures(transaction);
+begin
+  update credits.stripe_balance_transactions as b
+  set
+    amount = told.amount,
+    fee = told.fee,
+    currency = told.currency,
+    exchange_rate = told.exchange_rate,
+    booked_at = told.booked_at
+  where b.id = transaction ->> 'id' and b.amount is null;
+  return case
+    when found then 'changed'
+    when exists (select from credits.stripe_balance_transactions as b where b.id = transaction ->> 'id') then 'unchanged'
+    else 'ignored: No payment, refund or dispute that is known names the balance transaction.'
+  end;
+end
+$$;
+
+comment on function credits.apply_balance_transaction(jsonb) is
+'Learns the figures of a balance transaction that a charge, refund or dispute has named. Returns changed, unchanged or '
+'ignored.';
+
 -- sql/payments/events/apply_charge.sql
 create function credits.apply_charge(charge jsonb) returns text
 language plpgsql
@@ -6926,11 +7821,21 @@ as $$
 declare
   payment text := credits.stripe_id(charge -> 'payment_intent');
   receipt text := case when charge ->> 'status' = 'succeeded' then charge ->> 'receipt_url' end;
+  is_booked boolean;
 begin
-  if payment is null or charge ->> 'amount_refunded' = '0' and receipt is null then
-    return 'ignored: Nothing of the charge was refunded and it has no receipt, or it has no payment intent.';
+  if
+    payment is null
+    or charge ->> 'amount_refunded' = '0'
+    and receipt is null
+    and credits.stripe_id(charge -> 'balance_transaction') is null
+  then
+    return 'ignored: Nothing of the charge was booked or refunded and it has no receipt, or it has no payment intent.';
   end if;
   perform credits.lock_stripe_object(payment);
+  is_booked := credits.note_balance_transaction(charge -> 'balance_transaction', payment, charge ->> 'id', 'payment');
+  is_booked := credits.note_balance_transaction(
+    charge -> 'failure_balance_transaction', payment, charge ->> 'id', 'payment_failure'
+  ) or is_booked;
   insert into credits.stripe_payments as p (payment_intent_id, refunded, receipt_url)
   values (payment, (charge ->> 'amount_refunded')::bigint, receipt)
   on conflict (payment_intent_id) do update set
@@ -6938,17 +7843,18 @@ begin
     -- Of a receipt's addresses the first is as good as a later one.
     receipt_url = coalesce(p.receipt_url, excluded.receipt_url)
   where excluded.refunded > p.refunded or p.receipt_url is null and excluded.receipt_url is not null;
-  if not found then
+  if found then
+    perform credits.net_payment(payment);
+  elsif not is_booked then
     return 'unchanged';
   end if;
-  perform credits.net_payment(payment);
   return 'changed';
 end
 $$;
 
 comment on function credits.apply_charge(jsonb) is
-'Notes the total that a charge says was refunded, and its receipt, and holds its purchase against them. Returns '
-'changed, unchanged or ignored.';
+'Notes the total that a charge says was refunded, its receipt, and how Stripe booked it, and holds its purchase '
+'against them. Returns changed, unchanged or ignored.';
 
 -- sql/payments/events/apply_checkout_session.sql
 create function credits.apply_checkout_session(session jsonb, event_type text) returns text
@@ -6960,7 +7866,6 @@ declare
   payment text := credits.stripe_id(session -> 'payment_intent');
   pinned text := session #>> '{metadata,credits}';
   account uuid;
-  known public.purchase_status;
   told public.purchase_status;
   many integer;
   purchase public.purchases;
@@ -6968,17 +7873,18 @@ begin
   if session #>> '{metadata,account_id}' is null or session ->> 'mode' not in ('payment', 'subscription') then
     return 'ignored: The session was not made by the function checkout.';
   end if;
-  account := credits.stripe_account(null, session #>> '{metadata,account_id}');
+  account := credits.paying_account(null, session #>> '{metadata,account_id}');
   if session ->> 'mode' = 'subscription' then
     if session ->> 'status' <> 'complete' then
       return 'ignored: Nobody has subscribed yet.';
     end if;
     perform credits.lock_account(account);
     perform credits.link_customer(account, credits.stripe_id(session -> 'customer'));
-    insert into public.subscriptions (id, account_id, plan)
-    values (credits.stripe_id(session -> 'subscription'), account, session #>> '{metadata,plan}')
-    on conflict (id) do nothing;
-    return case when found then 'changed' else 'unchanged' end;
+    return case
+      when credits.open_subscription(account, credits.stripe_id(session -> 'subscription'), session #>> '{metadata,plan}')
+        then 'changed'
+      else 'unchanged'
+    end;
   end if;
 
   if session #>> '{metadata,package}' is null then
@@ -7009,30 +7915,44 @@ begin
   perform credits.lock_account(account);
   perform credits.link_customer(account, credits.stripe_id(session -> 'customer'))
   where session ->> 'customer' is not null;
-  select p.status into known from public.purchases as p where p.checkout_session_id = session_id;
-  if known >= told then
+  select p.* into purchase
+  from credits.stripe_objects as o
+  inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
+  where o.id = session_id;
+  if purchase.status >= told then
     return 'unchanged';
+  elsif purchase.id is null then
+    insert into public.purchases (
+      account_id, id, checkout_session_id, payment_intent_id, package, quantity, amount, net_amount, tax_amount,
+      currency, status, credits
+    )
+    values (
+      account, credits.next_purchase(account), session_id, payment, session #>> '{metadata,package}', many,
+      (session ->> 'amount_total')::bigint,
+      (session ->> 'amount_total')::bigint - (session #>> '{total_details,amount_tax}')::bigint,
+      (session #>> '{total_details,amount_tax}')::bigint, session ->> 'currency', told, pinned::bigint
+    )
+    returning * into purchase;
+    insert into credits.stripe_objects (id, account_id, purchase_id) values (session_id, account, purchase.id);
+  else
+    update public.purchases as p
+    set
+      status = told,
+      payment_intent_id = coalesce(payment, p.payment_intent_id),
+      amount = (session ->> 'amount_total')::bigint,
+      net_amount = (session ->> 'amount_total')::bigint - (session #>> '{total_details,amount_tax}')::bigint,
+      tax_amount = (session #>> '{total_details,amount_tax}')::bigint,
+      updated_at = credits.now()
+    where p.account_id = purchase.account_id and p.id = purchase.id
+    returning * into purchase;
   end if;
-  insert into public.purchases as p (
-    account_id, checkout_session_id, payment_intent_id, package, quantity, amount, currency, status, credits
-  )
-  values (
-    account, session_id, payment, session #>> '{metadata,package}',
-    many, (session ->> 'amount_total')::bigint,
-    session ->> 'currency', told, pinned::bigint
-  )
-  on conflict on constraint purchases_checkout_session_id_key do update set
-    status = excluded.status,
-    payment_intent_id = coalesce(excluded.payment_intent_id, p.payment_intent_id),
-    amount = excluded.amount,
-    updated_at = credits.now()
-  returning * into purchase;
+  perform credits.link_payment(account, purchase.id, payment) where payment is not null;
 
   if told = 'paid' then
-    perform credits.grant_purchase(purchase.id, purchase.credits, 'purchase', null, null, session_id);
+    perform credits.grant_purchase(account, purchase.id, purchase.credits, 'purchase', null, null, session_id);
   end if;
-  perform credits.net_purchase(purchase.id);
-  perform credits.freeze_for_disputes(purchase.id);
+  perform credits.net_purchase(account, purchase.id);
+  perform credits.freeze_for_disputes(account, purchase.id);
   return 'changed';
 end
 $$;
@@ -7067,18 +7987,26 @@ set search_path = ''
 as $$
 declare
   payment text := credits.stripe_id(dispute -> 'payment_intent');
-  stages constant text [] := array[
-    'warning_needs_response', 'warning_under_review', 'warning_closed', 'needs_response', 'under_review', 'prevented',
-    'lost', 'won'
-  ];
+  told text := dispute ->> 'status';
+  is_known boolean := told <> 'unknown' and told = any(enum_range(null::credits.dispute_stage)::text[]);
+  booked jsonb;
+  is_booked boolean := false;
 begin
   if payment is null then
     return 'ignored: The dispute names no payment intent.';
   end if;
   perform credits.lock_stripe_object(payment);
-  insert into credits.stripe_disputes as d (id, payment_intent_id, amount, currency, status, withdrawn, reinstated)
+  for booked in
+    select b.value from jsonb_array_elements(dispute -> 'balance_transactions') as b
+  loop
+    is_booked := credits.note_balance_transaction(booked, payment, dispute ->> 'id', 'dispute') or is_booked;
+  end loop;
+  insert into credits.stripe_disputes as d (
+    id, payment_intent_id, amount, currency, status, unknown_status, withdrawn, reinstated
+  )
   values (
-    dispute ->> 'id', payment, (dispute ->> 'amount')::bigint, dispute ->> 'currency', dispute ->> 'status',
+    dispute ->> 'id', payment, (dispute ->> 'amount')::bigint, dispute ->> 'currency',
+    case when is_known then told else 'unknown' end::credits.dispute_stage, case when not is_known then told end,
     event_type is not distinct from 'charge.dispute.funds_withdrawn'
     or exists (
       select from jsonb_array_elements(dispute -> 'balance_transactions') as b where (b.value ->> 'amount')::bigint < 0
@@ -7090,25 +8018,21 @@ begin
     )
   )
   on conflict (id) do update set
-    status = case
-      when array_position(stages, excluded.status) > array_position(stages, d.status) then excluded.status
-      else d.status
-    end,
+    status = greatest(d.status, excluded.status),
+    unknown_status = case when excluded.status > d.status then excluded.unknown_status else d.unknown_status end,
     -- An inquiry can become a dispute of another amount.
-    amount = case
-      when array_position(stages, excluded.status) > array_position(stages, d.status) then excluded.amount
-      else d.amount
-    end,
+    amount = case when excluded.status > d.status then excluded.amount else d.amount end,
     withdrawn = d.withdrawn or excluded.withdrawn,
     reinstated = d.reinstated or excluded.reinstated
   where
-    array_position(stages, excluded.status) > array_position(stages, d.status)
+    excluded.status > d.status
     or excluded.withdrawn and not d.withdrawn
     or excluded.reinstated and not d.reinstated;
-  if not found then
+  if found then
+    perform credits.net_payment(payment);
+  elsif not is_booked then
     return 'unchanged';
   end if;
-  perform credits.net_payment(payment);
   return 'changed';
 end
 $$;
@@ -7116,8 +8040,8 @@ $$;
 comment on function credits.apply_dispute(jsonb, text) is
 'Notes how far a dispute has come; takes its share of the credits and freezes the account while it stands, gives '
 'back exactly what was taken once it is won or the money is reinstated. One that was prevented freezes nothing; it '
-'takes its share if Stripe took the money for it. Inquiries (warning_…) are noted only. Returns changed, unchanged '
-'or ignored.';
+'takes its share if Stripe took the money for it; so does one in a state that Stripe has invented since. Inquiries '
+'(warning_…) are noted only. Returns changed, unchanged or ignored.';
 
 -- sql/payments/events/apply_fraud_warning.sql
 create function credits.apply_fraud_warning(warning jsonb) returns text
@@ -7158,9 +8082,9 @@ declare
   subscription text := credits.stripe_id(details -> 'subscription');
   account uuid;
   told public.purchase_status;
-  known public.purchase_status;
   purchase public.purchases;
   payment text;
+  brings record;
 begin
   told := (case
     when invoice ->> 'status' = 'paid' then 'paid'
@@ -7178,11 +8102,15 @@ begin
     return 'ignored: The invoice is neither paid nor failed nor given up.';
   end if;
   -- Paid is final; a message that could not be granted as it was has nothing to add to one that could.
-  if exists (select from public.purchases as p where p.invoice_id = the_invoice and p.status = 'paid') then
+  if exists (
+    select from credits.stripe_objects as o
+    inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
+    where o.id = the_invoice and p.status = 'paid'
+  ) then
     return 'unchanged';
   end if;
   account := credits.subscriber(subscription, invoice -> 'customer', details -> 'metadata');
-  if not credits.is_ours(invoice, account) then
+  if not credits.accept_invoice(account, invoice) then
     return 'ignored: The subscription is to no plan of ours.';
   end if;
 
@@ -7193,40 +8121,59 @@ begin
     perform credits.lock_stripe_object(payment);
   end loop;
   perform credits.lock_account(account);
-  select p.status into known from public.purchases as p where p.invoice_id = the_invoice;
-  if known >= told then
+  select p.* into purchase
+  from credits.stripe_objects as o
+  inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
+  where o.id = the_invoice;
+  if purchase.status >= told then
     return 'unchanged';
   end if;
 
-  insert into public.subscriptions (id, account_id) values (subscription, account) on conflict (id) do nothing;
-  perform credits.note_second_subscription(subscription) where told = 'paid';
-  insert into public.purchases as p (
-    account_id, invoice_id, payment_intent_id, subscription_id, plan, amount, currency, status, credits,
-    hosted_invoice_url
-  )
-  select
-    account, the_invoice,
-    (select min(s.payment_intent_id) from credits.stripe_payments as s where s.invoice_id = the_invoice),
-    subscription, max(g.plan), (invoice ->> 'amount_paid')::bigint, invoice ->> 'currency', told,
-    coalesce(sum(g.credits), 0), invoice ->> 'hosted_invoice_url'
-  from credits.invoice_grants(invoice) as g
-  on conflict on constraint purchases_invoice_id_key do update set
-    status = excluded.status,
-    amount = excluded.amount,
-    credits = excluded.credits,
-    plan = excluded.plan,
-    hosted_invoice_url = coalesce(excluded.hosted_invoice_url, p.hosted_invoice_url),
-    updated_at = credits.now()
-  returning * into purchase;
+  perform credits.open_subscription(account, subscription);
+  perform credits.note_second_subscription(account, subscription) where told = 'paid';
+  select max(g.plan) as plan, coalesce(sum(g.credits), 0) as credits into brings from credits.invoice_grants(invoice) as g;
+  if purchase.id is null then
+    insert into public.purchases (
+      account_id, id, invoice_id, payment_intent_id, subscription_id, plan, amount, net_amount, tax_amount, currency,
+      status, credits, hosted_invoice_url
+    )
+    values (
+      account, credits.next_purchase(account), the_invoice,
+      (select min(s.payment_intent_id) from credits.stripe_payments as s where s.invoice_id = the_invoice),
+      subscription, brings.plan, (invoice ->> 'amount_paid')::bigint, (invoice ->> 'total_excluding_tax')::bigint,
+      (invoice ->> 'total')::bigint - (invoice ->> 'total_excluding_tax')::bigint, invoice ->> 'currency', told,
+      brings.credits, invoice ->> 'hosted_invoice_url'
+    )
+    returning * into purchase;
+    insert into credits.stripe_objects (id, account_id, purchase_id) values (the_invoice, account, purchase.id);
+    for payment in
+      select s.payment_intent_id from credits.stripe_payments as s where s.invoice_id = the_invoice order by 1
+    loop
+      perform credits.link_payment(account, purchase.id, payment);
+    end loop;
+  else
+    update public.purchases as p
+    set
+      status = told,
+      amount = (invoice ->> 'amount_paid')::bigint,
+      net_amount = (invoice ->> 'total_excluding_tax')::bigint,
+      tax_amount = (invoice ->> 'total')::bigint - (invoice ->> 'total_excluding_tax')::bigint,
+      credits = brings.credits,
+      plan = brings.plan,
+      hosted_invoice_url = coalesce(invoice ->> 'hosted_invoice_url', p.hosted_invoice_url),
+      updated_at = credits.now()
+    where p.account_id = purchase.account_id and p.id = purchase.id
+    returning * into purchase;
+  end if;
 
   if told = 'paid' then
-    perform credits.grant_invoice(purchase.id, invoice);
+    perform credits.grant_invoice(account, purchase.id, invoice);
   end if;
-  perform credits.set_subscription_status(subscription);
-  perform credits.net_purchase(purchase.id);
+  perform credits.set_subscription_status(account, subscription);
+  perform credits.net_purchase(account, purchase.id);
   perform credits.collect_subscription_debts(account);
   perform credits.end_late_grants(account);
-  perform credits.freeze_for_disputes(purchase.id);
+  perform credits.freeze_for_disputes(account, purchase.id);
   return 'changed';
 end
 $$;
@@ -7243,6 +8190,7 @@ set search_path = ''
 as $$
 declare
   the_invoice text := credits.stripe_id(invoice_payment -> 'invoice');
+  known credits.stripe_objects;
   payment text := credits.stripe_id(invoice_payment #> '{payment,payment_intent}');
 begin
   if the_invoice is null or payment is null then
@@ -7256,8 +8204,12 @@ begin
   if not found then
     return 'unchanged';
   end if;
-  update public.purchases as p set payment_intent_id = payment
-  where p.invoice_id = the_invoice and p.payment_intent_id is null;
+  select o.* into known from credits.stripe_objects as o where o.id = the_invoice;
+  if known.purchase_id is not null then
+    perform credits.link_payment(known.account_id, known.purchase_id, payment);
+    update public.purchases as p set payment_intent_id = payment
+    where p.account_id = known.account_id and p.id = known.purchase_id and p.payment_intent_id is null;
+  end if;
   perform credits.net_payment(payment);
   return 'changed';
 end
@@ -7274,27 +8226,38 @@ set search_path = ''
 as $$
 declare
   payment text := credits.stripe_id(refund -> 'payment_intent');
-  stages constant text [] := array['pending', 'requires_action', 'succeeded', 'failed', 'canceled'];
+  told text := coalesce(refund ->> 'status', 'pending');
+  is_known boolean := told <> 'unknown' and told = any(enum_range(null::credits.refund_stage)::text[]);
+  is_booked boolean;
 begin
   if payment is null then
     return 'ignored: The refund is of a charge without a payment intent, and we make none.';
   end if;
   perform credits.lock_stripe_object(payment);
-  insert into credits.stripe_refunds as r (id, payment_intent_id, amount, status)
-  values (refund ->> 'id', payment, (refund ->> 'amount')::bigint, coalesce(refund ->> 'status', 'pending'))
-  on conflict (id) do update set status = excluded.status
-  where array_position(stages, excluded.status) > array_position(stages, r.status);
-  if not found then
+  is_booked := credits.note_balance_transaction(refund -> 'balance_transaction', payment, refund ->> 'id', 'refund');
+  is_booked := credits.note_balance_transaction(
+    refund -> 'failure_balance_transaction', payment, refund ->> 'id', 'refund_failure'
+  ) or is_booked;
+  insert into credits.stripe_refunds as r (id, payment_intent_id, amount, status, unknown_status)
+  values (
+    refund ->> 'id', payment, (refund ->> 'amount')::bigint,
+    case when is_known then told else 'unknown' end::credits.refund_stage, case when not is_known then told end
+  )
+  on conflict (id) do update set status = excluded.status, unknown_status = excluded.unknown_status
+  where excluded.status > r.status;
+  if found then
+    perform credits.net_payment(payment);
+  elsif not is_booked then
     return 'unchanged';
   end if;
-  perform credits.net_payment(payment);
   return 'changed';
 end
 $$;
 
 comment on function credits.apply_refund(jsonb) is
-'Notes how far a refund has come and holds its purchase against it. A refund that fails after it succeeded is the '
-'later news, whatever the order of arrival. Returns changed, unchanged or ignored.';
+'Notes how far a refund has come, and how Stripe booked it, and holds its purchase against it. A refund that fails '
+'after it succeeded is the later news, whatever the order of arrival; one in a state that Stripe has invented since '
+'counts until another is told. Returns changed, unchanged or ignored.';
 
 -- sql/payments/events/apply_stripe_object.sql
 create function credits.apply_stripe_object(object jsonb, event_type text default null) returns text
@@ -7311,6 +8274,7 @@ begin
     when 'charge' then credits.apply_charge(object)
     when 'dispute' then credits.apply_dispute(object, event_type)
     when 'radar.early_fraud_warning' then credits.apply_fraud_warning(object)
+    when 'balance_transaction' then credits.apply_balance_transaction(object)
     when 'customer' then credits.apply_customer(object, event_type)
     else 'ignored: Such objects have no effect here.'
   end;
@@ -7344,7 +8308,7 @@ begin
   if
     new.plan is null
     and subscription #>> '{metadata,account_id}' is null
-    and not exists (select from public.subscriptions as s where s.id = new.id)
+    and not exists (select from credits.stripe_objects as o where o.id = new.id)
   then
     return 'ignored: The subscription is to no plan of ours.';
   end if;
@@ -7371,8 +8335,8 @@ begin
   new.latest_invoice_id := credits.stripe_id(subscription -> 'latest_invoice');
 
   perform credits.lock_account(account);
-  insert into public.subscriptions (id, account_id, plan) values (new.id, account, new.plan) on conflict (id) do nothing;
-  select * into old from public.subscriptions as s where s.id = new.id;
+  perform credits.open_subscription(account, new.id, new.plan);
+  select * into old from public.subscriptions as s where s.account_id = account and s.id = new.id;
   new.plan := coalesce(new.plan, old.plan);
   new.account_id := old.account_id;
   new.status := old.status;
@@ -7387,7 +8351,7 @@ begin
     return 'unchanged';
   end if;
 
-  perform credits.note_second_subscription(new.id)
+  perform credits.note_second_subscription(account, new.id)
   where new.stripe_status in ('trialing', 'active', 'past_due', 'unpaid', 'paused');
   -- Two contents of one stage: which is newer, only Stripe can say. An object that was just asked for is the answer.
   new.refresh_wanted := is_event and new_rank = old_rank;
@@ -7405,8 +8369,8 @@ begin
     paused = new.paused,
     latest_invoice_id = new.latest_invoice_id,
     refresh_wanted = new.refresh_wanted
-  where s.id = new.id;
-  perform credits.set_subscription_status(new.id);
+  where s.account_id = account and s.id = new.id;
+  perform credits.set_subscription_status(account, new.id);
   if new.ended_at is not null then
     -- Months that began since then, before this was told.
     for period in
@@ -7414,7 +8378,7 @@ begin
       where a.account_id = account and a.subscription_id = new.id and a.months is not null
       order by a.purchase_id
     loop
-      perform credits.net_purchase(period);
+      perform credits.net_purchase(account, period);
     end loop;
     perform credits.collect_subscription_debts(account);
   end if;
@@ -7427,6 +8391,31 @@ comment on function credits.apply_subscription(jsonb, boolean) is
 'themselves: ended is final, later periods win, incomplete comes first; where they do not tell, refresh_wanted is set. '
 'Grants nothing, and takes only months that began after the end. Returns changed, unchanged or ignored.';
 
+-- sql/payments/events/balance_figures.sql
+create function credits.balance_figures(
+  transaction jsonb,
+  out amount bigint,
+  out fee bigint,
+  out currency text,
+  out exchange_rate numeric,
+  out booked_at timestamptz
+)
+language sql
+immutable
+set search_path = ''
+as $$
+  select
+    (transaction ->> 'amount')::bigint,
+    (transaction ->> 'fee')::bigint,
+    transaction ->> 'currency',
+    (transaction ->> 'exchange_rate')::numeric,
+    to_timestamp((transaction ->> 'created')::bigint)
+  where jsonb_typeof(transaction) = 'object';
+$$;
+
+comment on function credits.balance_figures(jsonb) is
+'What a balance transaction of Stripe''s says, as credits.stripe_balance_transactions has it; nulls for its id alone.';
+
 -- sql/payments/events/is_live.sql
 create function credits.is_live(subscription public.subscriptions) returns boolean
 language sql
@@ -7437,76 +8426,13 @@ as $$
     subscription.status in ('trialing', 'active', 'past_due', 'unpaid', 'paused')
     -- Paid before anything else of it was told.
     or subscription.status = 'incomplete' and exists (
-      select from public.purchases as p where p.subscription_id = subscription.id and p.status = 'paid'
+      select from public.purchases as p
+      where p.account_id = subscription.account_id and p.subscription_id = subscription.id and p.status = 'paid'
     );
 $$;
 
 comment on function credits.is_live(public.subscriptions) is
 'Whether a subscription has begun and not ended, as far as is known: an account may have one such.';
-
--- sql/payments/events/is_ours.sql
-create function credits.is_ours(invoice jsonb, account_id uuid) returns boolean
-language plpgsql
-stable
-set search_path = ''
-as $$
-declare
-  details jsonb := invoice #> '{parent,subscription_details}';
-  plan public.subscription_plans;
-begin
-  if jsonb_typeof(invoice #> '{lines,data}') is distinct from 'array' then
-    perform credits.fail('PT422', 'The invoice shows no lines.', '{}', 'Is it of a current API version?');
-  end if;
-  select p.* into plan
-  from jsonb_array_elements(invoice #> '{lines,data}') as l
-  inner join public.subscription_plans as p
-    on credits.stripe_id(l.value #> '{pricing,price_details,price}') = p.stripe_price_id
-  order by (p.currency = l.value ->> 'currency') nulls first
-  limit 1;
-  if plan.id is null then
-    if
-      -- Paid by a customer of ours: for a plan whose row is yet to come, or for something else. A person has to say.
-      (account_id is null or invoice ->> 'status' <> 'paid')
-      and details #>> '{metadata,plan}' is null
-      and not exists (
-        select from public.subscriptions as s
-        where s.id = credits.stripe_id(details -> 'subscription') and s.plan is not null
-      )
-    then
-      return false;
-    elsif not coalesce((invoice #>> '{lines,has_more}')::boolean, false) then
-      perform credits.fail(
-        'PT422', 'No line of the invoice has a Price that is in subscription_plans.',
-        jsonb_build_object('plan', details #> '{metadata,plan}'),
-        'Insert a row with its Price, inactive if it is no longer sold; then retry_stripe_events applies it. If it is for '
-        'something else, dismiss_stripe_event.'
-      );
-    end if;
-  end if;
-  if account_id is null then
-    perform credits.fail(
-      'PT422', 'The invoice is for a plan of ours, but neither its metadata nor its customer names an account.',
-      jsonb_build_object('plan', plan.slug, 'customer', invoice -> 'customer'),
-      'Link the customer with link_stripe_customer; then retry_stripe_events applies it.'
-    );
-  elsif (invoice #>> '{lines,has_more}')::boolean then
-    perform credits.fail(
-      'PT422', 'The invoice has more lines than the event shows.', '{}', 'scripts/reconcile reads it whole.'
-    );
-  elsif plan.currency <> invoice ->> 'currency' then
-    perform credits.fail(
-      'PT422', 'The invoice is in another currency than the plan of its Price.',
-      jsonb_build_object('plan', plan.slug, 'currency', plan.currency, 'invoice', invoice ->> 'currency'),
-      'Give each currency a Price and a row in subscription_plans.'
-    );
-  end if;
-  return true;
-end
-$$;
-
-comment on function credits.is_ours(jsonb, uuid) is
-'Whether a subscription''s invoice is for a plan of ours. PT422 for one that is, or may be, and cannot be granted as '
-'it is: nobody''s, of a Price that no plan has, in another currency, or not shown whole.';
 
 -- sql/payments/events/link_customer.sql
 create function credits.link_customer(account_id uuid, customer_id text) returns text
@@ -7524,6 +8450,32 @@ comment on function credits.link_customer(uuid, text) is
 'Remembers the Stripe customer of an account; returns the one that is remembered: the first stays. Null for a customer '
 'that is deleted or is another account''s.';
 
+-- sql/payments/events/link_payment.sql
+create function credits.link_payment(account_id uuid, purchase_id bigint, payment_intent_id text) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  paid credits.stripe_payments;
+begin
+  insert into credits.stripe_payments as p (payment_intent_id, account_id, purchase_id)
+  values (link_payment.payment_intent_id, link_payment.account_id, link_payment.purchase_id)
+  on conflict on constraint stripe_payments_pkey do update set
+    account_id = coalesce(p.account_id, excluded.account_id),
+    purchase_id = coalesce(p.purchase_id, excluded.purchase_id)
+  returning * into paid;
+  if (paid.account_id, paid.purchase_id) <> (link_payment.account_id, link_payment.purchase_id) then
+    perform credits.fail(
+      'PT422', 'The payment has paid another purchase already.',
+      jsonb_build_object('payment_intent', link_payment.payment_intent_id), 'Dismiss one of them.'
+    );
+  end if;
+end
+$$;
+
+comment on function credits.link_payment(uuid, bigint, text) is
+'Notes which purchase a payment intent pays. PT422 if it is another''s. The caller holds the payment''s lock.';
+
 -- sql/payments/events/lock_stripe_object.sql
 create function credits.lock_stripe_object(id text) returns void
 language plpgsql
@@ -7540,8 +8492,65 @@ comment on function credits.lock_stripe_object(text) is
 'once by two messages, each see what the other wrote. Taken in the order event, invoice, payment intent; the '
 'account''s lock comes last.';
 
--- sql/payments/events/stripe_account.sql
-create function credits.stripe_account(customer_id text, account_id text) returns uuid
+-- sql/payments/events/note_balance_transaction.sql
+create function credits.note_balance_transaction(
+  transaction jsonb,
+  payment_intent_id text,
+  source_id text,
+  movement credits.money_movement
+) returns boolean
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if credits.stripe_id(transaction) is null then
+    return false; -- not booked yet
+  end if;
+  insert into credits.stripe_balance_transactions as b (
+    id, payment_intent_id, source_id, movement, amount, fee, currency, exchange_rate, booked_at
+  )
+  select
+    credits.stripe_id(transaction), note_balance_transaction.payment_intent_id, note_balance_transaction.source_id,
+    note_balance_transaction.movement, t.amount, t.fee, t.currency, t.exchange_rate, t.booked_at
+  from credits.balance_figures(transaction) as t
+  on conflict (id) do update set
+    amount = excluded.amount,
+    fee = excluded.fee,
+    currency = excluded.currency,
+    exchange_rate = excluded.exchange_rate,
+    booked_at = excluded.booked_at
+  where b.amount is null and excluded.amount is not null;
+  return found;
+end
+$$;
+
+comment on function credits.note_balance_transaction(jsonb, text, text, credits.money_movement) is
+'Notes that a charge, refund or dispute (source_id) of a payment names a balance transaction: its id, or the object '
+'where Stripe shows it whole, or JSON null for none yet. Returns whether that was news.';
+
+-- sql/payments/events/open_subscription.sql
+create function credits.open_subscription(account_id uuid, subscription_id text, plan text default null) returns boolean
+language plpgsql
+set search_path = ''
+as $$
+begin
+  insert into public.subscriptions (account_id, id, plan)
+  values (open_subscription.account_id, open_subscription.subscription_id, open_subscription.plan)
+  on conflict on constraint subscriptions_pkey do nothing;
+  if found then
+    insert into credits.stripe_objects (id, account_id)
+    values (open_subscription.subscription_id, open_subscription.account_id);
+  end if;
+  return found;
+end
+$$;
+
+comment on function credits.open_subscription(uuid, text, text) is
+'Makes the row of a subscription, if there is none yet; returns whether there was none. The caller holds the account''s '
+'lock.';
+
+-- sql/payments/events/paying_account.sql
+create function credits.paying_account(customer_id text, account_id text) returns uuid
 language plpgsql
 stable
 set search_path = ''
@@ -7550,9 +8559,9 @@ declare
   account uuid;
 begin
   if account_id is null then
-    select c.account_id into account from credits.stripe_customers as c where c.customer_id = stripe_account.customer_id;
+    select c.account_id into account from credits.stripe_customers as c where c.customer_id = paying_account.customer_id;
   else
-    select a.id into account from public.credit_accounts as a where a.id = stripe_account.account_id::uuid;
+    select a.id into account from public.credit_accounts as a where a.id = paying_account.account_id::uuid;
     if not found then
       perform credits.fail(
         'PT422', 'metadata.account_id names no account of this project.', jsonb_build_object('account_id', account_id),
@@ -7564,8 +8573,8 @@ begin
 end
 $$;
 
-comment on function credits.stripe_account(text, text) is
-'The account that a Stripe object belongs to: the one in its metadata, else its customer''s; null when it is nobody''s '
+comment on function credits.paying_account(text, text) is
+'The account that a Stripe object is paid for: the one in its metadata, else its customer''s; null when it is nobody''s '
 'here. PT422 for an account_id that does not exist.';
 
 -- sql/payments/events/stripe_id.sql
@@ -7589,8 +8598,8 @@ declare
   account uuid;
 begin
   -- Known once, known for good: also after its customer was deleted.
-  select s.account_id into account from public.subscriptions as s where s.id = subscription_id;
-  return coalesce(account, credits.stripe_account(credits.stripe_id(customer), metadata ->> 'account_id'));
+  select o.account_id into account from credits.stripe_objects as o where o.id = subscription_id;
+  return coalesce(account, credits.paying_account(credits.stripe_id(customer), metadata ->> 'account_id'));
 end
 $$;
 
@@ -7682,23 +8691,22 @@ stable
 set search_path = ''
 as $$
   select
-    (t.metadata ->> 'downgrade')::bigint,
+    c.purchase_id,
     t.related_id,
     sum(credits.left_to_refund(t))::bigint,
     coalesce(max(l.expires_at) <= credits.now(), false)
-  from public.purchases as p
-  cross join unnest(p.grant_ids) as g (id)
-  inner join public.credit_transactions as t
-    on p.account_id = t.account_id and g.id = t.related_id and t.kind = 'clawback' and t.metadata ? 'downgrade'
-  inner join credits.credit_grants as l on p.account_id = l.account_id and g.id = l.transaction_id
-  where p.account_id = debt_takings.account_id and p.subscription_id is not null
+  from credits.clawbacks as c
+  inner join public.credit_transactions as t on c.account_id = t.account_id and c.transaction_id = t.id
+  inner join credits.credit_grants as l on t.account_id = l.account_id and t.related_id = l.transaction_id
+  where c.account_id = debt_takings.account_id and c.cause = 'downgrade'
   group by 1, 2
   having sum(credits.left_to_refund(t)) > 0;
 $$;
 
 comment on function credits.debt_takings(uuid) is
-'Credits that downgrades (debt_id: subscription_debts.purchase_id) have taken of an account''s grants and not given '
-'back. is_final: the lot has expired since, so that they can no longer go back to it.';
+'Credits that downgrades (debt_id: subscription_debts.purchase_id) have taken of an account''s grants (grant_id: the '
+'grant''s ledger row) and not given back. is_final: the lot has expired since, so that they can no longer go back to '
+'it.';
 
 -- sql/payments/netting/end_late_grants.sql
 create function credits.end_late_grants(account_id uuid) returns void
@@ -7710,14 +8718,14 @@ declare
 begin
   for lot in
     select l.id
-    from credits.credit_grants as l
-    inner join public.credit_transactions as t on l.account_id = t.account_id and l.transaction_id = t.id
-    inner join public.purchases as p on t.account_id = p.account_id and (t.metadata ->> 'purchase')::bigint = p.id
+    from credits.purchase_grants as g
+    inner join credits.credit_grants as l on g.account_id = l.account_id and g.transaction_id = l.transaction_id
+    inner join public.purchases as p on g.account_id = p.account_id and g.purchase_id = p.id
     cross join credits.billing_settings as s
     where
-      l.account_id = end_late_grants.account_id
+      g.account_id = end_late_grants.account_id
+      and g.is_late
       and l.remaining > 0
-      and t.metadata ? 'late'
       and (
         s.late_grant_grace = '0'
         or exists (
@@ -7738,18 +8746,18 @@ comment on function credits.end_late_grants(uuid) is
 'The caller holds the account''s lock.';
 
 -- sql/payments/netting/freeze_for_disputes.sql
-create function credits.freeze_for_disputes(purchase_id bigint) returns void
+create function credits.freeze_for_disputes(account_id uuid, purchase_id bigint) returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
-  reason constant text := 'A payment of this account is disputed.';
-  warned constant text := 'The issuer of a card that paid for this account warned of fraud.';
   purchase public.purchases;
   payments text [];
   is_new boolean;
 begin
-  select * into purchase from public.purchases as p where p.id = purchase_id;
+  select * into purchase
+  from public.purchases as p
+  where p.account_id = freeze_for_disputes.account_id and p.id = purchase_id;
   payments := credits.purchase_payments(purchase);
   -- Most accounts have neither. And what they are frozen for then is no dispute of theirs: that stays.
   if
@@ -7773,15 +8781,18 @@ begin
 
   if is_new then
     update public.credit_accounts as a
-    set frozen_at = credits.now(), frozen_reason = reason, updated_at = credits.now()
+    set
+      frozen_at = credits.now(),
+      frozen_by = 'dispute',
+      frozen_reason = 'A payment of this account is disputed.',
+      updated_at = credits.now()
     where a.id = purchase.account_id and a.frozen_at is null;
     perform credits.pass_freeze(purchase.account_id);
   elsif not credits.is_disputed(purchase.account_id) then
-    -- Only what disputes froze: an operator's reason is another.
     update public.credit_accounts as a
-    set frozen_at = null, frozen_reason = null, updated_at = credits.now()
-    where a.id = purchase.account_id and a.frozen_reason = reason;
-    perform credits.pass_thaw(purchase.account_id, reason);
+    set frozen_at = null, frozen_by = null, frozen_reason = null, updated_at = credits.now()
+    where a.id = purchase.account_id and a.frozen_by = 'dispute';
+    perform credits.pass_thaw(purchase.account_id);
   end if;
 
   with new_warnings as (
@@ -7792,30 +8803,35 @@ begin
   )
 
   update public.credit_accounts as a
-  set frozen_at = credits.now(), frozen_reason = warned, updated_at = credits.now()
+  set
+    frozen_at = credits.now(),
+    frozen_by = 'fraud_warning',
+    frozen_reason = 'The issuer of a card that paid for this account warned of fraud.',
+    updated_at = credits.now()
   where
     a.id = purchase.account_id
     -- What a dispute froze, it would unfreeze again once it is won.
-    and (a.frozen_at is null or a.frozen_reason = reason)
+    and (a.frozen_at is null or a.frozen_by = 'dispute')
     and exists (select from new_warnings as w where w.freezes);
   if found then
-    perform credits.pass_freeze(purchase.account_id, reason);
+    perform credits.pass_freeze(purchase.account_id, 'dispute');
   end if;
 end
 $$;
 
-comment on function credits.freeze_for_disputes(bigint) is
-'Freezes the account of a purchase at each new dispute, and unfreezes it once none stands (see is_disputed), unless an '
-'operator froze it; so for the successor of a deleted user''s account. Freezes it at each new warning of fraud that '
-'says so, until an operator unfreezes it. The caller holds the account''s lock.';
+comment on function credits.freeze_for_disputes(uuid, bigint) is
+'Freezes the account of a purchase at each new dispute, and unfreezes it once none stands (see is_disputed), unless '
+'something else froze it; so for the successor of a deleted user''s account. Freezes it at each new warning of fraud '
+'that says so, until an operator unfreezes it. The caller holds the account''s lock.';
 
 -- sql/payments/netting/give_back_clawbacks.sql
 create function credits.give_back_clawbacks(
   account_id uuid,
-  grant_ids bigint[],
-  cause jsonb,
+  cause credits.clawback_cause,
+  purchase_id bigint,
   amount bigint,
-  metadata jsonb
+  metadata jsonb,
+  grant_transaction_id bigint default null
 ) returns void
 language plpgsql
 set search_path = ''
@@ -7826,12 +8842,13 @@ declare
 begin
   for taken in
     select t.id, credits.left_to_refund(t) as left_to_give
-    from public.credit_transactions as t
+    from credits.clawbacks as c
+    inner join public.credit_transactions as t on c.account_id = t.account_id and c.transaction_id = t.id
     where
-      t.account_id = give_back_clawbacks.account_id
-      and t.related_id = any(grant_ids)
-      and t.kind = 'clawback'
-      and t.metadata @> cause
+      c.account_id = give_back_clawbacks.account_id
+      and c.cause = give_back_clawbacks.cause
+      and c.purchase_id = give_back_clawbacks.purchase_id
+      and (grant_transaction_id is null or t.related_id = grant_transaction_id)
     order by t.id desc
   loop
     exit when still_to_give = 0;
@@ -7840,59 +8857,66 @@ begin
     still_to_give := still_to_give - least(still_to_give, taken.left_to_give);
   end loop;
   if still_to_give > 0 then
-    raise '% has % credits fewer to give back than it says', cause, still_to_give;
+    raise 'purchase % (%) has % credits fewer to give back than it says', purchase_id, cause, still_to_give;
   end if;
 end
 $$;
 
-comment on function credits.give_back_clawbacks(uuid, bigint[], jsonb, bigint, jsonb) is
-'Gives back amount credits of what was taken of these grants, the latest first. cause: what the clawback''s metadata '
-'has, {"purchase": id} for the refunds and disputes of a purchase, {"downgrade": id} for a downgrade. The caller holds '
-'the account''s lock.';
+comment on function credits.give_back_clawbacks is
+'Gives back amount credits of what was taken for that cause and purchase, the latest first; of one grant where '
+'grant_transaction_id names it. The caller holds the account''s lock.';
 
 -- sql/payments/netting/grant_purchase.sql
 create function credits.grant_purchase(
+  account_id uuid,
   purchase_id bigint,
   amount bigint,
-  source text,
+  source public.grant_source,
   expires_at timestamptz,
   priority integer,
   key text,
-  sources jsonb default null
-) returns void
+  allotment_key text default null,
+  month integer default null
+) returns bigint
 language plpgsql
 set search_path = ''
 as $$
 declare
   purchase public.purchases;
   is_late boolean := coalesce(expires_at <= credits.now(), false);
-  grace interval;
+  lives_until timestamptz := expires_at;
   entry public.credit_transactions;
 begin
-  select * into purchase from public.purchases as p where p.id = purchase_id;
-  -- Its time is over: credits.end_late_grants may end it at once.
-  select greatest(s.late_grant_grace, '1 minute') into grace from credits.billing_settings as s;
+  select * into purchase
+  from public.purchases as p
+  where p.account_id = grant_purchase.account_id and p.id = purchase_id;
+  if is_late then
+    -- Its time is over: credits.end_late_grants may end it at once.
+    select credits.now() + greatest(s.late_grant_grace, '1 minute') into lives_until from credits.billing_settings as s;
+  end if;
   entry := credits.grant_to_account(
-    purchase.account_id, amount, source,
-    case when is_late then credits.now() + grace else expires_at end,
-    priority, 'sys:stripe:' || key, null,
+    purchase.account_id, amount, source, lives_until, priority, 'sys:stripe:' || key,
     jsonb_strip_nulls(
       jsonb_build_object(
-        'purchase', purchase.id, 'package', purchase.package, 'plan', purchase.plan, 'subscription', purchase.subscription_id,
-        'late', case when is_late then true end, 'sources', sources
+        'purchase', purchase.id, 'package', purchase.package, 'plan', purchase.plan, 'subscription', purchase.subscription_id
       )
     )
   );
-  update public.purchases as p
-  set credits_granted = p.credits_granted + grant_purchase.amount, grant_ids = p.grant_ids || entry.id
-  where p.id = purchase_id;
+  insert into credits.purchase_grants (account_id, purchase_id, transaction_id, allotment_key, month, is_late)
+  values (
+    purchase.account_id, purchase.id, entry.id, grant_purchase.allotment_key, grant_purchase.month,
+    is_late
+  );
+  update public.purchases as p set credits_granted = p.credits_granted + grant_purchase.amount
+  where p.account_id = purchase.account_id and p.id = purchase.id;
+  return entry.id;
 end
 $$;
 
-comment on function credits.grant_purchase(bigint, bigint, text, timestamptz, integer, text, jsonb) is
-'Grants credits for a paid purchase. key: Stripe''s id of what is granted for; the ledger takes each once. Those whose '
-'expires_at is past live for billing_settings.late_grant_grace and say late in their metadata. sources: which '
-'purchases paid for it, with the part of each, where it is not this one alone. The caller holds the account''s lock; '
+comment on function credits.grant_purchase is
+'Grants credits for a paid purchase; returns the ledger row''s id. key: Stripe''s id of what is granted for; the '
+'ledger takes each once. Those whose expires_at is past live for billing_settings.late_grant_grace and are noted as '
+'late. allotment_key, month: of a period that is granted month by month. The caller holds the account''s lock; '
 'credits.end_late_grants follows.';
 
 -- sql/payments/netting/is_disputed.sql
@@ -7930,33 +8954,30 @@ declare
   changed boolean;
 begin
   select p.* into purchase
-  from public.purchases as p
-  where
-    p.payment_intent_id = net_payment.payment_intent_id
-    or p.invoice_id = (
-      select s.invoice_id from credits.stripe_payments as s where s.payment_intent_id = net_payment.payment_intent_id
-    );
+  from credits.stripe_payments as s
+  inner join public.purchases as p on s.account_id = p.account_id and s.purchase_id = p.id
+  where s.payment_intent_id = net_payment.payment_intent_id;
   if not found then
     return false; -- kept until its purchase comes
   end if;
   perform credits.lock_account(purchase.account_id);
-  changed := credits.net_purchase(purchase.id);
+  changed := credits.net_purchase(purchase.account_id, purchase.id);
   -- Money that came back lets the months go on; that of a change goes with what it added to them.
   for period in
     select distinct m.purchase_id
     from credits.allotments as a
     inner join credits.allotments as m
       on a.account_id = m.account_id and a.subscription_id = m.subscription_id and a.period_end = m.period_end
-    where a.purchase_id = purchase.id and m.months is not null
+    where a.account_id = purchase.account_id and a.purchase_id = purchase.id and m.months is not null
   loop
     update credits.allotments as a set next_at = a.period_start
-    where a.purchase_id = period and a.months is not null;
-    perform credits.grant_allotments(period);
-    changed := credits.net_purchase(period) or changed;
+    where a.account_id = purchase.account_id and a.purchase_id = period and a.months is not null;
+    perform credits.grant_allotments(purchase.account_id, period);
+    changed := credits.net_purchase(purchase.account_id, period) or changed;
   end loop;
   perform credits.collect_subscription_debts(purchase.account_id);
   perform credits.end_late_grants(purchase.account_id);
-  perform credits.freeze_for_disputes(purchase.id);
+  perform credits.freeze_for_disputes(purchase.account_id, purchase.id);
   return changed;
 end
 $$;
@@ -7966,7 +8987,7 @@ comment on function credits.net_payment(text) is
 'anything changed. The caller holds the payment''s lock.';
 
 -- sql/payments/netting/net_purchase.sql
-create function credits.net_purchase(purchase_id bigint) returns boolean
+create function credits.net_purchase(account_id uuid, purchase_id bigint) returns boolean
 language plpgsql
 set search_path = ''
 as $$
@@ -7982,7 +9003,9 @@ declare
   figures jsonb;
   receipt text;
 begin
-  select * into purchase from public.purchases as p where p.id = purchase_id;
+  select * into purchase
+  from public.purchases as p
+  where p.account_id = net_purchase.account_id and p.id = purchase_id;
   payments := credits.purchase_payments(purchase);
 
   -- A refund that has failed does not count. What a charge tells beyond the refunds that we know, we have yet to hear
@@ -8008,14 +9031,17 @@ begin
   -- What expired unused is not there to be taken a second time. Nor is what a downgrade took of a lot that has expired
   -- since: of one that is alive it is given back first.
   select coalesce(sum(case t.kind when 'expiry' then -t.amount else credits.left_to_refund(t) end), 0) into gone
-  from public.credit_transactions as t
-  inner join credits.credit_grants as l on t.account_id = l.account_id and t.related_id = l.transaction_id
+  from credits.purchase_grants as g
+  inner join credits.credit_grants as l on g.account_id = l.account_id and g.transaction_id = l.transaction_id
+  inner join public.credit_transactions as t on g.account_id = t.account_id and g.transaction_id = t.related_id
+  left join credits.clawbacks as c on t.account_id = c.account_id and t.id = c.transaction_id
   where
-    t.account_id = purchase.account_id
-    and t.related_id = any(purchase.grant_ids)
-    and (t.kind = 'expiry' or t.kind = 'clawback' and t.metadata ? 'downgrade' and l.expires_at <= credits.now());
+    g.account_id = purchase.account_id
+    and g.purchase_id = purchase.id
+    and (t.kind = 'expiry' or c.cause = 'downgrade' and l.expires_at <= credits.now());
 
-  is_second := purchase.subscription_id is not null and credits.is_second_subscription(purchase.subscription_id);
+  is_second := purchase.subscription_id is not null
+    and credits.is_second_subscription(purchase.account_id, purchase.subscription_id);
   target := case
     when is_second
       then greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
@@ -8030,7 +9056,8 @@ begin
     'currency', purchase.currency
   );
   if purchase.subscription_id is not null and exists (
-    select from credits.allotments as a where a.purchase_id = purchase.id and a.months is not null
+    select from credits.allotments as a
+    where a.account_id = purchase.account_id and a.purchase_id = purchase.id and a.months is not null
   ) then
     -- Month by month where it came so: what expired unused of one month stands for nothing in another.
     target := 0;
@@ -8039,15 +9066,16 @@ begin
         l.transaction_id,
         t.taken::bigint as taken,
         least(round(l.amount * s.share), greatest(l.amount - t.gone, t.taken))::bigint as target
-      from credits.credit_grants as l
-      inner join public.credit_transactions as g on l.account_id = g.account_id and l.transaction_id = g.id
+      from credits.purchase_grants as g
+      inner join credits.credit_grants as l on g.account_id = l.account_id and g.transaction_id = l.transaction_id
       cross join lateral (
         select
           coalesce(sum(case r.kind when 'expiry' then -r.amount else credits.left_to_refund(r) end) filter (
-            where r.kind = 'expiry' or r.metadata ? 'downgrade' and l.expires_at <= credits.now()
+            where r.kind = 'expiry' or c.cause = 'downgrade' and l.expires_at <= credits.now()
           ), 0) as gone,
-          coalesce(sum(credits.left_to_refund(r)) filter (where r.kind = 'clawback' and r.metadata ? 'purchase'), 0) as taken
+          coalesce(sum(credits.left_to_refund(r)) filter (where c.cause = 'money_back'), 0) as taken
         from public.credit_transactions as r
+        left join credits.clawbacks as c on r.account_id = c.account_id and r.id = c.transaction_id
         where r.account_id = l.account_id and r.related_id = l.transaction_id and r.kind in ('expiry', 'clawback')
       ) as t
       -- Each part goes with the money that paid for it; all of what began when the subscription had ended.
@@ -8055,53 +9083,59 @@ begin
         select case
           when is_second or exists (
             select from credits.allotments as a
-            inner join public.subscriptions as e on a.subscription_id = e.id
+            inner join public.subscriptions as e on a.account_id = e.account_id and a.subscription_id = e.id
             where
-              a.purchase_id = purchase.id
-              and a.months is not null
+              a.account_id = g.account_id
+              and a.purchase_id = g.purchase_id
+              and a.key = g.allotment_key
               and e.ended_at <= (
-                a.period_start at time zone 'UTC' + make_interval(
-                  months => substring(g.idempotency_key from '^sys:stripe:' || a.key || ':([0-9]+)')::integer - 1
-                )
+                a.period_start at time zone 'UTC' + make_interval(months => g.month - 1)
               ) at time zone 'UTC'
           ) then 1
-          else sum(p.value::numeric * case
-            when p.key::bigint = purchase.id
-              then least(refunded + disputed, purchase.amount) / greatest(purchase.amount, 1)::numeric
-            else (
-              select least(c.refunded_amount + c.disputed_amount, c.amount) / greatest(c.amount, 1)::numeric
-              from public.purchases as c
-              where c.id = p.key::bigint
-            )
-          end) / sum(p.value::numeric)
+          else coalesce(
+            (
+              select
+                sum(o.part * case
+                  when o.purchase_id = purchase.id then own.share
+                  else least(c.refunded_amount + c.disputed_amount, c.amount) / greatest(c.amount, 1)::numeric
+                end) / sum(o.part)
+              from credits.allotment_sources as o
+              inner join public.purchases as c on o.account_id = c.account_id and o.purchase_id = c.id
+              where o.account_id = g.account_id and o.transaction_id = g.transaction_id
+            ),
+            own.share
+          )
         end as share
-        from jsonb_each_text(coalesce(g.metadata -> 'sources', jsonb_build_object(purchase.id, 1))) as p
+        from (
+          select least(refunded + disputed, purchase.amount) / greatest(purchase.amount, 1)::numeric as share
+        ) as own
       ) as s
-      where l.account_id = purchase.account_id and l.transaction_id = any(purchase.grant_ids)
+      where g.account_id = purchase.account_id and g.purchase_id = purchase.id
       order by l.expires_at, l.id
     loop
       target := target + lot.target;
       if lot.target > lot.taken then
         perform credits.release_subscription_debts(purchase.account_id);
         perform credits.claw_back(
-          purchase.account_id, lot.target - lot.taken, lot.transaction_id, metadata => figures
+          purchase.account_id, lot.target - lot.taken, lot.transaction_id,
+          metadata => figures,
+          cause => 'money_back',
+          purchase_id => purchase.id
         );
       elsif lot.target < lot.taken then
         perform credits.give_back_clawbacks(
-          purchase.account_id, array[lot.transaction_id], jsonb_build_object('purchase', purchase.id),
-          lot.taken - lot.target, figures
+          purchase.account_id, 'money_back', purchase.id, lot.taken - lot.target, figures, lot.transaction_id
         );
       end if;
     end loop;
   elsif target > purchase.credits_clawed_back then
     perform credits.release_subscription_debts(purchase.account_id);
-    perform credits.take_from_grants(
-      purchase.account_id, target - purchase.credits_clawed_back, purchase.grant_ids, figures, beyond => true
+    perform credits.take_from_purchase(
+      purchase.account_id, purchase.id, target - purchase.credits_clawed_back, figures
     );
   elsif target < purchase.credits_clawed_back then
     perform credits.give_back_clawbacks(
-      purchase.account_id, purchase.grant_ids, jsonb_build_object('purchase', purchase.id),
-      purchase.credits_clawed_back - target, figures
+      purchase.account_id, 'money_back', purchase.id, purchase.credits_clawed_back - target, figures
     );
   end if;
 
@@ -8113,20 +9147,38 @@ begin
     receipt_url = receipt,
     updated_at = credits.now()
   where
-    p.id = purchase_id
+    p.account_id = purchase.account_id
+    and p.id = purchase.id
     and (p.credits_clawed_back, p.refunded_amount, p.disputed_amount, p.receipt_url)
     is distinct from (target, refunded, disputed, receipt);
   return found;
 end
 $$;
 
-comment on function credits.net_purchase(bigint) is
+comment on function credits.net_purchase(uuid, bigint) is
 'Holds a purchase against its refunds and disputes: takes back credits in proportion to the money, round(granted * '
 'least(refunded + disputed, paid) / paid), or gives back what is too much; by the difference to what was taken so '
 'far, so that it may be called at any time and any number of times; month by month where it came so. Never takes '
 'what has expired; takes all of a second subscription''s. It comes before what downgrades take: '
 'credits.collect_subscription_debts has to follow. Returns whether anything changed. The caller holds the locks of '
 'its payments and of the account.';
+
+-- sql/payments/netting/next_purchase.sql
+create function credits.next_purchase(account_id uuid) returns bigint
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
+  return (
+    select coalesce(max(p.id), 0) + 1 from public.purchases as p where p.account_id = next_purchase.account_id
+  );
+end
+$$;
+
+comment on function credits.next_purchase(uuid) is
+'The number of the account''s next purchase. The caller holds the account''s lock.';
 
 -- sql/payments/netting/purchase_payments.sql
 create function credits.purchase_payments(purchase public.purchases) returns text[]
@@ -8137,9 +9189,8 @@ as $$
 begin
   -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
   return array(
-    select s.payment_intent_id from credits.stripe_payments as s where s.invoice_id = purchase.invoice_id
-    union
-    select purchase.payment_intent_id where purchase.payment_intent_id is not null
+    select s.payment_intent_id from credits.stripe_payments as s
+    where s.account_id = purchase.account_id and s.purchase_id = purchase.id
     order by 1
   );
 end
@@ -8148,14 +9199,13 @@ $$;
 comment on function credits.purchase_payments(public.purchases) is
 'The payment intents that paid a purchase, in order: one for a session; as many as Stripe tells for an invoice.';
 
--- sql/payments/netting/take_from_grants.sql
-create function credits.take_from_grants(
+-- sql/payments/netting/take_from_purchase.sql
+create function credits.take_from_purchase(
   account_id uuid,
+  purchase_id bigint,
   amount bigint,
-  grant_ids bigint[],
-  metadata jsonb,
-  beyond boolean
-) returns bigint
+  metadata jsonb
+) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -8169,28 +9219,33 @@ begin
       g.transaction_id,
       coalesce(sum(l.remaining), 0) as remaining,
       row_number() over (order by max(l.expires_at) desc nulls first, g.transaction_id) = 1 as is_last
-    from unnest(grant_ids) as g (transaction_id)
-    left join credits.credit_grants as l
-      on l.account_id = take_from_grants.account_id and g.transaction_id = l.transaction_id
+    from credits.purchase_grants as g
+    left join credits.credit_grants as l on g.account_id = l.account_id and g.transaction_id = l.transaction_id
+    where g.account_id = take_from_purchase.account_id and g.purchase_id = take_from_purchase.purchase_id
     group by g.transaction_id
     order by max(l.expires_at) nulls last, g.transaction_id desc
   loop
-    part := case when beyond and lot.is_last then still_to_take else least(still_to_take, lot.remaining) end;
+    part := case when lot.is_last then still_to_take else least(still_to_take, lot.remaining) end;
     if part > 0 then
-      perform credits.claw_back(account_id, part, lot.transaction_id, metadata => metadata);
+      perform credits.claw_back(
+        account_id, part, lot.transaction_id,
+        metadata => metadata,
+        cause => 'money_back',
+        purchase_id => purchase_id
+      );
       still_to_take := still_to_take - part;
     end if;
   end loop;
-  return amount - still_to_take;
 end
 $$;
 
-comment on function credits.take_from_grants(uuid, bigint, bigint[], jsonb, boolean) is
-'Claws back up to amount credits, from what expires first of these grants; returns how many. beyond: also what is '
-'no longer in their lots, from the account''s other credits and below zero. The caller holds the account''s lock.';
+comment on function credits.take_from_purchase(uuid, bigint, bigint, jsonb) is
+'Claws back amount credits, from what expires first of a purchase''s grants; what is no longer in their lots, from the '
+'account''s other credits and below zero. The caller holds the account''s lock.';
 
 -- sql/payments/rpc/claim_second_subscription.sql
 create function public.claim_second_subscription(
+  account_id uuid,
   subscription_id text,
   release boolean default false
 ) returns boolean
@@ -8202,35 +9257,37 @@ begin
   update credits.second_subscriptions as s
   set claimed_until = case when not release then credits.now() + interval '1 minute' end
   where
-    s.subscription_id = claim_second_subscription.subscription_id
+    s.account_id = claim_second_subscription.account_id
+    and s.subscription_id = claim_second_subscription.subscription_id
     and (release or s.claimed_until is null or s.claimed_until < credits.now());
   return found;
 end
 $$;
 
-comment on function public.claim_second_subscription(text, boolean) is
+comment on function public.claim_second_subscription(uuid, text, boolean) is
 'For the functions: whether the caller may deal with a second subscription now, for a minute; release ends that. '
 'Several messages tell of it at once, and one call is enough.';
 
-grant execute on function public.claim_second_subscription(text, boolean) to service_role;
+grant execute on function public.claim_second_subscription(uuid, text, boolean) to service_role;
 
 -- sql/payments/rpc/close_checkout.sql
-create function public.close_checkout(session_id text) returns void
+create function public.close_checkout(account_id uuid, session_id text) returns void
 language sql
 security definer
 set search_path = ''
 as $$
   update credits.plan_checkouts as c set closed_at = credits.now()
-  where c.session_id = close_checkout.session_id and c.closed_at is null;
+  where c.account_id = close_checkout.account_id and c.session_id = close_checkout.session_id and c.closed_at is null;
 $$;
 
-comment on function public.close_checkout(text) is
+comment on function public.close_checkout(uuid, text) is
 'For the function checkout: notes that a session for a plan can no longer be paid. Harmless to repeat.';
 
-grant execute on function public.close_checkout(text) to service_role;
+grant execute on function public.close_checkout(uuid, text) to service_role;
 
 -- sql/payments/rpc/close_second_subscription.sql
 create function public.close_second_subscription(
+  account_id uuid,
   subscription_id text,
   outcome text,
   note text default null
@@ -8240,7 +9297,6 @@ security definer
 set search_path = ''
 as $$
 declare
-  account uuid;
   purchase bigint;
   payment text;
 begin
@@ -8251,12 +9307,15 @@ begin
       'PT400', 'note must have 1 to 1000 characters.', '{}', 'Say how it was settled, or leave it out if nobody did.'
     );
   end if;
-  select s.account_id into account
-  from credits.second_subscriptions as s
-  where s.subscription_id = close_second_subscription.subscription_id;
-  if not found then
+  if not exists (
+    select from credits.second_subscriptions as s
+    where
+      s.account_id = close_second_subscription.account_id
+      and s.subscription_id = close_second_subscription.subscription_id
+  ) then
     perform credits.fail(
-      'PT404', 'That is not a second subscription.', jsonb_build_object('subscription_id', left(subscription_id, 300)),
+      'PT404', 'That is no second subscription of the account.',
+      jsonb_build_object('account_id', account_id, 'subscription_id', left(subscription_id, 300)),
       'list_second_subscriptions lists them.'
     );
   end if;
@@ -8264,34 +9323,41 @@ begin
     select s.payment_intent_id
     from public.purchases as p
     cross join lateral unnest(credits.purchase_payments(p)) as s (payment_intent_id)
-    where p.subscription_id = close_second_subscription.subscription_id
+    where
+      p.account_id = close_second_subscription.account_id
+      and p.subscription_id = close_second_subscription.subscription_id
     order by 1
   loop
     perform credits.lock_stripe_object(payment);
   end loop;
-  perform credits.lock_account(account);
+  perform credits.lock_account(account_id);
   update credits.second_subscriptions as s
   set outcome = close_second_subscription.outcome, note = btrim(close_second_subscription.note), closed_at = credits.now()
-  where s.subscription_id = close_second_subscription.subscription_id and s.closed_at is null;
+  where
+    s.account_id = close_second_subscription.account_id
+    and s.subscription_id = close_second_subscription.subscription_id
+    and s.closed_at is null;
   if found and outcome = 'kept' then
     for purchase in
       select p.id from public.purchases as p
-      where p.subscription_id = close_second_subscription.subscription_id
+      where
+        p.account_id = close_second_subscription.account_id
+        and p.subscription_id = close_second_subscription.subscription_id
       order by p.id
     loop
-      perform credits.net_purchase(purchase);
+      perform credits.net_purchase(account_id, purchase);
     end loop;
-    perform credits.collect_subscription_debts(account);
-    perform credits.end_late_grants(account);
+    perform credits.collect_subscription_debts(account_id);
+    perform credits.end_late_grants(account_id);
   end if;
 end
 $$;
 
-comment on function public.close_second_subscription(text, text, text) is
+comment on function public.close_second_subscription(uuid, text, text, text) is
 'Operator: notes what became of a second subscription; what is closed stays as it is. outcome: refunded; kept, which '
 'gives it its credits; dismissed, which needs a note. Errors: PT400 outcome or note, PT404 no second subscription.';
 
-grant execute on function public.close_second_subscription(text, text, text) to service_role;
+grant execute on function public.close_second_subscription(uuid, text, text, text) to service_role;
 
 -- sql/payments/rpc/dismiss_stripe_event.sql
 create function public.dismiss_stripe_event(event_id text, why text) returns jsonb
@@ -8456,15 +9522,23 @@ begin
     'reason', outcome.reason,
     'refresh', case object ->> 'object'
       when 'subscription'
-        then (select s.id from public.subscriptions as s where s.id = object ->> 'id' and s.refresh_wanted)
+        then (
+          select s.id
+          from credits.stripe_objects as o
+          inner join public.subscriptions as s on o.account_id = s.account_id and o.id = s.id
+          where o.id = object ->> 'id' and s.refresh_wanted
+        )
       when 'invoice'
         then case when result = 'quarantined' and object #> '{lines,has_more}' = 'true' then object ->> 'id' end
     end,
     'second', (
-      select s.subscription_id from credits.second_subscriptions as s
+      select s.subscription_id
+      from credits.stripe_objects as o
+      inner join credits.second_subscriptions as s on o.account_id = s.account_id and o.id = s.subscription_id
       where
-        (s.outcome is null or s.outcome = 'refunded')
-        and s.subscription_id = coalesce(
+        object ->> 'object' in ('subscription', 'invoice')
+        and (s.outcome is null or s.outcome = 'refunded')
+        and o.id = coalesce(
           credits.stripe_id(object #> '{parent,subscription_details,subscription}'), object ->> 'id'
         )
     )
@@ -8523,9 +9597,9 @@ $$;
 
 comment on function public.ingest_stripe_object(jsonb) is
 'For reconciliation: the effects of an object as Stripe''s API returns it now (checkout.session, invoice, '
-'invoice_payment, subscription, refund, charge, dispute, radar.early_fraud_warning, customer). Returns {status, '
-'reason}: changed when a message had been missed, unchanged, ignored, quarantined or failed; ignored also for what '
-'cannot be applied and was dismissed. PT400 for what is no object.';
+'invoice_payment, subscription, refund, charge, dispute, balance_transaction, radar.early_fraud_warning, customer). '
+'Returns {status, reason}: changed when a message had been missed, unchanged, ignored, quarantined or failed; ignored '
+'also for what cannot be applied and was dismissed. PT400 for what is no object.';
 
 grant execute on function public.ingest_stripe_object(jsonb) to service_role;
 
@@ -8595,7 +9669,7 @@ as $$
     o.subscription_id, o.first_id, o.account_id, a.user_id, s.plan, s.status, coalesce(p.paid, 0),
     coalesce(p.refunded, 0), p.currency, o.noticed_at, b.refund_second_subscriptions, o.outcome, o.note, o.closed_at
   from credits.second_subscriptions as o
-  inner join public.subscriptions as s on o.subscription_id = s.id
+  inner join public.subscriptions as s on o.account_id = s.account_id and o.subscription_id = s.id
   inner join public.credit_accounts as a on o.account_id = a.id
   cross join credits.billing_settings as b
   left join lateral (
@@ -8604,7 +9678,7 @@ as $$
       sum(least(p.refunded_amount + p.disputed_amount, p.amount))::bigint as refunded,
       min(p.currency) as currency
     from public.purchases as p
-    where p.subscription_id = o.subscription_id and p.status = 'paid'
+    where p.account_id = o.account_id and p.subscription_id = o.subscription_id and p.status = 'paid'
   ) as p on true
   where
     not open_only
@@ -8735,7 +9809,9 @@ begin
       sold.subscribers_only and not exists (
         select from public.subscriptions as s
         where
-          s.account_id = account and s.status in ('trialing', 'active') and not credits.is_second_subscription(s.id)
+          s.account_id = account
+          and s.status in ('trialing', 'active')
+          and not credits.is_second_subscription(s.account_id, s.id)
       )
     then
       perform credits.fail(
@@ -8894,7 +9970,10 @@ begin
   if flow in ('cancel', 'change') then
     select * into subscription
     from public.subscriptions as s
-    where s.account_id = customer.account_id and credits.is_live(s) and not credits.is_second_subscription(s.id)
+    where
+      s.account_id = customer.account_id
+      and credits.is_live(s)
+      and not credits.is_second_subscription(s.account_id, s.id)
     order by s.created_at desc
     limit 1;
     if not found then
@@ -8948,8 +10027,27 @@ begin
   end if;
   -- One at a time an account, so that of two that were opened at once the second sees the first.
   perform credits.lock_stripe_object('checkout ' || account_id);
-  delete from credits.plan_checkouts as c
-  where c.account_id = remember_checkout.account_id and c.expires_at < credits.now() - interval '2 days';
+  with gone as (
+    delete from credits.plan_checkouts as c
+    where c.account_id = remember_checkout.account_id and c.expires_at < credits.now() - interval '2 days'
+    returning c.session_id
+  )
+
+  delete from credits.stripe_objects as o 
+  where o.purchase_id is null and o.id in (select g.session_id from gone as g);
+  insert into credits.stripe_objects (id, account_id)
+  values (remember_checkout.session_id, remember_checkout.account_id)
+  on conflict on constraint stripe_objects_pkey do nothing;
+  if
+    exists (
+      select from credits.stripe_objects as o
+      where o.id = remember_checkout.session_id and o.account_id <> remember_checkout.account_id
+    )
+  then
+    perform credits.fail(
+      'PT409', 'The session is another account''s.', jsonb_build_object('session_id', session_id), 'Open another.'
+    );
+  end if;
   insert into credits.plan_checkouts (session_id, account_id, request, url, expires_at)
   values (session_id, account_id, request, url, expires_at)
   on conflict on constraint plan_checkouts_pkey do nothing;
@@ -8957,11 +10055,7 @@ begin
   select * into mine
   from credits.plan_checkouts as c
   where c.session_id = remember_checkout.session_id and c.account_id = remember_checkout.account_id;
-  if mine.session_id is null then
-    perform credits.fail(
-      'PT409', 'The session is another account''s.', jsonb_build_object('session_id', session_id), 'Open another.'
-    );
-  elsif mine.closed_at is not null or mine.expires_at <= credits.now() then
+  if mine.closed_at is not null or mine.expires_at <= credits.now() then
     return jsonb_build_object('session', null, 'close', '[]'::jsonb);
   end if;
   -- Of two that ask for the same the first is kept, else the newest.
@@ -9053,6 +10147,30 @@ comment on function public.retry_stripe_events(timestamptz) is
 'quarantined}, each 0 or 1: call it with the moment you began until retried is 0.';
 
 grant execute on function public.retry_stripe_events(timestamptz) to service_role;
+
+-- sql/payments/rpc/stripe_balance_transactions_to_ask.sql
+create function public.stripe_balance_transactions_to_ask(after text default '') returns text[]
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select coalesce(array_agg(b.id order by b.id), '{}')
+  from (
+    select t.id
+    from credits.stripe_balance_transactions as t
+    inner join credits.stripe_payments as p on t.payment_intent_id = p.payment_intent_id
+    where t.amount is null and t.id > after and p.purchase_id is not null
+    order by t.id
+    limit 100
+  ) as b;
+$$;
+
+comment on function public.stripe_balance_transactions_to_ask(text) is
+'For reconciliation: ids of Stripe''s balance transactions that purchases, their refunds and disputes name, and whose '
+'figures are not known yet: the first 100 in order after that id. Tell them to ingest_stripe_object.';
+
+grant execute on function public.stripe_balance_transactions_to_ask(text) to service_role;
 
 -- sql/payments/rpc/stripe_emails_to_tell.sql
 create function public.stripe_emails_to_tell() returns table (account_id uuid, customer_id text, email text)
@@ -9174,12 +10292,13 @@ begin
       and c.period_start <= starts_at;
     credits := greatest(0, floor((entitled - counted) / (period.months - month + 1)));
     select sum(t.amount) into granted
-    from public.credit_transactions as t
+    from credits.purchase_grants as g
+    inner join public.credit_transactions as t on g.account_id = t.account_id and g.transaction_id = t.id
     where
-      t.account_id = period.account_id
-      and t.idempotency_key in (
-        format('sys:stripe:%s:%s', period.key, month), format('sys:stripe:%s:%s:rollover', period.key, month)
-      );
+      g.account_id = period.account_id
+      and g.purchase_id = period.purchase_id
+      and g.allotment_key = period.key
+      and g.month = allotment_months.number;
     counted := counted + coalesce(granted, credits);
     return next;
   end loop;
@@ -9193,6 +10312,7 @@ comment on function credits.allotment_months(credits.allotments) is
 
 -- sql/payments/subscriptions/change_allotments.sql
 create function credits.change_allotments(
+  account_id uuid,
   purchase_id bigint,
   key text,
   at timestamptz,
@@ -9214,12 +10334,20 @@ begin
   select a.* into period
   from credits.allotments as a
   inner join public.purchases as p on a.account_id = p.account_id and a.subscription_id = p.subscription_id
-  where p.id = change_allotments.purchase_id and a.period_end = until and a.months is not null;
+  where
+    p.account_id = change_allotments.account_id
+    and p.id = change_allotments.purchase_id
+    and a.period_end = until
+    and a.months is not null;
   if not found then
     if not exists (
       select from public.purchases as p
       inner join public.purchases as o on p.account_id = o.account_id and p.subscription_id = o.subscription_id
-      where p.id = change_allotments.purchase_id and o.id <> p.id and o.period_end = until
+      where
+        p.account_id = change_allotments.account_id
+        and p.id = change_allotments.purchase_id
+        and o.id <> p.id
+        and o.period_end = until
     ) then
       perform credits.fail(
         'PT409', 'The invoice changes a period whose own invoice has not come yet.', '{}',
@@ -9255,14 +10383,17 @@ begin
   select spread - sum(coalesce(m.granted, m.credits)) into later from credits.allotment_months(period) as m;
   if later <> 0 then
     update credits.allotments as a set credits = a.credits - later
-    where a.purchase_id = change_allotments.purchase_id and a.key = change_allotments.key;
+    where
+      a.account_id = change_allotments.account_id
+      and a.purchase_id = change_allotments.purchase_id
+      and a.key = change_allotments.key;
     credits := credits + later;
   end if;
   return next;
 end
 $$;
 
-comment on function credits.change_allotments(bigint, text, timestamptz, timestamptz, bigint) is
+comment on function credits.change_allotments(uuid, bigint, text, timestamptz, timestamptz, bigint) is
 'What a change of plan at a moment, within the period that ends then, brings (or takes, below 0) at once, and when '
 'that expires: all of it, or where the period is granted month by month the share of the month that goes on; the '
 'rest changes the months that follow. PT409 while the period is not known. The caller holds the account''s lock.';
@@ -9299,7 +10430,7 @@ begin
   for debt in
     select d.*, i.invoice_id
     from credits.subscription_debts as d
-    inner join public.purchases as i on d.purchase_id = i.id
+    inner join public.purchases as i on d.account_id = i.account_id and d.purchase_id = i.id
     where d.account_id = collect_subscription_debts.account_id
     order by d.period_end, d.subscription_id, d.period_start, i.invoice_id
   loop
@@ -9314,8 +10445,8 @@ begin
     select
       least(debt.amount, greatest(0, coalesce(sum(p.credits_granted - p.credits_clawed_back), 0)::bigint - claimed)),
       array(
-        select g.id from public.purchases as o
-        cross join unnest(o.grant_ids) as g (id)
+        select g.transaction_id from public.purchases as o
+        inner join credits.purchase_grants as g on o.account_id = g.account_id and o.id = g.purchase_id
         where
           o.account_id = debt.account_id and o.subscription_id = debt.subscription_id and o.period_end = debt.period_end
       )
@@ -9332,30 +10463,26 @@ begin
     select least(coalesce(-sum(t.amount), 0)::bigint - excused, greatest(0, claim - final)) into unused
     from public.credit_transactions as t
     inner join credits.credit_grants as l on t.account_id = l.account_id and t.related_id = l.transaction_id
-    where
-      t.account_id = debt.account_id
-      and t.related_id = any(own)
-      and t.kind = 'expiry'
-      and l.expires_at > debt.period_start;
+    where t.account_id = debt.account_id and t.related_id = any(own) and t.kind = 'expiry' and l.expires_at > debt.period_start;
     excused := excused + unused;
 
     wanted := greatest(0, claim - final - unused);
     for lot in
       select
-        g.id,
+        g.transaction_id as id,
         l.remaining + coalesce((
-          select sum(t.taken) from credits.debt_takings(debt.account_id) as t where t.grant_id = g.id
-        ), 0) - coalesce((planned ->> g.id::text)::bigint, 0) as available
+          select sum(t.taken) from credits.debt_takings(debt.account_id) as t where t.grant_id = g.transaction_id
+        ), 0) - coalesce((planned ->> g.transaction_id::text)::bigint, 0) as available
       from public.purchases as p
-      cross join unnest(p.grant_ids) as g (id)
-      inner join credits.credit_grants as l on p.account_id = l.account_id and g.id = l.transaction_id
+      inner join credits.purchase_grants as g on p.account_id = g.account_id and p.id = g.purchase_id
+      inner join credits.credit_grants as l on g.account_id = l.account_id and g.transaction_id = l.transaction_id
       where
         wanted > 0
         and p.account_id = debt.account_id
         and p.subscription_id is not null
         and p.period_end > debt.period_start
         and l.expires_at > credits.now()
-      order by g.id = any(own) desc, p.period_end, l.expires_at, g.id
+      order by g.transaction_id = any(own) desc, p.period_end, l.expires_at, g.transaction_id
     loop
       claim := least(wanted, lot.available);
       continue when claim <= 0;
@@ -9366,7 +10493,7 @@ begin
       amounts := amounts || claim;
     end loop;
     update credits.subscription_debts as d set owed = wanted
-    where d.purchase_id = debt.purchase_id and d.owed <> wanted;
+    where d.account_id = debt.account_id and d.purchase_id = debt.purchase_id and d.owed <> wanted;
   end loop;
 
   -- What differs from it: first back, then anew.
@@ -9389,13 +10516,15 @@ begin
   loop
     if part.more < 0 then
       perform credits.give_back_clawbacks(
-        collect_subscription_debts.account_id, array[part.grant_id], jsonb_build_object('downgrade', part.debt_id),
-        -part.more, jsonb_build_object('downgrade', part.debt_id)
+        collect_subscription_debts.account_id, 'downgrade', part.debt_id, -part.more,
+        jsonb_build_object('downgrade', part.debt_id), part.grant_id
       );
     elsif part.more > 0 then
       perform credits.claw_back(
         collect_subscription_debts.account_id, part.more, part.grant_id,
-        metadata => jsonb_build_object('downgrade', part.debt_id)
+        metadata => jsonb_build_object('downgrade', part.debt_id),
+        cause => 'downgrade',
+        purchase_id => part.debt_id
       );
     end if;
   end loop;
@@ -9410,7 +10539,7 @@ comment on function credits.collect_subscription_debts(uuid) is
 'lock.';
 
 -- sql/payments/subscriptions/grant_allotments.sql
-create function credits.grant_allotments(purchase_id bigint) returns void
+create function credits.grant_allotments(account_id uuid, purchase_id bigint) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -9419,10 +10548,14 @@ declare
   month record;
   rolling bigint;
   own bigint;
-  sources jsonb;
+  grants bigint[];
 begin
   select * into period from credits.allotments as a
-  where a.purchase_id = grant_allotments.purchase_id and a.months is not null and a.next_at <= credits.now();
+  where
+    a.account_id = grant_allotments.account_id
+    and a.purchase_id = grant_allotments.purchase_id
+    and a.months is not null
+    and a.next_at <= credits.now();
   if not found then
     return;
   end if;
@@ -9434,12 +10567,13 @@ begin
       and m.credits > 0
       -- What ended at once, and not with its period, goes no further.
       and not exists (
-        select from public.subscriptions as s where s.id = period.subscription_id and s.ended_at <= m.starts_at
+        select from public.subscriptions as s
+        where s.account_id = period.account_id and s.id = period.subscription_id and s.ended_at <= m.starts_at
       )
       -- All the money went back, also that of changes. Should it return, a month that goes on then is granted then.
       and exists (
         select from credits.allotments as c
-        inner join public.purchases as p on c.purchase_id = p.id
+        inner join public.purchases as p on c.account_id = p.account_id and c.purchase_id = p.id
         where
           c.account_id = period.account_id
           and c.subscription_id = period.subscription_id
@@ -9453,11 +10587,22 @@ begin
   loop
     -- What changes of plan add to a month, their payments paid for.
     own := least(month.credits, round(period.credits::numeric / period.months));
-    select
-      jsonb_object_agg(c.purchase_id, round((month.credits - own) * c.rate / c.rates, 6))
-      || jsonb_build_object(period.purchase_id, own)
-    into sources
-    from (
+    rolling := case when period.rollover > '0' then least(month.credits, coalesce(period.rollover_cap, month.credits)) else 0 end;
+    grants := array[]::bigint[];
+    if month.credits > rolling then
+      grants := grants || credits.grant_purchase(
+        account_id, period.purchase_id, month.credits - rolling, 'subscription', month.ends_at, period.priority,
+        format('%s:%s', period.key, month.number), period.key, month.number
+      );
+    end if;
+    if rolling > 0 then
+      grants := grants || credits.grant_purchase(
+        account_id, period.purchase_id, rolling, 'subscription', month.ends_at + period.rollover, period.priority,
+        format('%s:%s:rollover', period.key, month.number), period.key, month.number
+      );
+    end if;
+    insert into credits.allotment_sources (account_id, transaction_id, purchase_id, part)
+    with changes as (
       select
         a.purchase_id,
         sum(a.credits::numeric / x.months) as rate,
@@ -9475,37 +10620,32 @@ begin
         and a.credits > 0
         and a.period_start <= month.starts_at
       group by a.purchase_id
-    ) as c;
-    rolling := case when period.rollover > '0' then least(month.credits, coalesce(period.rollover_cap, month.credits)) else 0 end;
-    if month.credits > rolling then
-      perform credits.grant_purchase(
-        period.purchase_id, month.credits - rolling, 'subscription', month.ends_at, period.priority,
-        format('%s:%s', period.key, month.number), sources
-      );
-    end if;
-    if rolling > 0 then
-      perform credits.grant_purchase(
-        period.purchase_id, rolling, 'subscription', month.ends_at + period.rollover, period.priority,
-        format('%s:%s:rollover', period.key, month.number), sources
-      );
-    end if;
+    )
+
+    select period.account_id, g.id, s.purchase_id, s.part
+    from unnest(grants) as g (id)
+    cross join (
+      select c.purchase_id, round((month.credits - own) * c.rate / c.rates, 6) as part from changes as c
+      union all
+      select period.purchase_id, own where exists (select from changes)
+    ) as s;
   end loop;
 
   update credits.allotments as a
   set next_at = (
     select min(m.starts_at) from credits.allotment_months(period) as m where m.starts_at > credits.now()
   )
-  where a.purchase_id = period.purchase_id and a.key = period.key;
+  where a.account_id = period.account_id and a.purchase_id = period.purchase_id and a.key = period.key;
 end
 $$;
 
-comment on function credits.grant_allotments(bigint) is
+comment on function credits.grant_allotments(uuid, bigint) is
 'Grants the months of a purchase''s period that have begun, once each; none while all of its money is refunded or '
 'disputed, and none that begins after the subscription has ended. credits.net_purchase, which takes the share of a '
 'part that was refunded, and credits.collect_subscription_debts have to follow. The caller holds the account''s lock.';
 
 -- sql/payments/subscriptions/grant_invoice.sql
-create function credits.grant_invoice(purchase_id bigint, invoice jsonb) returns void
+create function credits.grant_invoice(account_id uuid, purchase_id bigint, invoice jsonb) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -9516,10 +10656,9 @@ declare
 begin
   -- Decided here, under the account's lock: several checkouts with a trial may have been open at once.
   select exists(
-    select from public.purchases as p
-    cross join credits.accounts_of_mailbox(p.account_id) as m (account_id)
+    select from credits.accounts_of_mailbox(grant_invoice.account_id) as m (account_id)
     inner join public.credit_transactions as t on m.account_id = t.account_id
-    where p.id = purchase_id and t.idempotency_key in ('sys:stripe:trial', 'sys:stripe:trial:rollover')
+    where t.idempotency_key in ('sys:stripe:trial', 'sys:stripe:trial:rollover')
   ) into had_trial;
   select s.max_grant into most from credits.billing_settings as s;
   for part in
@@ -9535,20 +10674,24 @@ begin
       );
     end if;
     update public.purchases as p set period_end = greatest(p.period_end, part.period_end)
-    where p.id = purchase_id and part.credits > 0;
+    where p.account_id = grant_invoice.account_id and p.id = purchase_id and part.credits > 0;
     if part.is_monthly and not part.is_proration then
-      perform credits.open_allotment(purchase_id, part.key, part.credits, part.period_start, part.period_end,
-        part.rollover, part.rollover_cap, part.priority);
+      perform credits.open_allotment(
+        account_id, purchase_id, part.key, part.credits, part.period_start, part.period_end, part.rollover,
+        part.rollover_cap, part.priority
+      );
       continue;
     elsif part.is_monthly then
       select c.credits, c.expires_at into part.credits, part.expires_at
-      from credits.change_allotments(purchase_id, part.key, part.period_start, part.period_end, part.credits) as c;
+      from credits.change_allotments(
+        account_id, purchase_id, part.key, part.period_start, part.period_end, part.credits
+      ) as c;
       update public.purchases as p set period_end = greatest(p.period_end, part.period_end)
-      where p.id = purchase_id and part.credits > 0;
+      where p.account_id = grant_invoice.account_id and p.id = purchase_id and part.credits > 0;
     end if;
     if part.credits > 0 then
       perform credits.grant_purchase(
-        purchase_id, part.credits, 'subscription', part.expires_at, part.priority, part.key
+        account_id, purchase_id, part.credits, 'subscription', part.expires_at, part.priority, part.key
       );
     elsif part.credits < 0 then
       insert into credits.subscription_debts (
@@ -9556,13 +10699,13 @@ begin
       )
       select p.id, p.account_id, p.subscription_id, part.period_start, part.period_end, -part.credits, 0
       from public.purchases as p
-      where p.id = grant_invoice.purchase_id;
+      where p.account_id = grant_invoice.account_id and p.id = grant_invoice.purchase_id;
     end if;
   end loop;
 end
 $$;
 
-comment on function credits.grant_invoice(bigint, jsonb) is
+comment on function credits.grant_invoice(uuid, bigint, jsonb) is
 'Grants what a paid invoice brings, a trial once an address, and notes what a downgrade takes. The caller holds the '
 'account''s lock. PT422 for a proration beyond billing_settings.max_grant.';
 
@@ -9705,7 +10848,7 @@ comment on function credits.invoice_grants(jsonb) is
 'row for all of it. Lines of prices that are no plan''s bring nothing.';
 
 -- sql/payments/subscriptions/is_second_subscription.sql
-create function credits.is_second_subscription(subscription_id text) returns boolean
+create function credits.is_second_subscription(account_id uuid, subscription_id text) returns boolean
 language plpgsql
 stable
 set search_path = ''
@@ -9714,16 +10857,19 @@ begin
   -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
   return exists (
     select from credits.second_subscriptions as s
-    where s.subscription_id = is_second_subscription.subscription_id and s.outcome is distinct from 'kept'
+    where
+      s.account_id = is_second_subscription.account_id
+      and s.subscription_id = is_second_subscription.subscription_id
+      and s.outcome is distinct from 'kept'
   );
 end
 $$;
 
-comment on function credits.is_second_subscription(text) is
+comment on function credits.is_second_subscription(uuid, text) is
 'Whether a subscription came second, so that it brings no credits.';
 
 -- sql/payments/subscriptions/note_second_subscription.sql
-create function credits.note_second_subscription(subscription_id text) returns void
+create function credits.note_second_subscription(account_id uuid, subscription_id text) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -9731,7 +10877,9 @@ declare
   me public.subscriptions;
   first_id text;
 begin
-  select * into me from public.subscriptions as s where s.id = subscription_id;
+  select * into me
+  from public.subscriptions as s
+  where s.account_id = note_second_subscription.account_id and s.id = subscription_id;
   if credits.is_live(me) or me.stripe_status in ('canceled', 'incomplete_expired') then
     return; -- it had begun before this message, or is over
   end if;
@@ -9741,7 +10889,7 @@ begin
     s.account_id = me.account_id
     and s.id <> me.id
     and credits.is_live(s)
-    and not credits.is_second_subscription(s.id)
+    and not credits.is_second_subscription(s.account_id, s.id)
   order by s.created_at, s.id
   limit 1;
   if found then
@@ -9752,12 +10900,13 @@ begin
 end
 $$;
 
-comment on function credits.note_second_subscription(text) is
+comment on function credits.note_second_subscription(uuid, text) is
 'To be called when a message says that a subscription has begun, before anything of the message is noted: if the '
 'account has another one, this is a second. The caller holds the account''s lock.';
 
 -- sql/payments/subscriptions/open_allotment.sql
 create function credits.open_allotment(
+  account_id uuid,
   purchase_id bigint,
   key text,
   amount bigint,
@@ -9789,8 +10938,8 @@ begin
     greatest(1, count), open_allotment.key, open_allotment.rollover,
     open_allotment.rollover_cap, open_allotment.priority, open_allotment.period_start
   from public.purchases as p
-  where p.id = open_allotment.purchase_id;
-  perform credits.grant_allotments(purchase_id);
+  where p.account_id = open_allotment.account_id and p.id = open_allotment.purchase_id;
+  perform credits.grant_allotments(account_id, purchase_id);
 end
 $$;
 
@@ -9813,8 +10962,8 @@ begin
       select t.* from credits.debt_takings(account_id) as t where not t.is_final order by t.debt_id desc, t.grant_id desc
     loop
       perform credits.give_back_clawbacks(
-        account_id, array[part.grant_id], jsonb_build_object('downgrade', part.debt_id), part.taken,
-        jsonb_build_object('downgrade', part.debt_id)
+        release_subscription_debts.account_id, 'downgrade', part.debt_id, part.taken,
+        jsonb_build_object('downgrade', part.debt_id), part.grant_id
       );
     end loop;
   end if;
@@ -9827,7 +10976,7 @@ comment on function credits.release_subscription_debts(uuid) is
 'the account''s lock.';
 
 -- sql/payments/subscriptions/set_subscription_status.sql
-create function credits.set_subscription_status(subscription_id text) returns void
+create function credits.set_subscription_status(account_id uuid, subscription_id text) returns void
 language sql
 set search_path = ''
 as $$
@@ -9840,11 +10989,16 @@ as $$
     end,
     updated_at = credits.now()
   from public.subscriptions as me
-  left join public.purchases as p on me.latest_invoice_id = p.invoice_id
-  where me.id = set_subscription_status.subscription_id and s.id = me.id;
+  left join credits.stripe_objects as o on me.latest_invoice_id = o.id
+  left join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
+  where
+    me.account_id = set_subscription_status.account_id
+    and me.id = set_subscription_status.subscription_id
+    and s.account_id = me.account_id
+    and s.id = me.id;
 $$;
 
-comment on function credits.set_subscription_status(text) is
+comment on function credits.set_subscription_status(uuid, text) is
 'Sets a subscription''s status from what Stripe''s object said and what is known of its latest invoice: whichever '
 'message comes first, a failed invoice means past_due and a paid one ends that. The caller holds the account''s lock.';
 
@@ -9880,7 +11034,7 @@ begin
   for due in
     select a.purchase_id, a.account_id, p as purchase
     from credits.allotments as a
-    inner join public.purchases as p on a.purchase_id = p.id
+    inner join public.purchases as p on a.account_id = p.account_id and a.purchase_id = p.id
     where
       a.next_at <= credits.now()
       and not exists (
@@ -9900,8 +11054,8 @@ begin
     continue when not found;
     begin
       perform credits.lock_account(due.account_id);
-      perform credits.grant_allotments(due.purchase_id);
-      perform credits.net_purchase(due.purchase_id);
+      perform credits.grant_allotments(due.account_id, due.purchase_id);
+      perform credits.net_purchase(due.account_id, due.purchase_id);
       perform credits.collect_subscription_debts(due.account_id);
       perform credits.end_late_grants(due.account_id);
       done := done + 1;

@@ -17,7 +17,7 @@ from _shared.payments import reconcile as reconciling
 from scripts.local.stack import Stack
 from scripts.local.stripe.control import Control
 from supabase import Client
-from tests.support.functions import another, balance, deliver, ledger, post
+from tests.support.functions import another, balance, deliver, ledger_figures, post
 from tests.support.served import Served
 from tests.support.stack import ROOT, Env, User
 
@@ -98,6 +98,63 @@ def test_what_events_no_longer_tell(
     report = reconcile(sweep=True)
     assert report["objects_repaired"] == 0
     assert balance(ann) == before + 50
+
+
+def booked(db: Connection, payment: str) -> list[tuple[Any, ...]]:
+    """What is known of the balance transactions of a payment."""
+    return db.execute(
+        "select movement::text, amount, fee, currency from credits.stripe_balance_transactions "
+        "where payment_intent_id = %s order by movement",
+        [payment],
+    ).fetchall()
+
+
+def test_what_stripe_took(
+    reconcile: Reconcile, buyer: Buyer, control: Control, env: Env, db: Connection
+) -> None:
+    """Webhooks name it and do not tell; an hourly run asks."""
+    _, session = buyer()
+    payment = str(control.complete(session)["payment_intent"])
+    env.stripe().v1.refunds.create({"payment_intent": payment, "amount": 99})
+    control.settled()
+    assert booked(db, payment) == [("payment", None, None, None), ("refund", None, None, None)]
+    db.execute("update credits.stripe_progress set swept_at = now()")
+    report = reconcile()
+    assert report["ok"], report
+    assert (report["objects"], report["fees_learned"] >= 2) == (None, True)
+    assert booked(db, payment) == [("payment", 499, 44, "usd"), ("refund", -99, 0, "usd")]
+    assert reconcile()["fees_learned"] == 0
+
+
+def test_a_sweep_brings_what_stripe_took(
+    reconcile: Reconcile, buyer: Buyer, control: Control, env: Env, db: Connection
+) -> None:
+    control.delivery("drop")
+    _, session = buyer()
+    payment = str(control.complete(session)["payment_intent"])
+    env.stripe().v1.refunds.create({"payment_intent": payment, "amount": 99})
+    db.execute("update credits.stripe_progress set events_through = now() + interval '400 days'")
+    report = reconcile(sweep=True)
+    assert report["ok"], report
+    assert booked(db, payment) == [("payment", 499, 44, "usd"), ("refund", -99, 0, "usd")]
+    assert reconcile(sweep=True)["objects_repaired"] == 0
+
+
+def test_a_balance_transaction_that_stripe_refuses(
+    reconcile: Reconcile, buyer: Buyer, control: Control, db: Connection
+) -> None:
+    """It is told, and what it does not know stays unknown."""
+    _, session = buyer()
+    payment = str(control.complete(session)["payment_intent"])
+    control.settled()
+    db.execute("update credits.stripe_progress set swept_at = now(), events_through = now()")
+    wrong = "update credits.stripe_balance_transactions set id = %s where payment_intent_id = %s returning id"
+    (found,) = db.execute(wrong, ["txn_not_there", payment]).fetchone() or ("",)
+    report = reconcile()
+    assert not report["ok"]
+    assert {"id": found, "kind": "balance_transaction"}.items() <= report["problems"][-1].items()
+    assert booked(db, payment) == [("payment", None, None, None)]
+    db.execute("delete from credits.stripe_balance_transactions where id = %s", [found])
 
 
 def test_once_a_day_it_sweeps(reconcile: Reconcile, db: Connection) -> None:
@@ -257,7 +314,7 @@ def test_only_the_project_itself(
 
 
 def test_bad_options(url: Callable[[str], str], env: Env, db: Connection) -> None:
-    before = ledger(db)
+    before = ledger_figures(db)
     for body in (
         {"days": 0},
         {"days": 1.5},
@@ -269,7 +326,7 @@ def test_bad_options(url: Callable[[str], str], env: Env, db: Connection) -> Non
     ):
         answer = post(url("stripe-reconcile"), body, apikey=env.secret_key)
         assert (answer.status_code, answer.json()["code"]) == (400, "PT400"), body
-    assert ledger(db) == before
+    assert ledger_figures(db) == before
 
 
 def test_missing_settings(serve: Callable[..., Served], env: Env) -> None:

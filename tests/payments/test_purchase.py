@@ -209,6 +209,21 @@ def test_an_operators_freeze_outlives_a_won_dispute(till: Till) -> None:
     assert till.ledger.account(user)["frozen_reason"] == "Under review."
 
 
+def test_what_froze_an_account_is_no_sentence(till: Till) -> None:
+    """An operator may say the same words."""
+    user, account = till.buyer()
+    sale = Sale(account)
+    dispute = sale.dispute("needs_response", "won")
+    till.tell([*sale.completed(), dispute[0]])
+    frozen = till.ledger.account(user)
+    assert frozen["frozen_by"] == "dispute"
+    till.ledger.as_service("freeze_account", user_id=user, reason=frozen["frozen_reason"])
+    till.tell(dispute[1:])
+    assert till.ledger.account(user)["frozen_by"] == "operator"
+    till.ledger.as_service("unfreeze_account", user_id=user)
+    assert till.ledger.account(user)["frozen_by"] is None
+
+
 def test_a_dispute_leaves_an_operators_freeze_as_it_is(till: Till) -> None:
     user, account = till.buyer()
     sale = Sale(account)

@@ -5,8 +5,9 @@ Steps, each harmless to repeat and to run twice at once:
 1. Events since the last run (less an overlap), oldest first, through ingest_stripe_event().
 2. Once a day, objects as they are now, through ingest_stripe_object(): Stripe keeps events for 30 days only.
    With them, whether Stripe's Prices say what our rows say, and e-mail addresses that Stripe has to be told.
-3. Second subscriptions that are still to be cancelled and refunded.
-4. Events that are stored and were not applied, once more: what they waited for may have come.
+3. What Stripe took for payments, refunds and disputes: it books them after it tells of them.
+4. Second subscriptions that are still to be cancelled and refunded.
+5. Events that are stored and were not applied, once more: what they waited for may have come.
 
 What is left then is a problem, for a person: to mend, or to dismiss.
 
@@ -14,6 +15,7 @@ How far the events were read is remembered only after all of them were stored: a
 which the database stumbled over one, is repeated.
 """
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable
@@ -52,6 +54,7 @@ EVENT_TYPES = (
     "refund.updated",
     "refund.failed",
     "charge.succeeded",
+    "charge.updated",
     "charge.refunded",
     "charge.dispute.created",
     "charge.dispute.updated",
@@ -65,12 +68,14 @@ TYPES_AT_ONCE = 20  # Stripe's limit for one list
 
 HOUR, DAY = 3600, 24 * 3600
 OVERLAP = HOUR  # a list may show an event late
+REFUND_BOOKINGS = ("balance_transaction", "failure_balance_transaction")
 RETENTION = 30 * DAY  # Stripe's, for events
 DAYS = 35  # how far back a sweep looks: further than events go
 DISPUTE_DAYS = 180  # disputes are decided months after they were opened
 SWEEP_EVERY = 23 * HOUR  # less than a day, so that a daily run sweeps each time
 
 BATCH = 100
+ASKED_AT_ONCE = 10
 PROBLEMS = 1000  # how many the report names
 REFUSED = "refused"  # not even stored
 PROBLEMATIC = ("failed", "quarantined", REFUSED)
@@ -98,6 +103,7 @@ class Report:
     problems: list[dict[str, Any]] = field(default_factory=list)
     seconds: Counter[str] = field(default_factory=Counter)
     emails: int = 0
+    fees: int = 0
     refused: int = 0  # events that the database stumbled over, and that have to be read again
 
     def count_event(self, event: Object, outcome: Outcome) -> None:
@@ -128,6 +134,12 @@ class Report:
         """Note a customer whose address Stripe did not take."""
         self._problem("customer", customer, {"status": "failed", "reason": reason})
 
+    def count_fee(self, transaction: str, outcome: Outcome) -> None:
+        """Note what became of a balance transaction that Stripe was asked for."""
+        self.fees += outcome["status"] == "changed"
+        if outcome["status"] in PROBLEMATIC:
+            self._problem("balance_transaction", transaction, outcome)
+
     def _problem(self, kind: str, item_id: str, outcome: Outcome) -> None:
         if len(self.problems) < PROBLEMS:
             self.problems.append({"id": item_id, "kind": kind, **outcome})
@@ -146,6 +158,7 @@ class Report:
             "events_still_quarantined": self.retried["quarantined"],
             "second_subscriptions": dict(self.seconds),
             "emails_told": self.emails,
+            "fees_learned": self.fees,
             "since": moment(self.since),
             "through": moment(self.through),
             "events": {kind: dict(counts) for kind, counts in sorted(self.events.items())},
@@ -179,6 +192,9 @@ async def reconcile(options: Options) -> AsyncIterator[Step]:
         yield step
     if not report.refused:
         await service_rpc("stripe_sync", events_through=moment(report.through))
+
+    async for step in _learn_fees(report):
+        yield step
 
     swept_at = unix(known["swept_at"])
     if options.sweep or swept_at is None or began - swept_at >= SWEEP_EVERY:
@@ -263,8 +279,8 @@ async def _sweep(report: Report, through: int, days: int) -> AsyncIterator[Step]
         ("subscription", v1.subscriptions.list_async, {"status": "all"}),
         ("invoice", v1.invoices.list_async, {"status": "paid", **recent}),
         ("invoice_payment", v1.invoice_payments.list_async, {"status": "paid", **recent}),
-        ("charge", v1.charges.list_async, recent),
-        ("refund", v1.refunds.list_async, recent),
+        ("charge", v1.charges.list_async, {**recent, "expand": expanded("balance_transaction")}),
+        ("refund", v1.refunds.list_async, {**recent, "expand": expanded(*REFUND_BOOKINGS)}),
         ("dispute", v1.disputes.list_async, old_disputes),
         ("radar.early_fraud_warning", v1.radar.early_fraud_warnings.list_async, recent),
     )
@@ -278,6 +294,33 @@ async def _sweep(report: Report, through: int, days: int) -> AsyncIterator[Step]
                 report.count_object(kind, item, await _readable(ingest_object(whole)))
             if report.objects[kind].total() > stripe_api.PAGE:
                 yield {"progress": f"{report.objects[kind].total()} compared."}
+
+
+def expanded(*names: str) -> list[str]:
+    """Fields of what a list shows, as objects instead of their ids."""
+    return [f"data.{name}" for name in names]
+
+
+# -- fees --------------------------------------------------------------------------------------------
+
+
+async def _learn_fees(report: Report) -> AsyncIterator[Step]:
+    after = ""
+    while ids := await service_rpc("stripe_balance_transactions_to_ask", after=after):
+        yield {"progress": f"Asking what Stripe took for {len(ids)} payments ..."}
+        for start in range(0, len(ids), ASKED_AT_ONCE):
+            part = ids[start : start + ASKED_AT_ONCE]
+            for transaction, outcome in zip(part, await asyncio.gather(*map(_fee, part)), strict=True):
+                report.count_fee(transaction, outcome)
+        after = ids[-1]
+
+
+async def _fee(transaction: str) -> Outcome:
+    try:
+        booked = stripe_api.raw(await stripe_api.client().v1.balance_transactions.retrieve_async(transaction))
+    except (stripe.InvalidRequestError, stripe.PermissionError) as error:
+        return {"status": "failed", "reason": f"Stripe refuses ({error.code or type(error).__name__})."}
+    return await _readable(ingest_object(booked))
 
 
 # -- prices and addresses ----------------------------------------------------------------------------

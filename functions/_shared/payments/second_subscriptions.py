@@ -54,7 +54,7 @@ async def settle(row: Object) -> str | None:
 
     Harmless to repeat and to break off. While another call deals with it, it is left to that.
     """
-    claim = {"subscription_id": row["subscription_id"]}
+    claim = {"account_id": row["account_id"], "subscription_id": row["subscription_id"]}
     if not await service_rpc("claim_second_subscription", **claim):
         return None
     try:
@@ -65,6 +65,7 @@ async def settle(row: Object) -> str | None:
 
 async def _settle(row: Object) -> str | None:
     second_id = row["subscription_id"]
+    named = {"account_id": row["account_id"], "subscription_id": second_id}
     first, second = await _subscription(row["first_id"]), await _subscription(second_id)
     if second is None:
         return "Stripe has no such subscription: refund it if it was paid, and close_second_subscription."
@@ -73,7 +74,7 @@ async def _settle(row: Object) -> str | None:
         if first is not None:
             await _ingest(first)
         await _ingest(second)
-        await service_rpc("close_second_subscription", subscription_id=second_id, outcome="kept")
+        await service_rpc("close_second_subscription", **named, outcome="kept")
         return None
     if second["status"] not in ENDED:
         if datetime.fromisoformat(row["noticed_at"]).timestamp() - second["created"] > RECENT:
@@ -87,7 +88,7 @@ async def _settle(row: Object) -> str | None:
         left = now["paid"] - now["refunded"]
         if left > 0:
             return f"It is cancelled; refund what was paid in Stripe: {left} {now['currency']} (minor units)."
-    await service_rpc("close_second_subscription", subscription_id=second_id, outcome="refunded")
+    await service_rpc("close_second_subscription", **named, outcome="refunded")
     return None
 
 

@@ -12,6 +12,8 @@ REFERENCES = frozenset(
     "latest_charge latest_invoice payment_intent payment_method product promotion_code setup_intent "
     "subscription discounts price".split()
 )
+# Those that an object only has once there is something to name.
+ABSENT = frozenset({("refund", "failure_balance_transaction")})
 DEPTH = 4
 
 
@@ -29,6 +31,8 @@ def expand(world: World, answer: JSON, paths: list[str]) -> JSON:
 
 def _expand(world: World, value: JSON, steps: list[str], path: str) -> None:
     step, rest = steps[0], steps[1:]
+    if step not in value and (value.get("object"), step) in ABSENT:
+        return
     if step not in value:
         included = _included(world, value, step)
         if included is None:

@@ -196,18 +196,18 @@ def fee_of(amount: int) -> int:
 
 
 def _settle(world: World, charge: JSON) -> None:
+    """Book it, which with asynchronous capture comes after the payment was told."""
     transaction = create_balance_transaction(
         world, charge["id"], "charge", charge["amount"], charge["currency"], fee_of(charge["amount"])
     )
-    charge["balance_transaction"] = transaction["id"]
+    world.change(charge, "charge.updated", balance_transaction=transaction["id"])
 
 
 def succeed(world: World, intent: JSON, method: JSON) -> JSON:
     """Take the money at once. Returns the charge."""
-    charge = _charge(world, intent, method, "succeeded")
-    _settle(world, charge)
-    world.create(charge, "charge.succeeded")
+    charge = world.create(_charge(world, intent, method, "succeeded"), "charge.succeeded")
     _intent_succeeded(world, intent, charge)
+    _settle(world, charge)
     return charge
 
 
@@ -231,10 +231,10 @@ def finish(world: World, intent: JSON, success: bool) -> JSON:
     """End a delayed payment. Returns the charge."""
     charge = world.get("charge", intent["latest_charge"])
     if success:
-        _settle(world, charge)
-        charge["status"] = "succeeded"
-        world.create(charge, "charge.succeeded")
+        world.change(charge, None, status="succeeded")
+        world.emit("charge.succeeded", charge)
         _intent_succeeded(world, intent, charge)
+        _settle(world, charge)
         return charge
     charge.update(
         status="failed", paid=False, failure_code="insufficient_funds", captured=False, amount_captured=0,

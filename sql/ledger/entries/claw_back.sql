@@ -3,13 +3,15 @@ create function credits.claw_back(
   amount bigint,
   grant_transaction_id bigint default null,
   idempotency_key text default null,
-  metadata jsonb default '{}'
+  metadata jsonb default '{}',
+  cause credits.clawback_cause default 'operator',
+  purchase_id bigint default null,
+  other_account_id uuid default null
 ) returns public.credit_transactions
 language plpgsql
 set search_path = ''
 as $$
 declare
-  hash bytea;
   lot_id bigint;
   account public.credit_accounts;
   entry public.credit_transactions;
@@ -22,11 +24,13 @@ begin
       'No grant is larger.'
     );
   end if;
-  if idempotency_key is not null then
-    hash := credits.request_hash('claw_back', amount::text, grant_transaction_id::text, metadata::text);
-  end if;
-  entry := (credits.replayed(account_id, idempotency_key, hash)).entry;
+  entry := credits.replayed_entry(account_id, idempotency_key);
   if entry.id is not null then
+    perform credits.check_repeat(
+      idempotency_key,
+      entry.kind = 'clawback' and entry.amount = -claw_back.amount
+      and entry.related_id is not distinct from grant_transaction_id and entry.metadata = claw_back.metadata
+    );
     return entry;
   end if;
 
@@ -52,17 +56,19 @@ begin
     account_id, 'clawback', -amount,
     related_id => grant_transaction_id,
     idempotency_key => idempotency_key,
-    request_hash => hash,
     metadata => metadata
   );
+  insert into credits.clawbacks (account_id, transaction_id, cause, purchase_id, other_account_id)
+  values (entry.account_id, entry.id, claw_back.cause, claw_back.purchase_id, claw_back.other_account_id);
   perform credits.settle_account(account_id, usable_from => '-infinity', preferred_lot => lot_id);
   perform credits.pass_debt(account_id);
   return entry;
 end
 $$;
 
-comment on function credits.claw_back(uuid, bigint, bigint, text, jsonb) is
+comment on function credits.claw_back is
 'Internal: takes back amount credits from an account, because their payment was refunded or disputed, a plan was '
-'changed for a smaller one, or a debt passes between it and its successor; returns the ledger row. Takes from the '
-'named grant''s lot first, then from the others in burn order, then below zero: the next grant pays that off. The debt '
-'of a deleted user''s account goes to its successor. Errors: PT400, PT404, PT409 as elsewhere.';
+'changed for a smaller one, or a debt passes between it and its successor; returns the ledger row. cause and what it '
+'names are noted in credits.clawbacks. Takes from the named grant''s lot first, then from the others in burn order, '
+'then below zero: the next grant pays that off. The debt of a deleted user''s account goes to its successor. Errors: '
+'PT400, PT404, PT409 as elsewhere.';

@@ -1,11 +1,10 @@
 create function credits.grant_to_account(
   account_id uuid,
   amount bigint,
-  source text,
+  source public.grant_source,
   expires_at timestamptz,
   priority integer,
   idempotency_key text,
-  request_hash bytea,
   metadata jsonb
 ) returns public.credit_transactions
 language plpgsql
@@ -22,11 +21,6 @@ begin
     perform credits.fail(
       'PT400', format('amount must be a whole number of credits from 1 to %s.', most),
       jsonb_build_object('amount', amount, 'limit', most), 'The limit is billing_settings.max_grant.'
-    );
-  elsif source is null or source not in ('purchase', 'subscription', 'bonus', 'referral', 'promo', 'refund') then
-    perform credits.fail(
-      'PT400', 'source must be purchase, subscription, bonus, referral, promo or refund.',
-      jsonb_build_object('source', left(source, 100)), 'It says where the credits come from.'
     );
   elsif priority not between 0 and 100 then
     perform credits.fail(
@@ -45,7 +39,6 @@ begin
   entry := credits.post_entry(
     account_id, 'grant', amount,
     idempotency_key => idempotency_key,
-    request_hash => case when idempotency_key is not null then coalesce(request_hash, credits.request_hash(idempotency_key)) end,
     metadata => metadata
   );
   -- Only now is the moment of the grant known: it may have waited for the account's lock.

@@ -1,7 +1,7 @@
 create function credits.add_lot(
   entry public.credit_transactions,
   amount bigint,
-  source text,
+  source public.grant_source,
   expires_at timestamptz,
   priority integer,
   returned_from bigint default null

@@ -2,7 +2,7 @@ create function credits.lots_as_of_now(account_id uuid) returns table (
   id bigint,
   remaining bigint,
   expires_at timestamptz,
-  source text
+  source public.grant_source
 )
 language sql
 stable

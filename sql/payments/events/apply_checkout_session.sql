@@ -7,7 +7,6 @@ declare
   payment text := credits.stripe_id(session -> 'payment_intent');
   pinned text := session #>> '{metadata,credits}';
   account uuid;
-  known public.purchase_status;
   told public.purchase_status;
   many integer;
   purchase public.purchases;
@@ -15,17 +14,18 @@ begin
   if session #>> '{metadata,account_id}' is null or session ->> 'mode' not in ('payment', 'subscription') then
     return 'ignored: The session was not made by the function checkout.';
   end if;
-  account := credits.stripe_account(null, session #>> '{metadata,account_id}');
+  account := credits.paying_account(null, session #>> '{metadata,account_id}');
   if session ->> 'mode' = 'subscription' then
     if session ->> 'status' <> 'complete' then
       return 'ignored: Nobody has subscribed yet.';
     end if;
     perform credits.lock_account(account);
     perform credits.link_customer(account, credits.stripe_id(session -> 'customer'));
-    insert into public.subscriptions (id, account_id, plan)
-    values (credits.stripe_id(session -> 'subscription'), account, session #>> '{metadata,plan}')
-    on conflict (id) do nothing;
-    return case when found then 'changed' else 'unchanged' end;
+    return case
+      when credits.open_subscription(account, credits.stripe_id(session -> 'subscription'), session #>> '{metadata,plan}')
+        then 'changed'
+      else 'unchanged'
+    end;
   end if;
 
   if session #>> '{metadata,package}' is null then
@@ -56,30 +56,44 @@ begin
   perform credits.lock_account(account);
   perform credits.link_customer(account, credits.stripe_id(session -> 'customer'))
   where session ->> 'customer' is not null;
-  select p.status into known from public.purchases as p where p.checkout_session_id = session_id;
-  if known >= told then
+  select p.* into purchase
+  from credits.stripe_objects as o
+  inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
+  where o.id = session_id;
+  if purchase.status >= told then
     return 'unchanged';
+  elsif purchase.id is null then
+    insert into public.purchases (
+      account_id, id, checkout_session_id, payment_intent_id, package, quantity, amount, net_amount, tax_amount,
+      currency, status, credits
+    )
+    values (
+      account, credits.next_purchase(account), session_id, payment, session #>> '{metadata,package}', many,
+      (session ->> 'amount_total')::bigint,
+      (session ->> 'amount_total')::bigint - (session #>> '{total_details,amount_tax}')::bigint,
+      (session #>> '{total_details,amount_tax}')::bigint, session ->> 'currency', told, pinned::bigint
+    )
+    returning * into purchase;
+    insert into credits.stripe_objects (id, account_id, purchase_id) values (session_id, account, purchase.id);
+  else
+    update public.purchases as p
+    set
+      status = told,
+      payment_intent_id = coalesce(payment, p.payment_intent_id),
+      amount = (session ->> 'amount_total')::bigint,
+      net_amount = (session ->> 'amount_total')::bigint - (session #>> '{total_details,amount_tax}')::bigint,
+      tax_amount = (session #>> '{total_details,amount_tax}')::bigint,
+      updated_at = credits.now()
+    where p.account_id = purchase.account_id and p.id = purchase.id
+    returning * into purchase;
   end if;
-  insert into public.purchases as p (
-    account_id, checkout_session_id, payment_intent_id, package, quantity, amount, currency, status, credits
-  )
-  values (
-    account, session_id, payment, session #>> '{metadata,package}',
-    many, (session ->> 'amount_total')::bigint,
-    session ->> 'currency', told, pinned::bigint
-  )
-  on conflict on constraint purchases_checkout_session_id_key do update set
-    status = excluded.status,
-    payment_intent_id = coalesce(excluded.payment_intent_id, p.payment_intent_id),
-    amount = excluded.amount,
-    updated_at = credits.now()
-  returning * into purchase;
+  perform credits.link_payment(account, purchase.id, payment) where payment is not null;
 
   if told = 'paid' then
-    perform credits.grant_purchase(purchase.id, purchase.credits, 'purchase', null, null, session_id);
+    perform credits.grant_purchase(account, purchase.id, purchase.credits, 'purchase', null, null, session_id);
   end if;
-  perform credits.net_purchase(purchase.id);
-  perform credits.freeze_for_disputes(purchase.id);
+  perform credits.net_purchase(account, purchase.id);
+  perform credits.freeze_for_disputes(account, purchase.id);
   return 'changed';
 end
 $$;

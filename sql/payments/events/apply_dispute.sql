@@ -4,18 +4,26 @@ set search_path = ''
 as $$
 declare
   payment text := credits.stripe_id(dispute -> 'payment_intent');
-  stages constant text [] := array[
-    'warning_needs_response', 'warning_under_review', 'warning_closed', 'needs_response', 'under_review', 'prevented',
-    'lost', 'won'
-  ];
+  told text := dispute ->> 'status';
+  is_known boolean := told <> 'unknown' and told = any(enum_range(null::credits.dispute_stage)::text[]);
+  booked jsonb;
+  is_booked boolean := false;
 begin
   if payment is null then
     return 'ignored: The dispute names no payment intent.';
   end if;
   perform credits.lock_stripe_object(payment);
-  insert into credits.stripe_disputes as d (id, payment_intent_id, amount, currency, status, withdrawn, reinstated)
+  for booked in
+    select b.value from jsonb_array_elements(dispute -> 'balance_transactions') as b
+  loop
+    is_booked := credits.note_balance_transaction(booked, payment, dispute ->> 'id', 'dispute') or is_booked;
+  end loop;
+  insert into credits.stripe_disputes as d (
+    id, payment_intent_id, amount, currency, status, unknown_status, withdrawn, reinstated
+  )
   values (
-    dispute ->> 'id', payment, (dispute ->> 'amount')::bigint, dispute ->> 'currency', dispute ->> 'status',
+    dispute ->> 'id', payment, (dispute ->> 'amount')::bigint, dispute ->> 'currency',
+    case when is_known then told else 'unknown' end::credits.dispute_stage, case when not is_known then told end,
     event_type is not distinct from 'charge.dispute.funds_withdrawn'
     or exists (
       select from jsonb_array_elements(dispute -> 'balance_transactions') as b where (b.value ->> 'amount')::bigint < 0
@@ -27,25 +35,21 @@ begin
     )
   )
   on conflict (id) do update set
-    status = case
-      when array_position(stages, excluded.status) > array_position(stages, d.status) then excluded.status
-      else d.status
-    end,
+    status = greatest(d.status, excluded.status),
+    unknown_status = case when excluded.status > d.status then excluded.unknown_status else d.unknown_status end,
     -- An inquiry can become a dispute of another amount.
-    amount = case
-      when array_position(stages, excluded.status) > array_position(stages, d.status) then excluded.amount
-      else d.amount
-    end,
+    amount = case when excluded.status > d.status then excluded.amount else d.amount end,
     withdrawn = d.withdrawn or excluded.withdrawn,
     reinstated = d.reinstated or excluded.reinstated
   where
-    array_position(stages, excluded.status) > array_position(stages, d.status)
+    excluded.status > d.status
     or excluded.withdrawn and not d.withdrawn
     or excluded.reinstated and not d.reinstated;
-  if not found then
+  if found then
+    perform credits.net_payment(payment);
+  elsif not is_booked then
     return 'unchanged';
   end if;
-  perform credits.net_payment(payment);
   return 'changed';
 end
 $$;
@@ -53,5 +57,5 @@ $$;
 comment on function credits.apply_dispute(jsonb, text) is
 'Notes how far a dispute has come; takes its share of the credits and freezes the account while it stands, gives '
 'back exactly what was taken once it is won or the money is reinstated. One that was prevented freezes nothing; it '
-'takes its share if Stripe took the money for it. Inquiries (warning_…) are noted only. Returns changed, unchanged '
-'or ignored.';
+'takes its share if Stripe took the money for it; so does one in a state that Stripe has invented since. Inquiries '
+'(warning_…) are noted only. Returns changed, unchanged or ignored.';

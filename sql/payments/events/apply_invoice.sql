@@ -8,9 +8,9 @@ declare
   subscription text := credits.stripe_id(details -> 'subscription');
   account uuid;
   told public.purchase_status;
-  known public.purchase_status;
   purchase public.purchases;
   payment text;
+  brings record;
 begin
   told := (case
     when invoice ->> 'status' = 'paid' then 'paid'
@@ -28,11 +28,15 @@ begin
     return 'ignored: The invoice is neither paid nor failed nor given up.';
   end if;
   -- Paid is final; a message that could not be granted as it was has nothing to add to one that could.
-  if exists (select from public.purchases as p where p.invoice_id = the_invoice and p.status = 'paid') then
+  if exists (
+    select from credits.stripe_objects as o
+    inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
+    where o.id = the_invoice and p.status = 'paid'
+  ) then
     return 'unchanged';
   end if;
   account := credits.subscriber(subscription, invoice -> 'customer', details -> 'metadata');
-  if not credits.is_ours(invoice, account) then
+  if not credits.accept_invoice(account, invoice) then
     return 'ignored: The subscription is to no plan of ours.';
   end if;
 
@@ -43,40 +47,59 @@ begin
     perform credits.lock_stripe_object(payment);
   end loop;
   perform credits.lock_account(account);
-  select p.status into known from public.purchases as p where p.invoice_id = the_invoice;
-  if known >= told then
+  select p.* into purchase
+  from credits.stripe_objects as o
+  inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
+  where o.id = the_invoice;
+  if purchase.status >= told then
     return 'unchanged';
   end if;
 
-  insert into public.subscriptions (id, account_id) values (subscription, account) on conflict (id) do nothing;
-  perform credits.note_second_subscription(subscription) where told = 'paid';
-  insert into public.purchases as p (
-    account_id, invoice_id, payment_intent_id, subscription_id, plan, amount, currency, status, credits,
-    hosted_invoice_url
-  )
-  select
-    account, the_invoice,
-    (select min(s.payment_intent_id) from credits.stripe_payments as s where s.invoice_id = the_invoice),
-    subscription, max(g.plan), (invoice ->> 'amount_paid')::bigint, invoice ->> 'currency', told,
-    coalesce(sum(g.credits), 0), invoice ->> 'hosted_invoice_url'
-  from credits.invoice_grants(invoice) as g
-  on conflict on constraint purchases_invoice_id_key do update set
-    status = excluded.status,
-    amount = excluded.amount,
-    credits = excluded.credits,
-    plan = excluded.plan,
-    hosted_invoice_url = coalesce(excluded.hosted_invoice_url, p.hosted_invoice_url),
-    updated_at = credits.now()
-  returning * into purchase;
+  perform credits.open_subscription(account, subscription);
+  perform credits.note_second_subscription(account, subscription) where told = 'paid';
+  select max(g.plan) as plan, coalesce(sum(g.credits), 0) as credits into brings from credits.invoice_grants(invoice) as g;
+  if purchase.id is null then
+    insert into public.purchases (
+      account_id, id, invoice_id, payment_intent_id, subscription_id, plan, amount, net_amount, tax_amount, currency,
+      status, credits, hosted_invoice_url
+    )
+    values (
+      account, credits.next_purchase(account), the_invoice,
+      (select min(s.payment_intent_id) from credits.stripe_payments as s where s.invoice_id = the_invoice),
+      subscription, brings.plan, (invoice ->> 'amount_paid')::bigint, (invoice ->> 'total_excluding_tax')::bigint,
+      (invoice ->> 'total')::bigint - (invoice ->> 'total_excluding_tax')::bigint, invoice ->> 'currency', told,
+      brings.credits, invoice ->> 'hosted_invoice_url'
+    )
+    returning * into purchase;
+    insert into credits.stripe_objects (id, account_id, purchase_id) values (the_invoice, account, purchase.id);
+    for payment in
+      select s.payment_intent_id from credits.stripe_payments as s where s.invoice_id = the_invoice order by 1
+    loop
+      perform credits.link_payment(account, purchase.id, payment);
+    end loop;
+  else
+    update public.purchases as p
+    set
+      status = told,
+      amount = (invoice ->> 'amount_paid')::bigint,
+      net_amount = (invoice ->> 'total_excluding_tax')::bigint,
+      tax_amount = (invoice ->> 'total')::bigint - (invoice ->> 'total_excluding_tax')::bigint,
+      credits = brings.credits,
+      plan = brings.plan,
+      hosted_invoice_url = coalesce(invoice ->> 'hosted_invoice_url', p.hosted_invoice_url),
+      updated_at = credits.now()
+    where p.account_id = purchase.account_id and p.id = purchase.id
+    returning * into purchase;
+  end if;
 
   if told = 'paid' then
-    perform credits.grant_invoice(purchase.id, invoice);
+    perform credits.grant_invoice(account, purchase.id, invoice);
   end if;
-  perform credits.set_subscription_status(subscription);
-  perform credits.net_purchase(purchase.id);
+  perform credits.set_subscription_status(account, subscription);
+  perform credits.net_purchase(account, purchase.id);
   perform credits.collect_subscription_debts(account);
   perform credits.end_late_grants(account);
-  perform credits.freeze_for_disputes(purchase.id);
+  perform credits.freeze_for_disputes(account, purchase.id);
   return 'changed';
 end
 $$;

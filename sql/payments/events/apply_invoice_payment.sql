@@ -4,6 +4,7 @@ set search_path = ''
 as $$
 declare
   the_invoice text := credits.stripe_id(invoice_payment -> 'invoice');
+  known credits.stripe_objects;
   payment text := credits.stripe_id(invoice_payment #> '{payment,payment_intent}');
 begin
   if the_invoice is null or payment is null then
@@ -17,8 +18,12 @@ begin
   if not found then
     return 'unchanged';
   end if;
-  update public.purchases as p set payment_intent_id = payment
-  where p.invoice_id = the_invoice and p.payment_intent_id is null;
+  select o.* into known from credits.stripe_objects as o where o.id = the_invoice;
+  if known.purchase_id is not null then
+    perform credits.link_payment(known.account_id, known.purchase_id, payment);
+    update public.purchases as p set payment_intent_id = payment
+    where p.account_id = known.account_id and p.id = known.purchase_id and p.payment_intent_id is null;
+  end if;
   perform credits.net_payment(payment);
   return 'changed';
 end

@@ -12,6 +12,7 @@ begin
     when 'charge' then credits.apply_charge(object)
     when 'dispute' then credits.apply_dispute(object, event_type)
     when 'radar.early_fraud_warning' then credits.apply_fraud_warning(object)
+    when 'balance_transaction' then credits.apply_balance_transaction(object)
     when 'customer' then credits.apply_customer(object, event_type)
     else 'ignored: Such objects have no effect here.'
   end;

@@ -19,7 +19,7 @@ begin
   if
     new.plan is null
     and subscription #>> '{metadata,account_id}' is null
-    and not exists (select from public.subscriptions as s where s.id = new.id)
+    and not exists (select from credits.stripe_objects as o where o.id = new.id)
   then
     return 'ignored: The subscription is to no plan of ours.';
   end if;
@@ -46,8 +46,8 @@ begin
   new.latest_invoice_id := credits.stripe_id(subscription -> 'latest_invoice');
 
   perform credits.lock_account(account);
-  insert into public.subscriptions (id, account_id, plan) values (new.id, account, new.plan) on conflict (id) do nothing;
-  select * into old from public.subscriptions as s where s.id = new.id;
+  perform credits.open_subscription(account, new.id, new.plan);
+  select * into old from public.subscriptions as s where s.account_id = account and s.id = new.id;
   new.plan := coalesce(new.plan, old.plan);
   new.account_id := old.account_id;
   new.status := old.status;
@@ -62,7 +62,7 @@ begin
     return 'unchanged';
   end if;
 
-  perform credits.note_second_subscription(new.id)
+  perform credits.note_second_subscription(account, new.id)
   where new.stripe_status in ('trialing', 'active', 'past_due', 'unpaid', 'paused');
   -- Two contents of one stage: which is newer, only Stripe can say. An object that was just asked for is the answer.
   new.refresh_wanted := is_event and new_rank = old_rank;
@@ -80,8 +80,8 @@ begin
     paused = new.paused,
     latest_invoice_id = new.latest_invoice_id,
     refresh_wanted = new.refresh_wanted
-  where s.id = new.id;
-  perform credits.set_subscription_status(new.id);
+  where s.account_id = account and s.id = new.id;
+  perform credits.set_subscription_status(account, new.id);
   if new.ended_at is not null then
     -- Months that began since then, before this was told.
     for period in
@@ -89,7 +89,7 @@ begin
       where a.account_id = account and a.subscription_id = new.id and a.months is not null
       order by a.purchase_id
     loop
-      perform credits.net_purchase(period);
+      perform credits.net_purchase(account, period);
     end loop;
     perform credits.collect_subscription_debts(account);
   end if;

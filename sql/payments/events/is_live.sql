@@ -7,7 +7,8 @@ as $$
     subscription.status in ('trialing', 'active', 'past_due', 'unpaid', 'paused')
     -- Paid before anything else of it was told.
     or subscription.status = 'incomplete' and exists (
-      select from public.purchases as p where p.subscription_id = subscription.id and p.status = 'paid'
+      select from public.purchases as p
+      where p.account_id = subscription.account_id and p.subscription_id = subscription.id and p.status = 'paid'
     );
 $$;
 

@@ -7,8 +7,8 @@ declare
   account uuid;
 begin
   -- Known once, known for good: also after its customer was deleted.
-  select s.account_id into account from public.subscriptions as s where s.id = subscription_id;
-  return coalesce(account, credits.stripe_account(credits.stripe_id(customer), metadata ->> 'account_id'));
+  select o.account_id into account from credits.stripe_objects as o where o.id = subscription_id;
+  return coalesce(account, credits.paying_account(credits.stripe_id(customer), metadata ->> 'account_id'));
 end
 $$;
 

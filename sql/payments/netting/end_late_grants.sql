@@ -7,14 +7,14 @@ declare
 begin
   for lot in
     select l.id
-    from credits.credit_grants as l
-    inner join public.credit_transactions as t on l.account_id = t.account_id and l.transaction_id = t.id
-    inner join public.purchases as p on t.account_id = p.account_id and (t.metadata ->> 'purchase')::bigint = p.id
+    from credits.purchase_grants as g
+    inner join credits.credit_grants as l on g.account_id = l.account_id and g.transaction_id = l.transaction_id
+    inner join public.purchases as p on g.account_id = p.account_id and g.purchase_id = p.id
     cross join credits.billing_settings as s
     where
-      l.account_id = end_late_grants.account_id
+      g.account_id = end_late_grants.account_id
+      and g.is_late
       and l.remaining > 0
-      and t.metadata ? 'late'
       and (
         s.late_grant_grace = '0'
         or exists (

@@ -1,15 +1,15 @@
-create function credits.freeze_for_disputes(purchase_id bigint) returns void
+create function credits.freeze_for_disputes(account_id uuid, purchase_id bigint) returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
-  reason constant text := 'A payment of this account is disputed.';
-  warned constant text := 'The issuer of a card that paid for this account warned of fraud.';
   purchase public.purchases;
   payments text [];
   is_new boolean;
 begin
-  select * into purchase from public.purchases as p where p.id = purchase_id;
+  select * into purchase
+  from public.purchases as p
+  where p.account_id = freeze_for_disputes.account_id and p.id = purchase_id;
   payments := credits.purchase_payments(purchase);
   -- Most accounts have neither. And what they are frozen for then is no dispute of theirs: that stays.
   if
@@ -33,15 +33,18 @@ begin
 
   if is_new then
     update public.credit_accounts as a
-    set frozen_at = credits.now(), frozen_reason = reason, updated_at = credits.now()
+    set
+      frozen_at = credits.now(),
+      frozen_by = 'dispute',
+      frozen_reason = 'A payment of this account is disputed.',
+      updated_at = credits.now()
     where a.id = purchase.account_id and a.frozen_at is null;
     perform credits.pass_freeze(purchase.account_id);
   elsif not credits.is_disputed(purchase.account_id) then
-    -- Only what disputes froze: an operator's reason is another.
     update public.credit_accounts as a
-    set frozen_at = null, frozen_reason = null, updated_at = credits.now()
-    where a.id = purchase.account_id and a.frozen_reason = reason;
-    perform credits.pass_thaw(purchase.account_id, reason);
+    set frozen_at = null, frozen_by = null, frozen_reason = null, updated_at = credits.now()
+    where a.id = purchase.account_id and a.frozen_by = 'dispute';
+    perform credits.pass_thaw(purchase.account_id);
   end if;
 
   with new_warnings as (
@@ -52,19 +55,23 @@ begin
   )
 
   update public.credit_accounts as a
-  set frozen_at = credits.now(), frozen_reason = warned, updated_at = credits.now()
+  set
+    frozen_at = credits.now(),
+    frozen_by = 'fraud_warning',
+    frozen_reason = 'The issuer of a card that paid for this account warned of fraud.',
+    updated_at = credits.now()
   where
     a.id = purchase.account_id
     -- What a dispute froze, it would unfreeze again once it is won.
-    and (a.frozen_at is null or a.frozen_reason = reason)
+    and (a.frozen_at is null or a.frozen_by = 'dispute')
     and exists (select from new_warnings as w where w.freezes);
   if found then
-    perform credits.pass_freeze(purchase.account_id, reason);
+    perform credits.pass_freeze(purchase.account_id, 'dispute');
   end if;
 end
 $$;
 
-comment on function credits.freeze_for_disputes(bigint) is
-'Freezes the account of a purchase at each new dispute, and unfreezes it once none stands (see is_disputed), unless an '
-'operator froze it; so for the successor of a deleted user''s account. Freezes it at each new warning of fraud that '
-'says so, until an operator unfreezes it. The caller holds the account''s lock.';
+comment on function credits.freeze_for_disputes(uuid, bigint) is
+'Freezes the account of a purchase at each new dispute, and unfreezes it once none stands (see is_disputed), unless '
+'something else froze it; so for the successor of a deleted user''s account. Freezes it at each new warning of fraud '
+'that says so, until an operator unfreezes it. The caller holds the account''s lock.';

@@ -1,4 +1,4 @@
-create function credits.net_purchase(purchase_id bigint) returns boolean
+create function credits.net_purchase(account_id uuid, purchase_id bigint) returns boolean
 language plpgsql
 set search_path = ''
 as $$
@@ -14,7 +14,9 @@ declare
   figures jsonb;
   receipt text;
 begin
-  select * into purchase from public.purchases as p where p.id = purchase_id;
+  select * into purchase
+  from public.purchases as p
+  where p.account_id = net_purchase.account_id and p.id = purchase_id;
   payments := credits.purchase_payments(purchase);
 
   -- A refund that has failed does not count. What a charge tells beyond the refunds that we know, we have yet to hear
@@ -40,14 +42,17 @@ begin
   -- What expired unused is not there to be taken a second time. Nor is what a downgrade took of a lot that has expired
   -- since: of one that is alive it is given back first.
   select coalesce(sum(case t.kind when 'expiry' then -t.amount else credits.left_to_refund(t) end), 0) into gone
-  from public.credit_transactions as t
-  inner join credits.credit_grants as l on t.account_id = l.account_id and t.related_id = l.transaction_id
+  from credits.purchase_grants as g
+  inner join credits.credit_grants as l on g.account_id = l.account_id and g.transaction_id = l.transaction_id
+  inner join public.credit_transactions as t on g.account_id = t.account_id and g.transaction_id = t.related_id
+  left join credits.clawbacks as c on t.account_id = c.account_id and t.id = c.transaction_id
   where
-    t.account_id = purchase.account_id
-    and t.related_id = any(purchase.grant_ids)
-    and (t.kind = 'expiry' or t.kind = 'clawback' and t.metadata ? 'downgrade' and l.expires_at <= credits.now());
+    g.account_id = purchase.account_id
+    and g.purchase_id = purchase.id
+    and (t.kind = 'expiry' or c.cause = 'downgrade' and l.expires_at <= credits.now());
 
-  is_second := purchase.subscription_id is not null and credits.is_second_subscription(purchase.subscription_id);
+  is_second := purchase.subscription_id is not null
+    and credits.is_second_subscription(purchase.account_id, purchase.subscription_id);
   target := case
     when is_second
       then greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
@@ -62,7 +67,8 @@ begin
     'currency', purchase.currency
   );
   if purchase.subscription_id is not null and exists (
-    select from credits.allotments as a where a.purchase_id = purchase.id and a.months is not null
+    select from credits.allotments as a
+    where a.account_id = purchase.account_id and a.purchase_id = purchase.id and a.months is not null
   ) then
     -- Month by month where it came so: what expired unused of one month stands for nothing in another.
     target := 0;
@@ -71,15 +77,16 @@ begin
         l.transaction_id,
         t.taken::bigint as taken,
         least(round(l.amount * s.share), greatest(l.amount - t.gone, t.taken))::bigint as target
-      from credits.credit_grants as l
-      inner join public.credit_transactions as g on l.account_id = g.account_id and l.transaction_id = g.id
+      from credits.purchase_grants as g
+      inner join credits.credit_grants as l on g.account_id = l.account_id and g.transaction_id = l.transaction_id
       cross join lateral (
         select
           coalesce(sum(case r.kind when 'expiry' then -r.amount else credits.left_to_refund(r) end) filter (
-            where r.kind = 'expiry' or r.metadata ? 'downgrade' and l.expires_at <= credits.now()
+            where r.kind = 'expiry' or c.cause = 'downgrade' and l.expires_at <= credits.now()
           ), 0) as gone,
-          coalesce(sum(credits.left_to_refund(r)) filter (where r.kind = 'clawback' and r.metadata ? 'purchase'), 0) as taken
+          coalesce(sum(credits.left_to_refund(r)) filter (where c.cause = 'money_back'), 0) as taken
         from public.credit_transactions as r
+        left join credits.clawbacks as c on r.account_id = c.account_id and r.id = c.transaction_id
         where r.account_id = l.account_id and r.related_id = l.transaction_id and r.kind in ('expiry', 'clawback')
       ) as t
       -- Each part goes with the money that paid for it; all of what began when the subscription had ended.
@@ -87,53 +94,59 @@ begin
         select case
           when is_second or exists (
             select from credits.allotments as a
-            inner join public.subscriptions as e on a.subscription_id = e.id
+            inner join public.subscriptions as e on a.account_id = e.account_id and a.subscription_id = e.id
             where
-              a.purchase_id = purchase.id
-              and a.months is not null
+              a.account_id = g.account_id
+              and a.purchase_id = g.purchase_id
+              and a.key = g.allotment_key
               and e.ended_at <= (
-                a.period_start at time zone 'UTC' + make_interval(
-                  months => substring(g.idempotency_key from '^sys:stripe:' || a.key || ':([0-9]+)')::integer - 1
-                )
+                a.period_start at time zone 'UTC' + make_interval(months => g.month - 1)
               ) at time zone 'UTC'
           ) then 1
-          else sum(p.value::numeric * case
-            when p.key::bigint = purchase.id
-              then least(refunded + disputed, purchase.amount) / greatest(purchase.amount, 1)::numeric
-            else (
-              select least(c.refunded_amount + c.disputed_amount, c.amount) / greatest(c.amount, 1)::numeric
-              from public.purchases as c
-              where c.id = p.key::bigint
-            )
-          end) / sum(p.value::numeric)
+          else coalesce(
+            (
+              select
+                sum(o.part * case
+                  when o.purchase_id = purchase.id then own.share
+                  else least(c.refunded_amount + c.disputed_amount, c.amount) / greatest(c.amount, 1)::numeric
+                end) / sum(o.part)
+              from credits.allotment_sources as o
+              inner join public.purchases as c on o.account_id = c.account_id and o.purchase_id = c.id
+              where o.account_id = g.account_id and o.transaction_id = g.transaction_id
+            ),
+            own.share
+          )
         end as share
-        from jsonb_each_text(coalesce(g.metadata -> 'sources', jsonb_build_object(purchase.id, 1))) as p
+        from (
+          select least(refunded + disputed, purchase.amount) / greatest(purchase.amount, 1)::numeric as share
+        ) as own
       ) as s
-      where l.account_id = purchase.account_id and l.transaction_id = any(purchase.grant_ids)
+      where g.account_id = purchase.account_id and g.purchase_id = purchase.id
       order by l.expires_at, l.id
     loop
       target := target + lot.target;
       if lot.target > lot.taken then
         perform credits.release_subscription_debts(purchase.account_id);
         perform credits.claw_back(
-          purchase.account_id, lot.target - lot.taken, lot.transaction_id, metadata => figures
+          purchase.account_id, lot.target - lot.taken, lot.transaction_id,
+          metadata => figures,
+          cause => 'money_back',
+          purchase_id => purchase.id
         );
       elsif lot.target < lot.taken then
         perform credits.give_back_clawbacks(
-          purchase.account_id, array[lot.transaction_id], jsonb_build_object('purchase', purchase.id),
-          lot.taken - lot.target, figures
+          purchase.account_id, 'money_back', purchase.id, lot.taken - lot.target, figures, lot.transaction_id
         );
       end if;
     end loop;
   elsif target > purchase.credits_clawed_back then
     perform credits.release_subscription_debts(purchase.account_id);
-    perform credits.take_from_grants(
-      purchase.account_id, target - purchase.credits_clawed_back, purchase.grant_ids, figures, beyond => true
+    perform credits.take_from_purchase(
+      purchase.account_id, purchase.id, target - purchase.credits_clawed_back, figures
     );
   elsif target < purchase.credits_clawed_back then
     perform credits.give_back_clawbacks(
-      purchase.account_id, purchase.grant_ids, jsonb_build_object('purchase', purchase.id),
-      purchase.credits_clawed_back - target, figures
+      purchase.account_id, 'money_back', purchase.id, purchase.credits_clawed_back - target, figures
     );
   end if;
 
@@ -145,14 +158,15 @@ begin
     receipt_url = receipt,
     updated_at = credits.now()
   where
-    p.id = purchase_id
+    p.account_id = purchase.account_id
+    and p.id = purchase.id
     and (p.credits_clawed_back, p.refunded_amount, p.disputed_amount, p.receipt_url)
     is distinct from (target, refunded, disputed, receipt);
   return found;
 end
 $$;
 
-comment on function credits.net_purchase(bigint) is
+comment on function credits.net_purchase(uuid, bigint) is
 'Holds a purchase against its refunds and disputes: takes back credits in proportion to the money, round(granted * '
 'least(refunded + disputed, paid) / paid), or gives back what is too much; by the difference to what was taken so '
 'far, so that it may be called at any time and any number of times; month by month where it came so. Never takes '

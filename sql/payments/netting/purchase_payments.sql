@@ -6,9 +6,8 @@ as $$
 begin
   -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
   return array(
-    select s.payment_intent_id from credits.stripe_payments as s where s.invoice_id = purchase.invoice_id
-    union
-    select purchase.payment_intent_id where purchase.payment_intent_id is not null
+    select s.payment_intent_id from credits.stripe_payments as s
+    where s.account_id = purchase.account_id and s.purchase_id = purchase.id
     order by 1
   );
 end

@@ -1,4 +1,5 @@
 create function public.close_second_subscription(
+  account_id uuid,
   subscription_id text,
   outcome text,
   note text default null
@@ -8,7 +9,6 @@ security definer
 set search_path = ''
 as $$
 declare
-  account uuid;
   purchase bigint;
   payment text;
 begin
@@ -19,12 +19,15 @@ begin
       'PT400', 'note must have 1 to 1000 characters.', '{}', 'Say how it was settled, or leave it out if nobody did.'
     );
   end if;
-  select s.account_id into account
-  from credits.second_subscriptions as s
-  where s.subscription_id = close_second_subscription.subscription_id;
-  if not found then
+  if not exists (
+    select from credits.second_subscriptions as s
+    where
+      s.account_id = close_second_subscription.account_id
+      and s.subscription_id = close_second_subscription.subscription_id
+  ) then
     perform credits.fail(
-      'PT404', 'That is not a second subscription.', jsonb_build_object('subscription_id', left(subscription_id, 300)),
+      'PT404', 'That is no second subscription of the account.',
+      jsonb_build_object('account_id', account_id, 'subscription_id', left(subscription_id, 300)),
       'list_second_subscriptions lists them.'
     );
   end if;
@@ -32,31 +35,38 @@ begin
     select s.payment_intent_id
     from public.purchases as p
     cross join lateral unnest(credits.purchase_payments(p)) as s (payment_intent_id)
-    where p.subscription_id = close_second_subscription.subscription_id
+    where
+      p.account_id = close_second_subscription.account_id
+      and p.subscription_id = close_second_subscription.subscription_id
     order by 1
   loop
     perform credits.lock_stripe_object(payment);
   end loop;
-  perform credits.lock_account(account);
+  perform credits.lock_account(account_id);
   update credits.second_subscriptions as s
   set outcome = close_second_subscription.outcome, note = btrim(close_second_subscription.note), closed_at = credits.now()
-  where s.subscription_id = close_second_subscription.subscription_id and s.closed_at is null;
+  where
+    s.account_id = close_second_subscription.account_id
+    and s.subscription_id = close_second_subscription.subscription_id
+    and s.closed_at is null;
   if found and outcome = 'kept' then
     for purchase in
       select p.id from public.purchases as p
-      where p.subscription_id = close_second_subscription.subscription_id
+      where
+        p.account_id = close_second_subscription.account_id
+        and p.subscription_id = close_second_subscription.subscription_id
       order by p.id
     loop
-      perform credits.net_purchase(purchase);
+      perform credits.net_purchase(account_id, purchase);
     end loop;
-    perform credits.collect_subscription_debts(account);
-    perform credits.end_late_grants(account);
+    perform credits.collect_subscription_debts(account_id);
+    perform credits.end_late_grants(account_id);
   end if;
 end
 $$;
 
-comment on function public.close_second_subscription(text, text, text) is
+comment on function public.close_second_subscription(uuid, text, text, text) is
 'Operator: notes what became of a second subscription; what is closed stays as it is. outcome: refunded; kept, which '
 'gives it its credits; dismissed, which needs a note. Errors: PT400 outcome or note, PT404 no second subscription.';
 
-grant execute on function public.close_second_subscription(text, text, text) to service_role;
+grant execute on function public.close_second_subscription(uuid, text, text, text) to service_role;

@@ -67,15 +67,23 @@ begin
     'reason', outcome.reason,
     'refresh', case object ->> 'object'
       when 'subscription'
-        then (select s.id from public.subscriptions as s where s.id = object ->> 'id' and s.refresh_wanted)
+        then (
+          select s.id
+          from credits.stripe_objects as o
+          inner join public.subscriptions as s on o.account_id = s.account_id and o.id = s.id
+          where o.id = object ->> 'id' and s.refresh_wanted
+        )
       when 'invoice'
         then case when result = 'quarantined' and object #> '{lines,has_more}' = 'true' then object ->> 'id' end
     end,
     'second', (
-      select s.subscription_id from credits.second_subscriptions as s
+      select s.subscription_id
+      from credits.stripe_objects as o
+      inner join credits.second_subscriptions as s on o.account_id = s.account_id and o.id = s.subscription_id
       where
-        (s.outcome is null or s.outcome = 'refunded')
-        and s.subscription_id = coalesce(
+        object ->> 'object' in ('subscription', 'invoice')
+        and (s.outcome is null or s.outcome = 'refunded')
+        and o.id = coalesce(
           credits.stripe_id(object #> '{parent,subscription_details,subscription}'), object ->> 'id'
         )
     )

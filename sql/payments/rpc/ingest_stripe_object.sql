@@ -29,8 +29,8 @@ $$;
 
 comment on function public.ingest_stripe_object(jsonb) is
 'For reconciliation: the effects of an object as Stripe''s API returns it now (checkout.session, invoice, '
-'invoice_payment, subscription, refund, charge, dispute, radar.early_fraud_warning, customer). Returns {status, '
-'reason}: changed when a message had been missed, unchanged, ignored, quarantined or failed; ignored also for what '
-'cannot be applied and was dismissed. PT400 for what is no object.';
+'invoice_payment, subscription, refund, charge, dispute, balance_transaction, radar.early_fraud_warning, customer). '
+'Returns {status, reason}: changed when a message had been missed, unchanged, ignored, quarantined or failed; ignored '
+'also for what cannot be applied and was dismissed. PT400 for what is no object.';
 
 grant execute on function public.ingest_stripe_object(jsonb) to service_role;

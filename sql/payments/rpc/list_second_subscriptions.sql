@@ -23,7 +23,7 @@ as $$
     o.subscription_id, o.first_id, o.account_id, a.user_id, s.plan, s.status, coalesce(p.paid, 0),
     coalesce(p.refunded, 0), p.currency, o.noticed_at, b.refund_second_subscriptions, o.outcome, o.note, o.closed_at
   from credits.second_subscriptions as o
-  inner join public.subscriptions as s on o.subscription_id = s.id
+  inner join public.subscriptions as s on o.account_id = s.account_id and o.subscription_id = s.id
   inner join public.credit_accounts as a on o.account_id = a.id
   cross join credits.billing_settings as b
   left join lateral (
@@ -32,7 +32,7 @@ as $$
       sum(least(p.refunded_amount + p.disputed_amount, p.amount))::bigint as refunded,
       min(p.currency) as currency
     from public.purchases as p
-    where p.subscription_id = o.subscription_id and p.status = 'paid'
+    where p.account_id = o.account_id and p.subscription_id = o.subscription_id and p.status = 'paid'
   ) as p on true
   where
     not open_only

@@ -49,7 +49,9 @@ begin
       sold.subscribers_only and not exists (
         select from public.subscriptions as s
         where
-          s.account_id = account and s.status in ('trialing', 'active') and not credits.is_second_subscription(s.id)
+          s.account_id = account
+          and s.status in ('trialing', 'active')
+          and not credits.is_second_subscription(s.account_id, s.id)
       )
     then
       perform credits.fail(

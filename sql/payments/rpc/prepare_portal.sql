@@ -20,7 +20,10 @@ begin
   if flow in ('cancel', 'change') then
     select * into subscription
     from public.subscriptions as s
-    where s.account_id = customer.account_id and credits.is_live(s) and not credits.is_second_subscription(s.id)
+    where
+      s.account_id = customer.account_id
+      and credits.is_live(s)
+      and not credits.is_second_subscription(s.account_id, s.id)
     order by s.created_at desc
     limit 1;
     if not found then

@@ -20,8 +20,27 @@ begin
   end if;
   -- One at a time an account, so that of two that were opened at once the second sees the first.
   perform credits.lock_stripe_object('checkout ' || account_id);
-  delete from credits.plan_checkouts as c
-  where c.account_id = remember_checkout.account_id and c.expires_at < credits.now() - interval '2 days';
+  with gone as (
+    delete from credits.plan_checkouts as c
+    where c.account_id = remember_checkout.account_id and c.expires_at < credits.now() - interval '2 days'
+    returning c.session_id
+  )
+
+  delete from credits.stripe_objects as o 
+  where o.purchase_id is null and o.id in (select g.session_id from gone as g);
+  insert into credits.stripe_objects (id, account_id)
+  values (remember_checkout.session_id, remember_checkout.account_id)
+  on conflict on constraint stripe_objects_pkey do nothing;
+  if
+    exists (
+      select from credits.stripe_objects as o
+      where o.id = remember_checkout.session_id and o.account_id <> remember_checkout.account_id
+    )
+  then
+    perform credits.fail(
+      'PT409', 'The session is another account''s.', jsonb_build_object('session_id', session_id), 'Open another.'
+    );
+  end if;
   insert into credits.plan_checkouts (session_id, account_id, request, url, expires_at)
   values (session_id, account_id, request, url, expires_at)
   on conflict on constraint plan_checkouts_pkey do nothing;
@@ -29,11 +48,7 @@ begin
   select * into mine
   from credits.plan_checkouts as c
   where c.session_id = remember_checkout.session_id and c.account_id = remember_checkout.account_id;
-  if mine.session_id is null then
-    perform credits.fail(
-      'PT409', 'The session is another account''s.', jsonb_build_object('session_id', session_id), 'Open another.'
-    );
-  elsif mine.closed_at is not null or mine.expires_at <= credits.now() then
+  if mine.closed_at is not null or mine.expires_at <= credits.now() then
     return jsonb_build_object('session', null, 'close', '[]'::jsonb);
   end if;
   -- Of two that ask for the same the first is kept, else the newest.

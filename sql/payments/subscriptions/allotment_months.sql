@@ -32,12 +32,13 @@ begin
       and c.period_start <= starts_at;
     credits := greatest(0, floor((entitled - counted) / (period.months - month + 1)));
     select sum(t.amount) into granted
-    from public.credit_transactions as t
+    from credits.purchase_grants as g
+    inner join public.credit_transactions as t on g.account_id = t.account_id and g.transaction_id = t.id
     where
-      t.account_id = period.account_id
-      and t.idempotency_key in (
-        format('sys:stripe:%s:%s', period.key, month), format('sys:stripe:%s:%s:rollover', period.key, month)
-      );
+      g.account_id = period.account_id
+      and g.purchase_id = period.purchase_id
+      and g.allotment_key = period.key
+      and g.month = allotment_months.number;
     counted := counted + coalesce(granted, credits);
     return next;
   end loop;

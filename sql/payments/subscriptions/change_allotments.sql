@@ -1,4 +1,5 @@
 create function credits.change_allotments(
+  account_id uuid,
   purchase_id bigint,
   key text,
   at timestamptz,
@@ -20,12 +21,20 @@ begin
   select a.* into period
   from credits.allotments as a
   inner join public.purchases as p on a.account_id = p.account_id and a.subscription_id = p.subscription_id
-  where p.id = change_allotments.purchase_id and a.period_end = until and a.months is not null;
+  where
+    p.account_id = change_allotments.account_id
+    and p.id = change_allotments.purchase_id
+    and a.period_end = until
+    and a.months is not null;
   if not found then
     if not exists (
       select from public.purchases as p
       inner join public.purchases as o on p.account_id = o.account_id and p.subscription_id = o.subscription_id
-      where p.id = change_allotments.purchase_id and o.id <> p.id and o.period_end = until
+      where
+        p.account_id = change_allotments.account_id
+        and p.id = change_allotments.purchase_id
+        and o.id <> p.id
+        and o.period_end = until
     ) then
       perform credits.fail(
         'PT409', 'The invoice changes a period whose own invoice has not come yet.', '{}',
@@ -61,14 +70,17 @@ begin
   select spread - sum(coalesce(m.granted, m.credits)) into later from credits.allotment_months(period) as m;
   if later <> 0 then
     update credits.allotments as a set credits = a.credits - later
-    where a.purchase_id = change_allotments.purchase_id and a.key = change_allotments.key;
+    where
+      a.account_id = change_allotments.account_id
+      and a.purchase_id = change_allotments.purchase_id
+      and a.key = change_allotments.key;
     credits := credits + later;
   end if;
   return next;
 end
 $$;
 
-comment on function credits.change_allotments(bigint, text, timestamptz, timestamptz, bigint) is
+comment on function credits.change_allotments(uuid, bigint, text, timestamptz, timestamptz, bigint) is
 'What a change of plan at a moment, within the period that ends then, brings (or takes, below 0) at once, and when '
 'that expires: all of it, or where the period is granted month by month the share of the month that goes on; the '
 'rest changes the months that follow. PT409 while the period is not known. The caller holds the account''s lock.';

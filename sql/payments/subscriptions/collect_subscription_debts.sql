@@ -29,7 +29,7 @@ begin
   for debt in
     select d.*, i.invoice_id
     from credits.subscription_debts as d
-    inner join public.purchases as i on d.purchase_id = i.id
+    inner join public.purchases as i on d.account_id = i.account_id and d.purchase_id = i.id
     where d.account_id = collect_subscription_debts.account_id
     order by d.period_end, d.subscription_id, d.period_start, i.invoice_id
   loop
@@ -44,8 +44,8 @@ begin
     select
       least(debt.amount, greatest(0, coalesce(sum(p.credits_granted - p.credits_clawed_back), 0)::bigint - claimed)),
       array(
-        select g.id from public.purchases as o
-        cross join unnest(o.grant_ids) as g (id)
+        select g.transaction_id from public.purchases as o
+        inner join credits.purchase_grants as g on o.account_id = g.account_id and o.id = g.purchase_id
         where
           o.account_id = debt.account_id and o.subscription_id = debt.subscription_id and o.period_end = debt.period_end
       )
@@ -62,30 +62,26 @@ begin
     select least(coalesce(-sum(t.amount), 0)::bigint - excused, greatest(0, claim - final)) into unused
     from public.credit_transactions as t
     inner join credits.credit_grants as l on t.account_id = l.account_id and t.related_id = l.transaction_id
-    where
-      t.account_id = debt.account_id
-      and t.related_id = any(own)
-      and t.kind = 'expiry'
-      and l.expires_at > debt.period_start;
+    where t.account_id = debt.account_id and t.related_id = any(own) and t.kind = 'expiry' and l.expires_at > debt.period_start;
     excused := excused + unused;
 
     wanted := greatest(0, claim - final - unused);
     for lot in
       select
-        g.id,
+        g.transaction_id as id,
         l.remaining + coalesce((
-          select sum(t.taken) from credits.debt_takings(debt.account_id) as t where t.grant_id = g.id
-        ), 0) - coalesce((planned ->> g.id::text)::bigint, 0) as available
+          select sum(t.taken) from credits.debt_takings(debt.account_id) as t where t.grant_id = g.transaction_id
+        ), 0) - coalesce((planned ->> g.transaction_id::text)::bigint, 0) as available
       from public.purchases as p
-      cross join unnest(p.grant_ids) as g (id)
-      inner join credits.credit_grants as l on p.account_id = l.account_id and g.id = l.transaction_id
+      inner join credits.purchase_grants as g on p.account_id = g.account_id and p.id = g.purchase_id
+      inner join credits.credit_grants as l on g.account_id = l.account_id and g.transaction_id = l.transaction_id
       where
         wanted > 0
         and p.account_id = debt.account_id
         and p.subscription_id is not null
         and p.period_end > debt.period_start
         and l.expires_at > credits.now()
-      order by g.id = any(own) desc, p.period_end, l.expires_at, g.id
+      order by g.transaction_id = any(own) desc, p.period_end, l.expires_at, g.transaction_id
     loop
       claim := least(wanted, lot.available);
       continue when claim <= 0;
@@ -96,7 +92,7 @@ begin
       amounts := amounts || claim;
     end loop;
     update credits.subscription_debts as d set owed = wanted
-    where d.purchase_id = debt.purchase_id and d.owed <> wanted;
+    where d.account_id = debt.account_id and d.purchase_id = debt.purchase_id and d.owed <> wanted;
   end loop;
 
   -- What differs from it: first back, then anew.
@@ -119,13 +115,15 @@ begin
   loop
     if part.more < 0 then
       perform credits.give_back_clawbacks(
-        collect_subscription_debts.account_id, array[part.grant_id], jsonb_build_object('downgrade', part.debt_id),
-        -part.more, jsonb_build_object('downgrade', part.debt_id)
+        collect_subscription_debts.account_id, 'downgrade', part.debt_id, -part.more,
+        jsonb_build_object('downgrade', part.debt_id), part.grant_id
       );
     elsif part.more > 0 then
       perform credits.claw_back(
         collect_subscription_debts.account_id, part.more, part.grant_id,
-        metadata => jsonb_build_object('downgrade', part.debt_id)
+        metadata => jsonb_build_object('downgrade', part.debt_id),
+        cause => 'downgrade',
+        purchase_id => part.debt_id
       );
     end if;
   end loop;

@@ -1,4 +1,4 @@
-create function credits.grant_allotments(purchase_id bigint) returns void
+create function credits.grant_allotments(account_id uuid, purchase_id bigint) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -7,10 +7,14 @@ declare
   month record;
   rolling bigint;
   own bigint;
-  sources jsonb;
+  grants bigint[];
 begin
   select * into period from credits.allotments as a
-  where a.purchase_id = grant_allotments.purchase_id and a.months is not null and a.next_at <= credits.now();
+  where
+    a.account_id = grant_allotments.account_id
+    and a.purchase_id = grant_allotments.purchase_id
+    and a.months is not null
+    and a.next_at <= credits.now();
   if not found then
     return;
   end if;
@@ -22,12 +26,13 @@ begin
       and m.credits > 0
       -- What ended at once, and not with its period, goes no further.
       and not exists (
-        select from public.subscriptions as s where s.id = period.subscription_id and s.ended_at <= m.starts_at
+        select from public.subscriptions as s
+        where s.account_id = period.account_id and s.id = period.subscription_id and s.ended_at <= m.starts_at
       )
       -- All the money went back, also that of changes. Should it return, a month that goes on then is granted then.
       and exists (
         select from credits.allotments as c
-        inner join public.purchases as p on c.purchase_id = p.id
+        inner join public.purchases as p on c.account_id = p.account_id and c.purchase_id = p.id
         where
           c.account_id = period.account_id
           and c.subscription_id = period.subscription_id
@@ -41,11 +46,22 @@ begin
   loop
     -- What changes of plan add to a month, their payments paid for.
     own := least(month.credits, round(period.credits::numeric / period.months));
-    select
-      jsonb_object_agg(c.purchase_id, round((month.credits - own) * c.rate / c.rates, 6))
-      || jsonb_build_object(period.purchase_id, own)
-    into sources
-    from (
+    rolling := case when period.rollover > '0' then least(month.credits, coalesce(period.rollover_cap, month.credits)) else 0 end;
+    grants := array[]::bigint[];
+    if month.credits > rolling then
+      grants := grants || credits.grant_purchase(
+        account_id, period.purchase_id, month.credits - rolling, 'subscription', month.ends_at, period.priority,
+        format('%s:%s', period.key, month.number), period.key, month.number
+      );
+    end if;
+    if rolling > 0 then
+      grants := grants || credits.grant_purchase(
+        account_id, period.purchase_id, rolling, 'subscription', month.ends_at + period.rollover, period.priority,
+        format('%s:%s:rollover', period.key, month.number), period.key, month.number
+      );
+    end if;
+    insert into credits.allotment_sources (account_id, transaction_id, purchase_id, part)
+    with changes as (
       select
         a.purchase_id,
         sum(a.credits::numeric / x.months) as rate,
@@ -63,31 +79,26 @@ begin
         and a.credits > 0
         and a.period_start <= month.starts_at
       group by a.purchase_id
-    ) as c;
-    rolling := case when period.rollover > '0' then least(month.credits, coalesce(period.rollover_cap, month.credits)) else 0 end;
-    if month.credits > rolling then
-      perform credits.grant_purchase(
-        period.purchase_id, month.credits - rolling, 'subscription', month.ends_at, period.priority,
-        format('%s:%s', period.key, month.number), sources
-      );
-    end if;
-    if rolling > 0 then
-      perform credits.grant_purchase(
-        period.purchase_id, rolling, 'subscription', month.ends_at + period.rollover, period.priority,
-        format('%s:%s:rollover', period.key, month.number), sources
-      );
-    end if;
+    )
+
+    select period.account_id, g.id, s.purchase_id, s.part
+    from unnest(grants) as g (id)
+    cross join (
+      select c.purchase_id, round((month.credits - own) * c.rate / c.rates, 6) as part from changes as c
+      union all
+      select period.purchase_id, own where exists (select from changes)
+    ) as s;
   end loop;
 
   update credits.allotments as a
   set next_at = (
     select min(m.starts_at) from credits.allotment_months(period) as m where m.starts_at > credits.now()
   )
-  where a.purchase_id = period.purchase_id and a.key = period.key;
+  where a.account_id = period.account_id and a.purchase_id = period.purchase_id and a.key = period.key;
 end
 $$;
 
-comment on function credits.grant_allotments(bigint) is
+comment on function credits.grant_allotments(uuid, bigint) is
 'Grants the months of a purchase''s period that have begun, once each; none while all of its money is refunded or '
 'disputed, and none that begins after the subscription has ended. credits.net_purchase, which takes the share of a '
 'part that was refunded, and credits.collect_subscription_debts have to follow. The caller holds the account''s lock.';

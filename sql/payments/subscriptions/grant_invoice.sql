@@ -1,4 +1,4 @@
-create function credits.grant_invoice(purchase_id bigint, invoice jsonb) returns void
+create function credits.grant_invoice(account_id uuid, purchase_id bigint, invoice jsonb) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -9,10 +9,9 @@ declare
 begin
   -- Decided here, under the account's lock: several checkouts with a trial may have been open at once.
   select exists(
-    select from public.purchases as p
-    cross join credits.accounts_of_mailbox(p.account_id) as m (account_id)
+    select from credits.accounts_of_mailbox(grant_invoice.account_id) as m (account_id)
     inner join public.credit_transactions as t on m.account_id = t.account_id
-    where p.id = purchase_id and t.idempotency_key in ('sys:stripe:trial', 'sys:stripe:trial:rollover')
+    where t.idempotency_key in ('sys:stripe:trial', 'sys:stripe:trial:rollover')
   ) into had_trial;
   select s.max_grant into most from credits.billing_settings as s;
   for part in
@@ -28,20 +27,24 @@ begin
       );
     end if;
     update public.purchases as p set period_end = greatest(p.period_end, part.period_end)
-    where p.id = purchase_id and part.credits > 0;
+    where p.account_id = grant_invoice.account_id and p.id = purchase_id and part.credits > 0;
     if part.is_monthly and not part.is_proration then
-      perform credits.open_allotment(purchase_id, part.key, part.credits, part.period_start, part.period_end,
-        part.rollover, part.rollover_cap, part.priority);
+      perform credits.open_allotment(
+        account_id, purchase_id, part.key, part.credits, part.period_start, part.period_end, part.rollover,
+        part.rollover_cap, part.priority
+      );
       continue;
     elsif part.is_monthly then
       select c.credits, c.expires_at into part.credits, part.expires_at
-      from credits.change_allotments(purchase_id, part.key, part.period_start, part.period_end, part.credits) as c;
+      from credits.change_allotments(
+        account_id, purchase_id, part.key, part.period_start, part.period_end, part.credits
+      ) as c;
       update public.purchases as p set period_end = greatest(p.period_end, part.period_end)
-      where p.id = purchase_id and part.credits > 0;
+      where p.account_id = grant_invoice.account_id and p.id = purchase_id and part.credits > 0;
     end if;
     if part.credits > 0 then
       perform credits.grant_purchase(
-        purchase_id, part.credits, 'subscription', part.expires_at, part.priority, part.key
+        account_id, purchase_id, part.credits, 'subscription', part.expires_at, part.priority, part.key
       );
     elsif part.credits < 0 then
       insert into credits.subscription_debts (
@@ -49,12 +52,12 @@ begin
       )
       select p.id, p.account_id, p.subscription_id, part.period_start, part.period_end, -part.credits, 0
       from public.purchases as p
-      where p.id = grant_invoice.purchase_id;
+      where p.account_id = grant_invoice.account_id and p.id = grant_invoice.purchase_id;
     end if;
   end loop;
 end
 $$;
 
-comment on function credits.grant_invoice(bigint, jsonb) is
+comment on function credits.grant_invoice(uuid, bigint, jsonb) is
 'Grants what a paid invoice brings, a trial once an address, and notes what a downgrade takes. The caller holds the '
 'account''s lock. PT422 for a proration beyond billing_settings.max_grant.';

@@ -1,4 +1,4 @@
-create function credits.is_second_subscription(subscription_id text) returns boolean
+create function credits.is_second_subscription(account_id uuid, subscription_id text) returns boolean
 language plpgsql
 stable
 set search_path = ''
@@ -7,10 +7,13 @@ begin
   -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
   return exists (
     select from credits.second_subscriptions as s
-    where s.subscription_id = is_second_subscription.subscription_id and s.outcome is distinct from 'kept'
+    where
+      s.account_id = is_second_subscription.account_id
+      and s.subscription_id = is_second_subscription.subscription_id
+      and s.outcome is distinct from 'kept'
   );
 end
 $$;
 
-comment on function credits.is_second_subscription(text) is
+comment on function credits.is_second_subscription(uuid, text) is
 'Whether a subscription came second, so that it brings no credits.';

@@ -1,4 +1,4 @@
-create function credits.note_second_subscription(subscription_id text) returns void
+create function credits.note_second_subscription(account_id uuid, subscription_id text) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -6,7 +6,9 @@ declare
   me public.subscriptions;
   first_id text;
 begin
-  select * into me from public.subscriptions as s where s.id = subscription_id;
+  select * into me
+  from public.subscriptions as s
+  where s.account_id = note_second_subscription.account_id and s.id = subscription_id;
   if credits.is_live(me) or me.stripe_status in ('canceled', 'incomplete_expired') then
     return; -- it had begun before this message, or is over
   end if;
@@ -16,7 +18,7 @@ begin
     s.account_id = me.account_id
     and s.id <> me.id
     and credits.is_live(s)
-    and not credits.is_second_subscription(s.id)
+    and not credits.is_second_subscription(s.account_id, s.id)
   order by s.created_at, s.id
   limit 1;
   if found then
@@ -27,6 +29,6 @@ begin
 end
 $$;
 
-comment on function credits.note_second_subscription(text) is
+comment on function credits.note_second_subscription(uuid, text) is
 'To be called when a message says that a subscription has begun, before anything of the message is noted: if the '
 'account has another one, this is a second. The caller holds the account''s lock.';

@@ -1,4 +1,5 @@
 create function credits.open_allotment(
+  account_id uuid,
   purchase_id bigint,
   key text,
   amount bigint,
@@ -30,8 +31,8 @@ begin
     greatest(1, count), open_allotment.key, open_allotment.rollover,
     open_allotment.rollover_cap, open_allotment.priority, open_allotment.period_start
   from public.purchases as p
-  where p.id = open_allotment.purchase_id;
-  perform credits.grant_allotments(purchase_id);
+  where p.account_id = open_allotment.account_id and p.id = open_allotment.purchase_id;
+  perform credits.grant_allotments(account_id, purchase_id);
 end
 $$;
 

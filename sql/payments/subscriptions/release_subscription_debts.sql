@@ -12,8 +12,8 @@ begin
       select t.* from credits.debt_takings(account_id) as t where not t.is_final order by t.debt_id desc, t.grant_id desc
     loop
       perform credits.give_back_clawbacks(
-        account_id, array[part.grant_id], jsonb_build_object('downgrade', part.debt_id), part.taken,
-        jsonb_build_object('downgrade', part.debt_id)
+        release_subscription_debts.account_id, 'downgrade', part.debt_id, part.taken,
+        jsonb_build_object('downgrade', part.debt_id), part.grant_id
       );
     end loop;
   end if;

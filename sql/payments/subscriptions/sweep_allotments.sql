@@ -9,7 +9,7 @@ begin
   for due in
     select a.purchase_id, a.account_id, p as purchase
     from credits.allotments as a
-    inner join public.purchases as p on a.purchase_id = p.id
+    inner join public.purchases as p on a.account_id = p.account_id and a.purchase_id = p.id
     where
       a.next_at <= credits.now()
       and not exists (
@@ -29,8 +29,8 @@ begin
     continue when not found;
     begin
       perform credits.lock_account(due.account_id);
-      perform credits.grant_allotments(due.purchase_id);
-      perform credits.net_purchase(due.purchase_id);
+      perform credits.grant_allotments(due.account_id, due.purchase_id);
+      perform credits.net_purchase(due.account_id, due.purchase_id);
       perform credits.collect_subscription_debts(due.account_id);
       perform credits.end_late_grants(due.account_id);
       done := done + 1;

@@ -1,6 +1,6 @@
 create table credits.allotments (
-  purchase_id bigint references public.purchases (id),
-  account_id uuid not null references public.credit_accounts (id),
+  account_id uuid not null,
+  purchase_id bigint not null,
   subscription_id text not null,
   period_start timestamptz not null,
   period_end timestamptz not null,
@@ -11,7 +11,9 @@ create table credits.allotments (
   rollover_cap bigint,
   priority integer,
   next_at timestamptz,
-  constraint allotments_pkey primary key (purchase_id, key),
+  constraint allotments_pkey primary key (account_id, purchase_id, key),
+  constraint allotments_purchase_id_fkey foreign key (account_id, purchase_id)
+  references public.purchases (account_id, id),
   constraint a_period_has_months_and_a_change_has_none check (num_nulls(months, rollover, priority) in (0, 3)),
   constraint months_must_be_positive check (months > 0),
   constraint the_next_month_must_be_a_periods check (next_at is null or months is not null)

@@ -1,11 +1,12 @@
 create table credits.plan_checkouts (
-  session_id text primary key,
   account_id uuid not null references public.credit_accounts (id),
+  session_id text not null,
   request text not null,
   url text not null,
   expires_at timestamptz not null,
   closed_at timestamptz,
   created_at timestamptz not null default clock_timestamp(),
+  constraint plan_checkouts_pkey primary key (account_id, session_id),
   constraint session_id_must_start_with_cs check (session_id ~ '^cs_[A-Za-z0-9_]+$'),
   constraint request_must_be_a_sha_256_in_hex check (request ~ '^[0-9a-f]{64}$')
 );

@@ -1,20 +1,24 @@
 create table credits.second_subscriptions (
-  subscription_id text primary key references public.subscriptions (id),
-  account_id uuid not null references public.credit_accounts (id),
-  first_id text not null references public.subscriptions (id),
+  account_id uuid not null,
+  subscription_id text not null,
+  first_id text not null,
   noticed_at timestamptz not null default clock_timestamp(),
   claimed_until timestamptz,
   outcome text,
   note text,
   closed_at timestamptz,
+  constraint second_subscriptions_pkey primary key (account_id, subscription_id),
+  constraint second_subscriptions_subscription_id_fkey foreign key (account_id, subscription_id)
+  references public.subscriptions (account_id, id),
+  constraint second_subscriptions_first_id_fkey foreign key (account_id, first_id)
+  references public.subscriptions (account_id, id),
   constraint outcome_must_be_refunded_kept_or_dismissed check (outcome in ('refunded', 'kept', 'dismissed')),
   constraint closed_ones_must_have_an_outcome check ((closed_at is null) = (outcome is null)),
   constraint note_must_have_1_to_1000_characters check (char_length(btrim(note)) between 1 and 1000)
 );
 
 create index second_subscriptions_open on credits.second_subscriptions (noticed_at) where closed_at is null;
-create index second_subscriptions_account_id on credits.second_subscriptions (account_id);
-create index second_subscriptions_first_id on credits.second_subscriptions (first_id);
+create index second_subscriptions_first_id on credits.second_subscriptions (account_id, first_id);
 
 alter table credits.second_subscriptions enable row level security;
 alter table credits.second_subscriptions force row level security;

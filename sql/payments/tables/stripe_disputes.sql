@@ -4,7 +4,8 @@ create table credits.stripe_disputes (
   account_id uuid references public.credit_accounts (id),
   amount bigint not null,
   currency text not null,
-  status text not null,
+  status credits.dispute_stage not null,
+  unknown_status text,
   withdrawn boolean not null default false,
   reinstated boolean not null default false,
   froze_at timestamptz,
@@ -12,15 +13,11 @@ create table credits.stripe_disputes (
     status in ('needs_response', 'under_review', 'lost') and not reinstated
   ) stored,
   takes boolean not null generated always as (
-    (status in ('needs_response', 'under_review', 'lost') or status = 'prevented' and withdrawn) and not reinstated
+    (status in ('needs_response', 'under_review', 'lost') or status in ('prevented', 'unknown') and withdrawn)
+    and not reinstated
   ) stored,
   constraint amount_must_be_0_or_more check (amount >= 0),
-  constraint status_must_be_known check (
-    status in (
-      'warning_needs_response', 'warning_under_review', 'warning_closed', 'prevented', 'needs_response', 'under_review',
-      'lost', 'won'
-    )
-  )
+  constraint unknown_status_must_tell_an_unknown_one check ((status = 'unknown') = (unknown_status is not null))
 );
 
 create index stripe_disputes_payment_intent_id on credits.stripe_disputes (payment_intent_id);
@@ -36,6 +33,7 @@ comment on column credits.stripe_disputes.id is 'Stripe''s dp_… or du_… id.'
 comment on column credits.stripe_disputes.account_id is 'Whose purchase is disputed, once known.';
 comment on column credits.stripe_disputes.amount is 'In minor units of the currency.';
 comment on column credits.stripe_disputes.status is 'The furthest that it is known to have come.';
+comment on column credits.stripe_disputes.unknown_status is 'Stripe''s word for a status that is unknown here.';
 comment on column credits.stripe_disputes.withdrawn is 'Whether Stripe has told that it took the money.';
 comment on column credits.stripe_disputes.reinstated is 'Whether Stripe has put the money back.';
 comment on column credits.stripe_disputes.froze_at is
@@ -43,4 +41,5 @@ comment on column credits.stripe_disputes.froze_at is
 comment on column credits.stripe_disputes.standing is
 'Whether it freezes the account: not an inquiry (warning_…), not prevented, not won, not reinstated.';
 comment on column credits.stripe_disputes.takes is
-'Whether it keeps the money from us: it stands, or was prevented from becoming a chargeback by giving the money back.';
+'Whether it keeps the money from us: it stands, or was prevented from becoming a chargeback by giving the money back, '
+'or its status is unknown here and Stripe took the money.';

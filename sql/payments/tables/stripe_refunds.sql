@@ -2,9 +2,10 @@ create table credits.stripe_refunds (
   id text primary key,
   payment_intent_id text not null,
   amount bigint not null,
-  status text not null,
+  status credits.refund_stage not null,
+  unknown_status text,
   constraint amount_must_be_0_or_more check (amount >= 0),
-  constraint status_must_be_known check (status in ('pending', 'requires_action', 'succeeded', 'failed', 'canceled'))
+  constraint unknown_status_must_tell_an_unknown_one check ((status = 'unknown') = (unknown_status is not null))
 );
 
 create index stripe_refunds_payment_intent_id on credits.stripe_refunds (payment_intent_id);
@@ -19,3 +20,4 @@ comment on table credits.stripe_refunds is
 comment on column credits.stripe_refunds.id is 'Stripe''s re_… id.';
 comment on column credits.stripe_refunds.amount is 'In minor units of the payment''s currency.';
 comment on column credits.stripe_refunds.status is 'The furthest that it is known to have come.';
+comment on column credits.stripe_refunds.unknown_status is 'Stripe''s word for a status that is unknown here.';

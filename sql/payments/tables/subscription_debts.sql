@@ -1,15 +1,16 @@
 create table credits.subscription_debts (
-  purchase_id bigint primary key references public.purchases (id),
-  account_id uuid not null references public.credit_accounts (id),
+  account_id uuid not null,
+  purchase_id bigint not null,
   subscription_id text not null,
   period_start timestamptz not null,
   period_end timestamptz not null,
   amount bigint not null,
   owed bigint not null,
+  constraint subscription_debts_pkey primary key (account_id, purchase_id),
+  constraint subscription_debts_purchase_id_fkey foreign key (account_id, purchase_id)
+  references public.purchases (account_id, id),
   constraint owed_must_be_0_to_amount check (owed between 0 and amount)
 );
-
-create index subscription_debts_account_id on credits.subscription_debts (account_id);
 
 alter table credits.subscription_debts enable row level security;
 alter table credits.subscription_debts force row level security;

@@ -1,6 +1,6 @@
 create table public.subscriptions (
-  id text primary key,
   account_id uuid not null references public.credit_accounts (id),
+  id text not null,
   plan text,
   quantity integer,
   status text not null default 'incomplete',
@@ -16,10 +16,10 @@ create table public.subscriptions (
   refresh_wanted boolean not null default false,
   created_at timestamptz not null default clock_timestamp(),
   updated_at timestamptz not null default clock_timestamp(),
+  constraint subscriptions_pkey primary key (account_id, id),
   constraint id_must_start_with_sub check (id ~ '^sub_[A-Za-z0-9_]+$')
 );
 
-create index subscriptions_account_id on public.subscriptions (account_id);
 create index subscriptions_refresh_wanted on public.subscriptions (id) where refresh_wanted;
 
 alter table public.subscriptions enable row level security;

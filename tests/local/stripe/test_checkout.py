@@ -8,13 +8,14 @@ import pytest
 import stripe
 
 from scripts.local.stripe.control import Control, ControlError
-from tests.support.local_stripe import Shop, Standin, checkout, item
+from tests.support.local_stripe import Standin, WebhookReceiver, checkout, item
 
 Since = Callable[[], list[str]]
 PAID = [
     "payment_intent.created",
     "charge.succeeded",
     "payment_intent.succeeded",
+    "charge.updated",
     "checkout.session.completed",
 ]
 
@@ -31,7 +32,7 @@ def test_paid_by_card(client: stripe.StripeClient, control: Control, since: Sinc
     )  # fmt: skip
     assert (session.status, session.payment_status, session.payment_intent) == ("open", "unpaid", None)
     control.complete(session.id)
-    assert since()[-4:] == PAID
+    assert since()[-5:] == PAID
     done = client.v1.checkout.sessions.retrieve(session.id, {"expand": ["payment_intent"]})
     assert (done.status, done.payment_status, done.url, done.client_reference_id) == (
         "complete",
@@ -117,7 +118,9 @@ def test_zero_decimal_currencies(client: stripe.StripeClient, control: Control, 
 # -- the page --------------------------------------------------------------------------------------
 
 
-def test_the_page_shows_and_pays(client: stripe.StripeClient, shop: Shop, control: Control) -> None:
+def test_the_page_shows_and_pays(
+    client: stripe.StripeClient, shop: WebhookReceiver, control: Control
+) -> None:
     session = checkout(client, line_items=[item(1799, quantity=2)], allow_promotion_codes=True)
     with httpx.Client(trust_env=False) as browser:
         page = browser.get(str(session.url))

@@ -15,8 +15,8 @@ from tests.support.local_stripe import JSON, checkout, item, subscribe
 
 Since = Callable[[], list[str]]
 CHARGED = [
-    "payment_intent.created", "charge.succeeded", "payment_intent.succeeded", "invoice.paid",
-    "invoice.payment_succeeded", "invoice_payment.paid",
+    "payment_intent.created", "charge.succeeded", "payment_intent.succeeded", "charge.updated",
+    "invoice.paid", "invoice.payment_succeeded", "invoice_payment.paid",
 ]  # fmt: skip
 
 
@@ -37,7 +37,7 @@ def test_subscribing(client: stripe.StripeClient, control: Control, since: Since
     subscription = subscribe(
         client, control, metadata={"a": "session"}, subscription_data={"metadata": {"a": "subscription"}}
     )
-    assert since()[-11:] == [
+    assert since()[-12:] == [
         "invoice.created", "invoice.finalized", CHARGED[0], "customer.subscription.created",
         "customer.updated",
         *CHARGED[1:], "checkout.session.completed",
@@ -87,7 +87,7 @@ def test_a_renewal_is_a_draft_for_an_hour(
     assert (draft.status, draft.billing_reason, draft.period_end) == ("draft", "subscription_cycle", end)
     assert draft.lines.data[0].period.start == end
     control.advance(hours=1)
-    assert since()[-7:] == ["invoice.finalized", *CHARGED]
+    assert since()[-8:] == ["invoice.finalized", *CHARGED]
     renewed = client.v1.subscriptions.retrieve(subscription.id)
     assert renewed["items"].data[0].current_period_start == end
     control.advance(days=370)

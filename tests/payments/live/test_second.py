@@ -165,7 +165,7 @@ def test_what_the_webhook_could_not_do_is_made_up_for(shop: Shop) -> None:
     first, second = both(shop, ann, plans)
     one = str(shop.control.complete(first)["subscription"])
     shop.control.settled()
-    name = "function public.claim_second_subscription(text, boolean)"
+    name = "function public.claim_second_subscription(uuid, text, boolean)"
     shop.sql(f"revoke execute on {name} from service_role")
     try:
         two = str(shop.control.complete(second)["subscription"])

@@ -1,4 +1,4 @@
-create function credits.is_ours(invoice jsonb, account_id uuid) returns boolean
+create function credits.accept_invoice(account_id uuid, invoice jsonb) returns boolean
 language plpgsql
 stable
 set search_path = ''
@@ -23,7 +23,10 @@ begin
       and details #>> '{metadata,plan}' is null
       and not exists (
         select from public.subscriptions as s
-        where s.id = credits.stripe_id(details -> 'subscription') and s.plan is not null
+        where
+          s.account_id = accept_invoice.account_id
+          and s.id = credits.stripe_id(details -> 'subscription')
+          and s.plan is not null
       )
     then
       return false;
@@ -57,6 +60,7 @@ begin
 end
 $$;
 
-comment on function credits.is_ours(jsonb, uuid) is
-'Whether a subscription''s invoice is for a plan of ours. PT422 for one that is, or may be, and cannot be granted as '
-'it is: nobody''s, of a Price that no plan has, in another currency, or not shown whole.';
+comment on function credits.accept_invoice(uuid, jsonb) is
+'Whether to take a subscription''s invoice: true for one of a plan of ours, false for one that is none of our business. '
+'account_id: null where it is nobody''s. PT422 for one that is ours, or may be, and cannot be granted as it is: '
+'nobody''s, of a Price that no plan has, in another currency, or not shown whole.';
