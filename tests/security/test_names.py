@@ -17,7 +17,8 @@ Connection = psycopg.Connection[Any]
 FUNCTIONS = {
     "begin_generation", "cancel_generation", "capture_hold", "claim_second_subscription", "close_checkout",
     "close_second_subscription", "consume_credits", "decline_generation", "dismiss_stripe_event",
-    "dismiss_stripe_object", "dispatch_generation", "finish_generation", "freeze_account", "grant_credits",
+    "dismiss_stripe_object", "dispatch_generation", "erase_account_text", "erase_transaction_text",
+    "finish_generation", "freeze_account", "grant_credits",
     "hold_credits", "ingest_stripe_event", "ingest_stripe_object", "lease_generations",
     "link_stripe_customer", "list_second_subscriptions", "maintenance_report", "my_credits",
     "my_generation", "my_stripe_customer", "note_generation", "note_stripe_price", "prepare_checkout",
