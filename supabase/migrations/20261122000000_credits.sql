@@ -1,4 +1,71 @@
--- The whole of sql/ in load order (supabase/config.toml, schema_paths). Written by scripts/migration.
+-- The ledger: all of sql/ in load order (supabase/config.toml, schema_paths). Written by scripts/migration.
+--
+-- One file, so that a database has all of it or nothing: each migration is a transaction of its own. How the
+-- parts work together is in sql/README.md. Each file begins with a line such as "-- sql/base/now.sql".
+--
+-- Types, tables and views, and what they need:
+--   sql/base: schema, pricing_admin, now, credit_amount, lasts, billing_settings, secrets
+--   sql/ledger/entries: is_due
+--   sql/accounts: settings, credit_accounts, account_addresses, call_rates, my_account_id
+--   sql/pricing: settings, pricing_tiers, pricing_tier_history, credit_packages
+--   sql/ledger/tables: settings, transaction_kind, hold_status, credit_transactions, credit_holds, credit_grants,
+--     lot_payments, lot_returns, credit_allocations, ledger_seals, sealed_texts, operator_entries
+--   sql/usage: daily_usage, usage_logs, own_usage_logs
+--   sql/generation: settings, generation_status, generation_jobs
+--   sql/maintenance: maintenance_task, maintenance_failures
+--   sql/generation: file_sweep, provider_costs, generation_margins, generation_failures
+--   sql/payments/tables: settings, stripe_event_status, purchase_status, stripe_customers, stripe_events,
+--     stripe_payments, stripe_refunds, stripe_disputes, stripe_fraud_warnings, stripe_progress, subscription_plans,
+--     subscriptions, purchases, subscription_debts, allotments, second_subscriptions, dismissed_stripe_objects,
+--     plan_checkouts, stripe_prices
+--   sql/ledger/tables: lots_in_burn_order
+--   sql/accounts: my_position, user_credits
+--   sql/ledger/entries: csv_text
+--   sql/ledger/rpc: transactions_export
+--   sql/generation: may_upload_input, generations_bucket
+--   sql/payments/checkout: price_differences
+--   sql/payments/tables: priced_rows
+-- Functions, with their triggers:
+--   sql/accounts: account_of, account_position, accounts_of_mailbox, address_hashes, caller, count_call,
+--     freeze_account, handle_user, my_credits, normal_email, note_addresses, open_account, pass_debt, pass_freeze,
+--     pass_thaw, refuse_anonymous, return_debt, successor, unfreeze_account
+--   sql/base: check_metadata, check_request, fail, hmac_sha256, lasting
+--   sql/generation: begin_generation, call_cost, cancel_generation, check_lease, close_generation,
+--     count_generation, decline_generation, dispatch_generation, expire_generation, finish_generation,
+--     generation_terms, input_types, inputs_refusal, job_json, keep_hold, lease_generations, lock_generation,
+--     my_generation, note_generation, open_generation, refuse_softly, release_generations, sweep_files,
+--     sweep_generations, sweep_grace
+--   sql/maintenance: maintenance_report, note_failure, run_maintenance, schedule_maintenance
+--   sql/pricing: check_terms, generation_price, is_surcharge, is_whole, max_quantity, option_surcharge, price,
+--     price_in_force_id, quote_credits, record_price_change, refuse_price, version_price
+--   sql/usage: log_usage
+--   sql/ledger/entries: actor, available, check_cost, claw_back, entry_moment, give_back, grant_to_account,
+--     left_to_refund, lock_account, make_spendable, note_operator, pay_debt, post_entry, return_to_lots
+--   sql/ledger/erasure: erase_hold_texts, erase_texts, is_callers_text
+--   sql/ledger/holds: capture, hold_refusal, lock_hold, prune_unused_holds, release, reserve, sweep_holds
+--   sql/ledger/keys: check_key, check_repeat, key_is_new, keyed_hash, replayed_entry, replayed_hold
+--   sql/ledger/lots: add_lot, due_expiries, end_lot, expire_due, lots_as_of_now, next_expiry, write_off
+--   sql/ledger/rpc: capture_hold, consume_credits, erase_account_text, erase_transaction_text, grant_credits,
+--     hold_credits, refund, release_hold, verify_ledger
+--   sql/ledger/settlement: entry_digest, has_text, ledger_line, max_unsettled, seal_format, seal_hash,
+--     settle_account, settle_accounts, settle_batch, settlement_batch, sweep_settlement, text_digest, text_salt,
+--     try_settling, unsettled_of
+--   sql/ledger/tables: refuse_all_but_erasure, refuse_change
+--   sql/payments/checkout: count_checkout, email_to_tell
+--   sql/payments/events: apply_charge, apply_checkout_session, apply_customer, apply_dispute, apply_fraud_warning,
+--     apply_invoice, apply_invoice_payment, apply_refund, apply_stripe_object, apply_subscription, is_live,
+--     is_ours, link_customer, lock_stripe_object, stripe_account, stripe_id, subscriber, sweep_stripe_payloads,
+--     try_stripe_object
+--   sql/payments/netting: debt_takings, end_late_grants, freeze_for_disputes, give_back_clawbacks, grant_purchase,
+--     is_disputed, net_payment, net_purchase, purchase_payments, take_from_grants
+--   sql/payments/rpc: claim_second_subscription, close_checkout, close_second_subscription, dismiss_stripe_event,
+--     dismiss_stripe_object, ingest_stripe_event, ingest_stripe_object, link_stripe_customer,
+--     list_second_subscriptions, my_stripe_customer, note_stripe_price, prepare_checkout, prepare_portal,
+--     remember_checkout, retry_stripe_events, stripe_emails_to_tell, stripe_prices_to_check, stripe_problems,
+--     stripe_sync
+--   sql/payments/subscriptions: allotment_months, change_allotments, collect_subscription_debts, grant_allotments,
+--     grant_invoice, invoice_grants, is_second_subscription, note_second_subscription, open_allotment,
+--     release_subscription_debts, set_subscription_status, subscription_rank, sweep_allotments
 
 set local lock_timeout = '10s';
 set local check_function_bodies = off;
@@ -95,159 +162,6 @@ revoke all on table credits.billing_settings from anon, authenticated, service_r
 comment on table credits.billing_settings is 'Settings of the ledger: exactly one row. Change it with UPDATE.';
 comment on column credits.billing_settings.id is 'Always true: there is one row.';
 
--- sql/accounts/settings.sql
-alter table credits.billing_settings
-add column signup_bonus bigint not null default 10,
-add column signup_bonus_lifetime interval,
-add column anonymous_credits boolean not null default false,
-add constraint signup_bonus_must_be_0_to_1000000 check (signup_bonus between 0 and 1000000),
-add constraint signup_bonus_lifetime_must_be_1_second_to_100_years check (
-  credits.lasts(signup_bonus_lifetime, '1 second', '100 years')
-);
-
-comment on column credits.billing_settings.signup_bonus is
-'Credits granted once to a user, and to an address, when the first e-mail address or phone number is confirmed; 0 for '
-'none.';
-comment on column credits.billing_settings.signup_bonus_lifetime is 'How long the bonus lives; null for ever.';
-comment on column credits.billing_settings.anonymous_credits is
-'Whether anonymous users may hold credits: with false they get no account, grant or checkout (PT403); what they hold '
-'already they may spend. The bonus they never get.';
-
--- sql/pricing/settings.sql
-alter table credits.billing_settings
-add column max_quantity integer not null default 10000,
-add constraint max_quantity_must_be_1_to_1000000 check (max_quantity between 1 and 1000000);
-
-comment on column credits.billing_settings.max_quantity is 'The largest quantity of one quote, spend or hold.';
-
--- sql/ledger/tables/settings.sql
-alter table credits.billing_settings
-add column max_grant bigint not null default 1000000000,
-add column refund_grace interval not null default '30 days',
-add column hold_ttl interval not null default '15 minutes',
-add column hold_ttl_max interval not null default '24 hours',
-add column max_holds_per_minute integer not null default 60,
-add column max_open_holds integer not null default 100,
-add column max_unused_holds integer not null default 1000,
-add column hold_retention interval not null default '30 days',
-add column settle_after interval not null default '1 hour',
-add constraint hold_ttl_must_be_1_second_to_hold_ttl_max check (credits.lasts(hold_ttl, '1 second', hold_ttl_max)),
-add constraint hold_ttl_max_must_be_2_minutes_to_30_days check (credits.lasts(hold_ttl_max, '2 minutes', '30 days')),
-add constraint refund_grace_must_be_1_second_to_100_years check (credits.lasts(refund_grace, '1 second', '100 years')),
-add constraint max_grant_must_be_1_to_1000000000000 check (max_grant between 1 and 1000000000000),
-add constraint max_holds_per_minute_must_be_0_to_10000 check (max_holds_per_minute between 0 and 10000),
-add constraint max_open_holds_must_be_0_to_10000 check (max_open_holds between 0 and 10000),
-add constraint max_unused_holds_must_be_0_to_10000 check (max_unused_holds between 0 and 10000),
-add constraint hold_retention_must_be_1_hour_to_100_years check (credits.lasts(hold_retention, '1 hour', '100 years')),
-add constraint settle_after_must_be_0_to_1_day check (credits.lasts(settle_after, '0', '1 day'));
-
-comment on column credits.billing_settings.max_grant is 'The largest single grant, in credits.';
-comment on column credits.billing_settings.refund_grace is
-'How long refunded credits live when the lot they came from has expired.';
-comment on column credits.billing_settings.hold_ttl is 'How long a hold lives when its maker does not say. '
-'Those of generations live as long as their job may, whatever it says.';
-comment on column credits.billing_settings.hold_ttl_max is 'The longest hold that may be asked for, and the longest '
-'that a generation may take. At least two minutes: a generation needs one and 45 seconds to begin with.';
-comment on column credits.billing_settings.max_holds_per_minute is
-'How many holds one account may make in any 60 seconds. Those of generations have their own limits.';
-comment on column credits.billing_settings.max_open_holds is
-'How many holds one account may have open at once, those of generations not counted.';
-comment on column credits.billing_settings.max_unused_holds is
-'How many holds that ended without a capture or a provider''s call are kept of one account: the newest.';
-comment on column credits.billing_settings.hold_retention is
-'How long a hold is kept that ended without a capture, and a generation that charged nothing.';
-comment on column credits.billing_settings.settle_after is
-'How long a ledger row waits for its settlement, where the account is not settled for another reason before: a grant, '
-'an expiry, a whole batch of rows. What is read adds what waits, but credits.ledger_seals lacks it.';
-
--- sql/generation/settings.sql
-alter table credits.billing_settings
-add column max_generations_per_minute integer not null default 60,
-add column max_generations_in_flight integer not null default 10,
-add column max_input_files integer not null default 100,
-add column max_input_bytes bigint not null default 200000000,
-add column input_retention interval not null default '7 days',
-add column orphan_retention interval not null default '1 day',
-add constraint max_generations_per_minute_must_be_0_or_more check (max_generations_per_minute >= 0),
-add constraint max_generations_in_flight_must_be_0_or_more check (max_generations_in_flight >= 0),
-add constraint max_input_files_must_be_0_or_more check (max_input_files >= 0),
-add constraint max_input_bytes_must_be_0_or_more check (max_input_bytes >= 0),
-add constraint input_retention_must_be_an_hour_or_more check (input_retention >= '1 hour'),
-add constraint orphan_retention_must_be_an_hour_or_more check (orphan_retention >= '1 hour');
-
-comment on column credits.billing_settings.max_generations_per_minute is
-'How many generations one account may ask for in a minute, refused ones included.';
-comment on column credits.billing_settings.max_generations_in_flight is
-'How many generations of one account may be under way at once.';
-comment on column credits.billing_settings.max_input_files is
-'How many files one account may have below inputs/ in the bucket generations. The newest beyond it are swept.';
-comment on column credits.billing_settings.max_input_bytes is
-'How many bytes these files may have together. The newest beyond it are swept.';
-comment on column credits.billing_settings.input_retention is
-'How old a file below inputs/ gets before it is swept. At least an hour.';
-comment on column credits.billing_settings.orphan_retention is
-'How long the files of a job that is over stay when they are not its outputs, before they are swept. At least an hour.';
-
--- sql/payments/tables/settings.sql
-alter table credits.billing_settings
-add column late_grant_grace interval not null default '30 days',
-add column default_currency text not null default 'usd',
-add column max_packages integer not null default 10,
-add column max_free_packages integer not null default 1,
-add column allow_promotion_codes boolean not null default false,
-add column max_checkouts_per_minute integer not null default 20,
-add column refund_second_subscriptions boolean not null default true,
-add column automatic_tax boolean not null default false,
-add column tax_id_collection boolean not null default false,
-add column billing_address_collection text not null default 'auto',
-add column stripe_livemode boolean not null default false,
-add column stripe_account text,
-add column stripe_payload_retention interval not null default '90 days',
-add column freeze_on_fraud_warning boolean not null default false,
-add constraint late_grant_grace_must_be_0_to_10_years check (credits.lasts(late_grant_grace, '0', '10 years')),
-add constraint default_currency_must_be_an_iso_4217_code_in_lower_case check (default_currency ~ '^[a-z]{3}$'),
-add constraint max_packages_must_be_1_to_1000 check (max_packages between 1 and 1000),
-add constraint max_free_packages_must_be_1_to_1000 check (max_free_packages between 1 and 1000),
-add constraint max_checkouts_per_minute_must_be_0_or_more check (max_checkouts_per_minute >= 0),
-add constraint billing_address_collection_must_be_auto_or_required check (
-  billing_address_collection in ('auto', 'required')
-),
-add constraint stripe_account_must_start_with_acct check (stripe_account ~ '^acct_[A-Za-z0-9_]+$'),
-add constraint stripe_payload_retention_must_be_1_second_to_100_years check (
-  credits.lasts(stripe_payload_retention, '1 second', '100 years')
-);
-
-comment on column credits.billing_settings.late_grant_grace is
-'How long the credits of a subscription''s newest period live when its payment is heard of after the period is over; 0 '
-'for not at all. Those of periods before it expire at once, as they would have in time.';
-comment on column credits.billing_settings.default_currency is 'The currency of a checkout that names none.';
-comment on column credits.billing_settings.max_packages is
-'How many of one package a checkout may buy, where credit_packages.max_quantity does not say.';
-comment on column credits.billing_settings.max_free_packages is
-'How many packages, or units of a plan, are granted at most where there is nothing to pay, as with a promotion code of '
-'100 percent.';
-comment on column credits.billing_settings.allow_promotion_codes is
-'Whether Stripe''s checkout page takes promotion codes.';
-comment on column credits.billing_settings.max_checkouts_per_minute is
-'How many pages of Stripe''s, to pay on or of the billing portal, one account may open in a minute.';
-comment on column credits.billing_settings.refund_second_subscriptions is
-'Whether the payments of a second subscription, which is cancelled, are refunded at once (true) or by the operator.';
-comment on column credits.billing_settings.automatic_tax is
-'Whether Stripe Tax calculates taxes at checkout. It needs tax settings in Stripe.';
-comment on column credits.billing_settings.tax_id_collection is
-'Whether Stripe''s checkout page asks businesses for their tax id.';
-comment on column credits.billing_settings.billing_address_collection is
-'auto: Stripe''s checkout page asks for an address where it needs one; required: always.';
-comment on column credits.billing_settings.stripe_livemode is
-'Whether Stripe''s live events count (true) or its test events (false); the others are quarantined.';
-comment on column credits.billing_settings.stripe_account is
-'The connected account (acct_…) whose events count; null for the platform''s own.';
-comment on column credits.billing_settings.stripe_payload_retention is
-'How long the payloads of Stripe''s events are kept once they are done.';
-comment on column credits.billing_settings.freeze_on_fraud_warning is
-'Whether a card issuer''s early fraud warning freezes the account that paid, until an operator unfreezes it. False '
-'notes it only. It counts when the warning comes: what was noted before freezes nothing later.';
-
 -- sql/base/secrets.sql
 create table credits.secrets (
   name text primary key,
@@ -287,6 +201,24 @@ comment on function credits.is_due(timestamptz, bigint) is
 
 -- Evaluated as the reader in the policy of credit_accounts.
 grant execute on function credits.is_due(timestamptz, bigint) to authenticated;
+
+-- sql/accounts/settings.sql
+alter table credits.billing_settings
+add column signup_bonus bigint not null default 10,
+add column signup_bonus_lifetime interval,
+add column anonymous_credits boolean not null default false,
+add constraint signup_bonus_must_be_0_to_1000000 check (signup_bonus between 0 and 1000000),
+add constraint signup_bonus_lifetime_must_be_1_second_to_100_years check (
+  credits.lasts(signup_bonus_lifetime, '1 second', '100 years')
+);
+
+comment on column credits.billing_settings.signup_bonus is
+'Credits granted once to a user, and to an address, when the first e-mail address or phone number is confirmed; 0 for '
+'none.';
+comment on column credits.billing_settings.signup_bonus_lifetime is 'How long the bonus lives; null for ever.';
+comment on column credits.billing_settings.anonymous_credits is
+'Whether anonymous users may hold credits: with false they get no account, grant or checkout (PT403); what they hold '
+'already they may spend. The bonus they never get.';
 
 -- sql/accounts/credit_accounts.sql
 -- One row an owner. Today an owner is a user; a team will be a second nullable column beside user_id. The ledger
@@ -440,6 +372,13 @@ comment on function credits.my_account_id() is
 
 grant execute on function credits.my_account_id() to authenticated;
 
+-- sql/pricing/settings.sql
+alter table credits.billing_settings
+add column max_quantity integer not null default 10000,
+add constraint max_quantity_must_be_1_to_1000000 check (max_quantity between 1 and 1000000);
+
+comment on column credits.billing_settings.max_quantity is 'The largest quantity of one quote, spend or hold.';
+
 -- sql/pricing/pricing_tiers.sql
 create table public.pricing_tiers (
   id bigint generated always as identity primary key,
@@ -587,6 +526,46 @@ comment on column public.credit_packages.max_quantity is
 'How many of it one checkout may buy; null for billing_settings.max_packages.';
 comment on column public.credit_packages.subscribers_only is
 'True sells it to accounts with a subscription that is trialing or active.';
+
+-- sql/ledger/tables/settings.sql
+alter table credits.billing_settings
+add column max_grant bigint not null default 1000000000,
+add column refund_grace interval not null default '30 days',
+add column hold_ttl interval not null default '15 minutes',
+add column hold_ttl_max interval not null default '24 hours',
+add column max_holds_per_minute integer not null default 60,
+add column max_open_holds integer not null default 100,
+add column max_unused_holds integer not null default 1000,
+add column hold_retention interval not null default '30 days',
+add column settle_after interval not null default '1 hour',
+add constraint hold_ttl_must_be_1_second_to_hold_ttl_max check (credits.lasts(hold_ttl, '1 second', hold_ttl_max)),
+add constraint hold_ttl_max_must_be_2_minutes_to_30_days check (credits.lasts(hold_ttl_max, '2 minutes', '30 days')),
+add constraint refund_grace_must_be_1_second_to_100_years check (credits.lasts(refund_grace, '1 second', '100 years')),
+add constraint max_grant_must_be_1_to_1000000000000 check (max_grant between 1 and 1000000000000),
+add constraint max_holds_per_minute_must_be_0_to_10000 check (max_holds_per_minute between 0 and 10000),
+add constraint max_open_holds_must_be_0_to_10000 check (max_open_holds between 0 and 10000),
+add constraint max_unused_holds_must_be_0_to_10000 check (max_unused_holds between 0 and 10000),
+add constraint hold_retention_must_be_1_hour_to_100_years check (credits.lasts(hold_retention, '1 hour', '100 years')),
+add constraint settle_after_must_be_0_to_1_day check (credits.lasts(settle_after, '0', '1 day'));
+
+comment on column credits.billing_settings.max_grant is 'The largest single grant, in credits.';
+comment on column credits.billing_settings.refund_grace is
+'How long refunded credits live when the lot they came from has expired.';
+comment on column credits.billing_settings.hold_ttl is 'How long a hold lives when its maker does not say. '
+'Those of generations live as long as their job may, whatever it says.';
+comment on column credits.billing_settings.hold_ttl_max is 'The longest hold that may be asked for, and the longest '
+'that a generation may take. At least two minutes: a generation needs one and 45 seconds to begin with.';
+comment on column credits.billing_settings.max_holds_per_minute is
+'How many holds one account may make in any 60 seconds. Those of generations have their own limits.';
+comment on column credits.billing_settings.max_open_holds is
+'How many holds one account may have open at once, those of generations not counted.';
+comment on column credits.billing_settings.max_unused_holds is
+'How many holds that ended without a capture or a provider''s call are kept of one account: the newest.';
+comment on column credits.billing_settings.hold_retention is
+'How long a hold is kept that ended without a capture, and a generation that charged nothing.';
+comment on column credits.billing_settings.settle_after is
+'How long a ledger row waits for its settlement, where the account is not settled for another reason before: a grant, '
+'an expiry, a whole batch of rows. What is read adds what waits, but credits.ledger_seals lacks it.';
 
 -- sql/ledger/tables/transaction_kind.sql
 create type public.transaction_kind as enum (
@@ -1072,6 +1051,34 @@ comment on view public.usage_logs is
 'The signed-in user''s provider calls, one row each: credits.usage_logs without what they cost us. For service_role, '
 'everybody''s.';
 
+-- sql/generation/settings.sql
+alter table credits.billing_settings
+add column max_generations_per_minute integer not null default 60,
+add column max_generations_in_flight integer not null default 10,
+add column max_input_files integer not null default 100,
+add column max_input_bytes bigint not null default 200000000,
+add column input_retention interval not null default '7 days',
+add column orphan_retention interval not null default '1 day',
+add constraint max_generations_per_minute_must_be_0_or_more check (max_generations_per_minute >= 0),
+add constraint max_generations_in_flight_must_be_0_or_more check (max_generations_in_flight >= 0),
+add constraint max_input_files_must_be_0_or_more check (max_input_files >= 0),
+add constraint max_input_bytes_must_be_0_or_more check (max_input_bytes >= 0),
+add constraint input_retention_must_be_an_hour_or_more check (input_retention >= '1 hour'),
+add constraint orphan_retention_must_be_an_hour_or_more check (orphan_retention >= '1 hour');
+
+comment on column credits.billing_settings.max_generations_per_minute is
+'How many generations one account may ask for in a minute, refused ones included.';
+comment on column credits.billing_settings.max_generations_in_flight is
+'How many generations of one account may be under way at once.';
+comment on column credits.billing_settings.max_input_files is
+'How many files one account may have below inputs/ in the bucket generations. The newest beyond it are swept.';
+comment on column credits.billing_settings.max_input_bytes is
+'How many bytes these files may have together. The newest beyond it are swept.';
+comment on column credits.billing_settings.input_retention is
+'How old a file below inputs/ gets before it is swept. At least an hour.';
+comment on column credits.billing_settings.orphan_retention is
+'How long the files of a job that is over stay when they are not its outputs, before they are swept. At least an hour.';
+
 -- sql/generation/generation_status.sql
 create type public.generation_status as enum (
   'held', -- credits are reserved; no provider was asked yet
@@ -1319,6 +1326,66 @@ comment on view credits.generation_failures is
 'Jobs that ended without an output, by why (the code of the answer), operation, provider, model and UTC day. For an '
 'operator to act on: model_gone, provider_quota, provider_key, not_set_up. For the provider: provider_busy, '
 'provider_down, no_output, deadline. For the user: refused, provider_rejected.';
+
+-- sql/payments/tables/settings.sql
+alter table credits.billing_settings
+add column late_grant_grace interval not null default '30 days',
+add column default_currency text not null default 'usd',
+add column max_packages integer not null default 10,
+add column max_free_packages integer not null default 1,
+add column allow_promotion_codes boolean not null default false,
+add column max_checkouts_per_minute integer not null default 20,
+add column refund_second_subscriptions boolean not null default true,
+add column automatic_tax boolean not null default false,
+add column tax_id_collection boolean not null default false,
+add column billing_address_collection text not null default 'auto',
+add column stripe_livemode boolean not null default false,
+add column stripe_account text,
+add column stripe_payload_retention interval not null default '90 days',
+add column freeze_on_fraud_warning boolean not null default false,
+add constraint late_grant_grace_must_be_0_to_10_years check (credits.lasts(late_grant_grace, '0', '10 years')),
+add constraint default_currency_must_be_an_iso_4217_code_in_lower_case check (default_currency ~ '^[a-z]{3}$'),
+add constraint max_packages_must_be_1_to_1000 check (max_packages between 1 and 1000),
+add constraint max_free_packages_must_be_1_to_1000 check (max_free_packages between 1 and 1000),
+add constraint max_checkouts_per_minute_must_be_0_or_more check (max_checkouts_per_minute >= 0),
+add constraint billing_address_collection_must_be_auto_or_required check (
+  billing_address_collection in ('auto', 'required')
+),
+add constraint stripe_account_must_start_with_acct check (stripe_account ~ '^acct_[A-Za-z0-9_]+$'),
+add constraint stripe_payload_retention_must_be_1_second_to_100_years check (
+  credits.lasts(stripe_payload_retention, '1 second', '100 years')
+);
+
+comment on column credits.billing_settings.late_grant_grace is
+'How long the credits of a subscription''s newest period live when its payment is heard of after the period is over; 0 '
+'for not at all. Those of periods before it expire at once, as they would have in time.';
+comment on column credits.billing_settings.default_currency is 'The currency of a checkout that names none.';
+comment on column credits.billing_settings.max_packages is
+'How many of one package a checkout may buy, where credit_packages.max_quantity does not say.';
+comment on column credits.billing_settings.max_free_packages is
+'How many packages, or units of a plan, are granted at most where there is nothing to pay, as with a promotion code of '
+'100 percent.';
+comment on column credits.billing_settings.allow_promotion_codes is
+'Whether Stripe''s checkout page takes promotion codes.';
+comment on column credits.billing_settings.max_checkouts_per_minute is
+'How many pages of Stripe''s, to pay on or of the billing portal, one account may open in a minute.';
+comment on column credits.billing_settings.refund_second_subscriptions is
+'Whether the payments of a second subscription, which is cancelled, are refunded at once (true) or by the operator.';
+comment on column credits.billing_settings.automatic_tax is
+'Whether Stripe Tax calculates taxes at checkout. It needs tax settings in Stripe.';
+comment on column credits.billing_settings.tax_id_collection is
+'Whether Stripe''s checkout page asks businesses for their tax id.';
+comment on column credits.billing_settings.billing_address_collection is
+'auto: Stripe''s checkout page asks for an address where it needs one; required: always.';
+comment on column credits.billing_settings.stripe_livemode is
+'Whether Stripe''s live events count (true) or its test events (false); the others are quarantined.';
+comment on column credits.billing_settings.stripe_account is
+'The connected account (acct_…) whose events count; null for the platform''s own.';
+comment on column credits.billing_settings.stripe_payload_retention is
+'How long the payloads of Stripe''s events are kept once they are done.';
+comment on column credits.billing_settings.freeze_on_fraud_warning is
+'Whether a card issuer''s early fraud warning freezes the account that paid, until an operator unfreezes it. False '
+'notes it only. It counts when the warning comes: what was noted before freezes nothing later.';
 
 -- sql/payments/tables/stripe_event_status.sql
 create type credits.stripe_event_status as enum (

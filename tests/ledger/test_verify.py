@@ -337,3 +337,35 @@ def test_append_only_tables_refuse_even_their_owner(lived: Ledger, table: str) -
             lived.rows(attempt)
         assert caught.value.code == "PT403"
         assert "append-only" in caught.value.message
+
+
+OTHER_VALUES = {
+    "bigint": "coalesce({}, 0) + 1000000", "integer": "coalesce({}, 0) + 1", "numeric": "coalesce({}, 0) + 1",
+    "text": "coalesce({}, '') || 'x'", "uuid": "gen_random_uuid()", "bytea": "coalesce({}, '') || '\\x00'",
+    "jsonb": "{} || '{{\"x\": 1}}'", "timestamp with time zone": "{} + interval '1 hour'",
+    "transaction_kind": "case {} when 'spend' then 'expiry' else 'spend' end::public.transaction_kind",
+}  # fmt: skip
+
+
+def test_a_seal_covers_every_column(lived: Ledger) -> None:
+    """A column that is new has to be in credits.ledger_line, or to be left out here with a reason."""
+    columns = lived.rows(
+        "select a.attname::text as name, a.atttypid::regtype::text as type from pg_attribute as a "
+        "where a.attrelid = 'public.credit_transactions'::regclass and a.attnum > 0 and not a.attisdropped"
+    )
+    assert len(columns) > 10
+    missed = []
+    for column in columns:
+        with lived.connection.transaction(force_rollback=True):
+            lived.rows("set local session_replication_role = replica")
+            value = OTHER_VALUES[column["type"]].format(column["name"])
+            done = lived.connection.execute(
+                f"update public.credit_transactions set {column['name']} = {value} "
+                "where (account_id, id) = (select t.account_id, t.id from public.credit_transactions as t "
+                "join public.credit_accounts as a on a.id = t.account_id "
+                "where t.id <= a.settled_through and t.kind = 'spend' limit 1)".encode()
+            )
+            assert done.rowcount == 1
+            if "each seal matches its ledger rows" not in lived.broken():
+                missed.append(column["name"])
+    assert missed == []

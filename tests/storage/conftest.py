@@ -10,7 +10,7 @@ from storage3._sync.file_api import SyncBucketProxy
 
 from supabase import Client
 from tests.support.stack import Env, User
-from tests.support.uploads import AS_PNG, PNG, Job, Owner, Raw
+from tests.support.uploads import AS_PNG, PNG, Job, Owner, RawStorage
 
 
 @pytest.fixture
@@ -55,5 +55,5 @@ def bucket(service: Client) -> Iterator[SyncBucketProxy]:
 
 
 @pytest.fixture
-def raw(env: Env) -> Raw:
-    return Raw(env)
+def raw(env: Env) -> RawStorage:
+    return RawStorage(env)

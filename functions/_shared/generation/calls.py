@@ -107,9 +107,9 @@ async def start(provider: Provider, endpoint: Endpoint, work: Work, until: float
 
     A job of more outputs than a request can have takes several requests at once, each for outputs of its own.
     """
-    shares = [provider.batch] * (work.n // provider.batch)
-    if work.n % provider.batch:
-        shares.append(work.n % provider.batch)
+    shares = [provider.outputs_per_request] * (work.n // provider.outputs_per_request)
+    if work.n % provider.outputs_per_request:
+        shares.append(work.n % provider.outputs_per_request)
     outcomes = await asyncio.gather(
         *(_share(provider, endpoint, replace(work, n=share), until) for share in shares)
     )
