@@ -768,7 +768,8 @@ comment on column credits.credit_grants.source is 'Where the credits came from.'
 comment on column credits.credit_grants.cost_basis is
 'What was paid for all of the lot, net of tax, in minor units of currency: what using it earns. 0 for what was given; '
 'null for unknown. Of what a refund gave back as a new lot: its share of what the expired lot had.';
-comment on column credits.credit_grants.currency is 'ISO 4217 code in lower case; null where cost_basis is 0 or unknown.';
+comment on column credits.credit_grants.currency is
+'ISO 4217 code in lower case; null where cost_basis is unknown, or 0 and none was named.';
 comment on column credits.credit_grants.returned_from is
 'The expired lot whose credits a refund gave back as this one.';
 comment on column credits.credit_grants.promotional is
@@ -918,8 +919,8 @@ revoke all on table credits.sealed_texts from anon, authenticated, service_role;
 comment on table credits.sealed_texts is
 'What became of the texts (idempotency key, metadata) in seals of which one was erased. A seal covers a salted digest '
 'of each row''s text, and has one salt from which those of its rows are made: that costs a spend nothing, and a '
-'settlement 16 bytes. To erase a text, the seal''s salt is deleted. Its digest is written here, which tells nobody what '
-'the text was and keeps the seal whole, and beside it the salts of the seal''s other rows with texts. '
+'settlement 16 bytes. To erase a text, the seal''s salt is deleted. Its digest is written here, which tells nobody '
+'what the text was and keeps the seal whole, and beside it the salts of the seal''s other rows with texts. '
 'credits.erase_texts is the one who writes here.';
 comment on column credits.sealed_texts.transaction_id is 'credit_transactions.id.';
 comment on column credits.sealed_texts.salt is 'Of a text that is still there.';
@@ -5009,7 +5010,8 @@ $$;
 
 comment on function credits.grant_to_account is
 'Grants credits to an account as one lot; returns the ledger row. The one way credits come in: grant_credits, the '
-'sign-up bonus and payments end here. cost_basis, currency: see credit_grants; given credits have 0. Locks and settles the account. Errors: PT400.';
+'sign-up bonus and payments end here. cost_basis, currency: see credit_grants; given credits have 0. Locks and settles '
+'the account. Errors: PT400.';
 
 -- sql/ledger/entries/left_to_refund.sql
 create function credits.left_to_refund(debit public.credit_transactions) returns bigint
@@ -6005,8 +6007,8 @@ end
 $$;
 
 comment on function credits.end_lot(uuid, bigint) is
-'Lets a lot expire now, before its time, which its expiry row says (ended_early). As much as open holds have set aside stays until the lot''s own expiry. The '
-'caller holds the account''s lock.';
+'Lets a lot expire now, before its time, which its expiry row says (ended_early). As much as open holds have set aside '
+'stays until the lot''s own expiry. The caller holds the account''s lock.';
 
 -- sql/ledger/lots/expire_due.sql
 create function credits.expire_due(account_id uuid) returns void
@@ -6021,8 +6023,8 @@ declare
   lot record;
 begin
   select a.next_expiry into next from public.credit_accounts as a where a.id = expire_due.account_id;
-  -- What fell due one after the other is done one after the other, each at its own moment: so an expiry is dated when its
-  -- lot expired, or when the hold ended that had kept it, however late this runs.
+  -- What fell due one after the other is done one after the other, each at its own moment: so an expiry is dated when
+  -- its lot expired, or when the hold ended that had kept it, however late this runs.
   loop
     moment := least(next, present);
     with swept as (
@@ -6069,7 +6071,8 @@ $$;
 
 comment on function credits.expire_due(uuid) is
 'Second part of a settlement: ends the holds whose time is over, writes off the lots that have expired (one expiry row '
-'per lot and moment) and notes when to look again. Each as of when it fell due. The caller holds the account''s lock and has allocated what was pending.';
+'per lot and moment) and notes when to look again. Each as of when it fell due. The caller holds the account''s lock '
+'and has allocated what was pending.';
 
 -- sql/ledger/lots/lots_as_of_now.sql
 create function credits.lots_as_of_now(account_id uuid) returns table (
@@ -6395,8 +6398,8 @@ end
 $$;
 
 comment on function public.erase_account_text(uuid) is
-'Operator: erases what callers wrote in the account''s ledger rows and holds, for good, as erase_transaction_text does; '
-'for an account whose user was deleted, too. Returns in how many: {transactions, holds, open}; open: holds and '
+'Operator: erases what callers wrote in the account''s ledger rows and holds, for good, as erase_transaction_text '
+'does; for an account whose user was deleted, too. Returns in how many: {transactions, holds, open}; open: holds and '
 'generations under way, which keep their texts until they end. Call it again then. Errors: PT404 no such account.';
 
 grant execute on function public.erase_account_text(uuid) to service_role;
@@ -6479,9 +6482,9 @@ comment on function public.grant_credits(
 ) is
 'Operator: grants amount credits to a user as one lot; returns the ledger row. source: purchase, subscription, bonus, '
 'referral, promo or refund. priority: 0 burns first, 100 last, default 50. Without expires_at they never expire. '
-'cost_basis: what was paid for all of them, net of tax, in minor units of currency, for the accounts; left out, it is 0 '
-'for what was given (bonus, referral, promo), else unknown. '
-'Errors: PT400 bad argument, PT404 no such user, PT409 key used for another request.';
+'cost_basis: what was paid for all of them, net of tax, in minor units of currency, for the accounts; left out, it is '
+'0 for what was given (bonus, referral, promo), else unknown. Errors: PT400 bad argument, PT404 no such user, PT409 '
+'key used for another request.';
 
 grant execute on function public.grant_credits(
   uuid, bigint, text, timestamptz, integer, text, jsonb, bigint, text
@@ -7112,9 +7115,9 @@ as $$
 $$;
 
 comment on function credits.seal_format() is
-'The format of the seals that are made now; each keeps its own (ledger_seals.format), by which it is verified. A column '
-'that comes later needs no other one: credits.ledger_line appends it where it is not null, and no old row has it. Only '
-'what changes the line of rows that are there does.';
+'The format of the seals that are made now; each keeps its own (ledger_seals.format), by which it is verified. A '
+'column that comes later needs no other one: credits.ledger_line appends it where it is not null, and no old row has '
+'it. Only what changes the line of rows that are there does.';
 
 -- sql/ledger/settlement/seal_hash.sql
 create function credits.seal_hash(previous bytea, digests bytea) returns bytea
@@ -7595,8 +7598,8 @@ as $$
 $$;
 
 comment on function credits.text_digest(public.credit_transactions, bytea) is
-'Salted SHA-256 of a ledger row''s idempotency key and metadata, for its seal; null where it has neither. Without a SET '
-'clause it is planned as part of its caller.';
+'Salted SHA-256 of a ledger row''s idempotency key and metadata, for its seal; null where it has neither. Without a '
+'SET clause it is planned as part of its caller.';
 
 -- sql/ledger/settlement/text_salt.sql
 create function credits.text_salt(seal_salt uuid, transaction_id bigint) returns bytea

@@ -1,13 +1,15 @@
 """What was paid for a lot goes with its credits."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from tests.ledger.conftest import Api
 from tests.support.clock import MINUTE
 from tests.support.ledger import Ledger, Refused
+from tests.support.rest import Api
+from tests.support.stack import User
 
 
 def grant(
@@ -61,7 +63,12 @@ def test_a_repeat_with_another_cost_is_another_request(ledger: Ledger) -> None:
     user = ledger.sign_up()
     first = grant(ledger, user, cost_basis=5, currency="usd", idempotency_key="k")
     assert grant(ledger, user, cost_basis=5, currency="USD", idempotency_key="k") == first
-    for other in ({"cost_basis": 6, "currency": "usd"}, {"cost_basis": 5, "currency": "eur"}, {}):
+    others: list[dict[str, Any]] = [
+        {"cost_basis": 6, "currency": "usd"},
+        {"cost_basis": 5, "currency": "eur"},
+        {},
+    ]
+    for other in others:
         with pytest.raises(Refused, match="PT409"):
             grant(ledger, user, idempotency_key="k", **other)
     given = grant(ledger, user, source="promo", idempotency_key="p")
@@ -110,7 +117,7 @@ def test_a_debt_that_is_refunded_cost_nothing(ledger: Ledger) -> None:
     assert ledger.broken(user) == []
 
 
-def test_through_the_api(operator: Api, user: Any) -> None:
+def test_through_the_api(operator: Api, user: Callable[..., User]) -> None:
     made = operator.ok(
         "grant_credits", user_id=user().id, amount=5, source="purchase", cost_basis=499, currency="usd"
     )

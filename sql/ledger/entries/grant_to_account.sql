@@ -71,4 +71,5 @@ $$;
 
 comment on function credits.grant_to_account is
 'Grants credits to an account as one lot; returns the ledger row. The one way credits come in: grant_credits, the '
-'sign-up bonus and payments end here. cost_basis, currency: see credit_grants; given credits have 0. Locks and settles the account. Errors: PT400.';
+'sign-up bonus and payments end here. cost_basis, currency: see credit_grants; given credits have 0. Locks and settles '
+'the account. Errors: PT400.';

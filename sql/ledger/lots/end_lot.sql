@@ -26,5 +26,5 @@ end
 $$;
 
 comment on function credits.end_lot(uuid, bigint) is
-'Lets a lot expire now, before its time, which its expiry row says (ended_early). As much as open holds have set aside stays until the lot''s own expiry. The '
-'caller holds the account''s lock.';
+'Lets a lot expire now, before its time, which its expiry row says (ended_early). As much as open holds have set aside '
+'stays until the lot''s own expiry. The caller holds the account''s lock.';

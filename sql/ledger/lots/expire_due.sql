@@ -10,8 +10,8 @@ declare
   lot record;
 begin
   select a.next_expiry into next from public.credit_accounts as a where a.id = expire_due.account_id;
-  -- What fell due one after the other is done one after the other, each at its own moment: so an expiry is dated when its
-  -- lot expired, or when the hold ended that had kept it, however late this runs.
+  -- What fell due one after the other is done one after the other, each at its own moment: so an expiry is dated when
+  -- its lot expired, or when the hold ended that had kept it, however late this runs.
   loop
     moment := least(next, present);
     with swept as (
@@ -58,4 +58,5 @@ $$;
 
 comment on function credits.expire_due(uuid) is
 'Second part of a settlement: ends the holds whose time is over, writes off the lots that have expired (one expiry row '
-'per lot and moment) and notes when to look again. Each as of when it fell due. The caller holds the account''s lock and has allocated what was pending.';
+'per lot and moment) and notes when to look again. Each as of when it fell due. The caller holds the account''s lock '
+'and has allocated what was pending.';

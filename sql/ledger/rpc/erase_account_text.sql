@@ -25,8 +25,8 @@ end
 $$;
 
 comment on function public.erase_account_text(uuid) is
-'Operator: erases what callers wrote in the account''s ledger rows and holds, for good, as erase_transaction_text does; '
-'for an account whose user was deleted, too. Returns in how many: {transactions, holds, open}; open: holds and '
+'Operator: erases what callers wrote in the account''s ledger rows and holds, for good, as erase_transaction_text '
+'does; for an account whose user was deleted, too. Returns in how many: {transactions, holds, open}; open: holds and '
 'generations under way, which keep their texts until they end. Call it again then. Errors: PT404 no such account.';
 
 grant execute on function public.erase_account_text(uuid) to service_role;

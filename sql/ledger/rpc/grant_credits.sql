@@ -43,9 +43,9 @@ comment on function public.grant_credits(
 ) is
 'Operator: grants amount credits to a user as one lot; returns the ledger row. source: purchase, subscription, bonus, '
 'referral, promo or refund. priority: 0 burns first, 100 last, default 50. Without expires_at they never expire. '
-'cost_basis: what was paid for all of them, net of tax, in minor units of currency, for the accounts; left out, it is 0 '
-'for what was given (bonus, referral, promo), else unknown. '
-'Errors: PT400 bad argument, PT404 no such user, PT409 key used for another request.';
+'cost_basis: what was paid for all of them, net of tax, in minor units of currency, for the accounts; left out, it is '
+'0 for what was given (bonus, referral, promo), else unknown. Errors: PT400 bad argument, PT404 no such user, PT409 '
+'key used for another request.';
 
 grant execute on function public.grant_credits(
   uuid, bigint, text, timestamptz, integer, text, jsonb, bigint, text

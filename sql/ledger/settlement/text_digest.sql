@@ -9,5 +9,5 @@ as $$
 $$;
 
 comment on function credits.text_digest(public.credit_transactions, bytea) is
-'Salted SHA-256 of a ledger row''s idempotency key and metadata, for its seal; null where it has neither. Without a SET '
-'clause it is planned as part of its caller.';
+'Salted SHA-256 of a ledger row''s idempotency key and metadata, for its seal; null where it has neither. Without a '
+'SET clause it is planned as part of its caller.';

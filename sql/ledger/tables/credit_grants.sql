@@ -55,7 +55,8 @@ comment on column credits.credit_grants.source is 'Where the credits came from.'
 comment on column credits.credit_grants.cost_basis is
 'What was paid for all of the lot, net of tax, in minor units of currency: what using it earns. 0 for what was given; '
 'null for unknown. Of what a refund gave back as a new lot: its share of what the expired lot had.';
-comment on column credits.credit_grants.currency is 'ISO 4217 code in lower case; null where cost_basis is 0 or unknown.';
+comment on column credits.credit_grants.currency is
+'ISO 4217 code in lower case; null where cost_basis is unknown, or 0 and none was named.';
 comment on column credits.credit_grants.returned_from is
 'The expired lot whose credits a refund gave back as this one.';
 comment on column credits.credit_grants.promotional is

@@ -21,8 +21,8 @@ revoke all on table credits.sealed_texts from anon, authenticated, service_role;
 comment on table credits.sealed_texts is
 'What became of the texts (idempotency key, metadata) in seals of which one was erased. A seal covers a salted digest '
 'of each row''s text, and has one salt from which those of its rows are made: that costs a spend nothing, and a '
-'settlement 16 bytes. To erase a text, the seal''s salt is deleted. Its digest is written here, which tells nobody what '
-'the text was and keeps the seal whole, and beside it the salts of the seal''s other rows with texts. '
+'settlement 16 bytes. To erase a text, the seal''s salt is deleted. Its digest is written here, which tells nobody '
+'what the text was and keeps the seal whole, and beside it the salts of the seal''s other rows with texts. '
 'credits.erase_texts is the one who writes here.';
 comment on column credits.sealed_texts.transaction_id is 'credit_transactions.id.';
 comment on column credits.sealed_texts.salt is 'Of a text that is still there.';
