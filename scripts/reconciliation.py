@@ -22,7 +22,7 @@ from _shared.payments import stripe_api  # noqa: E402
 from _shared.payments.reconcile import DAYS, Options, prices_only, reconcile  # noqa: E402
 
 DESCRIPTION = """\
-Reads Stripe's events since the last run, once a day also its objects, and gives the database what it has
+Reads Stripe's events since the last run, once per day also its objects, and gives the database what it has
 missed. Harmless to repeat, to interrupt, and to run twice at once. Exit status 1 when something is left that
 a person has to look at, or when Stripe or the database is away.
 """

@@ -6,10 +6,12 @@ named test-PID is started on free ports, and deleted at the end.
 """
 
 import contextlib
+import functools
 import importlib.util
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
@@ -27,6 +29,11 @@ from tests.support import clock
 from tests.support.ledger import Ledger
 from tests.support.projects import Run
 from tests.support.stack import NEEDED, ROOT, Database, Env, User
+
+# Each user has clients of their own, and each client would read all certificate authorities, for 20 ms. They
+# speak plain HTTP to this machine.
+ssl.create_default_context = functools.cache(ssl.create_default_context)  # type: ignore[assignment]
+os.environ.setdefault("LOCAL_AUTH_BCRYPT_COST", "4")
 
 pytest_plugins = ["tests.support.parallel"] if importlib.util.find_spec("xdist") else []
 

@@ -37,7 +37,7 @@ JSON_LIMIT = 64 * 1024
 _living: set[Starlette] = set()
 # A body has this long, and more for each byte that has come: slow lines pass, and half-open ones end.
 BODY_SECONDS = 10
-BODY_RATE = 16 * 1024  # bytes a second
+BODY_RATE = 16 * 1024  # bytes per second
 DRAINED = 32 * 1024 * 1024  # what is read of a body that is answered already, and thrown away
 
 Handler = Callable[[Request], Awaitable[Response]]

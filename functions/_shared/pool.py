@@ -1,6 +1,6 @@
 """Connections to the project's own URL, for Postgres and Storage, and to providers.
 
-They are aiohttp's, which takes a quarter of the processor time that httpx and supabase-py take for a call.
+They are aiohttp's; on httpx's own, a call by supabase-py takes three times as much processor time.
 """
 
 from typing import Any

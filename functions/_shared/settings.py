@@ -57,7 +57,16 @@ def _api_key(names: str, name: str, legacy: str) -> str:
 
 def supabase_url() -> str:
     """The project's URL, without a slash at the end."""
-    return _required("SUPABASE_URL").rstrip("/")
+    return _checked_url("SUPABASE_URL", _required("SUPABASE_URL").rstrip("/"))
+
+
+@lru_cache(maxsize=4)
+def _checked_url(name: str, url: str) -> str:
+    try:
+        origin(url)
+    except ValueError:
+        raise _malformed(name, "an http or https URL such as https://<ref>.supabase.co") from None
+    return url
 
 
 def publishable_key() -> str:

@@ -138,7 +138,7 @@ class ConsumeUnderMaintenance(PgbenchPair):
         # The CPU time of maintenance is in it: it is work that the spends left.
         if not self.notes:
             self.notes.append(
-                "Maintenance settles what is older than 1 s, where production waits 30 s; "
+                "Maintenance settles what is older than 1 s, where production waits an hour; "
                 "its CPU time counts."
             )
         if maintenance.error:
@@ -185,7 +185,7 @@ def drive(
 ) -> tuple[Sample, float]:
     """Send the requests (whole texts, a list for each connection) again and again.
 
-    Returns requests a second with their cost, and what share of one core the generator used.
+    Returns requests per second with their cost, and what share of one core the generator used.
     """
     address = urlsplit(base)
     warm_up = min(0.5, seconds / 5)
@@ -259,7 +259,7 @@ class ThroughPostgrest(Measure):
         seconds: float,
         path: str = "/rpc/",
     ) -> Sample:
-        """Call the function with the users' tokens and the bodies in turn; the value is requests a second."""
+        """Call the function with the users' tokens and bodies in turn; the value is requests per second."""
         address = urlsplit(base)
         texts = []
         for number, token in enumerate(self.tokens):

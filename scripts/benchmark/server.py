@@ -184,7 +184,7 @@ class Server:
             output = process.stdout.read()
         failed = re.search(r"failed transactions: ([0-9]+)", output)
         lines = lines[warm_up : warm_up + counted]
-        # Each line: seconds since the start, transactions a second, milliseconds a transaction, failures.
+        # Each line: seconds since the start, transactions per second, milliseconds per transaction, failures.
         tps = sum(line[1] for line in lines) / max(1, len(lines))
         if process.returncode or not tps or (failed and int(failed[1])):
             raise RuntimeError(f"pgbench {script} failed:\n{output}{said}")

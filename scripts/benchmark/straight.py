@@ -17,10 +17,10 @@ class Straight:
     def __init__(self, pool: aiohttp.ClientSession) -> None:
         self.pool = pool
 
-    def post(self, url: str, **options: Any) -> Any:
-        """As ClientSession.post()."""
+    async def request(self, method: str, url: str, **options: Any) -> aiohttp.ClientResponse:
+        """As ClientSession.request()."""
         through = f"{settings.supabase_url()}/rest/v1"
-        return self.pool.post(url.replace(through, os.environ["POSTGREST_URL"]), **options)
+        return await self.pool.request(method, url.replace(through, os.environ["POSTGREST_URL"]), **options)
 
     async def close(self) -> None:
         """As ClientSession.close()."""
@@ -29,10 +29,10 @@ class Straight:
 
 def install() -> None:
     """From now on the functions of this process use it."""
-    made = database._pool
+    made = database._session
 
     @lru_cache(maxsize=1)
-    def pool() -> Straight:
+    def session() -> Straight:
         return Straight(made())
 
-    setattr(database, "_pool", pool)  # noqa: B010
+    setattr(database, "_session", session)  # noqa: B010

@@ -307,7 +307,7 @@ RULES = {
         where n.nspname = any(%(schemas)s) and 0 = any(p.polroles)
     """,
     "policies ask for the user once a query": """
-        select format('Policy %%I on %%s asks for the user once a row: write (select ...()).',
+        select format('Policy %%I on %%s asks for the user once per row: write (select ...()).',
             p.polname, p.polrelid::regclass)
         from pg_policy as p
         inner join pg_class as c on p.polrelid = c.oid

@@ -1,6 +1,7 @@
 """Databases to compare: one from the migrations, one from sql/, on a Postgres of their own."""
 
 import os
+import secrets
 import tempfile
 import tomllib
 from collections.abc import Iterator
@@ -111,7 +112,7 @@ def diff(root: Path, source_url: str, target_url: str) -> str:
 def _sweep(root: Path) -> None:
     """Delete what runs that were killed left."""
     for folder in (root / ".stack").glob("checks-*"):
-        pid = folder.name.removeprefix("checks-")
+        pid = folder.name.split("-")[1]
         if pid.isdigit() and start_time(int(pid)) is None:
             paths = Paths(root, folder.name)
             Postgres(paths, keys.load_or_create(paths.file("secrets.json")), 0).stop()
@@ -123,7 +124,8 @@ def postgres(root: Path) -> Iterator[Postgres]:
     """A Postgres of its own on a free port, as a new project's, gone at the end. About two seconds."""
     root = root.resolve()
     _sweep(root)
-    paths = Paths(root, f"checks-{os.getpid()}")
+    # A process may have several.
+    paths = Paths(root, f"checks-{os.getpid()}-{secrets.token_hex(4)}")
     paths.make()
     server = Postgres(paths, keys.load_or_create(paths.file("secrets.json")), ports.ephemeral())
     try:

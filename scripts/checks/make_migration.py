@@ -5,7 +5,9 @@ import re
 import subprocess
 import sys
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
+from textwrap import wrap
 
 from scripts.local.stack.errors import StackError
 from scripts.local.stack.processes import Interrupted, interruptible
@@ -23,8 +25,11 @@ Edit sql/, run this, read and tidy what it wrote, write supabase/rollbacks/VERSI
 LOCK_TIMEOUT = "set local lock_timeout = '10s';\n"
 
 FIRST = """\
--- The whole of sql/ in load order (supabase/config.toml, schema_paths). Written by scripts/migration.
-
+-- The ledger: all of sql/ in load order (supabase/config.toml, schema_paths). Written by scripts/migration.
+--
+-- One file, so that a database has all of it or nothing: each migration is a transaction of its own. How the
+-- parts work together is in sql/README.md. Each file begins with a line such as "-- sql/base/now.sql".
+--
 """
 NEXT = """\
 -- {name}: written by scripts/migration, from the difference between the migrations so far and sql/.
@@ -128,9 +133,30 @@ def next_version(root: Path) -> str:
     return max(now, str(int(last) + 1))
 
 
+def contents(root: Path) -> str:
+    """What is in the first migration, folder by folder, as comments."""
+    listed = {
+        (root / "supabase" / name).resolve() for name in databases.schema_paths(root) if "*" not in name
+    }
+    parts = (
+        (
+            "Types, tables and views, and what they need:",
+            [p for p in databases.schema_files(root) if p in listed],
+        ),
+        ("Functions, with their triggers:", [p for p in databases.schema_files(root) if p not in listed]),
+    )
+    lines = []
+    for title, files in parts:
+        lines.append(title)
+        for folder, group in groupby(files, lambda path: path.parent):
+            text = f"{folder.relative_to(root.resolve())}: {', '.join(path.stem for path in group)}"
+            lines += wrap(text, 113, initial_indent="  ", subsequent_indent="    ")
+    return "".join(f"-- {line}\n" for line in lines)
+
+
 def whole(root: Path) -> str:
     """The first migration: sql/ in load order."""
-    parts = [FIRST + LOCK_TIMEOUT + databases.BODIES_LATER]
+    parts = [FIRST + contents(root) + "\n" + LOCK_TIMEOUT + databases.BODIES_LATER]
     parts += [f"-- {path.relative_to(root)}\n{path.read_text()}" for path in databases.schema_files(root)]
     return "\n".join(parts)
 

@@ -23,6 +23,7 @@ create table public.credit_accounts (
   frozen_reason text,
   settled_through bigint not null default 0,
   debt_from bigint,
+  has_keyed_holds boolean not null default false,
   created_at timestamptz not null default clock_timestamp()
 )
 -- Every spend rewrites the row. Room in the page and no index on what a spend changes keep the rewrite off the indexes
@@ -39,7 +40,7 @@ grant select on table public.credit_accounts to authenticated, service_role;
 -- Between the moment a lot expires and its settlement the stored balance still counts it. In that short while the
 -- row is not shown, so that nobody reads credits that are gone; user_credits always answers, and rightly.
 create policy own_account on public.credit_accounts for select to authenticated
-using (user_id = (select auth.uid()) and (next_expiry is null or next_expiry > credits.now()));
+using (user_id = (select auth.uid()) and not credits.is_due(next_expiry));
 
 -- Realtime sends a change to whom the policy lets read it. Old rows carry the primary key only.
 alter table public.credit_accounts replica identity default;
@@ -77,6 +78,8 @@ comment on column public.credit_accounts.last_entry is
 'rows are not settled.';
 comment on column public.credit_accounts.unsettled_since is
 'When the oldest ledger row after the last settlement was written.';
+comment on column public.credit_accounts.has_keyed_holds is
+'Whether a hold was ever made with an idempotency key: only then a spend with a key looks among the holds.';
 comment on column public.credit_accounts.settled_through is 'The last settled ledger row; 0 for none.';
 comment on column public.credit_accounts.debt_from is
 'The oldest ledger row that no lot has wholly paid for; null for none.';

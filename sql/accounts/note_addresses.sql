@@ -91,7 +91,7 @@ begin
   ) then
     perform credits.grant_to_account(
       account_id, settings.signup_bonus, 'bonus', credits.now() + settings.signup_bonus_lifetime, null,
-      'sys:signup_bonus', null, '{}'
+      'sys:signup_bonus', '{}'
     );
   end if;
 end

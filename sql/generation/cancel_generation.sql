@@ -4,16 +4,8 @@ security definer
 set search_path = ''
 as $$
 declare
-  me uuid := credits.caller();
-  job public.generation_jobs;
+  job public.generation_jobs := credits.lock_generation(credits.account_of(credits.caller()), job_id);
 begin
-  if not exists (
-    select from public.generation_jobs as j
-    where j.id = job_id and j.account_id = credits.account_of(me)
-  ) then
-    perform credits.fail('PT404', 'There is no such job.', jsonb_build_object('job', job_id), 'Check the id.');
-  end if;
-  job := credits.lock_generation(job_id);
   if job.status = 'held' then
     job := credits.close_generation(
       job, credits.lock_hold(job.account_id, job.hold_id), 'canceled', 0, 'failed', null,
@@ -21,7 +13,7 @@ begin
     );
   elsif job.finished_at is null then
     update public.generation_jobs as j set cancel_requested_at = coalesce(j.cancel_requested_at, credits.now())
-    where j.id = job.id
+    where j.account_id = job.account_id and j.id = job.id
     returning * into job;
   end if;
   return credits.job_json(job);

@@ -32,7 +32,7 @@ begin
     -- The hold's: where an operator captured it by hand.
     transaction_id = coalesce(paid.id, hold.transaction_id),
     finished_at = credits.now()
-  where j.id = job.id
+  where j.account_id = job.account_id and j.id = job.id
   returning * into closed;
   if job.dispatched_at is not null then
     perform credits.log_usage(

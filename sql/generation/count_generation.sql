@@ -52,5 +52,5 @@ end
 $$;
 
 comment on function credits.count_generation(uuid, text) is
-'Counts a call of begin_generation against the account''s limits, one session at a time an account. Returns the '
+'Counts a call of begin_generation against the account''s limits, one session per account at a time. Returns the '
 'refusal, or null to go on. A repeat of a key that opened a job is not counted.';

@@ -1,4 +1,5 @@
 create function public.finish_generation(
+  account_id uuid,
   job_id uuid,
   outcome text,
   outputs jsonb default '[]',
@@ -12,7 +13,7 @@ security definer
 set search_path = ''
 as $$
 declare
-  job public.generation_jobs := credits.lock_generation(job_id);
+  job public.generation_jobs := credits.lock_generation(account_id, job_id);
   hold public.credit_holds;
   delivered integer;
   charged integer;

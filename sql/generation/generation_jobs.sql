@@ -1,6 +1,6 @@
 create table public.generation_jobs (
-  id uuid primary key default gen_random_uuid(),
   account_id uuid not null references public.credit_accounts (id),
+  id uuid not null default gen_random_uuid(),
   hold_id uuid not null,
   status public.generation_status not null default 'held',
   operation text not null,
@@ -19,6 +19,7 @@ create table public.generation_jobs (
   deadline_at timestamptz not null,
   finished_at timestamptz,
   created_at timestamptz not null,
+  constraint generation_jobs_pkey primary key (account_id, id),
   constraint generation_jobs_hold_id_key unique (account_id, hold_id),
   constraint generation_jobs_hold_id_fkey foreign key (account_id, hold_id)
   references public.credit_holds (account_id, id),
@@ -47,7 +48,7 @@ create policy own_jobs on public.generation_jobs for select to authenticated
 using (account_id = (select credits.my_account_id()));
 
 comment on table public.generation_jobs is
-'One row a request for images, text or video: reservation, provider, outcome. No prompt is kept. Written by '
+'One row per request for images, text or video: reservation, provider, outcome. No prompt is kept. Written by '
 'begin_generation, decline_generation, dispatch_generation, note_generation, lease_generations, release_generations, '
 'finish_generation, cancel_generation and the sweep.';
 comment on column public.generation_jobs.hold_id is 'credit_holds.id: the reservation, and whose key makes it once.';

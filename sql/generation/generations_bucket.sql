@@ -25,10 +25,13 @@ begin
       (storage.foldername(name))[2] = 'inputs'
       or exists (
         select from public.generation_jobs as j
-        where j.status = 'succeeded' and j.id = case
-          when (storage.foldername(objects.name))[2] ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
-            then ((storage.foldername(objects.name))[2])::uuid
-        end
+        where
+          j.account_id = (select credits.my_account_id())
+          and j.id = case
+            when (storage.foldername(objects.name))[2] ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+              then ((storage.foldername(objects.name))[2])::uuid
+          end
+          and j.status = 'succeeded'
       )
     )
   );

@@ -14,7 +14,9 @@ begin
   end if;
   return query
   with free as (
-    select j.id
+    select
+      j.account_id,
+      j.id
     from public.generation_jobs as j
     where
       j.finished_at is null
@@ -30,7 +32,7 @@ begin
     update public.generation_jobs as j
     set leased_by = process, leased_until = credits.now() + make_interval(secs => lease_seconds)
     from free
-    where j.id = free.id
+    where j.account_id = free.account_id and j.id = free.id
     returning j
   )
 

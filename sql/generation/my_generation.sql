@@ -10,7 +10,7 @@ declare
 begin
   select j.* into job
   from public.generation_jobs as j
-  where j.id = job_id and j.account_id = credits.account_of(me);
+  where j.account_id = credits.account_of(me) and j.id = job_id;
   if not found then
     perform credits.fail('PT404', 'There is no such job.', jsonb_build_object('job', job_id), 'Check the id.');
   end if;

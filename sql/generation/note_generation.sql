@@ -1,4 +1,5 @@
 create function public.note_generation(
+  account_id uuid,
   job_id uuid,
   provider_job_id text default null,
   unknown boolean default false,
@@ -11,7 +12,7 @@ security definer
 set search_path = ''
 as $$
 declare
-  job public.generation_jobs := credits.lock_generation(job_id);
+  job public.generation_jobs := credits.lock_generation(account_id, job_id);
   moment timestamptz := credits.now();
 begin
   if job.finished_at is not null or job.dispatched_at is null then
@@ -44,18 +45,18 @@ begin
       when process is not null then moment + make_interval(secs => lease_seconds) else j.leased_until
     end
   from credits.billing_settings as s
-  where j.id = job.id
+  where j.account_id = job.account_id and j.id = job.id
   returning j.* into job;
   perform credits.keep_hold(credits.lock_hold(job.account_id, job.hold_id), job.deadline_at);
   return credits.job_json(job);
 end
 $$;
 
-comment on function public.note_generation(uuid, text, boolean, integer, uuid, integer) is
+comment on function public.note_generation(uuid, uuid, text, boolean, integer, uuid, integer) is
 'For the function generate while a job is under way: keeps the provider''s id; unknown: the provider may or may not '
 'have taken it; extend_seconds: a heartbeat, which moves the deadline to so long from now, at most '
 'billing_settings.hold_ttl_max from the start; process: who sees to it, for lease_seconds (1 to 300) from now. A job '
 'that is over stays as it is, and so does one that another process has: look at leased_by. Returns the job. Errors: '
 'PT400, PT404.';
 
-grant execute on function public.note_generation(uuid, text, boolean, integer, uuid, integer) to service_role;
+grant execute on function public.note_generation(uuid, uuid, text, boolean, integer, uuid, integer) to service_role;

@@ -82,11 +82,11 @@ begin
   -- Only of a job that is over: it stays what it is, so nobody can come to need the file.
   left join public.generation_jobs as j
     on
-      j.id = case
+      j.account_id = a.id
+      and j.id = case
         when l.name ~ '^[^/]+/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/[0-9]+\.(png|jpg|webp|gif|mp4|webm|txt)$'
           then l.folder::uuid
       end
-      and j.account_id = a.id
       and j.finished_at <= moment - settings.orphan_retention
       and not j.outputs @> jsonb_build_array(jsonb_build_object('path', l.name));
 

@@ -12,7 +12,7 @@ begin
       j.finished_at is null
       and j.deadline_at <= credits.now()
       and not exists (
-        select from credits.maintenance_failures as f where f.job_id = j.id and f.retry_at > credits.now()
+        select from credits.maintenance_failures as f where f.account_id = j.account_id and f.job_id = j.id and f.retry_at > credits.now()
       )
     order by j.deadline_at
     limit batch
@@ -36,7 +36,7 @@ begin
   where f.id in (
     select o.id
     from credits.maintenance_failures as o
-    left join public.generation_jobs as j on o.job_id = j.id
+    left join public.generation_jobs as j on o.account_id = j.account_id and o.job_id = j.id
     where o.task = 'generations' and o.job_id is not null and (j.id is null or j.finished_at is not null)
     -- Another run has it, or has just written it.
     for update of o skip locked

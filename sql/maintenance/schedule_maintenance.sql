@@ -8,7 +8,8 @@ begin
   end if;
   execute $job$
     select cron.schedule(
-      'credits-maintenance', '10 seconds', $$select credits.run_maintenance(settle_after => '30 seconds')$$
+      'credits-maintenance', '10 seconds',
+      $$select credits.run_maintenance(s.settle_after) from credits.billing_settings as s$$
     )
   $job$;
   return 'Scheduled every 10 seconds as the pg_cron job credits-maintenance.';

@@ -1,4 +1,72 @@
--- The whole of sql/ in load order (supabase/config.toml, schema_paths). Written by scripts/migration.
+-- The ledger: all of sql/ in load order (supabase/config.toml, schema_paths). Written by scripts/migration.
+--
+-- One file, so that a database has all of it or nothing: each migration is a transaction of its own. How the
+-- parts work together is in sql/README.md. Each file begins with a line such as "-- sql/base/now.sql".
+--
+-- Types, tables and views, and what they need:
+--   sql/base: schema, pricing_admin, now, credit_amount, currency_code, lasts, billing_settings, secrets
+--   sql/ledger/entries: is_due
+--   sql/accounts: settings, freeze_cause, credit_accounts, account_addresses, call_rates, my_account_id
+--   sql/pricing: settings, pricing_tiers, pricing_tier_history, offer_slug, offer_name, offer_credits,
+--     offer_amount, offer_quantity, stripe_price_id, credit_packages
+--   sql/ledger/tables: settings, transaction_kind, hold_status, grant_source, clawback_cause, credit_transactions,
+--     credit_holds, credit_grants, lot_payments, lot_returns, credit_allocations, clawbacks, ledger_seals,
+--     operator_entries
+--   sql/usage: daily_usage, usage_logs, own_usage_logs
+--   sql/generation: settings, generation_status, generation_jobs
+--   sql/maintenance: maintenance_task, maintenance_failures
+--   sql/generation: file_sweep, provider_costs, generation_margins, generation_failures
+--   sql/payments/tables: settings, stripe_event_status, purchase_status, refund_stage, dispute_stage,
+--     money_movement, stripe_customers, stripe_events, stripe_objects, stripe_payments, stripe_refunds,
+--     stripe_disputes, stripe_balance_transactions, purchase_balances, stripe_fraud_warnings, stripe_progress,
+--     subscription_plans, subscriptions, purchases, purchase_grants, allotment_sources, subscription_debts,
+--     allotments, second_subscriptions, dismissed_stripe_objects, plan_checkouts, stripe_prices
+--   sql/ledger/tables: lots_in_burn_order
+--   sql/accounts: my_position, user_credits
+--   sql/ledger/entries: csv_text
+--   sql/ledger/rpc: transactions_export
+--   sql/generation: may_upload_input, generations_bucket
+--   sql/payments/checkout: price_differences
+--   sql/payments/tables: priced_rows
+-- Functions, with their triggers:
+--   sql/accounts: account_of, account_position, accounts_of_mailbox, address_hashes, caller, count_call,
+--     freeze_account, handle_user, my_credits, normal_email, note_addresses, open_account, pass_debt, pass_freeze,
+--     pass_thaw, refuse_anonymous, return_debt, successor, unfreeze_account
+--   sql/base: check_metadata, check_request, fail, hmac_sha256, lasting
+--   sql/generation: begin_generation, call_cost, cancel_generation, check_lease, close_generation,
+--     count_generation, decline_generation, dispatch_generation, expire_generation, finish_generation,
+--     generation_terms, input_types, inputs_refusal, job_json, keep_hold, lease_generations, lock_generation,
+--     my_generation, note_generation, open_generation, refuse_softly, release_generations, sweep_files,
+--     sweep_generations, sweep_grace
+--   sql/maintenance: maintenance_report, note_failure, run_maintenance, schedule_maintenance
+--   sql/pricing: check_terms, generation_price, is_surcharge, is_whole, max_quantity, option_surcharge, price,
+--     price_in_force_id, quote_credits, record_price_change, refuse_price, version_price
+--   sql/usage: log_usage
+--   sql/ledger/entries: actor, available, claw_back, entry_moment, give_back, grant_to_account, left_to_refund,
+--     lock_account, make_spendable, note_operator, pay_debt, post_entry, return_to_lots
+--   sql/ledger/holds: capture, hold_refusal, lock_hold, prune_unused_holds, release, reserve, sweep_holds
+--   sql/ledger/keys: check_key, check_repeat, key_is_new, keyed_hash, repeated_spend, replayed_entry, replayed_hold
+--   sql/ledger/lots: add_lot, due_expiries, end_lot, expire_due, lots_as_of_now, next_expiry, write_off
+--   sql/ledger/rpc: capture_hold, consume_credits, grant_credits, hold_credits, refund, release_hold, verify_ledger
+--   sql/ledger/settlement: entry_digest, ledger_line, max_unsettled, seal_hash, settle_account, settle_accounts,
+--     settle_batch, settlement_batch, sweep_settlement, try_settling, unsettled_of
+--   sql/ledger/tables: refuse_change
+--   sql/payments/checkout: count_checkout, email_to_tell
+--   sql/payments/events: accept_invoice, apply_balance_transaction, apply_charge, apply_checkout_session,
+--     apply_customer, apply_dispute, apply_fraud_warning, apply_invoice, apply_invoice_payment, apply_refund,
+--     apply_stripe_object, apply_subscription, balance_figures, is_live, link_customer, link_payment,
+--     lock_stripe_object, note_balance_transaction, open_subscription, paying_account, stripe_id, subscriber,
+--     sweep_stripe_payloads, try_stripe_object
+--   sql/payments/netting: debt_takings, end_late_grants, freeze_for_disputes, give_back_clawbacks, grant_purchase,
+--     is_disputed, net_payment, net_purchase, next_purchase, purchase_payments, take_from_purchase
+--   sql/payments/rpc: claim_second_subscription, close_checkout, close_second_subscription, dismiss_stripe_event,
+--     dismiss_stripe_object, ingest_stripe_event, ingest_stripe_object, link_stripe_customer,
+--     list_second_subscriptions, my_stripe_customer, note_stripe_price, prepare_checkout, prepare_portal,
+--     remember_checkout, retry_stripe_events, stripe_balance_transactions_to_ask, stripe_emails_to_tell,
+--     stripe_prices_to_check, stripe_problems, stripe_sync
+--   sql/payments/subscriptions: allotment_months, change_allotments, collect_subscription_debts, grant_allotments,
+--     grant_invoice, invoice_grants, is_second_subscription, note_second_subscription, open_allotment,
+--     release_subscription_debts, set_subscription_status, subscription_rank, sweep_allotments
 
 set local lock_timeout = '10s';
 set local check_function_bodies = off;
@@ -47,7 +115,8 @@ $$;
 comment on function credits.now() is
 'The time that every rule of the ledger uses, UTC. The wall clock, not the transaction''s start: a session '
 'that has been open for an hour must not spend a lot that expired meanwhile. Only its owner can replace it; '
-'the tests do, in databases of their own.';
+'the tests do, in databases of their own. Every spend asks several times: without a SET clause it is planned as part '
+'of its caller.';
 
 -- Evaluated as the reader in policies and in views.
 grant execute on function credits.now() to anon, authenticated, service_role, pricing_admin;
@@ -101,153 +170,6 @@ revoke all on table credits.billing_settings from anon, authenticated, service_r
 comment on table credits.billing_settings is 'Settings of the ledger: exactly one row. Change it with UPDATE.';
 comment on column credits.billing_settings.id is 'Always true: there is one row.';
 
--- sql/accounts/settings.sql
-alter table credits.billing_settings
-add column signup_bonus bigint not null default 10,
-add column signup_bonus_lifetime interval,
-add column anonymous_credits boolean not null default false,
-add constraint signup_bonus_must_be_0_to_1000000 check (signup_bonus between 0 and 1000000),
-add constraint signup_bonus_lifetime_must_be_1_second_to_100_years check (
-  credits.lasts(signup_bonus_lifetime, '1 second', '100 years')
-);
-
-comment on column credits.billing_settings.signup_bonus is
-'Credits granted once to a user, and to an address, when the first e-mail address or phone number is confirmed; 0 for '
-'none.';
-comment on column credits.billing_settings.signup_bonus_lifetime is 'How long the bonus lives; null for ever.';
-comment on column credits.billing_settings.anonymous_credits is
-'Whether anonymous users may hold credits: with false they get no account, grant or checkout (PT403); what they hold '
-'already they may spend. The bonus they never get.';
-
--- sql/pricing/settings.sql
-alter table credits.billing_settings
-add column max_quantity integer not null default 10000,
-add constraint max_quantity_must_be_1_to_1000000 check (max_quantity between 1 and 1000000);
-
-comment on column credits.billing_settings.max_quantity is 'The largest quantity of one quote, spend or hold.';
-
--- sql/ledger/tables/settings.sql
-alter table credits.billing_settings
-add column max_grant bigint not null default 1000000000,
-add column refund_grace interval not null default '30 days',
-add column hold_ttl interval not null default '15 minutes',
-add column hold_ttl_max interval not null default '24 hours',
-add column max_holds_per_minute integer not null default 60,
-add column max_open_holds integer not null default 100,
-add column max_unused_holds integer not null default 1000,
-add column hold_retention interval not null default '30 days',
-add constraint hold_ttl_must_be_1_second_to_hold_ttl_max check (credits.lasts(hold_ttl, '1 second', hold_ttl_max)),
-add constraint hold_ttl_max_must_be_2_minutes_to_30_days check (credits.lasts(hold_ttl_max, '2 minutes', '30 days')),
-add constraint refund_grace_must_be_1_second_to_100_years check (credits.lasts(refund_grace, '1 second', '100 years')),
-add constraint max_grant_must_be_1_to_1000000000000 check (max_grant between 1 and 1000000000000),
-add constraint max_holds_per_minute_must_be_0_to_10000 check (max_holds_per_minute between 0 and 10000),
-add constraint max_open_holds_must_be_0_to_10000 check (max_open_holds between 0 and 10000),
-add constraint max_unused_holds_must_be_0_to_10000 check (max_unused_holds between 0 and 10000),
-add constraint hold_retention_must_be_1_hour_to_100_years check (credits.lasts(hold_retention, '1 hour', '100 years'));
-
-comment on column credits.billing_settings.max_grant is 'The largest single grant, in credits.';
-comment on column credits.billing_settings.refund_grace is
-'How long refunded credits live when the lot they came from has expired.';
-comment on column credits.billing_settings.hold_ttl is 'How long a hold lives when its maker does not say. '
-'Those of generations live as long as their job may, whatever it says.';
-comment on column credits.billing_settings.hold_ttl_max is 'The longest hold that may be asked for, and the longest '
-'that a generation may take. At least two minutes: a generation needs one and 45 seconds to begin with.';
-comment on column credits.billing_settings.max_holds_per_minute is
-'How many holds one account may make in any 60 seconds. Those of generations have their own limits.';
-comment on column credits.billing_settings.max_open_holds is
-'How many holds one account may have open at once, those of generations not counted.';
-comment on column credits.billing_settings.max_unused_holds is
-'How many holds that ended without a capture or a provider''s call are kept of one account: the newest.';
-comment on column credits.billing_settings.hold_retention is
-'How long a hold is kept that ended without a capture, and a generation that charged nothing.';
-
--- sql/generation/settings.sql
-alter table credits.billing_settings
-add column max_generations_per_minute integer not null default 60,
-add column max_generations_in_flight integer not null default 10,
-add column max_input_files integer not null default 100,
-add column max_input_bytes bigint not null default 200000000,
-add column input_retention interval not null default '7 days',
-add column orphan_retention interval not null default '1 day',
-add constraint max_generations_per_minute_must_be_0_or_more check (max_generations_per_minute >= 0),
-add constraint max_generations_in_flight_must_be_0_or_more check (max_generations_in_flight >= 0),
-add constraint max_input_files_must_be_0_or_more check (max_input_files >= 0),
-add constraint max_input_bytes_must_be_0_or_more check (max_input_bytes >= 0),
-add constraint input_retention_must_be_an_hour_or_more check (input_retention >= '1 hour'),
-add constraint orphan_retention_must_be_an_hour_or_more check (orphan_retention >= '1 hour');
-
-comment on column credits.billing_settings.max_generations_per_minute is
-'How many generations one account may ask for in a minute, refused ones included.';
-comment on column credits.billing_settings.max_generations_in_flight is
-'How many generations of one account may be under way at once.';
-comment on column credits.billing_settings.max_input_files is
-'How many files one account may have below inputs/ in the bucket generations. The newest beyond it are swept.';
-comment on column credits.billing_settings.max_input_bytes is
-'How many bytes these files may have together. The newest beyond it are swept.';
-comment on column credits.billing_settings.input_retention is
-'How old a file below inputs/ gets before it is swept. At least an hour.';
-comment on column credits.billing_settings.orphan_retention is
-'How long the files of a job that is over stay when they are not its outputs, before they are swept. At least an hour.';
-
--- sql/payments/tables/settings.sql
-alter table credits.billing_settings
-add column late_grant_grace interval not null default '30 days',
-add column default_currency credits.currency_code not null default 'usd',
-add column max_packages integer not null default 10,
-add column max_free_packages integer not null default 1,
-add column allow_promotion_codes boolean not null default false,
-add column max_checkouts_per_minute integer not null default 20,
-add column refund_second_subscriptions boolean not null default true,
-add column automatic_tax boolean not null default false,
-add column tax_id_collection boolean not null default false,
-add column billing_address_collection text not null default 'auto',
-add column stripe_livemode boolean not null default false,
-add column stripe_account text,
-add column stripe_payload_retention interval not null default '90 days',
-add column freeze_on_fraud_warning boolean not null default false,
-add constraint late_grant_grace_must_be_0_to_10_years check (credits.lasts(late_grant_grace, '0', '10 years')),
-add constraint max_packages_must_be_1_to_1000 check (max_packages between 1 and 1000),
-add constraint max_free_packages_must_be_1_to_1000 check (max_free_packages between 1 and 1000),
-add constraint max_checkouts_per_minute_must_be_0_or_more check (max_checkouts_per_minute >= 0),
-add constraint billing_address_collection_must_be_auto_or_required check (
-  billing_address_collection in ('auto', 'required')
-),
-add constraint stripe_account_must_start_with_acct check (stripe_account ~ '^acct_[A-Za-z0-9_]+$'),
-add constraint stripe_payload_retention_must_be_1_second_to_100_years check (
-  credits.lasts(stripe_payload_retention, '1 second', '100 years')
-);
-
-comment on column credits.billing_settings.late_grant_grace is
-'How long the credits of a subscription''s newest period live when its payment is heard of after the period is over; 0 '
-'for not at all. Those of periods before it expire at once, as they would have in time.';
-comment on column credits.billing_settings.default_currency is 'The currency of a checkout that names none.';
-comment on column credits.billing_settings.max_packages is
-'How many of one package a checkout may buy, where credit_packages.max_quantity does not say.';
-comment on column credits.billing_settings.max_free_packages is
-'How many packages, or units of a plan, are granted at most where there is nothing to pay, as with a promotion code of '
-'100 percent.';
-comment on column credits.billing_settings.allow_promotion_codes is
-'Whether Stripe''s checkout page takes promotion codes.';
-comment on column credits.billing_settings.max_checkouts_per_minute is
-'How many pages of Stripe''s, to pay on or of the billing portal, one account may open in a minute.';
-comment on column credits.billing_settings.refund_second_subscriptions is
-'Whether the payments of a second subscription, which is cancelled, are refunded at once (true) or by the operator.';
-comment on column credits.billing_settings.automatic_tax is
-'Whether Stripe Tax calculates taxes at checkout. It needs tax settings in Stripe.';
-comment on column credits.billing_settings.tax_id_collection is
-'Whether Stripe''s checkout page asks businesses for their tax id.';
-comment on column credits.billing_settings.billing_address_collection is
-'auto: Stripe''s checkout page asks for an address where it needs one; required: always.';
-comment on column credits.billing_settings.stripe_livemode is
-'Whether Stripe''s live events count (true) or its test events (false); the others are quarantined.';
-comment on column credits.billing_settings.stripe_account is
-'The connected account (acct_…) whose events count; null for the platform''s own.';
-comment on column credits.billing_settings.stripe_payload_retention is
-'How long the payloads of Stripe''s events are kept once they are done.';
-comment on column credits.billing_settings.freeze_on_fraud_warning is
-'Whether a card issuer''s early fraud warning freezes the account that paid, until an operator unfreezes it. False '
-'notes it only. It counts when the warning comes: what was noted before freezes nothing later.';
-
 -- sql/base/secrets.sql
 create table credits.secrets (
   name text primary key,
@@ -271,6 +193,40 @@ comment on table credits.secrets is
 'recognised any more.';
 comment on column credits.secrets.name is 'What it is for. addresses: the hashes in account_addresses.';
 comment on column credits.secrets.value is '32 random bytes.';
+
+-- sql/ledger/entries/is_due.sql
+create function credits.is_due(next_expiry timestamptz, lapsed bigint default 0) returns boolean
+language sql
+volatile
+as $$
+  select coalesce(lapsed > 0 or next_expiry <= credits.now(), false);
+$$;
+
+comment on function credits.is_due(timestamptz, bigint) is
+'Whether time has something to do in an account with this next_expiry: a lot or a hold of it has expired. With its '
+'lapsed also whether credits may go that only holds kept. The one place that says so; without a SET clause it is '
+'planned as part of its caller.';
+
+-- Evaluated as the reader in the policy of credit_accounts.
+grant execute on function credits.is_due(timestamptz, bigint) to authenticated;
+
+-- sql/accounts/settings.sql
+alter table credits.billing_settings
+add column signup_bonus bigint not null default 10,
+add column signup_bonus_lifetime interval,
+add column anonymous_credits boolean not null default false,
+add constraint signup_bonus_must_be_0_to_1000000 check (signup_bonus between 0 and 1000000),
+add constraint signup_bonus_lifetime_must_be_1_second_to_100_years check (
+  credits.lasts(signup_bonus_lifetime, '1 second', '100 years')
+);
+
+comment on column credits.billing_settings.signup_bonus is
+'Credits granted once to a user, and to an address, when the first e-mail address or phone number is confirmed; 0 for '
+'none.';
+comment on column credits.billing_settings.signup_bonus_lifetime is 'How long the bonus lives; null for ever.';
+comment on column credits.billing_settings.anonymous_credits is
+'Whether anonymous users may hold credits: with false they get no account, grant or checkout (PT403); what they hold '
+'already they may spend. The bonus they never get.';
 
 -- sql/accounts/freeze_cause.sql
 create type public.freeze_cause as enum (
@@ -308,6 +264,7 @@ create table public.credit_accounts (
   frozen_reason text,
   settled_through bigint not null default 0,
   debt_from bigint,
+  has_keyed_holds boolean not null default false,
   created_at timestamptz not null default clock_timestamp()
 )
 -- Every spend rewrites the row. Room in the page and no index on what a spend changes keep the rewrite off the indexes
@@ -324,7 +281,7 @@ grant select on table public.credit_accounts to authenticated, service_role;
 -- Between the moment a lot expires and its settlement the stored balance still counts it. In that short while the
 -- row is not shown, so that nobody reads credits that are gone; user_credits always answers, and rightly.
 create policy own_account on public.credit_accounts for select to authenticated
-using (user_id = (select auth.uid()) and (next_expiry is null or next_expiry > credits.now()));
+using (user_id = (select auth.uid()) and not credits.is_due(next_expiry));
 
 -- Realtime sends a change to whom the policy lets read it. Old rows carry the primary key only.
 alter table public.credit_accounts replica identity default;
@@ -362,6 +319,8 @@ comment on column public.credit_accounts.last_entry is
 'rows are not settled.';
 comment on column public.credit_accounts.unsettled_since is
 'When the oldest ledger row after the last settlement was written.';
+comment on column public.credit_accounts.has_keyed_holds is
+'Whether a hold was ever made with an idempotency key: only then a spend with a key looks among the holds.';
 comment on column public.credit_accounts.settled_through is 'The last settled ledger row; 0 for none.';
 comment on column public.credit_accounts.debt_from is
 'The oldest ledger row that no lot has wholly paid for; null for none.';
@@ -433,6 +392,13 @@ comment on function credits.my_account_id() is
 'once a query.';
 
 grant execute on function credits.my_account_id() to authenticated;
+
+-- sql/pricing/settings.sql
+alter table credits.billing_settings
+add column max_quantity integer not null default 10000,
+add constraint max_quantity_must_be_1_to_1000000 check (max_quantity between 1 and 1000000);
+
+comment on column credits.billing_settings.max_quantity is 'The largest quantity of one quote, spend or hold.';
 
 -- sql/pricing/pricing_tiers.sql
 create table public.pricing_tiers (
@@ -617,6 +583,46 @@ comment on column public.credit_packages.max_quantity is
 comment on column public.credit_packages.subscribers_only is
 'True sells it to accounts with a subscription that is trialing or active.';
 
+-- sql/ledger/tables/settings.sql
+alter table credits.billing_settings
+add column max_grant bigint not null default 1000000000,
+add column refund_grace interval not null default '30 days',
+add column hold_ttl interval not null default '15 minutes',
+add column hold_ttl_max interval not null default '24 hours',
+add column max_holds_per_minute integer not null default 60,
+add column max_open_holds integer not null default 100,
+add column max_unused_holds integer not null default 1000,
+add column hold_retention interval not null default '30 days',
+add column settle_after interval not null default '1 hour',
+add constraint hold_ttl_must_be_1_second_to_hold_ttl_max check (credits.lasts(hold_ttl, '1 second', hold_ttl_max)),
+add constraint hold_ttl_max_must_be_2_minutes_to_30_days check (credits.lasts(hold_ttl_max, '2 minutes', '30 days')),
+add constraint refund_grace_must_be_1_second_to_100_years check (credits.lasts(refund_grace, '1 second', '100 years')),
+add constraint max_grant_must_be_1_to_1000000000000 check (max_grant between 1 and 1000000000000),
+add constraint max_holds_per_minute_must_be_0_to_10000 check (max_holds_per_minute between 0 and 10000),
+add constraint max_open_holds_must_be_0_to_10000 check (max_open_holds between 0 and 10000),
+add constraint max_unused_holds_must_be_0_to_10000 check (max_unused_holds between 0 and 10000),
+add constraint hold_retention_must_be_1_hour_to_100_years check (credits.lasts(hold_retention, '1 hour', '100 years')),
+add constraint settle_after_must_be_0_to_1_day check (credits.lasts(settle_after, '0', '1 day'));
+
+comment on column credits.billing_settings.max_grant is 'The largest single grant, in credits.';
+comment on column credits.billing_settings.refund_grace is
+'How long refunded credits live when the lot they came from has expired.';
+comment on column credits.billing_settings.hold_ttl is 'How long a hold lives when its maker does not say. '
+'Those of generations live as long as their job may, whatever it says.';
+comment on column credits.billing_settings.hold_ttl_max is 'The longest hold that may be asked for, and the longest '
+'that a generation may take. At least two minutes: a generation needs one and 45 seconds to begin with.';
+comment on column credits.billing_settings.max_holds_per_minute is
+'How many holds one account may make in any 60 seconds. Those of generations have their own limits.';
+comment on column credits.billing_settings.max_open_holds is
+'How many holds one account may have open at once, those of generations not counted.';
+comment on column credits.billing_settings.max_unused_holds is
+'How many holds that ended without a capture or a provider''s call are kept of one account: the newest.';
+comment on column credits.billing_settings.hold_retention is
+'How long a hold is kept that ended without a capture, and a generation that charged nothing.';
+comment on column credits.billing_settings.settle_after is
+'How long a ledger row waits for its settlement, where the account is not settled for another reason before: a grant, '
+'an expiry, a whole batch of rows. What is read adds what waits, but credits.ledger_seals lacks it.';
+
 -- sql/ledger/tables/transaction_kind.sql
 create type public.transaction_kind as enum (
   'grant', -- credits come in and make a lot
@@ -679,7 +685,6 @@ create table public.credit_transactions (
   related_id bigint,
   actor text not null,
   idempotency_key text,
-  request_hash bytea,
   metadata jsonb not null default '{}',
   created_at timestamptz not null,
   -- Serves an account's history, too.
@@ -720,7 +725,6 @@ comment on column public.credit_transactions.actor is
 'Who asked: the API role, operator for a direct session, or system for maintenance. No personal data.';
 comment on column public.credit_transactions.idempotency_key is
 'The caller''s key, unique in the account, holds included.';
-comment on column public.credit_transactions.request_hash is 'SHA-256 of the request that came with the key.';
 comment on column public.credit_transactions.metadata is 'The caller''s JSON object, at most 8 KiB.';
 
 -- sql/ledger/tables/credit_holds.sql
@@ -792,6 +796,8 @@ create table credits.credit_grants (
   transaction_id bigint not null,
   amount bigint not null,
   remaining bigint not null,
+  -- What the index of live lots asks for: it changes once, so that taking from a lot rewrites no index.
+  is_live boolean not null generated always as (remaining > 0) stored,
   priority smallint not null default 50,
   expires_at timestamptz,
   source public.grant_source not null,
@@ -810,7 +816,7 @@ create table credits.credit_grants (
 )
 with (fillfactor = 80);
 
-create index credit_grants_live on credits.credit_grants (account_id) where remaining > 0;
+create index credit_grants_live on credits.credit_grants (account_id) where is_live;
 create index credit_grants_transaction_id on credits.credit_grants (account_id, transaction_id);
 
 alter table credits.credit_grants enable row level security;
@@ -825,6 +831,7 @@ comment on column credits.credit_grants.transaction_id is
 'The grant''s ledger row, or the refund''s whose lot had expired.';
 comment on column credits.credit_grants.amount is 'Credits at the start.';
 comment on column credits.credit_grants.remaining is 'amount less the sum of its credit_allocations.';
+comment on column credits.credit_grants.is_live is 'Whether something is left of it.';
 comment on column credits.credit_grants.priority is '0 burns first, 100 last.';
 comment on column credits.credit_grants.expires_at is 'From then on it cannot be spent; null for never.';
 comment on column credits.credit_grants.source is 'Where the credits came from.';
@@ -833,32 +840,92 @@ comment on column credits.credit_grants.returned_from is
 comment on column credits.credit_grants.promotional is
 'Given, not paid for; burns before paid lots of the same priority and expiry.';
 
--- sql/ledger/tables/credit_allocations.sql
-create table credits.credit_allocations (
+-- sql/ledger/tables/lot_payments.sql
+create table credits.lot_payments (
   account_id uuid not null,
   -- No foreign keys: they would double the time of a settlement, and nothing that they point to is ever deleted.
-  -- verify_ledger looks for allocations that belong to nothing.
-  transaction_id bigint not null,
+  -- verify_ledger looks for payments that belong to nothing.
+  grant_id bigint not null,
+  first_id bigint not null,
+  last_id bigint not null,
+  first_amount bigint not null,
+  last_amount bigint not null,
   number integer not null,
+  is_late boolean not null default false,
+  constraint lot_payments_pkey primary key (account_id, number),
+  constraint amounts_must_be_positive check (first_amount > 0 and last_amount > 0),
+  constraint last_id_must_not_be_before_first_id check (last_id >= first_id),
+  constraint one_debit_must_have_one_amount check (first_id < last_id or first_amount = last_amount)
+)
+-- The newest of an account grows in place while the same lot goes on paying.
+with (fillfactor = 80);
+
+alter table credits.lot_payments enable row level security;
+alter table credits.lot_payments force row level security;
+revoke all on table credits.lot_payments from anon, authenticated, service_role;
+
+comment on table credits.lot_payments is
+'Which lot paid for which debits (spends, captures, clawbacks, expiries): one row per lot and run of consecutive '
+'debits. The debits between the first and the last are paid by the lot wholly; those at the ends as far as the amounts '
+'say, for the lots before and after pay the rest. Written by settlement; a debit that is not there yet is not settled, '
+'or a debt. credits.credit_allocations has it debit by debit.';
+comment on column credits.lot_payments.first_id is 'credit_transactions.id of the first debit.';
+comment on column credits.lot_payments.last_id is
+'That of the last. Grants and refunds between are no part of it.';
+comment on column credits.lot_payments.first_amount is 'Credits that the lot paid for the first debit.';
+comment on column credits.lot_payments.last_amount is
+'Credits that it paid for the last; first_amount once more where they are one.';
+comment on column credits.lot_payments.number is '1, 2, 3 within the account, in the order in which lots were taken.';
+comment on column credits.lot_payments.is_late is
+'Paid for one debit that had waited, a debt. Others stand around it that were paid before, so it does not grow.';
+
+-- sql/ledger/tables/lot_returns.sql
+create table credits.lot_returns (
+  account_id uuid not null,
+  transaction_id bigint not null,
   grant_id bigint not null,
   amount bigint not null,
-  constraint credit_allocations_pkey primary key (account_id, transaction_id, number),
-  constraint amount_must_not_be_0 check (amount <> 0)
+  constraint lot_returns_pkey primary key (account_id, transaction_id, grant_id),
+  constraint amount_must_be_positive check (amount > 0)
 );
 
-create index credit_allocations_grant_id on credits.credit_allocations (account_id, grant_id);
+alter table credits.lot_returns enable row level security;
+alter table credits.lot_returns force row level security;
+revoke all on table credits.lot_returns from anon, authenticated, service_role;
 
-alter table credits.credit_allocations enable row level security;
-alter table credits.credit_allocations force row level security;
+comment on table credits.lot_returns is
+'What refunds put back into the lots that had paid. What a refund puts into a new lot, because the lot that paid has '
+'expired, is that lot''s amount.';
+comment on column credits.lot_returns.transaction_id is 'The refund''s credit_transactions.id.';
+comment on column credits.lot_returns.amount is 'Credits put back.';
+
+-- sql/ledger/tables/credit_allocations.sql
+create view credits.credit_allocations
+with (security_invoker = true)
+as
+select
+  p.account_id,
+  t.id as transaction_id,
+  p.grant_id,
+  case t.id when p.first_id then p.first_amount when p.last_id then p.last_amount else -t.amount end as amount,
+  p.number
+from credits.lot_payments as p
+inner join public.credit_transactions as t
+  on p.account_id = t.account_id and t.id between p.first_id and p.last_id and t.amount < 0
+union all
+select
+  r.account_id,
+  r.transaction_id,
+  r.grant_id,
+  -r.amount as amount,
+  null as number
+from credits.lot_returns as r;
+
 revoke all on table credits.credit_allocations from anon, authenticated, service_role;
 
-comment on table credits.credit_allocations is
-'Which lot paid for which transaction. Written by settlement; a transaction that is not there yet is not settled.';
-comment on column credits.credit_allocations.number is
-'1, 2, 3 within the transaction, in the order in which lots were taken. A lot can pay for a debt twice, when a refund '
-'fills it again in between.';
-comment on column credits.credit_allocations.amount is
-'Credits taken from the lot; negative where a refund put them back.';
+comment on view credits.credit_allocations is
+'Which lot paid for which transaction, in credits; negative where a refund put them back. number: the order in which '
+'the account''s lots were taken. As of the last settlement: a transaction that is not there yet is not settled.';
 
 -- sql/ledger/tables/clawbacks.sql
 create table credits.clawbacks (
@@ -1044,6 +1111,34 @@ comment on view public.usage_logs is
 'The signed-in user''s provider calls, one row each: credits.usage_logs without what they cost us. For service_role, '
 'everybody''s.';
 
+-- sql/generation/settings.sql
+alter table credits.billing_settings
+add column max_generations_per_minute integer not null default 60,
+add column max_generations_in_flight integer not null default 10,
+add column max_input_files integer not null default 100,
+add column max_input_bytes bigint not null default 200000000,
+add column input_retention interval not null default '7 days',
+add column orphan_retention interval not null default '1 day',
+add constraint max_generations_per_minute_must_be_0_or_more check (max_generations_per_minute >= 0),
+add constraint max_generations_in_flight_must_be_0_or_more check (max_generations_in_flight >= 0),
+add constraint max_input_files_must_be_0_or_more check (max_input_files >= 0),
+add constraint max_input_bytes_must_be_0_or_more check (max_input_bytes >= 0),
+add constraint input_retention_must_be_an_hour_or_more check (input_retention >= '1 hour'),
+add constraint orphan_retention_must_be_an_hour_or_more check (orphan_retention >= '1 hour');
+
+comment on column credits.billing_settings.max_generations_per_minute is
+'How many generations one account may ask for in a minute, refused ones included.';
+comment on column credits.billing_settings.max_generations_in_flight is
+'How many generations of one account may be under way at once.';
+comment on column credits.billing_settings.max_input_files is
+'How many files one account may have below inputs/ in the bucket generations. The newest beyond it are swept.';
+comment on column credits.billing_settings.max_input_bytes is
+'How many bytes these files may have together. The newest beyond it are swept.';
+comment on column credits.billing_settings.input_retention is
+'How old a file below inputs/ gets before it is swept. At least an hour.';
+comment on column credits.billing_settings.orphan_retention is
+'How long the files of a job that is over stay when they are not its outputs, before they are swept. At least an hour.';
+
 -- sql/generation/generation_status.sql
 create type public.generation_status as enum (
   'held', -- credits are reserved; no provider was asked yet
@@ -1061,8 +1156,8 @@ comment on type public.generation_status is 'The life of a generation job.';
 
 -- sql/generation/generation_jobs.sql
 create table public.generation_jobs (
-  id uuid primary key default gen_random_uuid(),
   account_id uuid not null references public.credit_accounts (id),
+  id uuid not null default gen_random_uuid(),
   hold_id uuid not null,
   status public.generation_status not null default 'held',
   operation text not null,
@@ -1081,6 +1176,7 @@ create table public.generation_jobs (
   deadline_at timestamptz not null,
   finished_at timestamptz,
   created_at timestamptz not null,
+  constraint generation_jobs_pkey primary key (account_id, id),
   constraint generation_jobs_hold_id_key unique (account_id, hold_id),
   constraint generation_jobs_hold_id_fkey foreign key (account_id, hold_id)
   references public.credit_holds (account_id, id),
@@ -1109,7 +1205,7 @@ create policy own_jobs on public.generation_jobs for select to authenticated
 using (account_id = (select credits.my_account_id()));
 
 comment on table public.generation_jobs is
-'One row a request for images, text or video: reservation, provider, outcome. No prompt is kept. Written by '
+'One row per request for images, text or video: reservation, provider, outcome. No prompt is kept. Written by '
 'begin_generation, decline_generation, dispatch_generation, note_generation, lease_generations, release_generations, '
 'finish_generation, cancel_generation and the sweep.';
 comment on column public.generation_jobs.hold_id is 'credit_holds.id: the reservation, and whose key makes it once.';
@@ -1291,6 +1387,65 @@ comment on view credits.generation_failures is
 'Jobs that ended without an output, by why (the code of the answer), operation, provider, model and UTC day. For an '
 'operator to act on: model_gone, provider_quota, provider_key, not_set_up. For the provider: provider_busy, '
 'provider_down, no_output, deadline. For the user: refused, provider_rejected.';
+
+-- sql/payments/tables/settings.sql
+alter table credits.billing_settings
+add column late_grant_grace interval not null default '30 days',
+add column default_currency credits.currency_code not null default 'usd',
+add column max_packages integer not null default 10,
+add column max_free_packages integer not null default 1,
+add column allow_promotion_codes boolean not null default false,
+add column max_checkouts_per_minute integer not null default 20,
+add column refund_second_subscriptions boolean not null default true,
+add column automatic_tax boolean not null default false,
+add column tax_id_collection boolean not null default false,
+add column billing_address_collection text not null default 'auto',
+add column stripe_livemode boolean not null default false,
+add column stripe_account text,
+add column stripe_payload_retention interval not null default '90 days',
+add column freeze_on_fraud_warning boolean not null default false,
+add constraint late_grant_grace_must_be_0_to_10_years check (credits.lasts(late_grant_grace, '0', '10 years')),
+add constraint max_packages_must_be_1_to_1000 check (max_packages between 1 and 1000),
+add constraint max_free_packages_must_be_1_to_1000 check (max_free_packages between 1 and 1000),
+add constraint max_checkouts_per_minute_must_be_0_or_more check (max_checkouts_per_minute >= 0),
+add constraint billing_address_collection_must_be_auto_or_required check (
+  billing_address_collection in ('auto', 'required')
+),
+add constraint stripe_account_must_start_with_acct check (stripe_account ~ '^acct_[A-Za-z0-9_]+$'),
+add constraint stripe_payload_retention_must_be_1_second_to_100_years check (
+  credits.lasts(stripe_payload_retention, '1 second', '100 years')
+);
+
+comment on column credits.billing_settings.late_grant_grace is
+'How long the credits of a subscription''s newest period live when its payment is heard of after the period is over; 0 '
+'for not at all. Those of periods before it expire at once, as they would have in time.';
+comment on column credits.billing_settings.default_currency is 'The currency of a checkout that names none.';
+comment on column credits.billing_settings.max_packages is
+'How many of one package a checkout may buy, where credit_packages.max_quantity does not say.';
+comment on column credits.billing_settings.max_free_packages is
+'How many packages, or units of a plan, are granted at most where there is nothing to pay, as with a promotion code of '
+'100 percent.';
+comment on column credits.billing_settings.allow_promotion_codes is
+'Whether Stripe''s checkout page takes promotion codes.';
+comment on column credits.billing_settings.max_checkouts_per_minute is
+'How many pages of Stripe''s, to pay on or of the billing portal, one account may open in a minute.';
+comment on column credits.billing_settings.refund_second_subscriptions is
+'Whether the payments of a second subscription, which is cancelled, are refunded at once (true) or by the operator.';
+comment on column credits.billing_settings.automatic_tax is
+'Whether Stripe Tax calculates taxes at checkout. It needs tax settings in Stripe.';
+comment on column credits.billing_settings.tax_id_collection is
+'Whether Stripe''s checkout page asks businesses for their tax id.';
+comment on column credits.billing_settings.billing_address_collection is
+'auto: Stripe''s checkout page asks for an address where it needs one; required: always.';
+comment on column credits.billing_settings.stripe_livemode is
+'Whether Stripe''s live events count (true) or its test events (false); the others are quarantined.';
+comment on column credits.billing_settings.stripe_account is
+'The connected account (acct_…) whose events count; null for the platform''s own.';
+comment on column credits.billing_settings.stripe_payload_retention is
+'How long the payloads of Stripe''s events are kept once they are done.';
+comment on column credits.billing_settings.freeze_on_fraud_warning is
+'Whether a card issuer''s early fraud warning freezes the account that paid, until an operator unfreezes it. False '
+'notes it only. It counts when the warning comes: what was noted before freezes nothing later.';
 
 -- sql/payments/tables/stripe_event_status.sql
 create type credits.stripe_event_status as enum (
@@ -2130,7 +2285,7 @@ select
     order by g.priority asc, g.expires_at asc nulls last, g.promotional desc, g.id asc
   ) as burn_position
 from credits.credit_grants as g
-where g.remaining > 0;
+where g.is_live;
 
 revoke all on table credits.lots_in_burn_order from anon, authenticated, service_role;
 
@@ -2321,10 +2476,13 @@ begin
       (storage.foldername(name))[2] = 'inputs'
       or exists (
         select from public.generation_jobs as j
-        where j.status = 'succeeded' and j.id = case
-          when (storage.foldername(objects.name))[2] ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
-            then ((storage.foldername(objects.name))[2])::uuid
-        end
+        where
+          j.account_id = (select credits.my_account_id())
+          and j.id = case
+            when (storage.foldername(objects.name))[2] ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+              then ((storage.foldername(objects.name))[2])::uuid
+          end
+          and j.status = 'succeeded'
       )
     )
   );
@@ -2797,7 +2955,7 @@ begin
   ) then
     perform credits.grant_to_account(
       account_id, settings.signup_bonus, 'bonus', credits.now() + settings.signup_bonus_lifetime, null,
-      'sys:signup_bonus', null, '{}'
+      'sys:signup_bonus', '{}'
     );
   end if;
 end
@@ -3267,16 +3425,8 @@ security definer
 set search_path = ''
 as $$
 declare
-  me uuid := credits.caller();
-  job public.generation_jobs;
+  job public.generation_jobs := credits.lock_generation(credits.account_of(credits.caller()), job_id);
 begin
-  if not exists (
-    select from public.generation_jobs as j
-    where j.id = job_id and j.account_id = credits.account_of(me)
-  ) then
-    perform credits.fail('PT404', 'There is no such job.', jsonb_build_object('job', job_id), 'Check the id.');
-  end if;
-  job := credits.lock_generation(job_id);
   if job.status = 'held' then
     job := credits.close_generation(
       job, credits.lock_hold(job.account_id, job.hold_id), 'canceled', 0, 'failed', null,
@@ -3284,7 +3434,7 @@ begin
     );
   elsif job.finished_at is null then
     update public.generation_jobs as j set cancel_requested_at = coalesce(j.cancel_requested_at, credits.now())
-    where j.id = job.id
+    where j.account_id = job.account_id and j.id = job.id
     returning * into job;
   end if;
   return credits.job_json(job);
@@ -3351,7 +3501,7 @@ begin
     -- The hold's: where an operator captured it by hand.
     transaction_id = coalesce(paid.id, hold.transaction_id),
     finished_at = credits.now()
-  where j.id = job.id
+  where j.account_id = job.account_id and j.id = job.id
   returning * into closed;
   if job.dispatched_at is not null then
     perform credits.log_usage(
@@ -3438,17 +3588,17 @@ end
 $$;
 
 comment on function credits.count_generation(uuid, text) is
-'Counts a call of begin_generation against the account''s limits, one session at a time an account. Returns the '
+'Counts a call of begin_generation against the account''s limits, one session per account at a time. Returns the '
 'refusal, or null to go on. A repeat of a key that opened a job is not counted.';
 
 -- sql/generation/decline_generation.sql
-create function public.decline_generation(job_id uuid, error jsonb) returns jsonb
+create function public.decline_generation(account_id uuid, job_id uuid, error jsonb) returns jsonb
 language plpgsql
 security definer
 set search_path = ''
 as $$
 declare
-  job public.generation_jobs := credits.lock_generation(job_id);
+  job public.generation_jobs := credits.lock_generation(account_id, job_id);
 begin
   if job.status = 'held' then
     job := credits.close_generation(
@@ -3459,21 +3609,21 @@ begin
 end
 $$;
 
-comment on function public.decline_generation(uuid, jsonb) is
-'For the function generate when it finds before it asks a provider that a job cannot be done: ends it and gives the '
-'credits back. A job that somebody else has dispatched meanwhile, or that is over, stays as it is. error: {status, '
-'code, message} for the client. Returns the job. Errors: PT404 no such job.';
+comment on function public.decline_generation(uuid, uuid, jsonb) is
+'For the function generate when it finds before it asks a provider that a job of the account cannot be done: ends it and '
+'gives the credits back. A job that somebody else has dispatched meanwhile, or that is over, stays as it is. error: {status, '
+'code, message} for the client. Returns the job. Errors: PT404 the account has no such job.';
 
-grant execute on function public.decline_generation(uuid, jsonb) to service_role;
+grant execute on function public.decline_generation(uuid, uuid, jsonb) to service_role;
 
 -- sql/generation/dispatch_generation.sql
-create function public.dispatch_generation(job_id uuid) returns jsonb
+create function public.dispatch_generation(account_id uuid, job_id uuid) returns jsonb
 language plpgsql
 security definer
 set search_path = ''
 as $$
 declare
-  job public.generation_jobs := credits.lock_generation(job_id);
+  job public.generation_jobs := credits.lock_generation(account_id, job_id);
   hold public.credit_holds;
 begin
   if job.status <> 'held' then
@@ -3492,19 +3642,19 @@ begin
       secs => (credits.generation_terms(p.new -> 'terms') ->> 'deadline_seconds')::double precision
     )
   from credits.pricing_tier_history as p
-  where j.id = job.id and p.version = hold.price_version
+  where j.account_id = job.account_id and j.id = job.id and p.version = hold.price_version
   returning j.* into job;
   perform credits.keep_hold(hold, job.deadline_at);
   return credits.job_json(job);
 end
 $$;
 
-comment on function public.dispatch_generation(uuid) is
+comment on function public.dispatch_generation(uuid, uuid) is
 'For the function generate, before it asks the provider: returns the job to the one caller who may ask, and null to '
 'every other. The job''s deadline counts from here. A job that was not started in time is ended and returned as '
-'failed. Errors: PT404 no such job.';
+'failed. Errors: PT404 the account has no such job.';
 
-grant execute on function public.dispatch_generation(uuid) to service_role;
+grant execute on function public.dispatch_generation(uuid, uuid) to service_role;
 
 -- sql/generation/expire_generation.sql
 create function credits.expire_generation(
@@ -3535,6 +3685,7 @@ comment on function credits.expire_generation(public.generation_jobs, public.cre
 
 -- sql/generation/finish_generation.sql
 create function public.finish_generation(
+  account_id uuid,
   job_id uuid,
   outcome text,
   outputs jsonb default '[]',
@@ -3548,7 +3699,7 @@ security definer
 set search_path = ''
 as $$
 declare
-  job public.generation_jobs := credits.lock_generation(job_id);
+  job public.generation_jobs := credits.lock_generation(account_id, job_id);
   hold public.credit_holds;
   delivered integer;
   charged integer;
@@ -3743,7 +3894,9 @@ begin
   end if;
   return query
   with free as (
-    select j.id
+    select
+      j.account_id,
+      j.id
     from public.generation_jobs as j
     where
       j.finished_at is null
@@ -3759,7 +3912,7 @@ begin
     update public.generation_jobs as j
     set leased_by = process, leased_until = credits.now() + make_interval(secs => lease_seconds)
     from free
-    where j.id = free.id
+    where j.account_id = free.account_id and j.id = free.id
     returning j
   )
 
@@ -3775,14 +3928,16 @@ comment on function public.lease_generations(uuid, integer, integer) is
 grant execute on function public.lease_generations(uuid, integer, integer) to service_role;
 
 -- sql/generation/lock_generation.sql
-create function credits.lock_generation(job_id uuid) returns public.generation_jobs
+create function credits.lock_generation(account_id uuid, job_id uuid) returns public.generation_jobs
 language plpgsql
 set search_path = ''
 as $$
 declare
   job public.generation_jobs;
 begin
-  select * into job from public.generation_jobs as j where j.id = job_id for no key update;
+  select * into job from public.generation_jobs as j
+  where j.account_id = lock_generation.account_id and j.id = job_id
+  for no key update;
   if not found then
     perform credits.fail('PT404', 'There is no such job.', jsonb_build_object('job', job_id), 'Check the id.');
   end if;
@@ -3790,8 +3945,9 @@ begin
 end
 $$;
 
-comment on function credits.lock_generation(uuid) is
-'The job, locked until the transaction ends; before its account, always. PT404 for none.';
+comment on function credits.lock_generation(uuid, uuid) is
+'The account''s job, locked until the transaction ends; before its account, always. PT404: the account has no such '
+'job, another''s included.';
 
 -- sql/generation/my_generation.sql
 create function public.my_generation(job_id uuid) returns jsonb
@@ -3806,7 +3962,7 @@ declare
 begin
   select j.* into job
   from public.generation_jobs as j
-  where j.id = job_id and j.account_id = credits.account_of(me);
+  where j.account_id = credits.account_of(me) and j.id = job_id;
   if not found then
     perform credits.fail('PT404', 'There is no such job.', jsonb_build_object('job', job_id), 'Check the id.');
   end if;
@@ -3822,6 +3978,7 @@ grant execute on function public.my_generation(uuid) to authenticated;
 
 -- sql/generation/note_generation.sql
 create function public.note_generation(
+  account_id uuid,
   job_id uuid,
   provider_job_id text default null,
   unknown boolean default false,
@@ -3834,7 +3991,7 @@ security definer
 set search_path = ''
 as $$
 declare
-  job public.generation_jobs := credits.lock_generation(job_id);
+  job public.generation_jobs := credits.lock_generation(account_id, job_id);
   moment timestamptz := credits.now();
 begin
   if job.finished_at is not null or job.dispatched_at is null then
@@ -3867,21 +4024,21 @@ begin
       when process is not null then moment + make_interval(secs => lease_seconds) else j.leased_until
     end
   from credits.billing_settings as s
-  where j.id = job.id
+  where j.account_id = job.account_id and j.id = job.id
   returning j.* into job;
   perform credits.keep_hold(credits.lock_hold(job.account_id, job.hold_id), job.deadline_at);
   return credits.job_json(job);
 end
 $$;
 
-comment on function public.note_generation(uuid, text, boolean, integer, uuid, integer) is
+comment on function public.note_generation(uuid, uuid, text, boolean, integer, uuid, integer) is
 'For the function generate while a job is under way: keeps the provider''s id; unknown: the provider may or may not '
 'have taken it; extend_seconds: a heartbeat, which moves the deadline to so long from now, at most '
 'billing_settings.hold_ttl_max from the start; process: who sees to it, for lease_seconds (1 to 300) from now. A job '
 'that is over stays as it is, and so does one that another process has: look at leased_by. Returns the job. Errors: '
 'PT400, PT404.';
 
-grant execute on function public.note_generation(uuid, text, boolean, integer, uuid, integer) to service_role;
+grant execute on function public.note_generation(uuid, uuid, text, boolean, integer, uuid, integer) to service_role;
 
 -- sql/generation/open_generation.sql
 create function credits.open_generation(
@@ -4077,11 +4234,11 @@ begin
   -- Only of a job that is over: it stays what it is, so nobody can come to need the file.
   left join public.generation_jobs as j
     on
-      j.id = case
+      j.account_id = a.id
+      and j.id = case
         when l.name ~ '^[^/]+/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/[0-9]+\.(png|jpg|webp|gif|mp4|webm|txt)$'
           then l.folder::uuid
       end
-      and j.account_id = a.id
       and j.finished_at <= moment - settings.orphan_retention
       and not j.outputs @> jsonb_build_array(jsonb_build_object('path', l.name));
 
@@ -4119,7 +4276,7 @@ begin
       j.finished_at is null
       and j.deadline_at <= credits.now()
       and not exists (
-        select from credits.maintenance_failures as f where f.job_id = j.id and f.retry_at > credits.now()
+        select from credits.maintenance_failures as f where f.account_id = j.account_id and f.job_id = j.id and f.retry_at > credits.now()
       )
     order by j.deadline_at
     limit batch
@@ -4143,7 +4300,7 @@ begin
   where f.id in (
     select o.id
     from credits.maintenance_failures as o
-    left join public.generation_jobs as j on o.job_id = j.id
+    left join public.generation_jobs as j on o.account_id = j.account_id and o.job_id = j.id
     where o.task = 'generations' and o.job_id is not null and (j.id is null or j.finished_at is not null)
     -- Another run has it, or has just written it.
     for update of o skip locked
@@ -4287,7 +4444,8 @@ begin
   end if;
   execute $job$
     select cron.schedule(
-      'credits-maintenance', '10 seconds', $$select credits.run_maintenance(settle_after => '30 seconds')$$
+      'credits-maintenance', '10 seconds',
+      $$select credits.run_maintenance(s.settle_after) from credits.billing_settings as s$$
     )
   $job$;
   return 'Scheduled every 10 seconds as the pg_cron job credits-maintenance.';
@@ -4913,7 +5071,6 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  hash bytea;
   lot_id bigint;
   account public.credit_accounts;
   entry public.credit_transactions;
@@ -4926,11 +5083,20 @@ begin
       'No grant is larger.'
     );
   end if;
-  if idempotency_key is not null then
-    hash := credits.request_hash('claw_back', amount::text, grant_transaction_id::text, metadata::text);
-  end if;
-  entry := (credits.replayed(account_id, idempotency_key, hash)).entry;
+  entry := credits.replayed_entry(account_id, idempotency_key);
   if entry.id is not null then
+    perform credits.check_repeat(
+      idempotency_key,
+      entry.kind = 'clawback' and entry.amount = -claw_back.amount
+      and entry.related_id is not distinct from grant_transaction_id and entry.metadata = claw_back.metadata
+      and exists (
+        select from credits.clawbacks as c
+        where
+          c.account_id = entry.account_id and c.transaction_id = entry.id and c.cause = claw_back.cause
+          and c.purchase_id is not distinct from claw_back.purchase_id
+          and c.other_account_id is not distinct from claw_back.other_account_id
+      )
+    );
     return entry;
   end if;
 
@@ -4956,7 +5122,6 @@ begin
     account_id, 'clawback', -amount,
     related_id => grant_transaction_id,
     idempotency_key => idempotency_key,
-    request_hash => hash,
     metadata => metadata
   );
   insert into credits.clawbacks (account_id, transaction_id, cause, purchase_id, other_account_id)
@@ -4973,6 +5138,19 @@ comment on function credits.claw_back is
 'names are noted in credits.clawbacks. Takes from the named grant''s lot first, then from the others in burn order, '
 'then below zero: the next grant pays that off. The debt of a deleted user''s account goes to its successor. Errors: '
 'PT400, PT404, PT409 as elsewhere.';
+
+-- sql/ledger/entries/entry_moment.sql
+create function credits.entry_moment(next_expiry timestamptz) returns timestamptz
+language sql
+volatile
+as $$
+  select least(credits.now(), next_expiry - interval '1 microsecond');
+$$;
+
+comment on function credits.entry_moment(timestamptz) is
+'The moment of a change of an account with this next_expiry, which was found not to be due just before: the clock may '
+'have passed it since, and a lot that had expired by then must not have been alive for it. Without a SET clause it is '
+'planned as part of its caller.';
 
 -- sql/ledger/entries/give_back.sql
 create function credits.give_back(account_id uuid, clawback_id bigint, amount bigint, metadata jsonb default '{}')
@@ -5015,7 +5193,6 @@ create function credits.grant_to_account(
   expires_at timestamptz,
   priority integer,
   idempotency_key text,
-  request_hash bytea,
   metadata jsonb
 ) returns public.credit_transactions
 language plpgsql
@@ -5050,7 +5227,6 @@ begin
   entry := credits.post_entry(
     account_id, 'grant', amount,
     idempotency_key => idempotency_key,
-    request_hash => case when idempotency_key is not null then coalesce(request_hash, credits.request_hash(idempotency_key)) end,
     metadata => metadata
   );
   -- Only now is the moment of the grant known: it may have waited for the account's lock.
@@ -5099,8 +5275,7 @@ begin
   if
     account.unsettled_since is not null
     or account.debt_from is not null
-    or account.lapsed > 0
-    or account.next_expiry <= credits.now()
+    or credits.is_due(account.next_expiry, account.lapsed)
   then
     perform credits.settle_account(account_id);
     select * into account from public.credit_accounts as a where a.id = lock_account.account_id;
@@ -5144,7 +5319,7 @@ begin
       ),
       'Buy credits, or ask for less.'
     );
-  elsif account.next_expiry <= credits.now() then
+  elsif credits.is_due(account.next_expiry) then
     perform credits.lock_account(account.id);
   elsif account.last_entry - account.settled_through >= credits.max_unsettled() then
     perform credits.settle_account(account.id, batches => 1);
@@ -5197,7 +5372,6 @@ create function credits.post_entry(
   related_id bigint default null,
   operation text default null,
   idempotency_key text default null,
-  request_hash bytea default null,
   metadata jsonb default '{}',
   actor text default credits.actor(),
   moment timestamptz default null
@@ -5220,17 +5394,17 @@ begin
     last_entry = a.last_entry + 1,
     unsettled_since = coalesce(a.unsettled_since, credits.now()),
     -- The account was settled before, so nothing has expired yet that this row could see as alive.
-    updated_at = coalesce(post_entry.moment, least(credits.now(), a.next_expiry - interval '1 microsecond'))
+    updated_at = coalesce(post_entry.moment, credits.entry_moment(a.next_expiry))
   where a.id = post_entry.account_id
   returning a.* into account;
 
   insert into public.credit_transactions (
-    account_id, id, kind, amount, balance_after, operation, related_id, actor, idempotency_key, request_hash, metadata,
+    account_id, id, kind, amount, balance_after, operation, related_id, actor, idempotency_key, metadata,
     created_at
   )
   values (
     account.id, account.last_entry, post_entry.kind, post_entry.amount, account.balance, post_entry.operation,
-    post_entry.related_id, post_entry.actor, post_entry.idempotency_key, post_entry.request_hash, post_entry.metadata,
+    post_entry.related_id, post_entry.actor, post_entry.idempotency_key, post_entry.metadata,
     account.updated_at
   )
   returning * into entry;
@@ -5254,7 +5428,6 @@ declare
   grace timestamptz;
   lot record;
   part bigint;
-  number integer := 0;
 begin
   select entry.created_at + s.refund_grace into grace from credits.billing_settings as s;
 
@@ -5291,7 +5464,7 @@ begin
       g.priority,
       p.amount
       + coalesce((
-        select sum(r.amount) from credits.credit_allocations as r
+        select -sum(r.amount) from credits.lot_returns as r
         where
           r.account_id = entry.account_id and r.grant_id = g.id and r.transaction_id in (select refunds.id from refunds)
       ), 0)
@@ -5312,9 +5485,8 @@ begin
     if lot.id is null or lot.expires_at <= entry.created_at then
       perform credits.add_lot(entry, part, 'refund', grace, lot.priority, lot.id);
     else
-      number := number + 1;
-      insert into credits.credit_allocations (account_id, transaction_id, number, grant_id, amount)
-      values (entry.account_id, entry.id, number, lot.id, -part);
+      insert into credits.lot_returns (account_id, transaction_id, grant_id, amount)
+      values (entry.account_id, entry.id, lot.id, part);
       update credits.credit_grants as g set remaining = g.remaining + part
       where g.account_id = entry.account_id and g.id = lot.id;
     end if;
@@ -5355,7 +5527,7 @@ begin
     last_entry = a.last_entry + 1,
     unsettled_since = coalesce(a.unsettled_since, credits.now()),
     -- credits.lock_hold has found the moment to be before the next expiry.
-    updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
+    updated_at = credits.entry_moment(a.next_expiry)
   where a.id = hold.account_id
   returning a.* into account;
 
@@ -5459,7 +5631,7 @@ declare
   due boolean;
 begin
   -- The account first, then its holds: the order in which everything here locks.
-  select a.lapsed > 0 or a.next_expiry <= credits.now() into due
+  select credits.is_due(a.next_expiry, a.lapsed) into due
   from public.credit_accounts as a
   inner join public.credit_holds as h on a.id = h.account_id
   where a.id = lock_hold.account_id and h.id = lock_hold.hold_id
@@ -5582,18 +5754,19 @@ begin
       held = a.held + amount,
       available = a.available - amount,
       next_expiry = least(a.next_expiry, credits.now() + lifetime),
-      updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
+      has_keyed_holds = a.has_keyed_holds or reserve.idempotency_key is not null,
+      updated_at = credits.entry_moment(a.next_expiry)
     where
       a.id = reserve.account_id
       and a.available >= amount
       and a.frozen_at is null
-      and (a.next_expiry is null or a.next_expiry > credits.now())
+      and not credits.is_due(a.next_expiry)
       and (reserve.idempotency_key is null or credits.key_is_new(a.id, reserve.idempotency_key))
       and (not is_limited or credits.hold_refusal(a.id) is null)
     returning a.id, a.updated_at, a.next_expiry, a.updated_at + lifetime as expires_at into account;
     exit when found;
 
-    hold := (credits.replayed(account_id, idempotency_key, hash)).hold;
+    hold := credits.replayed_hold(account_id, idempotency_key, hash);
     if hold.id is not null then
       return hold;
     elsif amount is null then
@@ -5672,6 +5845,47 @@ comment on function credits.sweep_holds(integer) is
 'generations that they were made for; returns how many. Their provider calls stay in credits.usage_logs. Captured '
 'holds stay for ever.';
 
+-- sql/ledger/keys/check_key.sql
+create function credits.check_key(idempotency_key text) returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  if starts_with(idempotency_key, 'sys:') then
+    perform credits.fail('PT400', 'Keys that start with "sys:" are reserved.', '{}', 'Choose another idempotency_key.');
+  elsif char_length(idempotency_key) not between 1 and 255 then
+    perform credits.fail(
+      'PT400', 'idempotency_key must have 1 to 255 characters.', '{}', 'A UUID made by the client for each action is a good key.'
+    );
+  end if;
+end
+$$;
+
+comment on function credits.check_key(text) is
+'Refuses with PT400 an idempotency key that a caller may not use: by its length, or because it is of the kind that the '
+'ledger itself uses, so that no caller can take the key of a bonus or a payment beforehand. Null may be used.';
+
+-- sql/ledger/keys/check_repeat.sql
+create function credits.check_repeat(idempotency_key text, is_same boolean) returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  if is_same is not true then
+    perform credits.fail(
+      'PT409', 'This idempotency_key was used for another request.',
+      jsonb_build_object('idempotency_key', idempotency_key), 'Use a new key for a new request.'
+    );
+  end if;
+end
+$$;
+
+comment on function credits.check_repeat(text, boolean) is
+'PT409 unless the call asks for what its idempotency key was used for. A ledger row says itself what that was, and the '
+'caller compares it; a hold does not say all of it (a prompt, a lifetime), so it keeps a hash of the request.';
+
 -- sql/ledger/keys/key_is_new.sql
 create function credits.key_is_new(account_id uuid, idempotency_key text) returns boolean
 language plpgsql
@@ -5698,89 +5912,102 @@ comment on function credits.key_is_new(uuid, text) is
 
 -- sql/ledger/keys/keyed_hash.sql
 create function credits.keyed_hash(idempotency_key text, variadic request text[]) returns bytea
-language sql
+language plpgsql
 stable
+set search_path = ''
 as $$
-  select case
-    when idempotency_key is null then null
-    when char_length(idempotency_key) between 1 and 255 and not starts_with(idempotency_key, 'sys:')
-    then credits.request_hash(variadic request)
-    else credits.refuse_key(idempotency_key)
-  end;
+begin
+  perform credits.check_key(idempotency_key);
+  return case when idempotency_key is not null then sha256(convert_to(request::text, 'UTF8')) end;
+end
 $$;
 
 comment on function credits.keyed_hash(text, text[]) is
-'credits.request_hash of a call that came with an idempotency key; null without one; PT400 for a key that a caller may '
-'not use. Planned as part of its caller, for want of a SET clause.';
+'SHA-256 of the request for a hold that came with an idempotency key (the call''s name, then each argument), by which '
+'a repeat is told; null without a key; PT400 for a key that a caller may not use.';
 
--- sql/ledger/keys/refuse_key.sql
-create function credits.refuse_key(idempotency_key text) returns bytea
+-- sql/ledger/keys/repeated_spend.sql
+create function credits.repeated_spend(
+  entry public.credit_transactions,
+  operation text,
+  quantity integer,
+  metadata jsonb
+) returns public.credit_transactions
 language plpgsql
 stable
 set search_path = ''
 as $$
 begin
-  if starts_with(idempotency_key, 'sys:') then
-    perform credits.fail('PT400', 'Keys that start with "sys:" are reserved.', '{}', 'Choose another idempotency_key.');
-  end if;
-  perform credits.fail(
-    'PT400', 'idempotency_key must have 1 to 255 characters.', '{}', 'A UUID made by the client for each action is a good key.'
+  perform credits.check_repeat(
+    entry.idempotency_key,
+    entry.kind = 'spend' and entry.operation = repeated_spend.operation and entry.quantity = repeated_spend.quantity
+    and entry.metadata = repeated_spend.metadata
   );
-  return null;
+  return entry;
 end
 $$;
 
-comment on function credits.refuse_key(text) is
-'Why a caller may not use the idempotency key, as PT400: its length, or that it is of the kind that the ledger itself '
-'uses, so that no caller can take the key of a bonus or a payment beforehand.';
+comment on function credits.repeated_spend(public.credit_transactions, text, integer, jsonb) is
+'The ledger row that has the key of a spend, if it is of the same request; PT409 otherwise.';
 
--- sql/ledger/keys/replayed.sql
-create function credits.replayed(
-  account_id uuid,
-  idempotency_key text,
-  request_hash bytea,
-  out entry public.credit_transactions,
-  out hold public.credit_holds
-)
+-- sql/ledger/keys/replayed_entry.sql
+create function credits.replayed_entry(account_id uuid, idempotency_key text) returns public.credit_transactions
 language plpgsql
 set search_path = ''
 as $$
+declare
+  entry public.credit_transactions;
 begin
   if idempotency_key is null then
-    return;
+    return null;
   end if;
   -- A call with this key that is under way holds the lock; from here on its row can be seen, or it has failed.
-  perform from public.credit_accounts as a where a.id = replayed.account_id for no key update;
-
+  perform from public.credit_accounts as a where a.id = replayed_entry.account_id for no key update;
   select t.* into entry from public.credit_transactions as t
-  where t.account_id = replayed.account_id and t.idempotency_key = replayed.idempotency_key;
-  select h.* into hold from public.credit_holds as h
-  where h.account_id = replayed.account_id and h.idempotency_key = replayed.idempotency_key;
-  if coalesce(entry.request_hash, hold.request_hash) <> request_hash then
-    perform credits.fail(
-      'PT409', 'This idempotency_key was used for another request.',
-      jsonb_build_object('idempotency_key', idempotency_key), 'Use a new key for a new request.'
-    );
-  end if;
+  where t.account_id = replayed_entry.account_id and t.idempotency_key = replayed_entry.idempotency_key;
+  perform credits.check_repeat(idempotency_key, not exists (
+    select from public.credit_holds as h
+    where h.account_id = replayed_entry.account_id and h.idempotency_key = replayed_entry.idempotency_key
+  ));
+  return entry;
 end
 $$;
 
-comment on function credits.replayed(uuid, text, bytea) is
-'What the same request wrote before with this idempotency key of the account: a ledger row or a hold; nulls for a new '
-'key or none. With a key it takes the account''s row lock, so that no other session can use it meanwhile. PT409: the '
-'key came with another request.';
+comment on function credits.replayed_entry(uuid, text) is
+'The account''s ledger row that was written with this idempotency key before; null for a new key or none. PT409 where '
+'a hold has it. With a key it takes the account''s row lock, so that no other session can use it meanwhile. The caller '
+'says with credits.check_repeat whether the row is what it asks for.';
 
--- sql/ledger/keys/request_hash.sql
-create function credits.request_hash(variadic request text[]) returns bytea
-language sql
-stable
+-- sql/ledger/keys/replayed_hold.sql
+create function credits.replayed_hold(account_id uuid, idempotency_key text, request_hash bytea)
+returns public.credit_holds
+language plpgsql
+set search_path = ''
 as $$
-  select sha256(convert_to(request::text, 'UTF8'));
+declare
+  hold public.credit_holds;
+begin
+  if idempotency_key is null then
+    return null;
+  end if;
+  -- As in credits.replayed_entry.
+  perform from public.credit_accounts as a where a.id = replayed_hold.account_id for no key update;
+  select h.* into hold from public.credit_holds as h
+  where h.account_id = replayed_hold.account_id and h.idempotency_key = replayed_hold.idempotency_key;
+  perform credits.check_repeat(
+    idempotency_key,
+    coalesce(hold.request_hash = replayed_hold.request_hash, true) and not exists (
+      select from public.credit_transactions as t
+      where t.account_id = replayed_hold.account_id and t.idempotency_key = replayed_hold.idempotency_key
+    )
+  );
+  return hold;
+end
 $$;
 
-comment on function credits.request_hash(text[]) is
-'SHA-256 that tells whether two requests with the same idempotency key are the same: the call''s name, then each '
-'argument.';
+comment on function credits.replayed_hold(uuid, text, bytea) is
+'The account''s hold that the same request made with this idempotency key before; null for a new key or none. PT409 '
+'where another request, or a ledger row, has it. With a key it takes the account''s row lock.';
 
 -- sql/ledger/lots/add_lot.sql
 create function credits.add_lot(
@@ -5877,7 +6104,6 @@ as $$
 declare
   lot credits.credit_grants;
   account public.credit_accounts;
-  entry public.credit_transactions;
   gone bigint;
 begin
   perform credits.settle_account(account_id);
@@ -5885,23 +6111,16 @@ begin
   select * into account from public.credit_accounts as a where a.id = end_lot.account_id;
   gone := greatest(0, lot.remaining - account.held);
   if gone > 0 then
-    entry := credits.post_entry(
-      account_id, 'expiry', -gone, related_id => lot.transaction_id, actor => 'system', moment => credits.now()
-    );
-    insert into credits.credit_allocations (account_id, transaction_id, number, grant_id, amount)
-    values (entry.account_id, entry.id, 1, lot.id, gone);
+    perform credits.write_off(account_id, lot.id, gone, credits.now());
   end if;
-  update credits.credit_grants as g
-  set
-    remaining = g.remaining - gone,
-    expires_at = case
-      when g.remaining > gone then g.expires_at
-      else least(g.expires_at, greatest(credits.now(), g.created_at + interval '1 microsecond'))
-    end
-  where g.account_id = lot.account_id and g.id = lot.id;
+  if lot.remaining = gone then
+    update credits.credit_grants as g
+    set expires_at = least(g.expires_at, greatest(credits.now(), g.created_at + interval '1 microsecond'))
+    where g.account_id = lot.account_id and g.id = lot.id;
+  end if;
   update public.credit_accounts as a set next_expiry = credits.next_expiry(a.id, credits.now())
   where a.id = lot.account_id;
-  perform credits.seal_pending(account_id);
+  perform credits.settle_account(account_id);
 end
 $$;
 
@@ -5936,23 +6155,13 @@ begin
   where a.id = expire_due.account_id and (freed > 0 or a.lapsed > 0);
 
   for lot in
-    select d.grant_id, d.credits, g.transaction_id
+    select g.id, d.credits
     from credits.due_expiries(expire_due.account_id, moment) as d
     inner join credits.credit_grants as g on d.grant_id = g.id
     where g.account_id = expire_due.account_id and d.credits > 0
     order by d.expired_at, d.grant_id
   loop
-    with entry as (
-      select e.id
-      from credits.post_entry(
-        expire_due.account_id, 'expiry', -lot.credits, related_id => lot.transaction_id, actor => 'system', moment => moment
-      ) as e
-    )
-
-    insert into credits.credit_allocations (account_id, transaction_id, number, grant_id, amount)
-    select expire_due.account_id, entry.id, 1, lot.grant_id, lot.credits from entry;
-    update credits.credit_grants as g set remaining = g.remaining - lot.credits
-    where g.account_id = expire_due.account_id and g.id = lot.grant_id;
+    perform credits.write_off(account_id, lot.id, lot.credits, moment);
   end loop;
 
   update public.credit_accounts as a
@@ -5960,7 +6169,7 @@ begin
     lapsed = (
       select coalesce(sum(g.remaining), 0)
       from credits.credit_grants as g
-      where g.account_id = a.id and g.remaining > 0 and g.expires_at <= moment
+      where g.account_id = a.id and g.is_live and g.expires_at <= moment
     ),
     next_expiry = credits.next_expiry(a.id, moment),
     updated_at = moment
@@ -6047,7 +6256,7 @@ as $$
     (
       select min(g.expires_at)
       from credits.credit_grants as g
-      where g.account_id = next_expiry.account_id and g.remaining > 0 and g.expires_at > moment
+      where g.account_id = next_expiry.account_id and g.is_live and g.expires_at > moment
     ),
     (
       select min(h.expires_at)
@@ -6059,6 +6268,34 @@ $$;
 
 comment on function credits.next_expiry(uuid, timestamptz) is
 'When time alone next changes the account after the moment: its first lot or open hold to expire; null for never.';
+
+-- sql/ledger/lots/write_off.sql
+create function credits.write_off(account_id uuid, lot_id bigint, amount bigint, moment timestamptz) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  lot credits.credit_grants;
+  entry public.credit_transactions;
+begin
+  update credits.credit_grants as g set remaining = g.remaining - write_off.amount
+  where g.account_id = write_off.account_id and g.id = lot_id
+  returning * into lot;
+  entry := credits.post_entry(
+    account_id, 'expiry', -amount, related_id => lot.transaction_id, actor => 'system', moment => moment
+  );
+  insert into credits.lot_payments (account_id, grant_id, first_id, last_id, first_amount, last_amount, number)
+  select
+    write_off.account_id, lot_id, entry.id, entry.id, write_off.amount, write_off.amount,
+    coalesce(max(p.number), 0) + 1
+  from credits.lot_payments as p
+  where p.account_id = write_off.account_id;
+end
+$$;
+
+comment on function credits.write_off(uuid, bigint, bigint, timestamptz) is
+'Lets amount credits of a lot expire: the ledger row, and that this lot paid for it. The caller holds the account''s '
+'lock and has settled what was pending.';
 
 -- sql/ledger/rpc/capture_hold.sql
 create function public.capture_hold(
@@ -6125,20 +6362,28 @@ set search_path = ''
 -- The prices fit on one page, which the planner would read and sort for each spend; the index has them in order.
 set enable_seqscan = off
 as $$
+-- For the target of ON CONFLICT, whose names cannot be qualified.
+#variable_conflict use_column
 declare
   me uuid := credits.caller();
-  price record;
-  hash bytea;
   account_id uuid;
+  price record;
   account record;
   entry public.credit_transactions;
 begin
   if metadata is distinct from '{}' then
     perform credits.check_metadata(metadata);
   end if;
-
   if idempotency_key is not null then
-    hash := credits.keyed_hash(idempotency_key, 'consume_credits', operation, quantity::text, metadata::text);
+    perform credits.check_key(idempotency_key);
+    -- A repeat ends here, and writes nothing.
+    select t.* into entry
+    from public.credit_accounts as a
+    inner join public.credit_transactions as t on a.id = t.account_id
+    where a.user_id = me and t.idempotency_key = consume_credits.idempotency_key;
+    if found then
+      return credits.repeated_spend(entry, operation, quantity, metadata);
+    end if;
   end if;
   select * into price from credits.price(operation, quantity);
 
@@ -6152,39 +6397,68 @@ begin
       lifetime_spent = a.lifetime_spent + price.credits,
       last_entry = a.last_entry + 1,
       unsettled_since = coalesce(a.unsettled_since, credits.now()),
-      -- The moment of the spend, which the condition below has found to be before the next expiry.
-      updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
+      updated_at = credits.entry_moment(a.next_expiry)
     where
       a.user_id = me
       and a.available >= price.credits
       and a.frozen_at is null
       and a.last_entry - a.settled_through < credits.max_unsettled()
-      and (a.next_expiry is null or a.next_expiry > credits.now())
-      and (consume_credits.idempotency_key is null or credits.key_is_new(a.id, consume_credits.idempotency_key))
+      and not credits.is_due(a.next_expiry)
+      -- Of ledger rows the key is looked up above, and held against all by the INSERT. Not here: a lookup that most
+      -- spends do not need would have each planned anew.
+      and (
+        consume_credits.idempotency_key is null
+        or not a.has_keyed_holds
+        or credits.key_is_new(a.id, consume_credits.idempotency_key)
+      )
     returning a.id, a.last_entry, a.balance, a.updated_at into account;
-    exit when found;
+    if found and idempotency_key is null then
+      insert into public.credit_transactions (
+        account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor, metadata,
+        created_at
+      )
+      values (
+        account.id, account.last_entry, 'spend', -price.credits, account.balance, consume_credits.operation,
+        consume_credits.quantity, price.credits_per_unit, price.version, 'authenticated', consume_credits.metadata,
+        account.updated_at
+      )
+      returning * into entry;
+      return entry;
+    elsif found then
+      insert into public.credit_transactions (
+        account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor,
+        idempotency_key, metadata, created_at
+      )
+      values (
+        account.id, account.last_entry, 'spend', -price.credits, account.balance, consume_credits.operation,
+        consume_credits.quantity, price.credits_per_unit, price.version, 'authenticated',
+        consume_credits.idempotency_key, consume_credits.metadata, account.updated_at
+      )
+      on conflict (account_id, idempotency_key) where idempotency_key is not null do nothing
+      returning * into entry;
+      if found then
+        return entry;
+      end if;
+      -- Another session's call with this key came in between: the UPDATE is taken back.
+      update public.credit_accounts as a
+      set
+        balance = a.balance + price.credits,
+        available = a.available + price.credits,
+        lifetime_spent = a.lifetime_spent - price.credits,
+        last_entry = a.last_entry - 1,
+        unsettled_since = case when a.last_entry - 1 > a.settled_through then a.unsettled_since end
+      where a.id = account.id;
+    end if;
 
     account_id := coalesce(credits.account_of(me), credits.open_account(me));
-    entry := (credits.replayed(account_id, idempotency_key, hash)).entry;
+    entry := credits.replayed_entry(account_id, idempotency_key);
     if entry.id is not null then
-      return entry;
+      return credits.repeated_spend(entry, operation, quantity, metadata);
     elsif price.credits is null then
       perform credits.refuse_price(operation, quantity);
     end if;
     perform credits.make_spendable(account_id, price.credits);
   end loop;
-
-  insert into public.credit_transactions (
-    account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor,
-    idempotency_key, request_hash, metadata, created_at
-  )
-  values (
-    account.id, account.last_entry, 'spend', -price.credits, account.balance, consume_credits.operation,
-    consume_credits.quantity, price.credits_per_unit, price.version, 'authenticated', consume_credits.idempotency_key,
-    hash, consume_credits.metadata, account.updated_at
-  )
-  returning * into entry;
-  return entry;
 end
 $$;
 
@@ -6212,14 +6486,19 @@ set search_path = ''
 as $$
 declare
   account_id uuid := credits.open_account(user_id);
-  hash bytea := credits.keyed_hash(
-    idempotency_key, 'grant_credits', amount::text, source, extract(epoch from expires_at)::text, priority::text,
-    metadata::text
-  );
   entry public.credit_transactions;
 begin
-  entry := (credits.replayed(account_id, idempotency_key, hash)).entry;
+  perform credits.check_key(idempotency_key);
+  entry := credits.replayed_entry(account_id, idempotency_key);
   if entry.id is not null then
+    perform credits.check_repeat(idempotency_key, exists (
+      select from credits.credit_grants as g
+      where
+        g.account_id = entry.account_id and g.transaction_id = entry.id and entry.kind = 'grant'
+        and g.amount = grant_credits.amount and g.source::text = grant_credits.source
+        and g.expires_at is not distinct from grant_credits.expires_at
+        and g.priority = coalesce(grant_credits.priority, 50) and entry.metadata = grant_credits.metadata
+    ));
     return entry;
   end if;
   if source is null or source <> all (enum_range(null::public.grant_source)::text[]) then
@@ -6229,7 +6508,7 @@ begin
     );
   end if;
   return credits.grant_to_account(
-    account_id, amount, source::public.grant_source, expires_at, priority, idempotency_key, hash, metadata
+    account_id, amount, source::public.grant_source, expires_at, priority, idempotency_key, metadata
   );
 end
 $$;
@@ -6312,7 +6591,7 @@ set search_path = ''
 as $$
 declare
   spent public.credit_transactions;
-  hash bytea := credits.keyed_hash(idempotency_key, 'refund', transaction_id::text, amount::text, reason);
+  said jsonb := jsonb_strip_nulls(jsonb_build_object('reason', reason));
   refundable bigint;
   entry public.credit_transactions;
 begin
@@ -6332,8 +6611,18 @@ begin
     perform credits.fail('PT400', 'reason has more than 500 characters.', '{}', 'Say it shorter.');
   end if;
 
-  entry := (credits.replayed(spent.account_id, idempotency_key, hash)).entry;
+  perform credits.check_key(idempotency_key);
+  entry := credits.replayed_entry(account_id, idempotency_key);
   if entry.id is not null then
+    perform credits.check_repeat(
+      idempotency_key,
+      entry.kind = 'refund' and entry.related_id = spent.id and entry.metadata = said
+      -- Without an amount it was all that was left then.
+      and entry.amount = coalesce(amount, -spent.amount - (
+        select coalesce(sum(t.amount), 0) from public.credit_transactions as t
+        where t.account_id = spent.account_id and t.related_id = spent.id and t.kind = 'refund' and t.id < entry.id
+      ))
+    );
     return entry;
   end if;
 
@@ -6357,8 +6646,7 @@ begin
     related_id => spent.id,
     operation => spent.operation,
     idempotency_key => idempotency_key,
-    request_hash => hash,
-    metadata => jsonb_strip_nulls(jsonb_build_object('reason', reason))
+    metadata => said
   );
   perform credits.return_to_lots(entry);
   return entry;
@@ -6421,20 +6709,27 @@ as $$
     where verify_ledger.user_id is null or a.id = (select credits.account_of(verify_ledger.user_id))
   ),
 
+  allocations as materialized (
+    select x.account_id, x.transaction_id, x.grant_id, x.amount
+    from credits.credit_allocations as x
+    where verify_ledger.user_id is null or x.account_id in (select a.id from accounts as a)
+  ),
+
   entries as (
     select
       t.*,
       lag(t.balance_after, 1, 0::bigint) over by_account as balance_before,
       lag(t.id, 1, 0::bigint) over by_account as previous_id,
-      coalesce((
-        select sum(x.amount) from credits.credit_allocations as x
-        where x.account_id = t.account_id and x.transaction_id = t.id
-      ), 0) as allocated,
+      coalesce(x.amount, 0) as allocated,
       coalesce((
         select sum(g.amount) from credits.credit_grants as g
         where g.account_id = t.account_id and g.transaction_id = t.id
       ), 0) as lots
     from public.credit_transactions as t
+    left join (
+      select x.account_id, x.transaction_id, sum(x.amount) as amount from allocations as x
+      group by x.account_id, x.transaction_id
+    ) as x on t.account_id = x.account_id and t.id = x.transaction_id
     where verify_ledger.user_id is null or t.account_id in (select a.id from accounts as a)
     window by_account as (partition by t.account_id order by t.id)
   ),
@@ -6461,11 +6756,11 @@ as $$
     select
       g.*,
       lag(g.id, 1, 0::bigint) over by_account as previous_id,
-      coalesce((
-        select sum(x.amount) from credits.credit_allocations as x
-        where x.account_id = g.account_id and x.grant_id = g.id
-      ), 0) as allocated
+      coalesce(x.amount, 0) as allocated
     from credits.credit_grants as g
+    left join (
+      select x.account_id, x.grant_id, sum(x.amount) as amount from allocations as x group by x.account_id, x.grant_id
+    ) as x on g.account_id = x.account_id and g.id = x.grant_id
     where verify_ledger.user_id is null or g.account_id in (select a.id from accounts as a)
     window by_account as (partition by g.account_id order by g.id)
   ),
@@ -6551,14 +6846,13 @@ as $$
     or (e.kind in ('spend', 'capture')) <> coalesce(e.amount = -ceil(e.unit_price * e.quantity), false)
     or (e.kind = 'capture') <> (e.hold_id is not null)
     or e.kind = 'refund' and e.related_id is null
-    or (e.idempotency_key is null) <> (e.request_hash is null)
   union all
   select
     e.account_id,
-    'only clawbacks, and captures after one, take a balance below zero',
+    'only clawbacks, and captures and expiries after one, take a balance below zero',
     jsonb_build_object('transaction_id', e.id, 'kind', e.kind, 'after', e.balance_after)
   from entries as e
-  where e.balance_after < least(0, e.balance_before) and e.kind not in ('clawback', 'capture')
+  where e.balance_after < least(0, e.balance_before) and e.kind not in ('clawback', 'capture', 'expiry')
   union all
   select
     a.id,
@@ -6653,12 +6947,17 @@ as $$
   select
     x.account_id,
     'an allocation joins a lot and a ledger row of its account',
-    jsonb_build_object('grant_id', x.grant_id, 'transaction_id', x.transaction_id)
-  from credits.credit_allocations as x
+    jsonb_build_object('grant_id', x.grant_id, 'transaction_ids', array[x.first_id, x.last_id])
+  from (
+    select p.account_id, p.grant_id, p.first_id, p.last_id, true as is_debit from credits.lot_payments as p
+    union all
+    select r.account_id, r.grant_id, r.transaction_id, r.transaction_id, false from credits.lot_returns as r
+  ) as x
   left join credits.credit_grants as l on x.account_id = l.account_id and x.grant_id = l.id
-  left join public.credit_transactions as t on x.account_id = t.account_id and x.transaction_id = t.id
+  left join public.credit_transactions as f on x.account_id = f.account_id and x.first_id = f.id
+  left join public.credit_transactions as t on x.account_id = t.account_id and x.last_id = t.id
   where
-    (t.id is null or l.id is null)
+    (l.id is null or ((f.amount < 0) <> x.is_debit) is not false or ((t.amount < 0) <> x.is_debit) is not false)
     and (verify_ledger.user_id is null or x.account_id in (select a.id from accounts as a))
   union all
   select
@@ -6722,6 +7021,12 @@ as $$
     a.last_entry - a.settled_through <> coalesce(t.unsettled, 0)
     or a.last_entry > a.settled_through and a.unsettled_since is null
   union all
+  select a.id, 'the account knows that holds have keys', '{}'::jsonb
+  from accounts as a
+  where
+    not a.has_keyed_holds
+    and exists (select from holds as h where h.account_id = a.id and h.idempotency_key is not null)
+  union all
   select
     coalesce(e.account_id, c.account_id),
     'each clawback says why it was made',
@@ -6778,141 +7083,6 @@ comment on function public.verify_ledger(uuid) is
 
 grant execute on function public.verify_ledger(uuid) to service_role;
 
--- sql/ledger/settlement/allocate_pending.sql
-create function credits.allocate_pending(
-  account_id uuid,
-  through_id bigint default null,
-  usable_from timestamptz default null,
-  preferred_lot bigint default null
-) returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  first_id bigint;
-  settled bigint;
-  last_entry_at timestamptz;
-  first_unpaid bigint;
-begin
-  select least(a.debt_from, a.settled_through + 1), a.settled_through
-  into first_id, settled
-  from public.credit_accounts as a
-  where a.id = allocate_pending.account_id;
-
-  -- Nothing fell due between these rows, or the one after it would have settled first: so a lot that is alive at the
-  -- last of them was alive at each. Of all that are pending, also when only some are paid now.
-  select t.created_at into last_entry_at
-  from public.credit_transactions as t
-  where t.account_id = allocate_pending.account_id and t.id >= first_id
-  order by t.id desc
-  limit 1;
-  if not found then
-    return;
-  end if;
-
-  with pending as (
-    select
-      t.id,
-      d.due,
-      sum(d.due) over (order by t.id) as through
-    from public.credit_transactions as t
-    cross join lateral (
-      select -t.amount - case
-        -- Only an old debt can be partly paid.
-        when t.id > settled then 0
-        else (
-          select coalesce(sum(x.amount), 0) from credits.credit_allocations as x
-          where x.account_id = t.account_id and x.transaction_id = t.id
-        )
-      end as due
-    ) as d
-    where
-      t.account_id = allocate_pending.account_id
-      and t.id between first_id and coalesce(through_id, 9223372036854775807)
-      and t.amount < 0
-      and d.due > 0
-  ),
-
-  lots as (
-    select
-      l.id,
-      l.remaining,
-      sum(l.remaining) over (
-        order by
-          coalesce(l.id = preferred_lot, false) desc,
-          -- Credits that only a hold keeps go before those that would stay.
-          -- They go as the holds rest on them: what expired first first, or a hold made later would lose its own.
-          case when l.expires_at <= last_entry_at then l.expires_at end nulls last,
-          l.burn_position
-      ) as through
-    from credits.lots_in_burn_order as l
-    where
-      l.account_id = allocate_pending.account_id
-      and (l.expires_at is null or l.expires_at > coalesce(usable_from, last_entry_at))
-  ),
-
-  -- Debits and lots laid end to end: a lot pays for a debit where the two overlap.
-  paid as (
-    insert into credits.credit_allocations (account_id, transaction_id, number, grant_id, amount)
-    select
-      allocate_pending.account_id,
-      p.id,
-      row_number() over (partition by p.id order by l.through) + case
-        when p.id > settled then 0
-        else (
-          select coalesce(max(x.number), 0) from credits.credit_allocations as x
-          where x.account_id = allocate_pending.account_id and x.transaction_id = p.id
-        )
-      end,
-      l.id,
-      least(p.through, l.through) - greatest(p.through - p.due, l.through - l.remaining)
-    from pending as p
-    inner join lots as l on p.through - p.due < l.through and l.through - l.remaining < p.through
-    -- Lots that none of these reach need not be compared with each.
-    where l.through - l.remaining < (select max(m.through) from pending as m)
-    returning credit_allocations.grant_id, credit_allocations.amount
-  ),
-
-  burned as (
-    update credits.credit_grants as g set remaining = g.remaining - b.amount
-    from (select p.grant_id, sum(p.amount) as amount from paid as p group by p.grant_id) as b
-    where g.account_id = allocate_pending.account_id and g.id = b.grant_id
-  )
-
-  select min(p.id) into first_unpaid
-  from pending as p
-  where p.through > (select coalesce(sum(l.remaining), 0) from lots as l);
-
-  update public.credit_accounts as a set debt_from = first_unpaid
-  where a.id = allocate_pending.account_id and a.debt_from is distinct from first_unpaid;
-end
-$$;
-
-comment on function credits.allocate_pending(uuid, bigint, timestamptz, bigint) is
-'First part of a settlement: pays the debits that no lot has paid yet from the lots, oldest debit first, in burn '
-'order. through_id: the last row to pay, null for all. usable_from lets lots be used that had expired by then no '
-'more; preferred_lot goes first. What the lots cannot pay (a clawback''s debt) waits for the next grant. The caller '
-'holds the account''s lock.';
-
--- sql/ledger/settlement/batch_end.sql
-create function credits.batch_end(account_id uuid) returns bigint
-language plpgsql
-stable
-set search_path = ''
-as $$
-begin
-  return (
-    select a.settled_through + credits.settlement_batch()
-    from public.credit_accounts as a
-    where a.id = batch_end.account_id and a.last_entry - a.settled_through > credits.settlement_batch()
-  );
-end
-$$;
-
-comment on function credits.batch_end(uuid) is
-'The last ledger row of the account''s next batch to settle, of credits.settlement_batch rows; null where all that is '
-'unsettled is one batch.';
-
 -- sql/ledger/settlement/entry_digest.sql
 create function credits.entry_digest(entry public.credit_transactions) returns bytea
 language sql
@@ -6932,7 +7102,7 @@ as $$
   select row(
     entry.id, entry.account_id, entry.kind, entry.amount, entry.balance_after, entry.operation, entry.quantity,
     entry.unit_price, entry.price_version, entry.hold_id, entry.related_id, entry.actor, entry.idempotency_key,
-    encode(entry.request_hash, 'hex'), entry.metadata, extract(epoch from entry.created_at)
+    entry.metadata, extract(epoch from entry.created_at)
   )::text;
 $$;
 
@@ -6964,87 +7134,6 @@ comment on function credits.seal_hash(bytea, bytea) is
 'SHA-256 over the previous seal''s hash and the digests (credits.entry_digest) of the batch''s ledger rows, in order '
 'of id, end to end.';
 
--- sql/ledger/settlement/seal_pending.sql
-create function credits.seal_pending(account_id uuid, through_id bigint default null) returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  settled bigint;
-  last_id bigint;
-  batch_size integer;
-  digests bytea;
-  through bigint := coalesce(through_id, 9223372036854775807);
-begin
-  select a.settled_through into settled from public.credit_accounts as a where a.id = seal_pending.account_id;
-
-  -- A digest a row, not the rows' text: a batch of large ones would not fit into one value.
-  select count(*), max(t.id), string_agg(credits.entry_digest(t), '' order by t.id)
-  into batch_size, last_id, digests
-  from public.credit_transactions as t
-  where t.account_id = seal_pending.account_id and t.id > settled and t.id <= through;
-  if batch_size = 0 then
-    -- Numbers that somebody took the rows of would keep spends settling for ever; verify_ledger tells of them.
-    select coalesce(min(t.id) - 1, max(a.last_entry)) into last_id
-    from public.credit_accounts as a
-    left join public.credit_transactions as t on a.id = t.account_id and t.id > through
-    where a.id = seal_pending.account_id;
-    update public.credit_accounts as a
-    set settled_through = last_id, unsettled_since = case when a.last_entry > last_id then a.unsettled_since end
-    where a.id = seal_pending.account_id and (a.settled_through <> last_id or a.unsettled_since is not null);
-    return;
-  end if;
-
-  insert into credits.ledger_seals (account_id, number, through_id, entries, hash, sealed_at)
-  select
-    seal_pending.account_id,
-    coalesce(max(s.number), 0) + 1,
-    last_id,
-    batch_size,
-    credits.seal_hash((array_agg(s.hash))[1], digests),
-    credits.now()
-  from (
-    select p.number, p.hash from credits.ledger_seals as p
-    where p.account_id = seal_pending.account_id
-    order by p.number desc
-    limit 1
-  ) as s;
-
-  insert into credits.daily_usage as u (account_id, day, operation, transactions, quantity, spent, refunded)
-  select
-    t.account_id,
-    (t.created_at at time zone 'UTC')::date,
-    t.operation,
-    count(*) filter (where t.amount < 0),
-    coalesce(sum(t.quantity) filter (where t.amount < 0), 0),
-    coalesce(-sum(t.amount) filter (where t.amount < 0), 0),
-    coalesce(sum(t.amount) filter (where t.amount > 0), 0)
-  from public.credit_transactions as t
-  where t.account_id = seal_pending.account_id and t.id > settled and t.id <= through and t.operation is not null
-  group by 1, 2, 3
-  on conflict on constraint daily_usage_pkey do update set
-    transactions = u.transactions + excluded.transactions,
-    quantity = u.quantity + excluded.quantity,
-    spent = u.spent + excluded.spent,
-    refunded = u.refunded + excluded.refunded;
-
-  update public.credit_accounts as a
-  set
-    settled_through = last_id,
-    unsettled_since = case when through_id is not null then (
-      select t.created_at from public.credit_transactions as t
-      where t.account_id = a.id and t.id > last_id
-      order by t.id
-      limit 1
-    ) end
-  where a.id = seal_pending.account_id;
-end
-$$;
-
-comment on function credits.seal_pending(uuid, bigint) is
-'Last part of a settlement: adds the ledger rows since the last one, up to through_id or all, to the daily usage and '
-'chains a seal over them. The caller holds the account''s lock.';
-
 -- sql/ledger/settlement/settle_account.sql
 create function credits.settle_account(
   account_id uuid,
@@ -7055,42 +7144,317 @@ create function credits.settle_account(
 language plpgsql
 set search_path = ''
 as $$
+begin
+  perform credits.settle_accounts(array[account_id], usable_from, preferred_lot, batches);
+end
+$$;
+
+comment on function credits.settle_account(uuid, timestamptz, bigint, integer) is
+'credits.settle_accounts for one account.';
+
+-- sql/ledger/settlement/settle_accounts.sql
+create function credits.settle_accounts(
+  accounts uuid[],
+  usable_from timestamptz default null,
+  preferred_lot bigint default null,
+  batches integer default null
+) returns void
+language plpgsql
+set search_path = ''
+as $$
 declare
-  through bigint;
-  due boolean;
+  pending uuid[] := accounts;
+  due uuid[];
 begin
   loop
-    through := credits.batch_end(account_id);
-    perform credits.allocate_pending(account_id, through, usable_from, preferred_lot);
-    exit when through is null;
-    perform credits.seal_pending(account_id, through);
+    perform credits.settle_batch(pending, usable_from, preferred_lot);
+    pending := credits.unsettled_of(pending);
+    exit when pending is null;
     batches := batches - 1;
     if batches = 0 then
       return;
     end if;
   end loop;
 
-  select a.lapsed > 0 or a.next_expiry <= credits.now() into due
+  select array_agg(a.id) into due
   from public.credit_accounts as a
-  where a.id = settle_account.account_id;
-  if due then
-    perform credits.expire_due(account_id);
+  where a.id = any(accounts) and credits.is_due(a.next_expiry, a.lapsed);
+  if due is null then
+    return;
   end if;
-
-  loop
-    -- Only expiries can have made it more than a batch.
-    through := case when due then credits.batch_end(account_id) end;
-    perform credits.seal_pending(account_id, through);
-    exit when through is null;
+  for n in 1 .. cardinality(due) loop
+    perform credits.expire_due(due[n]);
+  end loop;
+  pending := credits.unsettled_of(due);
+  while pending is not null loop
+    perform credits.settle_batch(pending);
+    pending := credits.unsettled_of(pending);
   end loop;
 end
 $$;
 
-comment on function credits.settle_account(uuid, timestamptz, bigint, integer) is
-'Brings lots, expiry, daily usage and seals up to the newest ledger row, so that they are as if each spend had done it '
-'at once. In batches of credits.settlement_batch rows: however much is pending, it takes little memory. batches: after '
-'so many it stops, with what came first settled and what is due still to expire; null for all. The caller holds the '
-'account''s lock. usable_from and preferred_lot: see credits.allocate_pending.';
+comment on function credits.settle_accounts(uuid[], timestamptz, bigint, integer) is
+'Brings lots, expiry, daily usage and seals of the accounts up to their newest ledger rows, so that they are as if '
+'each spend had done it at once. In batches (credits.settle_batch): however much is pending, it takes little memory. '
+'batches: after so many it stops, with what came first settled and what is due still to expire; null for all. The '
+'caller holds the accounts'' locks. usable_from and preferred_lot: see credits.settle_batch.';
+
+-- sql/ledger/settlement/settle_batch.sql
+create function credits.settle_batch(
+  accounts uuid[],
+  usable_from timestamptz default null,
+  preferred_lot bigint default null
+) returns void
+language plpgsql
+set search_path = ''
+-- One plan for whatever accounts: to make one takes longer than to settle some.
+set plan_cache_mode = 'force_generic_plan'
+as $$
+begin
+  with account as materialized (
+    select
+      a.id,
+      a.settled_through,
+      a.debt_from,
+      a.last_entry,
+      a.unsettled_since,
+      least(a.last_entry, a.settled_through + credits.settlement_batch()) as through_id,
+      paid.number as paid_number,
+      -- The newest payment, where the next one may go on with it.
+      case when a.debt_from is null and not paid.is_late then paid.grant_id end as paying_lot
+    from public.credit_accounts as a
+    left join lateral (
+      select p.number, p.grant_id, p.is_late from credits.lot_payments as p
+      where p.account_id = a.id
+      order by p.number desc
+      limit 1
+    ) as paid on true
+    where a.id = any(accounts)
+  ),
+
+  entry as materialized (
+    select
+      a.id as account_id,
+      t.id,
+      t.kind,
+      t.amount,
+      t.operation,
+      t.quantity,
+      (t.created_at at time zone 'UTC')::date as day,
+      -- A digest per row, not the rows' text: a batch of large ones would not fit into one value.
+      credits.entry_digest(t) as digest
+    from account as a
+    inner join public.credit_transactions as t
+      on a.id = t.account_id and t.id > a.settled_through and t.id <= a.through_id
+  ),
+
+  -- An expiry was paid where it was written, by the lot that expired.
+  debit as materialized (
+    select
+      d.account_id,
+      d.id,
+      d.is_late,
+      d.due,
+      sum(d.due) over (partition by d.account_id order by d.id)::bigint as through
+    from (
+      select
+        e.account_id,
+        e.id,
+        false as is_late,
+        -e.amount as due
+      from entry as e
+      where e.amount < 0 and e.kind <> 'expiry'
+      union all
+      -- Old debts, of which the first may be partly paid.
+      select
+        a.id,
+        t.id,
+        true,
+        -t.amount - coalesce((
+          select sum(x.amount) from credits.credit_allocations as x
+          where x.account_id = a.id and x.transaction_id = t.id
+        ), 0)::bigint
+      from account as a
+      inner join public.credit_transactions as t
+        on a.id = t.account_id and t.id >= a.debt_from and t.id <= a.settled_through
+      where t.amount < 0 and t.kind <> 'expiry'
+    ) as d
+    where d.due > 0
+  ),
+
+  owing as materialized (
+    select
+      d.account_id,
+      -- Nothing fell due between these rows, or the one after it would have settled first: so a lot that is alive at
+      -- the account's last row was alive at each of them.
+      t.created_at as last_entry_at,
+      max(d.through) as due
+    from debit as d
+    inner join account as a on d.account_id = a.id
+    inner join public.credit_transactions as t on a.id = t.account_id and a.last_entry = t.id
+    group by d.account_id, t.created_at
+  ),
+
+  lot as materialized (
+    select
+      o.account_id,
+      l.id,
+      l.remaining,
+      o.due,
+      sum(l.remaining) over (
+        partition by l.account_id
+        order by
+          coalesce(l.id = preferred_lot, false) desc,
+          -- Credits that only a hold keeps go before those that would stay.
+          -- They go as the holds rest on them: what expired first first, or a hold made later would lose its own.
+          case when l.expires_at <= o.last_entry_at then l.expires_at end nulls last,
+          l.burn_position
+      )::bigint as through
+    from owing as o
+    inner join credits.lots_in_burn_order as l on o.account_id = l.account_id
+    where
+      l.account_id = any(accounts)
+      and (l.expires_at is null or l.expires_at > coalesce(usable_from, o.last_entry_at))
+  ),
+
+  -- Debits and lots laid end to end: a lot pays for a debit where the two overlap. One row per lot and run of debits.
+  run as materialized (
+    select
+      d.account_id,
+      l.id as grant_id,
+      d.is_late,
+      min(d.id) as first_id,
+      max(d.id) as last_id,
+      min(least(d.through, l.through)) - min(greatest(d.through - d.due, l.through - l.remaining)) as first_amount,
+      max(least(d.through, l.through)) - max(greatest(d.through - d.due, l.through - l.remaining)) as last_amount,
+      max(least(d.through, l.through)) - min(greatest(d.through - d.due, l.through - l.remaining)) as amount,
+      row_number() over (partition by d.account_id order by min(least(d.through, l.through))) as place
+    from debit as d
+    inner join lot as l
+      on d.account_id = l.account_id and d.through - d.due < l.through and l.through - l.remaining < d.through
+    -- Lots that none of these reach need not be compared with each.
+    where l.through - l.remaining < l.due
+    group by d.account_id, l.id, d.is_late, case when d.is_late then d.id end
+  ),
+
+  numbered as materialized (
+    select
+      r.*,
+      coalesce(a.paid_number, 0) as paid_number,
+      r.place = 1 and coalesce(a.paying_lot = r.grant_id, false) as goes_on,
+      bool_or(r.place = 1 and coalesce(a.paying_lot = r.grant_id, false)) over (partition by r.account_id) as one_goes_on
+    from run as r
+    inner join account as a on r.account_id = a.id
+  ),
+
+  extended as (
+    update credits.lot_payments as p
+    set last_id = r.last_id, last_amount = r.last_amount
+    from numbered as r
+    where r.goes_on and p.account_id = r.account_id and p.number = r.paid_number
+  ),
+
+  paid as (
+    insert into credits.lot_payments (
+      account_id, grant_id, first_id, last_id, first_amount, last_amount, number, is_late
+    )
+    select
+      r.account_id,
+      r.grant_id,
+      r.first_id,
+      r.last_id,
+      r.first_amount,
+      r.last_amount,
+      r.paid_number + r.place - case when r.one_goes_on then 1 else 0 end,
+      r.is_late
+    from numbered as r
+    where not r.goes_on
+  ),
+
+  burned as (
+    update credits.credit_grants as g set remaining = g.remaining - b.amount
+    from (
+      select r.account_id, r.grant_id, sum(r.amount)::bigint as amount from run as r group by r.account_id, r.grant_id
+    ) as b
+    where g.account_id = b.account_id and g.id = b.grant_id
+  ),
+
+  owed as (
+    select d.account_id, min(d.id) as debt_from
+    from debit as d
+    left join (
+      select l.account_id, sum(l.remaining) as remaining from lot as l group by l.account_id
+    ) as l on d.account_id = l.account_id
+    where d.through > coalesce(l.remaining, 0)
+    group by d.account_id
+  ),
+
+  sealed as (
+    insert into credits.ledger_seals (account_id, number, through_id, entries, hash, sealed_at)
+    select
+      b.account_id,
+      coalesce(s.number, 0) + 1,
+      b.last_id,
+      b.entries,
+      credits.seal_hash(s.hash, b.digests),
+      credits.now()
+    from (
+      select
+        e.account_id,
+        count(*) as entries,
+        max(e.id) as last_id,
+        string_agg(e.digest, '' order by e.id) as digests
+      from entry as e
+      group by e.account_id
+    ) as b
+    left join lateral (
+      select p.number, p.hash from credits.ledger_seals as p
+      where p.account_id = b.account_id
+      order by p.number desc
+      limit 1
+    ) as s on true
+  ),
+
+  used as (
+    insert into credits.daily_usage as u (account_id, day, operation, transactions, quantity, spent, refunded)
+    select
+      e.account_id,
+      e.day,
+      e.operation,
+      count(*) filter (where e.amount < 0),
+      coalesce(sum(e.quantity) filter (where e.amount < 0), 0),
+      coalesce(-sum(e.amount) filter (where e.amount < 0), 0),
+      coalesce(sum(e.amount) filter (where e.amount > 0), 0)
+    from entry as e
+    where e.operation is not null
+    group by e.account_id, e.day, e.operation
+    on conflict on constraint daily_usage_pkey do update set
+      transactions = u.transactions + excluded.transactions,
+      quantity = u.quantity + excluded.quantity,
+      spent = u.spent + excluded.spent,
+      refunded = u.refunded + excluded.refunded
+  )
+
+  update public.credit_accounts as a
+  set
+    settled_through = s.through_id,
+    unsettled_since = case when s.last_entry > s.through_id then coalesce(
+      (select t.created_at from public.credit_transactions as t where t.account_id = a.id and t.id = s.through_id + 1),
+      a.unsettled_since
+    ) end,
+    debt_from = o.debt_from
+  from account as s
+  left join owed as o on s.id = o.account_id
+  where a.id = s.id;
+end
+$$;
+
+comment on function credits.settle_batch(uuid[], timestamptz, bigint) is
+'Settles the oldest credits.settlement_batch rows of each of the accounts that are not settled: pays their debits, and '
+'debts before them, from the lots, oldest first, in burn order; adds them to the daily usage; chains a seal over them. '
+'usable_from lets lots pay that had expired by then no more; preferred_lot goes first: both for one account. What the '
+'lots cannot pay (a clawback''s debt) waits for the next grant. One statement, for one account or hundreds: its price '
+'is in the statement. The caller holds the accounts'' locks.';
 
 -- sql/ledger/settlement/settlement_batch.sql
 create function credits.settlement_batch() returns integer
@@ -7113,8 +7477,9 @@ declare
   moment timestamptz := credits.now();
   waiting uuid[];
   overdue uuid;
-  candidate uuid;
-  pending integer;
+  candidate record;
+  together uuid[] := '{}';
+  together_pending bigint := 0;
   settled integer := 0;
   unfinished boolean := false;
   -- Ledger rows that one run settles for accounts with more than one batch: bounded, however much is pending.
@@ -7123,13 +7488,24 @@ begin
   -- No index serves this: what it would hold changes with the spends, and each would pay for it.
   select
     array_agg(due.id order by due.since),
-    (array_agg(due.id order by due.since) filter (where due.since < moment - settle_after - interval '1 minute'))[1]
+    (
+      array_agg(due.id order by due.since) filter (
+        where due.since < moment - settle_after - interval '1 minute' or due.pending >= 10 * credits.settlement_batch()
+      )
+    )[1]
   into waiting, overdue
   from (
-    select a.id, least(a.unsettled_since, a.next_expiry) as since
+    select
+      a.id,
+      least(a.unsettled_since, a.next_expiry) as since,
+      a.last_entry - a.settled_through as pending
     from public.credit_accounts as a
     where
-      (a.next_expiry <= moment or a.unsettled_since <= moment - settle_after)
+      (
+        a.next_expiry <= moment
+        or a.unsettled_since <= moment - settle_after
+        or a.last_entry - a.settled_through >= credits.settlement_batch()
+      )
       and not exists (
         select from credits.maintenance_failures as f
         where f.account_id = a.id and f.task = 'settlement' and f.retry_at > moment
@@ -7149,30 +7525,41 @@ begin
     end;
   end if;
 
-  foreach candidate in array coalesce(waiting, '{}') loop
-    select a.last_entry - a.settled_through into pending
-    from public.credit_accounts as a
+  for candidate in
+    select
+      a.id,
+      a.last_entry - a.settled_through as pending
+    from unnest(waiting) with ordinality as w (id, place)
+    inner join public.credit_accounts as a on w.id = a.id
     where
-      a.id = candidate
-      and (a.next_expiry <= moment or a.unsettled_since <= moment - settle_after)
-    for no key update skip locked;
-    continue when not found;
-    if pending > credits.settlement_batch() then
+      a.next_expiry <= moment
+      or a.unsettled_since <= moment - settle_after
+      or a.last_entry - a.settled_through >= credits.settlement_batch()
+    order by w.place
+    for no key update of a skip locked
+  loop
+    if candidate.pending > credits.settlement_batch() then
       if budget <= 0 then
         unfinished := true;
         continue;
       end if;
-      budget := budget - least(pending, 20 * credits.settlement_batch());
-      unfinished := unfinished or pending > 20 * credits.settlement_batch();
+      budget := budget - least(candidate.pending, 20 * credits.settlement_batch());
+      unfinished := unfinished or candidate.pending > 20 * credits.settlement_batch();
+      settled := settled + credits.try_settling(array[candidate.id]);
+      continue;
     end if;
-    begin
-      perform credits.settle_account(candidate, batches => 20);
-      settled := settled + 1;
-    exception
-      when others then
-        perform credits.note_failure('settlement', sqlstate, sqlerrm, candidate);
-    end;
+    -- As many accounts in one statement as keep its memory bounded.
+    if together_pending + candidate.pending > 10 * credits.settlement_batch() then
+      settled := settled + credits.try_settling(together);
+      together := '{}';
+      together_pending := 0;
+    end if;
+    together := together || candidate.id;
+    together_pending := together_pending + candidate.pending;
   end loop;
+  if together <> '{}' then
+    settled := settled + credits.try_settling(together);
+  end if;
 
   -- Over, by whomever: nothing is pending or due any more that was when it failed.
   delete from credits.maintenance_failures as f
@@ -7191,9 +7578,53 @@ end
 $$;
 
 comment on function credits.sweep_settlement(integer, interval) is
-'Settles up to batch accounts: those with ledger rows unsettled for settle_after or longer, and those where lots or '
-'holds have expired; of one with very many rows, the oldest. Skips what others have locked, and notes what fails. '
-'Returns what credits.run_maintenance does.';
+'Settles up to batch accounts: those with ledger rows unsettled for settle_after or longer, or with a whole '
+'credits.settlement_batch of them, and those where lots or holds have expired; of one with very many, the '
+'oldest. Skips what others have locked, and notes what fails. Returns what credits.run_maintenance does.';
+
+-- sql/ledger/settlement/try_settling.sql
+create function credits.try_settling(accounts uuid[]) returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  half integer := cardinality(accounts) / 2;
+begin
+  begin
+    perform credits.settle_accounts(accounts, batches => 20);
+    return cardinality(accounts);
+  exception
+    when others then
+      if half = 0 then
+        perform credits.note_failure('settlement', sqlstate, sqlerrm, accounts[1]);
+        return 0;
+      end if;
+  end;
+  return credits.try_settling(accounts[:half]) + credits.try_settling(accounts[half + 1:]);
+end
+$$;
+
+comment on function credits.try_settling(uuid[]) is
+'Settles the accounts together, up to 20 batches of each; returns how many it settled. Where that fails, each half by '
+'itself, and so on: one that cannot be settled is noted as a failure, and the others are settled. The caller holds the '
+'accounts'' locks.';
+
+-- sql/ledger/settlement/unsettled_of.sql
+create function credits.unsettled_of(accounts uuid[]) returns uuid[]
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  return (
+    select array_agg(a.id) from public.credit_accounts as a
+    where a.id = any(accounts) and a.last_entry > a.settled_through
+  );
+end
+$$;
+
+comment on function credits.unsettled_of(uuid[]) is
+'Those of the accounts with ledger rows that are not settled; null for none.';
 
 -- sql/ledger/tables/refuse_change.sql
 create function credits.refuse_change() returns trigger
@@ -7213,9 +7644,21 @@ for each row execute function credits.refuse_change();
 create trigger no_truncate before truncate on public.credit_transactions
 for each statement execute function credits.refuse_change();
 
-create trigger append_only before update or delete on credits.credit_allocations
+create trigger append_only before delete on credits.lot_payments
 for each row execute function credits.refuse_change();
-create trigger no_truncate before truncate on credits.credit_allocations
+-- A payment grows while the same lot goes on paying, and never changes otherwise.
+create trigger only_grows before update on credits.lot_payments
+for each row when (
+  (new.account_id, new.number, new.grant_id, new.first_id, new.first_amount, new.is_late)
+  is distinct from (old.account_id, old.number, old.grant_id, old.first_id, old.first_amount, old.is_late)
+  or old.is_late
+  or new.last_id <= old.last_id
+) execute function credits.refuse_change();
+create trigger no_truncate before truncate on credits.lot_payments
+for each statement execute function credits.refuse_change();
+create trigger append_only before update or delete on credits.lot_returns
+for each row execute function credits.refuse_change();
+create trigger no_truncate before truncate on credits.lot_returns
 for each statement execute function credits.refuse_change();
 
 create trigger append_only before update or delete on credits.ledger_seals
@@ -8459,7 +8902,7 @@ begin
     select credits.now() + greatest(s.late_grant_grace, '1 minute') into lives_until from credits.billing_settings as s;
   end if;
   entry := credits.grant_to_account(
-    purchase.account_id, amount, source, lives_until, priority, 'sys:stripe:' || key, null,
+    purchase.account_id, amount, source, lives_until, priority, 'sys:stripe:' || key,
     jsonb_strip_nulls(
       jsonb_build_object(
         'purchase', purchase.id, 'package', purchase.package, 'plan', purchase.plan, 'subscription', purchase.subscription_id

@@ -24,15 +24,16 @@ def take(session: Ledger, process: str, batch: int) -> list[str]:
 @pytest.mark.parametrize("batch", [100, 3])
 def test_each_task_is_handed_to_one_process(bank: Bank, batch: int) -> None:
     """Those that come at the same moment wait for nobody, and share the work."""
-    jobs = set()
+    jobs: dict[str, dict[str, str]] = {}
     for _ in range(30):
         user = bank.user(100)
         begun = bank.owner.as_user(
             user, "begin_generation", operation="stable_diffusion", quantity=1, request=REQUEST
         )
-        bank.owner.as_service("dispatch_generation", job_id=begun["id"])
-        bank.owner.as_service("note_generation", job_id=begun["id"], provider_job_id="task")
-        jobs.add(begun["id"])
+        key = {"account_id": begun["account_id"], "job_id": begun["id"]}
+        bank.owner.as_service("dispatch_generation", **key)
+        bank.owner.as_service("note_generation", **key, provider_job_id="task")
+        jobs[begun["id"]] = key
     processes = [str(uuid.uuid4()) for _ in range(8)]
     sessions = bank.sessions(8)
     handed: list[str] = []
@@ -45,9 +46,9 @@ def test_each_task_is_handed_to_one_process(bank: Bank, batch: int) -> None:
         assert codes(answers) == []
         handed += [job for answer in answers for job in answer]
     assert len(handed) == len(set(handed))
-    assert set(handed) == jobs
-    for job in jobs:
-        bank.owner.as_service("finish_generation", job_id=job, outcome="failed")
+    assert set(handed) == set(jobs)
+    for key in jobs.values():
+        bank.owner.as_service("finish_generation", **key, outcome="failed")
     bank.check()
 
 
@@ -56,15 +57,16 @@ def test_a_task_that_is_locked_is_left_to_the_next_look(bank: Bank) -> None:
     begun = bank.owner.as_user(
         user, "begin_generation", operation="stable_diffusion", quantity=1, request=REQUEST
     )
-    bank.owner.as_service("dispatch_generation", job_id=begun["id"])
-    bank.owner.as_service("note_generation", job_id=begun["id"], provider_job_id="task")
+    key = {"account_id": begun["account_id"], "job_id": begun["id"]}
+    bank.owner.as_service("dispatch_generation", **key)
+    bank.owner.as_service("note_generation", **key, provider_job_id="task")
     [session] = bank.sessions(1)
     holder = bank.owner_session().connection
     with holder.transaction():
         holder.execute("select from public.generation_jobs where id = %s for update", [begun["id"]])
         assert take(session, str(uuid.uuid4()), 100) == []
     assert take(session, str(uuid.uuid4()), 100) == [begun["id"]]
-    bank.owner.as_service("finish_generation", job_id=begun["id"], outcome="failed")
+    bank.owner.as_service("finish_generation", **key, outcome="failed")
     bank.check()
 
 

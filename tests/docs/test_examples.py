@@ -242,7 +242,7 @@ def test_cost_statement(scratch_db: Database) -> None:
 
 
 def test_terms_of_the_film(scratch_db: Database) -> None:
-    """What the text says of it: 6 a second, 8 seconds, 4 more for each in 1080p."""
+    """What the text says of it: 6 per second, 8 seconds, 4 more for each in 1080p."""
     with scratch_db.connect() as owner:
         owner.execute((ROOT / "supabase" / "seed.sql").read_bytes())
         owner.execute(re.sub(r"--.*", "", block(INSTALLING, "sql", "update pricing_tiers")).encode())

@@ -35,7 +35,7 @@ def test_files(page: str) -> None:
     """What is written as code and begins with a folder of the project is a file or folder there."""
     folders = "sql|functions|scripts|supabase|tests"
     for name in re.findall(rf"`((?:{folders})/[\w./*{{}},-]*)", PAGES[page]):
-        wanted = re.sub(r"\{[^}]*\}|\bNAME\b", "*", name.rstrip("."))
+        wanted = re.sub(r"\{[^}]*\}|VERSION_NAME|NAME|DOMAIN|KIND|TASK", "*", name.rstrip("."))
         assert any(ROOT.glob(wanted.rstrip("/"))), f"{page}: {name}"
 
 

@@ -72,7 +72,7 @@ def control(env: Env) -> Iterator[Control]:
 
 @pytest.fixture
 def plan(env: Env, db: "psycopg.Connection[Any]") -> Iterator[str]:
-    """A plan of 300 credits a month with a trial, on sale while the test runs."""
+    """A plan of 300 credits per month with a trial, on sale while the test runs."""
     stripe = env.stripe().v1
     product = stripe.products.create({"name": "Monthly"})
     price = stripe.prices.create(

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from tests.support.functions import HTTP, another, hmac_of, ledger, signed
+from tests.support.functions import HTTP, another, hmac_of, ledger_figures, signed
 from tests.support.stack import Env, User
 
 Paid = tuple[User, dict[str, Any]]
@@ -96,7 +96,7 @@ def malformed(event: dict[str, Any]) -> Iterator[Body]:
 
 
 def test_malformed_bodies(paid: Paid, url: Callable[[str], str], env: Env, db: Connection) -> None:
-    before = ledger(db)
+    before = ledger_figures(db)
     bodies = list(malformed(another(paid[1])))
     assert len(bodies) > 200
     wrong = []
@@ -107,11 +107,11 @@ def test_malformed_bodies(paid: Paid, url: Callable[[str], str], env: Env, db: C
         if answer.status_code != 400 or set(answer.json()) != {"message", "error", "code"}:
             wrong.append((name, answer.status_code, answer.text))
     assert not wrong
-    assert ledger(db) == before
+    assert ledger_figures(db) == before
 
 
 def test_huge_bodies(paid: Paid, url: Callable[[str], str], env: Env, db: Connection) -> None:
-    before = ledger(db)
+    before = ledger_figures(db)
     good = json.dumps(paid[1]).encode()
 
     def chunks(body: bytes) -> Iterator[bytes]:
@@ -123,7 +123,7 @@ def test_huge_bodies(paid: Paid, url: Callable[[str], str], env: Env, db: Connec
         for content in (body, chunks(body)):  # with Content-Length, and without
             answer = HTTP.post(url("stripe-webhook"), content=content, headers=headers)
             assert answer.status_code == 413, size
-    assert ledger(db) == before
+    assert ledger_figures(db) == before
     # As much as is allowed.
     body = good + b" " * (LIMIT - len(good))
     answer = HTTP.post(
@@ -168,7 +168,7 @@ def signatures(payload: bytes, secret: str) -> Iterator[tuple[str, bytes | None]
 
 
 def test_wrong_signatures(paid: Paid, url: Callable[[str], str], env: Env, db: Connection) -> None:
-    before = ledger(db)
+    before = ledger_figures(db)
     payload = json.dumps(paid[1]).encode()
     wrong = []
     for name, header in signatures(payload, env.stripe_webhook_secret):
@@ -177,7 +177,7 @@ def test_wrong_signatures(paid: Paid, url: Callable[[str], str], env: Env, db: C
         if answer.status_code != 400:
             wrong.append((name, answer.status_code, answer.text))
     assert not wrong
-    assert ledger(db) == before
+    assert ledger_figures(db) == before
 
 
 def paths(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:

@@ -17,7 +17,7 @@ from _shared.payments import reconcile as reconciling
 from scripts.local.stack import Stack
 from scripts.local.stripe.control import Control
 from supabase import Client
-from tests.support.functions import another, balance, deliver, ledger, post
+from tests.support.functions import another, balance, deliver, ledger_figures, post
 from tests.support.served import Served
 from tests.support.stack import ROOT, Env, User
 
@@ -314,7 +314,7 @@ def test_only_the_project_itself(
 
 
 def test_bad_options(url: Callable[[str], str], env: Env, db: Connection) -> None:
-    before = ledger(db)
+    before = ledger_figures(db)
     for body in (
         {"days": 0},
         {"days": 1.5},
@@ -326,7 +326,7 @@ def test_bad_options(url: Callable[[str], str], env: Env, db: Connection) -> Non
     ):
         answer = post(url("stripe-reconcile"), body, apikey=env.secret_key)
         assert (answer.status_code, answer.json()["code"]) == (400, "PT400"), body
-    assert ledger(db) == before
+    assert ledger_figures(db) == before
 
 
 def test_missing_settings(serve: Callable[..., Served], env: Env) -> None:

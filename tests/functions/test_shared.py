@@ -58,6 +58,8 @@ def test_a_missing_variable_is_named(
 @pytest.mark.parametrize(
     ("read", "name", "value"),
     [
+        (settings.supabase_url, "SUPABASE_URL", "hush_1"),
+        (settings.supabase_url, "SUPABASE_URL", "https://hush_1@project.example"),
         (settings.secret_key, "SUPABASE_SECRET_KEYS", "hush_1"),
         (settings.secret_key, "SUPABASE_SECRET_KEYS", '["hush_1"]'),
         (settings.secret_key, "SUPABASE_SECRET_KEYS", '{"default": 1, "hush_1": 2}'),

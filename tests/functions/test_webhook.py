@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from scripts.local.stripe.control import Control
-from tests.support.functions import HTTP, another, balance, deliver, ledger, signed
+from tests.support.functions import HTTP, another, balance, deliver, ledger_figures, signed
 from tests.support.served import Served
 from tests.support.stack import Env, User
 
@@ -134,11 +134,11 @@ def test_no_secret_no_service(paid: Paid, serve: Callable[..., Served]) -> None:
 def test_300_seconds_both_ways(
     seconds: int, status: int, paid: Paid, webhook: str, env: Env, db: Connection
 ) -> None:
-    before = ledger(db)
+    before = ledger_figures(db)
     payload = json.dumps(paid[1]).encode()
     headers = signed(payload, env.stripe_webhook_secret, time.time() + seconds)
     assert HTTP.post(webhook, content=payload, headers=headers).status_code == status
-    assert (ledger(db) == before) == (status == 400)
+    assert (ledger_figures(db) == before) == (status == 400)
 
 
 def test_only_post(webhook: str) -> None:
@@ -169,7 +169,7 @@ SERVERS_OWN = ["ingest_stripe_event", "ingest_stripe_object", "retry_stripe_even
 @pytest.mark.parametrize("path", [*SERVERS_OWN, "link_stripe_customer", "grant_credits"])
 def test_nobody_but_the_server_ingests(path: str, paid: Paid, env: Env, db: Connection) -> None:
     user, event = paid
-    before = ledger(db)
+    before = ledger_figures(db)
     for headers in (
         {"apikey": env.publishable_key},
         {"apikey": env.anon_key},
@@ -178,4 +178,4 @@ def test_nobody_but_the_server_ingests(path: str, paid: Paid, env: Env, db: Conn
         for body in (event, {"object": event["data"]["object"]}, {}):
             answer = HTTP.post(f"{env.api_url}/rest/v1/rpc/{path}", json=body, headers=headers)
             assert answer.status_code in (401, 403, 404), answer.text
-    assert ledger(db) == before
+    assert ledger_figures(db) == before

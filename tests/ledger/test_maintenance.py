@@ -170,6 +170,27 @@ def test_an_account_that_fails_is_noted_and_the_others_are_settled(own_ledger: L
     assert report(ledger) == []
 
 
+def test_each_that_fails_is_noted_where_many_are_settled_together(own_ledger: Ledger) -> None:
+    ledger, users = own_ledger, [buyer(own_ledger, 10) for _ in range(17)]
+    bad = [str(ledger.account(users[n])["id"]) for n in (0, 7, 8, 16)]
+    broken_seals(ledger, *bad)
+    assert run(ledger) == {"settled": 13, "more": False}
+    assert sorted(row["account_id"] for row in report(ledger)) == sorted(bad)
+    assert [row["failures"] for row in report(ledger)] == [1] * 4
+    assert ledger.broken() == []
+
+
+def test_a_whole_batch_does_not_wait(own_ledger: Ledger) -> None:
+    ledger = own_ledger
+    small_batches(ledger, 3)
+    busy, quiet = buyer(ledger, 10), buyer(ledger, 10)
+    ledger.as_user(busy, "consume_credits", operation="one")
+    assert run(ledger, timedelta(hours=1))["settled"] == 0
+    ledger.as_user(busy, "consume_credits", operation="one")
+    assert run(ledger, timedelta(hours=1)) == {"settled": 1, "more": False}
+    assert (waiting(ledger, busy), waiting(ledger, quiet)) == (0, 1)
+
+
 def test_a_failing_account_is_tried_less_and_less_often(own_ledger: Ledger) -> None:
     """And takes no place of the batch meanwhile."""
     ledger = own_ledger
@@ -268,10 +289,9 @@ def test_each_task_fails_by_itself_and_the_others_are_done(own_ledger: Ledger) -
         )
         ledger.rows(whole.partition("AS $function$")[0] + "as 'begin raise ''away''; end'")
         answer = run(ledger)
-        account = ledger.account(user)
-        assert (answer["settled"], account["last_entry"] - account["settled_through"]) == (
-            (0, 1) if task == "settlement" else (1, 0)
-        ), task
+        assert (answer["settled"], waiting(ledger, user)) == ((0, 1) if task == "settlement" else (1, 0)), (
+            task
+        )
         (failure,) = report(ledger)
         assert (failure["task"], failure["account_id"], failure["job_id"]) == (task, None, None)
         run(ledger)
@@ -279,8 +299,7 @@ def test_each_task_fails_by_itself_and_the_others_are_done(own_ledger: Ledger) -
         ledger.rows(whole)
         run(ledger)
         assert report(ledger) == []
-        account = ledger.account(user)
-        assert account["settled_through"] == account["last_entry"]
+        assert waiting(ledger, user) == 0
 
 
 def test_an_account_that_a_session_left_locked_does_not_stop_the_others(
@@ -376,8 +395,11 @@ def test_a_changed_count_does_not_keep_spends_settling_for_ever(own_ledger: Ledg
     own_ledger.rows("set statement_timeout = '10s'")
     for number in (70001, 70002):
         assert own_ledger.as_user(user, "consume_credits", operation="one")["id"] == number
-    assert waiting(own_ledger, user) == 2
-    own_ledger.settle(user)
+    # A batch at a time, as they would settle rows.
+    assert waiting(own_ledger, user) < 50_000
+    while run(own_ledger)["more"]:
+        pass
+    assert waiting(own_ledger, user) == 0
     assert own_ledger.broken() == ["ledger rows are numbered without a gap"]
 
 

@@ -158,7 +158,7 @@ def test_nonsense_is_refused_by_a_constraint_that_says_why(
         "select public.grant_credits(gen_random_uuid(), 1, 'promo')",
         "select public.consume_credits('one')",
         "select credits.run_maintenance()",
-        "select credits.grant_to_account(gen_random_uuid(), 1, 'promo', null, null, null, null, '{}')",
+        "select credits.grant_to_account(gen_random_uuid(), 1, 'promo', null, null, null, '{}')",
         "create table public.mine ()",
         "set role service_role",
         "set role postgres",

@@ -159,3 +159,112 @@ def test_many_expiries_are_sealed_in_batches_too(own_ledger: Ledger) -> None:
     account = ledger.account(user)
     assert account["settled_through"] == account["last_entry"] == 16
     assert ledger.broken() == []
+
+
+def payments(ledger: Ledger, user: str) -> list[list[int]]:
+    """Number, lot, first and last row, what was paid of each, of each row of lot_payments."""
+    return [
+        list(row.values())
+        for row in ledger.rows(
+            "select number, grant_id, first_id, last_id, first_amount, last_amount from credits.lot_payments "
+            "where account_id = %s order by number",
+            ledger.account(user)["id"],
+        )
+    ]
+
+
+def paid_for(ledger: Ledger, user: str, transaction: int) -> list[tuple[int, int]]:
+    """Which lot paid how much for a transaction."""
+    return [
+        (row["grant_id"], row["amount"])
+        for row in ledger.rows(
+            "select grant_id, amount from credits.credit_allocations "
+            "where account_id = %s and transaction_id = %s order by number",
+            ledger.account(user)["id"],
+            transaction,
+        )
+    ]
+
+
+def test_a_lot_that_goes_on_paying_has_one_row(own_ledger: Ledger) -> None:
+    ledger, user = own_ledger, own_ledger.sign_up()
+    for amount in (10, 20):
+        ledger.as_service("grant_credits", user_id=user, amount=amount, source="purchase")
+    spends = []
+
+    def spend(quantity: int) -> None:
+        spends.append(ledger.as_user(user, "consume_credits", operation="one", quantity=quantity)["id"])
+
+    for quantity in (2, 3, 4):
+        spend(quantity)
+        ledger.settle(user)
+    assert payments(ledger, user) == [[1, 1, 3, 5, 2, 4]]
+    # What is given back stands apart, and the lot goes on.
+    account = ledger.account(user)["id"]
+    ledger.as_service("refund", account_id=account, transaction_id=spends[1], amount=2)
+    for quantity in (1, 5, 6):
+        spend(quantity)
+    ledger.settle(user)
+    assert payments(ledger, user) == [[1, 1, 3, 8, 2, 2], [2, 2, 8, 9, 3, 6]]
+    assert [paid_for(ledger, user, spend) for spend in spends] == [
+        [(1, 2)], [(1, 3)], [(1, 4)], [(1, 1)], [(1, 2), (2, 3)], [(2, 6)],
+    ]  # fmt: skip
+    assert paid_for(ledger, user, 6) == [(1, -2)]
+    assert ledger.broken() == []
+
+
+def test_a_debt_that_is_paid_after_an_expiry_is_told_apart(own_ledger: Ledger) -> None:
+    """A capture that a clawback left without credits waits, while a lot expires that it could not use."""
+    ledger, user = own_ledger, own_ledger.sign_up()
+    lot(ledger, user, 10, MINUTE)
+    first = ledger.as_user(user, "hold_credits", operation="one", quantity=10, ttl=10 * MINUTE)
+    ledger.pass_time(2 * MINUTE)
+    grant = ledger.as_service("grant_credits", user_id=user, amount=5, source="purchase")
+    second = ledger.as_user(user, "hold_credits", operation="one", quantity=5, ttl=10 * MINUTE)
+    ledger.claw_back(user, 5, grant["id"])
+    account = ledger.account(user)["id"]
+    owed = ledger.as_service("capture_hold", account_id=account, hold_id=second["id"])["id"]
+    ledger.as_service("release_hold", account_id=account, hold_id=first["id"])
+    assert ledger.account(user)["balance"] == -5
+    assert [row[1:4] for row in payments(ledger, user)] == [[2, 3, 3], [1, 5, 5]]
+    assert (ledger.account(user)["debt_from"], owed) == (4, 4)
+    assert ledger.broken() == []
+    ledger.as_service("grant_credits", user_id=user, amount=8, source="purchase")
+    spent = ledger.as_user(user, "consume_credits", operation="one", quantity=2)["id"]
+    ledger.settle(user)
+    assert paid_for(ledger, user, owed) == [(3, 5)]
+    assert paid_for(ledger, user, 5) == [(1, 10)]
+    assert paid_for(ledger, user, spent) == [(3, 2)]
+    assert ledger.account(user)["debt_from"] is None
+    assert ledger.broken() == []
+
+
+@pytest.mark.parametrize("batch", [1000, 2])
+def test_many_accounts_settled_together_are_as_each_by_itself(own_ledger: Ledger, batch: int) -> None:
+    ledger = own_ledger
+    small_batches(ledger, batch)
+    alone, together = ([ledger.sign_up() for _ in range(6)] for _ in range(2))
+    for users in (alone, together):
+        for number, user in enumerate(users):
+            for part in range(number % 3 + 1):
+                ledger.as_service("grant_credits", user_id=user, amount=4 + part, source="purchase")
+            lot(ledger, user, 3, MINUTE)
+            for quantity in range(1, number % 4 + 1):
+                ledger.as_user(user, "consume_credits", operation="one", quantity=quantity)
+            if number == 5:
+                ledger.claw_back(user, 30)
+    ledger.pass_time(2 * MINUTE)
+    for user in alone:
+        ledger.settle(user)
+    while ledger.value("select credits.run_maintenance()")["more"]:
+        pass
+    for one, other in zip(alone, together, strict=True):
+        assert payments(ledger, one) == payments(ledger, other)
+        lots = [[(x["remaining"], x["expires_at"]) for x in ledger.lots(user)] for user in (one, other)]
+        assert lots[0] == lots[1]
+        worth = [
+            [ledger.account(user)[name] for name in ("balance", "debt_from", "settled_through", "last_entry")]
+            for user in (one, other)
+        ]
+        assert worth[0] == worth[1]
+    assert ledger.broken() == []

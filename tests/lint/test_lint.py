@@ -36,7 +36,7 @@ BROKEN = {
     "mypy": ("scripts/checks/broken.py", '"""A module."""\n\nnumber: int = "word"\n'),
     "sqlfluff": ("sql/base/broken.sql", "SELECT a.id from public.credit_accounts a;\n"),
     "squawk": ("supabase/migrations/20990101000000_broken.sql", "alter table public.t drop column c;\n"),
-    "load-order": ("sql/base/broken.sql", "select 1;\n"),
+    "load-order": ("sql/broken.sql", "select 1;\n"),
     "rollbacks": ("supabase/migrations/20990101000000_broken.sql", "select 1;\n"),
     "released": ("supabase/migrations/20200101000000_broken.sql", "select 2;\n"),
     "verify-jwt": ("functions/broken/index.py", "app = None\n"),

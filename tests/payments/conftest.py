@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.support.ledger import Ledger
-from tests.support.till import Clocked, Till
+from tests.support.till import Till
 
 
 @pytest.fixture(scope="session")
@@ -15,10 +15,10 @@ def till(ledger: Ledger) -> Till:
 
 
 @pytest.fixture
-def clocked(own_ledger: Ledger) -> Clocked:
+def year_till(own_ledger: Ledger) -> Till:
     """A till in a database of the test's own, where a year has just begun."""
     own_ledger.set_time(datetime(2101, 1, 1, tzinfo=UTC))
-    return Clocked(own_ledger)
+    return Till(own_ledger)
 
 
 @pytest.fixture

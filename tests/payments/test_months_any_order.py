@@ -4,7 +4,7 @@ import random
 from datetime import datetime, timedelta
 
 from tests.support.messages import Contract, Message, Plan, Sale, new_id, stamp
-from tests.support.till import YEAR, Clocked, month, yearly
+from tests.support.till import YEAR, Till, month_start, yearly_plan
 
 STORIES = 30
 
@@ -16,7 +16,7 @@ def story(
     sub, payment = Contract(account, plan, start, month=YEAR), new_id("pi")
     told = sub.begin(payment)
     if dice.random() < 0.8:
-        changed = sub.change(dice.choice(others), month(start, dice.choice([1, 2, 3])))
+        changed = sub.change(dice.choice(others), month_start(start, dice.choice([1, 2, 3])))
         told += changed
         paid = {message["type"]: message["data"]["object"] for message in changed}
         if "invoice_payment.paid" in paid and dice.random() < 0.6:
@@ -33,20 +33,20 @@ def story(
             ]
         )
     if dice.random() < 0.3:
-        end = stamp(month(start, 4) + timedelta(days=2))
+        end = stamp(month_start(start, 4) + timedelta(days=2))
         sub.status = "canceled"
         told.append(sub.subscription("deleted", ended_at=end, canceled_at=end))
     return told
 
 
-def test_months_in_any_order(clocked: Clocked) -> None:
-    till, start = clocked, clocked.ledger.now()
-    plan = yearly(till)
+def test_months_in_any_order(year_till: Till) -> None:
+    till, start = year_till, year_till.ledger.now()
+    plan = yearly_plan(till)
     others = [
         till.plan(allotment, 10 * allotment, interval="year", monthly_allotment=True)
         for allotment in (6000, 600)
     ]
-    till.to(month(start, 5) + timedelta(days=1))
+    till.pass_time_until(month_start(start, 5) + timedelta(days=1))
     pairs = []
     late: list[list[Message]] = []
     for seed in range(STORIES):
@@ -64,7 +64,7 @@ def test_months_in_any_order(clocked: Clocked) -> None:
             till.retry()
             late.append(refunds)
     for number in range(5, 12):
-        till.to(month(start, number) + timedelta(days=3))
+        till.pass_time_until(month_start(start, number) + timedelta(days=3))
         if number == 7:
             till.tell(message for refunds in late for message in refunds)
         for seed, pair in enumerate(pairs):

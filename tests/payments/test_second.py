@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.support.ledger import Ledger, Refused
 from tests.support.messages import Contract, Message, Plan
 from tests.support.stack import Database
-from tests.support.till import EXAMPLES, Till, second
+from tests.support.till import EXAMPLES, Till, second_subscription
 
 
 def two(till: Till, plan: Plan) -> tuple[str, list[Contract], list[Message]]:
@@ -29,7 +29,7 @@ def test_in_any_order(till: Till, seed: random.Random) -> None:
     seed.shuffle(messages)
     till.tell(messages)
     assert till.balance(user) == 100
-    second(till, contracts)
+    second_subscription(till, contracts)
     assert till.ledger.broken(user) == []
 
 
@@ -44,7 +44,7 @@ def test_from_eight_connections_at_once(own_db: Database) -> None:
             dice.shuffle(messages)
             list(pool.map(lambda pair: tills[pair[0] % 8].ingest(pair[1]), enumerate(messages)))
             assert tills[0].balance(user) == 100
-            second(tills[0], contracts)
+            second_subscription(tills[0], contracts)
             assert tills[0].ledger.broken(user) == []
     for ledger in connections:
         ledger.connection.close()
@@ -55,7 +55,7 @@ def test_nothing_of_it_can_be_spent_and_renewals_bring_nothing(till: Till) -> No
     for message in messages:
         till.tell([message])
         assert till.balance(user) <= 100
-    later = next(each for each in contracts if each.id == second(till, contracts))
+    later = next(each for each in contracts if each.id == second_subscription(till, contracts))
     till.tell(later.renew())
     assert till.balance(user) == 100
     named = {"account_id": later.account, "subscription_id": later.id}
@@ -81,7 +81,7 @@ def test_one_after_the_other_is_no_second(till: Till) -> None:
 def test_it_is_closed_with_words_that_fit(till: Till) -> None:
     _, contracts, messages = two(till, till.plan(100, 1000))
     till.tell(messages)
-    name, account = second(till, contracts), contracts[0].account
+    name, account = second_subscription(till, contracts), contracts[0].account
     named = {"account_id": account, "subscription_id": name}
     _, other = till.buyer()
     for arguments, code in (

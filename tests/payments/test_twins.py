@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.ledger import Ledger
 from tests.support.messages import Contract, Sale, new_id
-from tests.support.till import Clocked, Till, yearly
+from tests.support.till import Till, yearly_plan
 
 TABLES = (
     "public.credit_transactions", "credits.credit_grants", "credits.credit_allocations", "public.purchases",
@@ -102,8 +102,8 @@ def test_downgrades(till: Till) -> None:
 
 
 def test_months_of_a_year(own_ledger: Ledger) -> None:
-    till = Clocked(own_ledger)
-    plan, year = yearly(till), timedelta(days=365)
+    till = Till(own_ledger)
+    plan, year = yearly_plan(till), timedelta(days=365)
     buyers, payments = [till.buyer() for _ in range(2)], [new_id("pi") for _ in range(2)]
     subs = [Contract(account, plan, till.ledger.now(), month=year) for _, account in buyers]
     for sub, payment in zip(subs, payments, strict=True):

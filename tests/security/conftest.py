@@ -64,8 +64,10 @@ def person(
         account = spent.json()["account_id"]
         captured = operator.rpc("capture_hold", account_id=account, hold_id=used.json()["id"])
         job = caller.rpc("begin_generation", operation=prices, quantity=1, request="0" * 64)
-        asked = operator.rpc("dispatch_generation", job_id=job.json()["id"])
-        failed = operator.rpc("finish_generation", job_id=job.json()["id"], outcome="failed")
+        asked = operator.rpc("dispatch_generation", account_id=account, job_id=job.json()["id"])
+        failed = operator.rpc(
+            "finish_generation", account_id=account, job_id=job.json()["id"], outcome="failed"
+        )
         for answer in (granted, spent, held, used, captured, job, asked, failed):
             assert answer.status_code == 200, answer.text
         sale = Sale(account, credits=10)

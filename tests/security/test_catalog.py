@@ -97,7 +97,7 @@ MISTAKES = [
     ("alter policy own_holds on public.credit_holds to public", "own_holds on public.credit_holds must say"),
     (
         "alter policy own_holds on public.credit_holds using (account_id = credits.my_account_id())",
-        "own_holds on public.credit_holds asks for the user once a row",
+        "own_holds on public.credit_holds asks for the user once per row",
     ),
     ("alter function public.my_credits() reset search_path", "public.my_credits() must have"),
     ("alter function credits.my_account_id() set search_path = public", "credits.my_account_id() must have"),

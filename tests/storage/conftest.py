@@ -10,7 +10,7 @@ from storage3._sync.file_api import SyncBucketProxy
 
 from supabase import Client
 from tests.support.stack import Env, User
-from tests.support.uploads import AS_PNG, PNG, Job, Owner, Raw
+from tests.support.uploads import AS_PNG, PNG, Job, Owner, RawStorage
 
 
 @pytest.fixture
@@ -36,8 +36,9 @@ def job(service: Client) -> Callable[[Owner], Job]:
     def make(owner: Owner) -> Job:
         wanted = {"operation": "stable_diffusion", "quantity": 1, "request": "0" * 64}
         begun: Any = owner.user.client.rpc("begin_generation", wanted).execute().data
-        service.rpc("dispatch_generation", {"job_id": begun["id"]}).execute()
-        made = Job(begun["id"], f"{owner.account}/{begun['id']}/0.png", service)
+        key = {"account_id": owner.account, "job_id": begun["id"]}
+        service.rpc("dispatch_generation", key).execute()
+        made = Job(begun["id"], owner.account, f"{owner.account}/{begun['id']}/0.png", service)
         service.storage.from_("generations").upload(made.output, PNG, AS_PNG)
         return made
 
@@ -55,5 +56,5 @@ def bucket(service: Client) -> Iterator[SyncBucketProxy]:
 
 
 @pytest.fixture
-def raw(env: Env) -> Raw:
-    return Raw(env)
+def raw(env: Env) -> RawStorage:
+    return RawStorage(env)

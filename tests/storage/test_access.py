@@ -16,7 +16,7 @@ from storage3._sync.file_api import SyncBucketProxy
 from scripts.local.stack import Stack
 from supabase import Client
 from tests.support.stack import Env
-from tests.support.uploads import AS_PNG, PNG, Job, Owner, Raw, files, refused
+from tests.support.uploads import AS_PNG, PNG, Job, Owner, RawStorage, refusal_of, stored_files
 
 OVER: Any = {"content-type": "image/png", "upsert": "true"}
 
@@ -37,19 +37,19 @@ def test_strangers_get_nothing(
     mine.charge()
     output = mine.output
     for name in (me.input, output):
-        assert refused(stranger.download, name) == ("404", "not_found")
-        assert refused(stranger.info, name) == ("404", "not_found")
+        assert refusal_of(stranger.download, name) == ("404", "not_found")
+        assert refusal_of(stranger.info, name) == ("404", "not_found")
         assert not stranger.exists(name)
-        assert refused(stranger.create_signed_url, name, 60) == ("404", "not_found")
+        assert refusal_of(stranger.create_signed_url, name, 60) == ("404", "not_found")
         assert stranger.create_signed_urls([name], 60)[0]["signedUrl"] is None
-        assert refused(stranger.upload, name, b"x", AS_PNG)[0] in ("403", "409")
-        assert refused(stranger.upload, name, b"x", OVER) == ("403", "Unauthorized")
-        assert refused(stranger.update, name, b"x", AS_PNG) == ("403", "Unauthorized")
-        assert refused(stranger.move, name, f"{me.account}/inputs/moved.png")[0] == "404"
-        assert refused(stranger.copy, name, f"{me.account}/inputs/copy.png")[0] == "404"
+        assert refusal_of(stranger.upload, name, b"x", AS_PNG)[0] in ("403", "409")
+        assert refusal_of(stranger.upload, name, b"x", OVER) == ("403", "Unauthorized")
+        assert refusal_of(stranger.update, name, b"x", AS_PNG) == ("403", "Unauthorized")
+        assert refusal_of(stranger.move, name, f"{me.account}/inputs/moved.png")[0] == "404"
+        assert refusal_of(stranger.copy, name, f"{me.account}/inputs/copy.png")[0] == "404"
         assert stranger.remove([name]) == []
     new = f"{me.account}/inputs/planted.png"
-    assert refused(stranger.upload, new, b"x", AS_PNG) == ("403", "Unauthorized")
+    assert refusal_of(stranger.upload, new, b"x", AS_PNG) == ("403", "Unauthorized")
     for folder in ("", me.account, f"{me.account}/inputs", f"{me.account}/{mine.id}"):
         assert me.account not in str(stranger.list(folder))
         assert not any(entry["name"] in ("cat.png", "0.png") for entry in stranger.list(folder))
@@ -67,7 +67,7 @@ def test_the_name_of_a_folder_counts_whole(owner: Callable[[], Owner]) -> None:
         f"x/{me.account}/inputs/x.png",
         "x.png",
     ):
-        assert refused(me.files.upload, name, PNG, AS_PNG) == ("403", "Unauthorized"), name
+        assert refusal_of(me.files.upload, name, PNG, AS_PNG) == ("403", "Unauthorized"), name
 
 
 NOBODY = "c0ffee00-0000-4000-8000-000000000000"  # a job that is not there
@@ -82,13 +82,13 @@ def test_outputs_are_read_once_they_are_charged(
     path = f"{me.account}/{name.replace('JOB', mine.id)}"
     if path != mine.output:
         service.storage.from_("generations").upload(path, PNG, AS_PNG)
-    assert refused(me.files.download, path) == ("404", "not_found")
-    assert refused(me.files.create_signed_url, path, 60) == ("404", "not_found")
+    assert refusal_of(me.files.download, path) == ("404", "not_found")
+    assert refusal_of(me.files.create_signed_url, path, 60) == ("404", "not_found")
     mine.charge()
     if path == mine.output:
         assert me.files.download(path) == PNG
     else:
-        assert refused(me.files.download, path) == ("404", "not_found")
+        assert refusal_of(me.files.download, path) == ("404", "not_found")
 
 
 def test_owners_write_below_inputs_only(owner: Callable[[], Owner], job: Callable[[Owner], Job]) -> None:
@@ -104,16 +104,16 @@ def test_owners_write_below_inputs_only(owner: Callable[[], Owner], job: Callabl
         f"{me.account}/inputs2/x.png",
         f"{me.account}/{mine.id}/inputs/x.png",
     ):
-        assert refused(me.files.upload, name, PNG, AS_PNG) == ("403", "Unauthorized"), name
+        assert refusal_of(me.files.upload, name, PNG, AS_PNG) == ("403", "Unauthorized"), name
     # What was generated: to be read, not to be changed or deleted.
     assert me.files.download(output) == PNG
-    assert refused(me.files.upload, output, b"x", OVER) == ("403", "Unauthorized")
-    assert refused(me.files.update, output, b"x", AS_PNG) == ("403", "Unauthorized")
-    assert refused(me.files.move, output, f"{me.account}/inputs/x.png")[0] == "404"
+    assert refusal_of(me.files.upload, output, b"x", OVER) == ("403", "Unauthorized")
+    assert refusal_of(me.files.update, output, b"x", AS_PNG) == ("403", "Unauthorized")
+    assert refusal_of(me.files.move, output, f"{me.account}/inputs/x.png")[0] == "404"
     assert me.files.remove([output]) == []
     # One's own input: also not to be changed in place, but deleted and uploaded again.
-    assert refused(me.files.upload, me.input, b"x", OVER) == ("403", "Unauthorized")
-    assert refused(me.files.move, me.input, output)[0] == "404"
+    assert refusal_of(me.files.upload, me.input, b"x", OVER) == ("403", "Unauthorized")
+    assert refusal_of(me.files.move, me.input, output)[0] == "404"
     me.files.remove([me.input])
     me.files.upload(me.input, b"again", AS_PNG)
     me.files.copy(output, f"{me.account}/inputs/copy.png")
@@ -140,10 +140,10 @@ def test_a_large_upload_without_the_right_is_refused_before_it_is_sent(
 
 @pytest.mark.parametrize("kind", ["expired", "other secret", "none", "unknown role", "owner of the tables"])
 def test_forged_tokens_are_refused(
-    raw: Raw, env: Env, owner: Callable[[], Owner], stack: Stack, kind: str
+    raw: RawStorage, env: Env, owner: Callable[[], Owner], stack: Stack, kind: str
 ) -> None:
     me = owner()
-    before = files(stack)
+    before = stored_files(stack)
     claims = {"role": "service_role", "exp": time.time() + 60}
     secret, algorithm = env.jwt_secret, "HS256"
     match kind:
@@ -173,7 +173,7 @@ def test_forged_tokens_are_refused(
         if "role" in kind or "owner" in kind:
             assert "is not one of this project" in body["message"]
     assert me.files.download(me.input) == PNG
-    assert files(stack) == before
+    assert stored_files(stack) == before
 
 
 def test_only_these_policies_let_anybody_in(db: "psycopg.Connection[Any]") -> None:

@@ -13,7 +13,7 @@ from storage3._sync.file_api import SyncBucketProxy
 
 from supabase import Client
 from tests.support.stack import Env
-from tests.support.uploads import AS_PNG, PNG, Owner, Raw, refused
+from tests.support.uploads import AS_PNG, PNG, Owner, RawStorage, refusal_of
 
 
 def test_supabase_py_from_upload_to_remove(owner: Callable[[], Owner]) -> None:
@@ -31,10 +31,10 @@ def test_supabase_py_from_upload_to_remove(owner: Callable[[], Owner]) -> None:
     assert [(entry["name"], entry["id"]) for entry in me.files.list(me.account)] == [("inputs", None)]
     [entry] = me.files.list(f"{me.account}/inputs")
     assert (entry["name"], entry["metadata"]["mimetype"]) == ("cat.png", "image/png")
-    assert refused(me.files.upload, me.input, PNG, AS_PNG) == ("409", "Duplicate")
+    assert refusal_of(me.files.upload, me.input, PNG, AS_PNG) == ("409", "Duplicate")
     assert [gone["name"] for gone in me.files.remove([me.input, "absent"])] == [me.input]
     assert not me.files.exists(me.input)
-    assert refused(me.files.download, me.input) == ("404", "not_found")
+    assert refusal_of(me.files.download, me.input) == ("404", "not_found")
 
 
 def test_supabase_js_from_upload_to_remove(env: Env, owner: Callable[[], Owner]) -> None:
@@ -90,17 +90,17 @@ def test_move_and_copy(bucket: SyncBucketProxy) -> None:
         "b.txt": b"b", "sub/c.txt": b"a", "sub/d.txt": b"a",
     }  # fmt: skip
     assert bucket.info("sub/c.txt")["metadata"] == {"kept": True}
-    assert refused(bucket.download, "a.txt")[0] == "404"
-    assert refused(bucket.move, "sub/d.txt", "b.txt") == ("409", "Duplicate")
-    assert refused(bucket.copy, "sub/d.txt", "b.txt") == ("409", "Duplicate")
-    assert refused(bucket.move, "absent", "e.txt")[0] == "404"
-    assert refused(bucket.copy, "absent", "e.txt")[0] == "404"
-    assert refused(bucket.copy, "b.txt", "../e.txt") == ("400", "InvalidKey")
+    assert refusal_of(bucket.download, "a.txt")[0] == "404"
+    assert refusal_of(bucket.move, "sub/d.txt", "b.txt") == ("409", "Duplicate")
+    assert refusal_of(bucket.copy, "sub/d.txt", "b.txt") == ("409", "Duplicate")
+    assert refusal_of(bucket.move, "absent", "e.txt")[0] == "404"
+    assert refusal_of(bucket.copy, "absent", "e.txt")[0] == "404"
+    assert refusal_of(bucket.copy, "b.txt", "../e.txt") == ("400", "InvalidKey")
     bucket.remove(["sub/c.txt"])  # the copy's bytes are its own
     assert bucket.download("sub/d.txt") == b"a"
 
 
-def test_list_pages_sorts_and_searches(bucket: SyncBucketProxy, raw: Raw) -> None:
+def test_list_pages_sorts_and_searches(bucket: SyncBucketProxy, raw: RawStorage) -> None:
     for name in ("x/b1.txt", "x/a.txt", "x/B2.txt", "x/deep/er.txt", "y/z.txt", "x_z.txt"):
         bucket.upload(name, name.encode())
 
@@ -152,7 +152,7 @@ def test_buckets_are_the_service_roles(service: Client, owner: Callable[[], Owne
     made = service.storage.create_bucket(name, options={"public": True, "file_size_limit": 10})
     try:
         assert made == {"name": name}
-        assert refused(service.storage.create_bucket, name) == ("409", "Duplicate")
+        assert refusal_of(service.storage.create_bucket, name) == ("409", "Duplicate")
         seen = service.storage.get_bucket(name)
         assert (seen.public, seen.file_size_limit, seen.allowed_mime_types) == (True, 10, None)
         service.storage.from_(name).upload("hello.txt", b"hello")
@@ -161,26 +161,26 @@ def test_buckets_are_the_service_roles(service: Client, owner: Callable[[], Owne
 
         me = owner().user.client.storage
         assert me.list_buckets() == []
-        assert refused(me.get_bucket, name)[0] == "404"
-        assert refused(me.create_bucket, "test-mine") == ("403", "Unauthorized")
-        assert refused(me.update_bucket, name, {"public": False})[0] == "404"
-        assert refused(me.empty_bucket, name)[0] == "404"
-        assert refused(me.delete_bucket, name)[0] == "404"
-        assert refused(me.from_(name).upload, "mine.txt", b"") == ("403", "Unauthorized")
+        assert refusal_of(me.get_bucket, name)[0] == "404"
+        assert refusal_of(me.create_bucket, "test-mine") == ("403", "Unauthorized")
+        assert refusal_of(me.update_bucket, name, {"public": False})[0] == "404"
+        assert refusal_of(me.empty_bucket, name)[0] == "404"
+        assert refusal_of(me.delete_bucket, name)[0] == "404"
+        assert refusal_of(me.from_(name).upload, "mine.txt", b"") == ("403", "Unauthorized")
         assert me.from_(name).remove(["hello.txt"]) == []
 
         service.storage.update_bucket(name, {"public": False, "allowed_mime_types": ["text/plain"]})
         assert httpx.get(url).json()["error"] == "Bucket not found"
-        assert refused(service.storage.delete_bucket, name) == ("409", "ResourceNotEmpty")
+        assert refusal_of(service.storage.delete_bucket, name) == ("409", "ResourceNotEmpty")
         assert service.storage.from_(name).download("hello.txt") == b"hello"
     finally:
         service.storage.empty_bucket(name)
         service.storage.delete_bucket(name)
-    assert refused(service.storage.get_bucket, name)[0] == "404"
-    assert refused(service.storage.create_bucket, "a/b") == ("400", "Invalid Input")
+    assert refusal_of(service.storage.get_bucket, name)[0] == "404"
+    assert refusal_of(service.storage.create_bucket, "a/b") == ("400", "Invalid Input")
 
 
-def test_what_is_not_there_says_so(raw: Raw, env: Env, bucket: SyncBucketProxy) -> None:
+def test_what_is_not_there_says_so(raw: RawStorage, env: Env, bucket: SyncBucketProxy) -> None:
     status, body = raw("GET", f"/render/image/authenticated/{bucket.id}/x.png")
     assert (status, body["statusCode"]) == (404, "404")
     assert "not found" in body["message"]

@@ -17,7 +17,7 @@ from storage3.types import CreateSignedUploadUrlOptions
 from scripts.local.stack import Stack
 from supabase import Client
 from tests.support.stack import Env
-from tests.support.uploads import AS_PNG, FORM, PNG, Raw, files, refused
+from tests.support.uploads import AS_PNG, FORM_PART, PNG, RawStorage, refusal_of, stored_files
 
 MULTIPART = "multipart/form-data; boundary=b"
 
@@ -67,7 +67,7 @@ def test_storage3_signs_uploads(bucket: SyncBucketProxy, path: str) -> None:
     info = bucket.info(path)
     assert (info["content_type"], info["cache_control"]) == ("image/svg+xml", "max-age=60")
     assert info["metadata"] == {"by": "py"}
-    assert refused(bucket.upload_to_signed_url, path, signed["token"], b"2") == ("409", "Duplicate")
+    assert refusal_of(bucket.upload_to_signed_url, path, signed["token"], b"2") == ("409", "Duplicate")
     over = bucket.create_signed_upload_url(path, CreateSignedUploadUrlOptions(upsert="true"))
     bucket.upload_to_signed_url(path, over["token"], b"2")
     assert bucket.download(path) == b"2"
@@ -111,7 +111,7 @@ def test_storage3_lists_with_a_cursor(bucket: SyncBucketProxy) -> None:
         {"cursor": "eyJjb2x1bW4iOiAib3duZXIiLCAib3JkZXIiOiAiYXNjIn0="}, {"cursor": "é"}, {"prefix": "\0"},
     ],
 )  # fmt: skip
-def test_a_list_that_makes_no_sense(raw: Raw, bucket: SyncBucketProxy, wrong: dict[str, Any]) -> None:
+def test_a_list_that_makes_no_sense(raw: RawStorage, bucket: SyncBucketProxy, wrong: dict[str, Any]) -> None:
     status, said = raw("POST", f"/object/list-v2/{bucket.id}", json.dumps(wrong).encode())
     assert (status, said["statusCode"]) == (400, "400")
 
@@ -119,13 +119,13 @@ def test_a_list_that_makes_no_sense(raw: Raw, bucket: SyncBucketProxy, wrong: di
 def form(*fields: tuple[str, str], file_type: str = "text/plain", file: bytes = b"bytes") -> bytes:
     """A form with the file first."""
     options = b'; filename="x"\r\nContent-Type: ' + file_type.encode()
-    parts = [FORM % (b"file", options, file + b"\r\n")]
-    parts += [FORM % (name.encode(), b"", value.encode() + b"\r\n") for name, value in fields]
+    parts = [FORM_PART % (b"file", options, file + b"\r\n")]
+    parts += [FORM_PART % (name.encode(), b"", value.encode() + b"\r\n") for name, value in fields]
     return b"".join(parts) + b"--b--\r\n"
 
 
 @pytest.mark.parametrize("size", [5, 1_000_000])
-def test_fields_after_the_file_count(raw: Raw, bucket: SyncBucketProxy, size: int) -> None:
+def test_fields_after_the_file_count(raw: RawStorage, bucket: SyncBucketProxy, size: int) -> None:
     sent = form(
         ("cacheControl", "60"), ("metadata", '{"a": [1]}'), ("contentType", "image/png"), ("other", "x"),
         file=b"x" * size,
@@ -138,19 +138,19 @@ def test_fields_after_the_file_count(raw: Raw, bucket: SyncBucketProxy, size: in
 
 
 def test_a_form_is_held_to_the_types_of_the_bucket(
-    raw: Raw, stack: Stack, service: Client, bucket: SyncBucketProxy
+    raw: RawStorage, stack: Stack, service: Client, bucket: SyncBucketProxy
 ) -> None:
     service.storage.update_bucket(bucket.id, {"allowed_mime_types": ["image/*"]})
-    before = files(stack)
+    before = stored_files(stack)
     for sent in (
         form(),
         form(("contentType", "text/html"), file_type="image/png"),
         form(("contentType", "image"), file_type="image/png"),
-        FORM % (b"contentType", b"", b"text/html\r\n") + form(file_type="image/png"),
+        FORM_PART % (b"contentType", b"", b"text/html\r\n") + form(file_type="image/png"),
     ):
         status, said = raw("POST", f"/object/{bucket.id}/x", sent, Content_Type=MULTIPART)
         assert (status, said["statusCode"], said["code"]) == (400, "415", "InvalidMimeType"), sent
-    assert files(stack) == before
+    assert stored_files(stack) == before
     assert bucket.list() == []
     sent = form(("contentType", "image/gif"))
     assert raw("POST", f"/object/{bucket.id}/x", sent, Content_Type=MULTIPART)[0] == 200
@@ -166,16 +166,16 @@ def test_a_form_is_held_to_the_types_of_the_bucket(
     ids=["a line break", "no latin letter", "a line break in the seconds", "endless"],
 )  # fmt: skip
 def test_fields_that_no_download_could_carry(
-    raw: Raw, stack: Stack, bucket: SyncBucketProxy, fields: list[tuple[str, str]]
+    raw: RawStorage, stack: Stack, bucket: SyncBucketProxy, fields: list[tuple[str, str]]
 ) -> None:
-    before = files(stack)
+    before = stored_files(stack)
     status, said = raw("POST", f"/object/{bucket.id}/x", form(*fields), Content_Type=MULTIPART)
     assert (status, said["statusCode"]) in ((400, "400"), (400, "413")), said
-    assert files(stack) == before
+    assert stored_files(stack) == before
     assert bucket.list() == []
 
 
-def test_a_copy_with_metadata_of_its_own(raw: Raw, bucket: SyncBucketProxy) -> None:
+def test_a_copy_with_metadata_of_its_own(raw: RawStorage, bucket: SyncBucketProxy) -> None:
     bucket.upload("a", b"a", {"metadata": {"of": "a"}, "cache-control": "9", "content-type": "text/css"})
     made = {"bucketId": bucket.id, "sourceKey": "a", "destinationKey": "b"}
 
@@ -197,7 +197,7 @@ def test_a_copy_with_metadata_of_its_own(raw: Raw, bucket: SyncBucketProxy) -> N
     assert [entry["name"] for entry in bucket.list()] == ["a"]
 
 
-def test_buckets_that_are_refused(raw: Raw, bucket: SyncBucketProxy) -> None:
+def test_buckets_that_are_refused(raw: RawStorage, bucket: SyncBucketProxy) -> None:
     for name in (" a", "a ", "", ".", "a/b", "x" * 101):
         status, said = raw("POST", "/bucket", json.dumps({"name": name}).encode())
         assert (status, said["code"], said["error"]) == (400, "InvalidBucketName", "Invalid Input"), name
@@ -208,7 +208,7 @@ def test_buckets_that_are_refused(raw: Raw, bucket: SyncBucketProxy) -> None:
         assert (status, said["code"]) == (400, "InvalidRequest"), query
 
 
-def test_errors_carry_a_code(raw: Raw, env: Env, service: Client, bucket: SyncBucketProxy) -> None:
+def test_errors_carry_a_code(raw: RawStorage, env: Env, service: Client, bucket: SyncBucketProxy) -> None:
     bucket.upload("x.png", PNG, AS_PNG)
     service.storage.update_bucket(bucket.id, {"file_size_limit": 100, "allowed_mime_types": ["image/png"]})
     anon = env.publishable_key
@@ -265,7 +265,7 @@ def test_the_headers_of_a_download(env: Env, bucket: SyncBucketProxy) -> None:
         ("/s3/b/x.png", "the S3 protocol"),
     ],
 )
-def test_what_is_not_served_is_named(raw: Raw, path: str, what: str) -> None:
+def test_what_is_not_served_is_named(raw: RawStorage, path: str, what: str) -> None:
     status, said = raw("POST", path, b"")
     assert (status, said["statusCode"]) == (404, "404")
     assert said["message"] == f"Route POST:{path} not found: the local Storage has no {what}"

@@ -11,7 +11,7 @@ from storage3.exceptions import StorageApiError
 
 from scripts.local.stack import Stack
 from supabase import Client
-from tests.support.uploads import AS_PNG, PNG, Job, Owner, files, refused
+from tests.support.uploads import AS_PNG, PNG, Job, Owner, refusal_of, stored_files
 
 DENIED = ("403", "Unauthorized")
 
@@ -32,16 +32,16 @@ def left(me: Owner) -> list[str]:
 
 def test_only_images_directly_below_inputs(owner: Callable[[], Owner], stack: Stack) -> None:
     me = owner()
-    before = files(stack)
+    before = stored_files(stack)
     folder = f"{me.account}/inputs"
     for name in ("page.html", "x.svg", "x", "x.png.html", "deeper/x.png", "x.mp4", ".png"):
-        assert refused(me.files.upload, f"{folder}/{name}", PNG, AS_PNG) == DENIED, name
+        assert refusal_of(me.files.upload, f"{folder}/{name}", PNG, AS_PNG) == DENIED, name
     for mime_type in ("text/plain", "video/mp4", "video/webm"):
         as_type: Any = {"content-type": mime_type}
-        assert refused(me.files.upload, f"{folder}/x.png", PNG, as_type) == DENIED, mime_type
+        assert refusal_of(me.files.upload, f"{folder}/x.png", PNG, as_type) == DENIED, mime_type
     html: Any = {"content-type": "text/html"}
-    assert refused(me.files.upload, f"{folder}/x.png", PNG, html)[0] in ("400", "415")
-    assert files(stack) == before
+    assert refusal_of(me.files.upload, f"{folder}/x.png", PNG, html)[0] in ("400", "415")
+    assert stored_files(stack) == before
     for name, mime_type in (("A.JPG", "image/jpeg"), ("b.webp", "image/webp"), ("c.gif", "image/gif")):
         me.files.upload(f"{folder}/{name}", PNG, {"content-type": mime_type})
     me.files.upload(f"{folder}/large.png", bytes(5_000_000), AS_PNG)  # asked for before it is read
@@ -58,12 +58,12 @@ def test_the_number_is_limited(
     folder = f"{me.account}/inputs"
     me.files.upload(f"{folder}/2.png", PNG, AS_PNG)
     over: Any = {"content-type": "image/png", "upsert": "true"}
-    assert refused(me.files.upload, f"{folder}/3.png", PNG, AS_PNG) == DENIED
-    assert refused(me.files.upload, f"{folder}/3.png", PNG, over) == DENIED
-    assert refused(me.files.update, f"{folder}/3.png", PNG, AS_PNG) == DENIED
-    assert refused(me.files.copy, mine.output, f"{folder}/3.png") == DENIED
-    assert refused(me.files.move, me.input, f"{folder}/3.png")[0] == "404"
-    assert refused(me.files.upload, f"{folder}/3.png", bytes(3_000_000), AS_PNG) == DENIED
+    assert refusal_of(me.files.upload, f"{folder}/3.png", PNG, AS_PNG) == DENIED
+    assert refusal_of(me.files.upload, f"{folder}/3.png", PNG, over) == DENIED
+    assert refusal_of(me.files.update, f"{folder}/3.png", PNG, AS_PNG) == DENIED
+    assert refusal_of(me.files.copy, mine.output, f"{folder}/3.png") == DENIED
+    assert refusal_of(me.files.move, me.input, f"{folder}/3.png")[0] == "404"
+    assert refusal_of(me.files.upload, f"{folder}/3.png", bytes(3_000_000), AS_PNG) == DENIED
     other.files.upload(f"{other.account}/inputs/2.png", PNG, AS_PNG)
     me.files.remove([me.input])
     me.files.copy(mine.output, f"{folder}/3.png")
@@ -78,7 +78,7 @@ def test_a_copy_is_by_what_the_original_is(
     mine.charge()
     over: Any = {"content-type": "video/mp4", "upsert": "true"}
     service.storage.from_("generations").upload(mine.output, b"x", over)
-    assert refused(me.files.copy, mine.output, f"{me.account}/inputs/x.png") == DENIED
+    assert refusal_of(me.files.copy, mine.output, f"{me.account}/inputs/x.png") == DENIED
 
 
 def test_the_bytes_are_limited(owner: Callable[[], Owner], limits: Callable[[int, int], None]) -> None:
@@ -90,7 +90,7 @@ def test_the_bytes_are_limited(owner: Callable[[], Owner], limits: Callable[[int
             me.files.upload(f"{folder}/{number}.png", bytes(size), AS_PNG)
     assert left(me) == ["0.png", "cat.png"]
     me.files.upload(f"{folder}/2.png", bytes(1_900_000), AS_PNG)
-    assert refused(me.files.upload, f"{folder}/3.png", bytes(200_000), AS_PNG) == DENIED
+    assert refusal_of(me.files.upload, f"{folder}/3.png", bytes(200_000), AS_PNG) == DENIED
 
 
 def test_what_came_at_once_is_within_the_limit_after_a_sweep(

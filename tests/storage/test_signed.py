@@ -7,7 +7,7 @@ import httpx
 import jwt
 
 from tests.support.stack import Env
-from tests.support.uploads import PNG, Owner, get, token_for
+from tests.support.uploads import PNG, Owner, get_signed, signed_url_token
 
 
 def test_it_opens_this_object_for_whoever_has_it(env: Env, owner: Callable[[], Owner]) -> None:
@@ -29,36 +29,38 @@ def test_it_opens_this_object_for_whoever_has_it(env: Env, owner: Callable[[], O
 def test_another_path_another_secret_another_time(env: Env, owner: Callable[[], Owner]) -> None:
     me, other = owner(), owner()
     path = f"generations/{me.input}"
-    good = token_for(env, path)
-    assert get(env, path, good).content == PNG
+    good = signed_url_token(env, path)
+    assert get_signed(env, path, good).content == PNG
     head, body, signature = good.split(".")
-    other_body = token_for(env, f"generations/{other.input}").split(".")[1]
+    other_body = signed_url_token(env, f"generations/{other.input}").split(".")[1]
     for wrong, error in (
-        (token_for(env, path, -10), "InvalidJWT"),
-        (token_for(env, path, secret="x" * 40), "InvalidJWT"),
+        (signed_url_token(env, path, -10), "InvalidJWT"),
+        (signed_url_token(env, path, secret="x" * 40), "InvalidJWT"),
         (f"{head}.{other_body}.{signature}", "InvalidJWT"),
         (f"{head}.{body}.{signature[:-4]}AAAA", "InvalidJWT"),
         (jwt.encode({"url": path, "exp": time.time() + 60}, "", algorithm="none"), "InvalidJWT"),
         (jwt.encode({"url": path}, env.jwt_secret, algorithm="HS256"), "InvalidJWT"),  # never expires
         ("", "InvalidJWT"),
         ("x.y.z", "InvalidJWT"),
-        (token_for(env, f"generations/{other.input}"), "InvalidSignature"),
-        (token_for(env, f"{path}/"), "InvalidSignature"),
+        (signed_url_token(env, f"generations/{other.input}"), "InvalidSignature"),
+        (signed_url_token(env, f"{path}/"), "InvalidSignature"),
         (me.user.token, "InvalidJWT"),  # ES256
         (env.anon_key, "InvalidSignature"),
         (env.service_role_key, "InvalidSignature"),
     ):
-        answer = get(env, path, wrong)
+        answer = get_signed(env, path, wrong)
         assert (answer.status_code, answer.json()["error"]) == (400, error), wrong
         assert PNG not in answer.content
-    assert get(env, path.replace("cat.png", "cat.pn%67"), good).content == PNG  # the same path, escaped
-    assert get(env, f"generations/x/../{me.input}", good).status_code in (200, 400)
-    assert get(env, f"generations/{other.input}", good).json()["error"] == "InvalidSignature"
+    assert (
+        get_signed(env, path.replace("cat.png", "cat.pn%67"), good).content == PNG
+    )  # the same path, escaped
+    assert get_signed(env, f"generations/x/../{me.input}", good).status_code in (200, 400)
+    assert get_signed(env, f"generations/{other.input}", good).json()["error"] == "InvalidSignature"
 
 
 def test_it_is_no_access_token(env: Env, owner: Callable[[], Owner]) -> None:
     me = owner()
-    token = token_for(env, f"generations/{me.input}")
+    token = signed_url_token(env, f"generations/{me.input}")
     headers = {"apikey": env.publishable_key, "Authorization": f"Bearer {token}"}
     url = f"{env.api_url}/storage/v1/object/generations/{me.input}"
     assert httpx.get(url, headers=headers).status_code == 400

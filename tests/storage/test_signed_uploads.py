@@ -15,7 +15,16 @@ from storage3.types import CreateSignedUploadUrlOptions
 from scripts.local.stack import Stack
 from supabase import Client
 from tests.support.stack import Env
-from tests.support.uploads import AS_PNG, PNG, Job, Owner, files, get, refused, token_for
+from tests.support.uploads import (
+    AS_PNG,
+    PNG,
+    Job,
+    Owner,
+    get_signed,
+    refusal_of,
+    signed_url_token,
+    stored_files,
+)
 
 OVER = CreateSignedUploadUrlOptions(upsert="true")
 
@@ -57,26 +66,31 @@ def test_only_who_may_upload_there_signs(
     for name in (f"{me.account}/inputs/x.png", me.input, output, f"{me.account}/x.png", "x.png"):
         for options in (None, OVER):
             if name != me.input or options:
-                assert refused(other.files.create_signed_upload_url, name, options)[0] in ("403", "409"), name
+                assert refusal_of(other.files.create_signed_upload_url, name, options)[0] in ("403", "409"), (
+                    name
+                )
             anon = env.client().storage.from_("generations")
-            assert refused(anon.create_signed_upload_url, name, options) == denied, name
-    assert refused(other.files.create_signed_upload_url, f"{me.account}/inputs/x.png") == denied
+            assert refusal_of(anon.create_signed_upload_url, name, options) == denied, name
+    assert refusal_of(other.files.create_signed_upload_url, f"{me.account}/inputs/x.png") == denied
     # The owner, where an upload would be refused.
     for name in (f"{me.account}/x.png", f"{me.account}/inputs", "x.png"):
-        assert refused(me.files.create_signed_upload_url, name) == denied, name
-    assert refused(me.files.create_signed_upload_url, me.input) == ("409", "Duplicate")
+        assert refusal_of(me.files.create_signed_upload_url, name) == denied, name
+    assert refusal_of(me.files.create_signed_upload_url, me.input) == ("409", "Duplicate")
     for name in (me.input, output):  # there already, and not to be replaced
-        assert refused(me.files.create_signed_upload_url, name, OVER) == denied
+        assert refusal_of(me.files.create_signed_upload_url, name, OVER) == denied
     nowhere = service.storage.from_("nowhere")
-    assert refused(nowhere.create_signed_upload_url, "x.png") == ("404", "InvalidRequest")
-    assert refused(me.files.create_signed_upload_url, f"{me.account}/inputs/#.png") == ("400", "InvalidKey")
+    assert refusal_of(nowhere.create_signed_upload_url, "x.png") == ("404", "InvalidRequest")
+    assert refusal_of(me.files.create_signed_upload_url, f"{me.account}/inputs/#.png") == (
+        "400",
+        "InvalidKey",
+    )
     assert me.files.download(me.input) == PNG
 
 
 def test_another_path_another_time_another_token(env: Env, stack: Stack, owner: Callable[[], Owner]) -> None:
     me = owner()
     path, beside = f"generations/{me.account}/inputs/dog.png", f"generations/{me.account}/inputs/dog2.png"
-    before = files(stack)
+    before = stored_files(stack)
     good = me.files.create_signed_upload_url(path.removeprefix("generations/"))["token"]
     claims = jwt.decode(good, env.jwt_secret, algorithms=["HS256"])
 
@@ -94,7 +108,7 @@ def test_another_path_another_time_another_token(env: Env, stack: Stack, owner: 
         (signed(scope="download"), "InvalidSignature"),
         (signed(scope=None, upsert=None), "InvalidSignature"),
         (signed(url=beside), "InvalidSignature"),
-        (token_for(env, path), "InvalidSignature"),  # for a download
+        (signed_url_token(env, path), "InvalidSignature"),  # for a download
         (env.service_role_key, "InvalidSignature"),
     ):
         answer = put(env, path, wrong, apikey=env.publishable_key)
@@ -105,10 +119,10 @@ def test_another_path_another_time_another_token(env: Env, stack: Stack, owner: 
         assert put(env, elsewhere, good).json()["code"] == "InvalidSignature", elsewhere
     url = f"{env.api_url}/storage/v1/object/upload/sign/generations"
     assert httpx.put(url, params={"token": good}, content=PNG).json()["code"] == "AccessDenied"
-    assert files(stack) == before
+    assert stored_files(stack) == before
     # It opens nothing else, and is nobody's access token.
     assert put(env, path, good).status_code == 200
-    assert get(env, path, good).json()["code"] == "InvalidSignature"
+    assert get_signed(env, path, good).json()["code"] == "InvalidSignature"
     as_bearer = {"apikey": env.publishable_key, "Authorization": f"Bearer {good}"}
     for kind in ("object", "object/info"):
         assert httpx.get(f"{env.api_url}/storage/v1/{kind}/{path}", headers=as_bearer).status_code == 400
@@ -122,16 +136,16 @@ def test_only_a_token_that_says_so_replaces(env: Env, bucket: SyncBucketProxy, s
     path = f"{bucket.id}/x.png"
     plain, over = (bucket.create_signed_upload_url("x.png", how)["token"] for how in (None, OVER))
     assert put(env, path, plain, b"one").status_code == 200
-    before = files(stack)
+    before = stored_files(stack)
     for body in (b"two", b"2" * 300_000):
         again = put(env, path, plain, body, **{"x-upsert": "true"})
         assert (again.status_code, again.json()["code"]) == (400, "KeyAlreadyExists")
     assert bucket.download("x.png") == b"one"
-    assert files(stack) == before
+    assert stored_files(stack) == before
     for body in (b"three", b"3" * 300_000):
         assert put(env, path, over, body).status_code == 200
         assert bucket.download("x.png") == body
-    assert len(files(stack)) == len(before)
+    assert len(stored_files(stack)) == len(before)
 
 
 def test_the_limits_of_the_bucket_hold(
@@ -139,7 +153,7 @@ def test_the_limits_of_the_bucket_hold(
 ) -> None:
     token = bucket.create_signed_upload_url("x", OVER)["token"]
     service.storage.update_bucket(bucket.id, {"file_size_limit": 1000, "allowed_mime_types": ["image/png"]})
-    before = files(stack)
+    before = stored_files(stack)
     for body, mime_type, code in (
         (b"x" * 1001, "image/png", "EntityTooLarge"),
         (b"x" * 2_000_000, "image/png", "EntityTooLarge"),
@@ -147,7 +161,7 @@ def test_the_limits_of_the_bucket_hold(
     ):
         answer = put(env, f"{bucket.id}/x", token, body, **{"content-type": mime_type})
         assert (answer.status_code, answer.json()["code"]) == (400, code)
-    assert files(stack) == before
+    assert stored_files(stack) == before
     assert put(env, f"{bucket.id}/x", token, b"x" * 1000).status_code == 200
 
 
@@ -155,7 +169,7 @@ def test_the_limits_of_the_bucket_hold(
 def test_many_at_once_never_mix(
     env: Env, bucket: SyncBucketProxy, stack: Stack, how: CreateSignedUploadUrlOptions | None
 ) -> None:
-    before = files(stack)
+    before = stored_files(stack)
     token = bucket.create_signed_upload_url("x", how)["token"]
     with ThreadPoolExecutor(8) as pool:
         bodies = [bytes([65 + i]) * 300_000 for i in range(16)]
@@ -164,7 +178,7 @@ def test_many_at_once_never_mix(
     assert set(answers) <= {200, 400}
     found = bucket.download("x")
     assert found in [body for body, status in zip(bodies, answers, strict=True) if status == 200]
-    assert len(files(stack) - before) == 1
+    assert len(stored_files(stack) - before) == 1
 
 
 def test_lists_with_a_cursor_show_what_the_policies_show(env: Env, owner: Callable[[], Owner]) -> None:

@@ -20,7 +20,7 @@ from scripts.local.stack import Stack
 from supabase import Client
 from tests.support.clock import until
 from tests.support.stack import Env
-from tests.support.uploads import FORM, Raw, files, refused
+from tests.support.uploads import FORM_PART, RawStorage, refusal_of, stored_files
 
 MIB = 1024 * 1024
 
@@ -41,8 +41,8 @@ def test_ordinary_names_come_back_as_they_were(bucket: SyncBucketProxy) -> None:
         "%F0%9F%90%88.png", "%252e%252e/x", "a%23b", "a%7Cb", "%3Cb%3E",
     ],
 )  # fmt: skip
-def test_other_names_are_refused(stack: Stack, raw: Raw, bucket: SyncBucketProxy, path: str) -> None:
-    before = files(stack)
+def test_other_names_are_refused(stack: Stack, raw: RawStorage, bucket: SyncBucketProxy, path: str) -> None:
+    before = stored_files(stack)
     for method in ("POST", "PUT"):
         status, body = raw(method, f"/object/{bucket.id}/{path}", b"x", Content_Type="text/plain")
         assert status in (400, 404), body
@@ -50,7 +50,7 @@ def test_other_names_are_refused(stack: Stack, raw: Raw, bucket: SyncBucketProxy
     assert raw("GET", f"/object/{bucket.id}/{path}")[0] in (400, 404)
     assert raw("DELETE", f"/object/{bucket.id}/{path}")[0] in (400, 404)
     assert bucket.list() == []
-    assert files(stack) == before
+    assert stored_files(stack) == before
 
 
 def test_a_file_is_never_named_by_a_request(
@@ -63,18 +63,18 @@ def test_a_file_is_never_named_by_a_request(
     for version in (f"../../{outside.name}", str(outside), "", "x", None, kept):
         db.execute("update storage.objects set version = %s where bucket_id = %s", [version, bucket.id])
         if version != kept:
-            assert refused(bucket.download, "a.txt")[0] == "404"
+            assert refusal_of(bucket.download, "a.txt")[0] == "404"
     bucket.remove(["a.txt"])
     assert outside.exists()
 
 
-def test_a_bucket_says_how_large_and_of_which_type(service: Client, stack: Stack, raw: Raw) -> None:
+def test_a_bucket_says_how_large_and_of_which_type(service: Client, stack: Stack, raw: RawStorage) -> None:
     name = "test-limits"
     service.storage.create_bucket(
         name, options={"file_size_limit": 1000, "allowed_mime_types": ["image/*", "text/plain"]}
     )
     bucket = service.storage.from_(name)
-    before = files(stack)
+    before = stored_files(stack)
     try:
         for mime_type in ("image/png", "image/svg+xml", "image/png;a=b", "text/plain"):
             bucket.upload("x", b"x" * 1000, {"content-type": mime_type, "upsert": "true"})
@@ -83,18 +83,18 @@ def test_a_bucket_says_how_large_and_of_which_type(service: Client, stack: Stack
             "text/html", "application/octet-stream", "image", "video/mp4", "textual/plain",
             "text/plain;charset=UTF-8", "IMAGE/PNG",  # letter for letter, as hosted
         ):  # fmt: skip
-            assert refused(bucket.upload, "x", b"x", {"content-type": mime_type}) == (
+            assert refusal_of(bucket.upload, "x", b"x", {"content-type": mime_type}) == (
                 "415", "invalid_mime_type",
             )  # fmt: skip
         too_large = ("413", "Payload too large")
-        assert refused(bucket.upload, "x", b"x" * 1001, {"content-type": "image/png"}) == too_large
+        assert refusal_of(bucket.upload, "x", b"x" * 1001, {"content-type": "image/png"}) == too_large
         for body in (b"x" * 1001, b"x" * (2 * MIB)):
             status, said = raw("POST", f"/object/{name}/x", body, Content_Type="image/png")
             assert (status, said["statusCode"], said["error"]) == (400, *too_large)
         # Without a length to look at first, and with one that lies.
         assert _post(stack, f"/object/{name}/x", [b"x" * 600, b"x" * 600])["error"] == too_large[1]
         assert bucket.list() == []
-        assert files(stack) == before
+        assert stored_files(stack) == before
     finally:
         service.storage.empty_bucket(name)
         service.storage.delete_bucket(name)
@@ -154,21 +154,23 @@ def test_more_than_allowed_is_refused_before_it_is_sent(stack: Stack, bucket: Sy
     [
         b"",
         b"nothing of the kind",
-        FORM % (b"cacheControl", b"", b"60\r\n--b--\r\n"),
-        FORM % (b"file", b'; filename="x.txt"', b"cut off"),
-        FORM % (b"file", b'; filename="x.txt"', b"cut off\r\n--b"),
-        FORM % (b"cacheControl", b"", b"x" * (2 * MIB)),
+        FORM_PART % (b"cacheControl", b"", b"60\r\n--b--\r\n"),
+        FORM_PART % (b"file", b'; filename="x.txt"', b"cut off"),
+        FORM_PART % (b"file", b'; filename="x.txt"', b"cut off\r\n--b"),
+        FORM_PART % (b"cacheControl", b"", b"x" * (2 * MIB)),
     ],
     ids=["empty", "no form", "no file", "cut in the file", "cut in the boundary", "endless field"],
 )
-def test_a_broken_form_leaves_nothing(stack: Stack, raw: Raw, bucket: SyncBucketProxy, form: bytes) -> None:
-    before = files(stack)
+def test_a_broken_form_leaves_nothing(
+    stack: Stack, raw: RawStorage, bucket: SyncBucketProxy, form: bytes
+) -> None:
+    before = stored_files(stack)
     status, body = raw(
         "POST", f"/object/{bucket.id}/x.txt", form, Content_Type="multipart/form-data; boundary=b"
     )
     assert (status, body["statusCode"]) in ((400, "400"), (400, "413"))
     assert bucket.list() == []
-    assert files(stack) == before
+    assert stored_files(stack) == before
     assert raw("POST", f"/object/{bucket.id}/x.txt", b"x", Content_Type="multipart/form-data")[0] == 400
 
 
@@ -176,10 +178,10 @@ def test_a_broken_form_leaves_nothing(stack: Stack, raw: Raw, bucket: SyncBucket
     "metadata", [b'"\\u0000"', b'{"a": "\\u0000"}', b'{"a": "\\ud800"}', b"[" * 100_000, b"[]", b"\xff"]
 )
 def test_metadata_that_cannot_be_kept(
-    stack: Stack, raw: Raw, bucket: SyncBucketProxy, metadata: bytes
+    stack: Stack, raw: RawStorage, bucket: SyncBucketProxy, metadata: bytes
 ) -> None:
-    before = files(stack)
-    form = FORM % (b"metadata", b"", metadata + b"\r\n") + FORM % (
+    before = stored_files(stack)
+    form = FORM_PART % (b"metadata", b"", metadata + b"\r\n") + FORM_PART % (
         b"file", b'; filename="x"\r\nContent-Type: text/plain', b"x\r\n--b--\r\n",
     )  # fmt: skip
     status, body = raw(
@@ -189,22 +191,22 @@ def test_metadata_that_cannot_be_kept(
         assert raw("GET", f"/object/info/{bucket.id}/x.txt")[1]["metadata"] == {}
     else:
         assert (status, body["statusCode"]) == (400, "400")
-        assert files(stack) == before
+        assert stored_files(stack) == before
 
 
 def test_a_row_whose_bytes_somebody_took_away_is_not_found(stack: Stack, bucket: SyncBucketProxy) -> None:
-    before = files(stack)
+    before = stored_files(stack)
     bucket.upload("x", b"bytes")
-    (name,) = files(stack) - before
+    (name,) = stored_files(stack) - before
     (stack.gateway_settings().storage_folder / name).unlink()
-    assert refused(bucket.download, "x")[0] == "404"
+    assert refusal_of(bucket.download, "x")[0] == "404"
 
 
 def test_many_upserts_of_one_name(
     stack: Stack, env: Env, bucket: SyncBucketProxy, db: "psycopg.Connection[Any]"
 ) -> None:
     """Each is whole or not there: a reader never sees a mixture, and no file is left over."""
-    before = files(stack)
+    before = stored_files(stack)
     bucket.upload("x", b"0" * 300_000)
     done = threading.Event()
 
@@ -237,13 +239,13 @@ def test_many_upserts_of_one_name(
         [bucket.id],
     ).fetchone()
     assert row and row[0] == 1
-    assert files(stack) - before == {f"objects/{row[1]}"}
+    assert stored_files(stack) - before == {f"objects/{row[1]}"}
     answer = httpx.get(f"{env.api_url}/storage/v1/object/{bucket.id}/x", headers={"apikey": env.secret_key})
     assert answer.headers["etag"] == row[2]
 
 
 def test_of_many_uploads_of_one_name_one_wins(stack: Stack, bucket: SyncBucketProxy) -> None:
-    before = files(stack)
+    before = stored_files(stack)
 
     def upload(text: str) -> str:
         try:
@@ -257,13 +259,13 @@ def test_of_many_uploads_of_one_name_one_wins(stack: Stack, bucket: SyncBucketPr
         won = [text for text in pool.map(upload, map(str, range(100, 124))) if text]
     assert len(won) == 1
     assert bucket.download("x").decode() == won[0]
-    assert len(files(stack) - before) == 1
+    assert len(stored_files(stack) - before) == 1
 
 
 def test_a_client_that_goes_away_leaves_nothing(stack: Stack, bucket: SyncBucketProxy) -> None:
-    before = files(stack)
+    before = stored_files(stack)
     _half_an_upload(stack, bucket.id, before).close()
-    until(lambda: files(stack) == before)
+    until(lambda: stored_files(stack) == before)
     assert bucket.list() == []
 
 
@@ -298,7 +300,9 @@ def _half_an_upload(stack: Stack, bucket: str, before: set[str]) -> http.client.
     connection.endheaders()
     connection.send(b"x" * (2 * MIB))
     root = stack.gateway_settings().storage_folder
-    until(lambda: any((root / name).stat().st_size >= MIB for name in files(stack) - before), every=0.01)
+    until(
+        lambda: any((root / name).stat().st_size >= MIB for name in stored_files(stack) - before), every=0.01
+    )
     return connection
 
 
@@ -308,22 +312,22 @@ def test_kill_9_during_an_upload(
 ) -> None:
     if there:
         bucket.upload("half.bin", b"old")
-    before = files(stack)
+    before = stored_files(stack)
     connection = _half_an_upload(stack, bucket.id, before)
     pid = stack._daemons()["gateway"].pid()
     assert pid
     os.kill(pid, signal.SIGKILL)
     connection.close()
-    assert files(stack) > before, "the crash came too late to show anything"
+    assert stored_files(stack) > before, "the crash came too late to show anything"
     (stack.gateway_settings().storage_folder / "objects" / "of-nobody").write_bytes(b"x")
     stack.start()
 
-    assert files(stack) == before
+    assert stored_files(stack) == before
     rows = db.execute("select name from storage.objects where bucket_id = %s", [bucket.id]).fetchall()
     assert rows == ([("half.bin",)] if there else [])
     if there:
         assert bucket.download("half.bin") == b"old"
     else:
-        assert refused(bucket.download, "half.bin")[0] == "404"
+        assert refusal_of(bucket.download, "half.bin")[0] == "404"
     bucket.upload("half.bin", b"new", {"upsert": "true"})
     assert bucket.download("half.bin") == b"new"

@@ -65,7 +65,7 @@ def balance(user: User) -> int:
     return int(user.client.rpc("my_credits").execute().data["balance"])  # type: ignore[call-overload, index, arg-type]
 
 
-def ledger(db: "psycopg.Connection[Any]") -> tuple[Any, ...]:
+def ledger_figures(db: "psycopg.Connection[Any]") -> tuple[Any, ...]:
     """What must not change: how many events, purchases and ledger rows there are, and their sum."""
     row = db.execute(
         "select (select count(*) from credits.stripe_events), (select count(*) from public.purchases), "

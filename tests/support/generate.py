@@ -18,7 +18,7 @@ PNG = png(64, 48, "input")
 
 
 @dataclass
-class Caller:
+class GenerateUser:
     """A signed-in user of the function, and what the database says of them."""
 
     user: User
@@ -101,7 +101,7 @@ class Caller:
         return any(job["finished_at"] is None for job in self.all_jobs())
 
 
-def started(ann: Caller, served: Served, prompt: str, **body: object) -> str:
+def started(ann: GenerateUser, served: Served, prompt: str, **body: object) -> str:
     answer = ann.post(served, prompt, key="k", **{"operation": "gen_video", **body})
     assert answer.status_code == 202, answer.text
     body = answer.json()
@@ -111,7 +111,7 @@ def started(ann: Caller, served: Served, prompt: str, **body: object) -> str:
     return str(body["job"])
 
 
-def ended(ann: Caller, job: str) -> str:
+def ended(ann: GenerateUser, job: str) -> str:
     return str(until(lambda: ann.row(job)["finished_at"] and ann.row(job)["status"]))
 
 

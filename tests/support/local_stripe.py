@@ -23,7 +23,7 @@ JSON = dict[str, Any]
 
 
 @dataclass
-class Shop:
+class WebhookReceiver:
     """An endpoint that remembers what came. `answers` are the statuses of the next answers; then 200."""
 
     url: str

@@ -13,7 +13,7 @@ from types import FrameType
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
-from xdist.workermanage import WorkerController
+from xdist.workermanage import NodeManager, WorkerController
 
 # A file runs in one process, for the sake of its fixtures. So does each of these folders: their tests share
 # processes that take seconds to start, or a name or a port of which the checkout has one.
@@ -84,10 +84,22 @@ WORKERS: list[int] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """In the process that hands the tests out: note how long they take, and pass a SIGTERM on."""
-    if not config.option.tx or hasattr(config, "workerinput"):
+    """Let SIGTERM and Ctrl-C end every process with its stacks deleted; note how long the tests take."""
+    if hasattr(config, "workerinput"):
+
+        def end(_signum: int, _frame: FrameType | None) -> None:
+            # The one that hands the tests out sends another soon, which shall not stop the clearing up.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+            raise KeyboardInterrupt
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, end)
+        return
+    if not config.option.tx:
         return
     config.pluginmanager.register(Timing(config), "timing")
+    NodeManager.EXIT_TIMEOUT = 30
 
     def interrupt(_signum: int, _frame: FrameType | None) -> None:
         for pid in WORKERS:

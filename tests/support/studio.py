@@ -64,7 +64,8 @@ class Studio:
 
     def service(self, function: str, job: str, **arguments: Any) -> Any:
         """One of the functions that only generate may call."""
-        return self.ledger.as_service(function, job_id=job, **arguments)
+        account = self.ledger.value("select account_id::text from public.generation_jobs where id = %s", job)
+        return self.ledger.as_service(function, account_id=account, job_id=job, **arguments)
 
     def dispatched(self, user: str, operation: str, quantity: int = 1) -> str:
         """A job whose provider is being asked."""

@@ -43,6 +43,15 @@ class Till:
         while self.ledger.as_service("retry_stripe_events", before=began.isoformat())["retried"]:
             pass
 
+    def maintain(self) -> None:
+        """Run maintenance once, as the scheduler does."""
+        self.ledger.rows("select credits.run_maintenance()")
+
+    def pass_time_until(self, at: datetime) -> None:
+        """Let time pass until then, and maintenance run."""
+        self.ledger.pass_time(at - self.ledger.now())
+        self.maintain()
+
     def balance(self, user: str) -> int:
         """The account's balance."""
         return int(self.ledger.account(user)["balance"])
@@ -93,29 +102,18 @@ YEAR = timedelta(days=365)
 MONTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
-class Clocked(Till):
-    """A till whose clock is a test's own, so that it can begin with a year."""
-
-    def maintain(self) -> None:
-        """What the scheduler runs."""
-        self.ledger.rows("select credits.run_maintenance()")
-
-    def to(self, at: datetime) -> None:
-        """Let time pass until then, and maintenance run."""
-        self.ledger.pass_time(at - self.ledger.now())
-        self.maintain()
-
-
-def yearly(till: Till, allotment: int = 1200, **columns: Any) -> Plan:
+def yearly_plan(till: Till, allotment: int = 1200, **columns: Any) -> Plan:
+    """A new plan of a year, whose credits come month by month."""
     return till.plan(allotment, 12000, interval="year", monthly_allotment=True, **columns)
 
 
-def contract(till: Till, **columns: Any) -> tuple[str, Contract]:
+def yearly_contract(till: Till, **columns: Any) -> tuple[str, Contract]:
+    """A new user, and a subscription to such a plan that begins now."""
     user, account = till.buyer()
-    return user, Contract(account, yearly(till, **columns), till.ledger.now(), month=YEAR)
+    return user, Contract(account, yearly_plan(till, **columns), till.ledger.now(), month=YEAR)
 
 
-def month(start: datetime, number: int) -> datetime:
+def month_start(start: datetime, number: int) -> datetime:
     """When the month of that number begins, counted from 0."""
     return start + timedelta(days=sum(MONTHS[:number]))
 
@@ -123,7 +121,8 @@ def month(start: datetime, number: int) -> datetime:
 WARNED = "The issuer of a card that paid for this account warned of fraud."
 
 
-def warning(payment: str | None, **changes: Any) -> Message:
+def fraud_warning(payment: str | None, **changes: Any) -> Message:
+    """An early fraud warning about a payment, which is not refunded yet."""
     content = {
         "id": new_id("issfr"), "object": "radar.early_fraud_warning", "charge": new_id("ch"),
         "payment_intent": payment, "fraud_type": "made_with_stolen_card", "actionable": True,
@@ -131,11 +130,12 @@ def warning(payment: str | None, **changes: Any) -> Message:
     return event("radar.early_fraud_warning.created", content | changes)
 
 
-def frozen(till: Till, user: str) -> Any:
+def frozen_reason(till: Till, user: str) -> Any:
+    """Why the account is frozen, or None."""
     return till.ledger.account(user)["frozen_reason"]
 
 
-def second(till: Till, contracts: list[Contract]) -> str:
+def second_subscription(till: Till, contracts: list[Contract]) -> str:
     """The id of the one that came second."""
     (row,) = till.ledger.rows(
         "select subscription_id, first_id, outcome from credits.second_subscriptions "

@@ -43,24 +43,25 @@ class Job:
     """A generation job of somebody's, with its output stored."""
 
     id: str
+    account: str
     output: str
     service: Client
 
     def charge(self) -> None:
         """Let it end as delivered."""
         outputs = [{"path": self.output, "mime_type": "image/png"}]
-        wanted = {"job_id": self.id, "outcome": "succeeded", "outputs": outputs}
+        wanted = {"account_id": self.account, "job_id": self.id, "outcome": "succeeded", "outputs": outputs}
         finished: Any = self.service.rpc("finish_generation", wanted).execute().data
         assert finished["credits_charged"] == 3
 
 
-def files(stack: Stack) -> set[str]:
+def stored_files(stack: Stack) -> set[str]:
     """What lies in the folder of the bytes."""
     root = stack.gateway_settings().storage_folder
     return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
 
 
-def refused(act: Callable[..., object], *arguments: Any) -> tuple[str, str]:
+def refusal_of(act: Callable[..., object], *arguments: Any) -> tuple[str, str]:
     """(status, error) of the StorageApiError that the call must end in."""
     with pytest.raises(StorageApiError) as caught:
         act(*arguments)
@@ -68,7 +69,7 @@ def refused(act: Callable[..., object], *arguments: Any) -> tuple[str, str]:
 
 
 @dataclass(frozen=True)
-class Raw:
+class RawStorage:
     """Requests whose path goes out exactly as it is given, which client libraries would tidy."""
 
     env: Env
@@ -90,14 +91,14 @@ class Raw:
             connection.close()
 
 
-def get(env: Env, path: str, token: str) -> httpx.Response:
+def get_signed(env: Env, path: str, token: str) -> httpx.Response:
     """The object through a token, with no key at all."""
     return httpx.get(f"{env.api_url}/storage/v1/object/sign/{path}", params={"token": token})
 
 
-def token_for(env: Env, path: str, seconds: float = 60, secret: str | None = None) -> str:
+def signed_url_token(env: Env, path: str, seconds: float = 60, secret: str | None = None) -> str:
     claims = {"url": path, "iat": int(time.time()) - 100, "exp": int(time.time() + seconds)}
     return jwt.encode(claims, secret or env.jwt_secret, algorithm="HS256")
 
 
-FORM = b'--b\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s'
+FORM_PART = b'--b\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s'

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from scripts.checks import databases
+from tests.support import upgrades
 from tests.support.projects import Server, commit
 from tests.support.stack import ROOT
-from tests.upgrade import frame
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def scratch(tmp_path: Path) -> Path:
     """A repository with this project as v0.1.0, to which a test adds what comes next."""
     root = tmp_path / "next"
     root.mkdir()
-    frame.copy(root)
+    upgrades.copy(root)
     commit(root, "v0.1.0")
-    frame.link(root)
+    upgrades.link(root)
     return root

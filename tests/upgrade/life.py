@@ -19,7 +19,7 @@ from tests.support.ledger import Ledger
 from tests.support.messages import Contract, Sale
 from tests.support.stack import ROOT
 from tests.support.studio import Studio
-from tests.support.till import Till, warning
+from tests.support.till import Till, fraud_warning
 
 Begun = dict[str, Any]
 
@@ -60,7 +60,9 @@ def begin(ledger: Ledger) -> Begun:
     till.tell(Contract(account, year, datetime.now(UTC), month=timedelta(days=365)).begin())
     _, account = till.buyer()
     contested = Sale(account, credits=20)
-    till.tell([*contested.completed(), *contested.dispute("needs_response"), warning(contested.payment)])
+    till.tell(
+        [*contested.completed(), *contested.dispute("needs_response"), fraud_warning(contested.payment)]
+    )
     eve, account = till.buyer()
     lost = Sale(account, credits=40)
     till.tell(lost.completed())
@@ -125,16 +127,18 @@ def _maintain(ledger: Ledger) -> None:
 
 
 def _capture(ledger: Ledger, hold: Begun) -> Begun:
-    row: Begun = ledger.as_service("capture_hold", hold_id=hold["id"])
+    row: Begun = ledger.as_service("capture_hold", account_id=hold["account_id"], hold_id=hold["id"])
     return row
 
 
 def _release(ledger: Ledger, hold: Begun) -> None:
-    ledger.as_service("release_hold", hold_id=hold["id"])
+    ledger.as_service("release_hold", account_id=hold["account_id"], hold_id=hold["id"])
 
 
 def _refund(ledger: Ledger, spend: Begun, amount: int) -> Begun:
-    row: Begun = ledger.as_service("refund", transaction_id=spend["id"], amount=amount)
+    row: Begun = ledger.as_service(
+        "refund", account_id=spend["account_id"], transaction_id=spend["id"], amount=amount
+    )
     return row
 
 

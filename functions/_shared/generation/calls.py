@@ -11,14 +11,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
 
 import aiohttp
 import httpx
 
 from ..pool import connections
 from ..settings import Endpoint
-from ..transport import Transport
+from ..transport import Client, Transport, parsed_url
 from .media import MEGABYTE
 from .providers.protocol import (
     UNUSABLE,
@@ -66,8 +65,7 @@ NOT_SET_UP = Failed(500, "not_set_up", "This operation is not set up rightly; te
 FAILURES = {"gone": GONE, "quota": QUOTA, "key": NO_KEY, "busy": BUSY, "rejected": REJECTED}
 RANK: list[type[Outcome]] = [Started, Lost, Refused, Failed]
 
-_clients: dict[str, httpx.AsyncClient] = {}
-_url = lru_cache(maxsize=64)(httpx.URL)  # to parse one takes as long as all else of a request
+_clients: dict[str, Client] = {}
 
 
 class _NotSentError(Exception):
@@ -78,7 +76,7 @@ class _LostError(Exception):
     """Sent, wholly or in part, and no whole answer came."""
 
 
-def _client(base_url: str) -> httpx.AsyncClient:
+def _client(base_url: str) -> Client:
     """The client for a provider; each has its own, as a proxy may be for some hosts only."""
     if base_url not in _clients:
         session = connections(
@@ -92,7 +90,7 @@ def _client(base_url: str) -> httpx.AsyncClient:
             max_field_size=HEADER_LIMIT,
             max_headers=HEADERS,
         )
-        _clients[base_url] = httpx.AsyncClient(transport=Transport(session), follow_redirects=False)
+        _clients[base_url] = Client(transport=Transport(session), follow_redirects=False)
     return _clients[base_url]
 
 
@@ -107,9 +105,9 @@ async def start(provider: Provider, endpoint: Endpoint, work: Work, until: float
 
     A job of more outputs than a request can have takes several requests at once, each for outputs of its own.
     """
-    shares = [provider.batch] * (work.n // provider.batch)
-    if work.n % provider.batch:
-        shares.append(work.n % provider.batch)
+    shares = [provider.outputs_per_request] * (work.n // provider.outputs_per_request)
+    if work.n % provider.outputs_per_request:
+        shares.append(work.n % provider.outputs_per_request)
     outcomes = await asyncio.gather(
         *(_share(provider, endpoint, replace(work, n=share), until) for share in shares)
     )
@@ -187,7 +185,7 @@ async def _send(provider: Provider, endpoint: Endpoint, ask: Ask, until: float) 
     if until <= time.monotonic():
         raise _NotSentError
     request = httpx.Request(
-        ask.method, _url(endpoint.base_url + ask.path), json=ask.json, data=ask.data, files=ask.files,
+        ask.method, parsed_url(endpoint.base_url + ask.path), json=ask.json, data=ask.data, files=ask.files,
         headers={"Accept-Encoding": "identity", **provider.headers(endpoint.key), **ask.headers},
     )  # fmt: skip
     try:

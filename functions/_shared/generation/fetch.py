@@ -13,6 +13,8 @@ from functools import lru_cache
 
 import httpx
 
+from ..transport import Client
+
 TIMEOUT = httpx.Timeout(30, connect=5)
 # Not public either, whatever ip.is_global of this Python says: IETF protocol assignments, where some clouds
 # keep their metadata; and what wraps an IPv4 address, past the rules for IPv4: NAT64, 6to4, Teredo, mapped,
@@ -55,9 +57,9 @@ async def resolve(host: str) -> list[str]:
 
 
 @lru_cache(maxsize=1)
-def _client() -> httpx.AsyncClient:
+def _client() -> Client:
     # Not by a proxy of the environment: it would resolve the name again.
-    return httpx.AsyncClient(timeout=TIMEOUT, trust_env=False, follow_redirects=False)
+    return Client(timeout=TIMEOUT, trust_env=False, follow_redirects=False)
 
 
 async def _pinned(url: httpx.URL) -> httpx.Request:

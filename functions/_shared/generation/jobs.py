@@ -240,7 +240,7 @@ async def _run(held: Job, order: Order, user: User) -> Job | None:
         return await _decline(held, _not_set_up(held, error, calls.NOT_SET_UP))
     except FunctionError as error:
         return await _decline(held, Failed(error.status, error.code, error.message))
-    job: Job | None = await service_rpc("dispatch_generation", job_id=held["id"])
+    job: Job | None = await service_rpc("dispatch_generation", **_key(held))
     if job is None or job["finished_at"] is not None:
         return job
     began = time.monotonic()
@@ -276,7 +276,7 @@ def _not_set_up(job: Job, error: Exception, failure: Failed) -> Failed:
 
 async def _decline(held: Job, failure: Failed) -> Job | None:
     """End a job that no provider was asked about. None when somebody else has dispatched it meanwhile."""
-    declined: Job = await _until_done("decline_generation", job_id=held["id"], error=_told(failure))
+    declined: Job = await _until_done("decline_generation", **_key(held), error=_told(failure))
     return declined if declined["finished_at"] is not None else None
 
 
@@ -309,9 +309,7 @@ async def _settle(job: Job, adapter: Provider, endpoint: Endpoint, outcome: Outc
         case Lost():
             return await _note(job, unknown=True) or {**job, "status": "unknown"}
         case Started(task):
-            noted: Job = await _until_done(
-                "note_generation", job_id=job["id"], provider_job_id=task, **_lease()
-            )
+            noted: Job = await _until_done("note_generation", **_key(job), provider_job_id=task, **_lease())
             if noted["finished_at"] is not None:
                 await calls.cancel(adapter, endpoint, task)
             else:
@@ -397,6 +395,11 @@ async def _removed(paths: list[str]) -> None:
         log.warning("outputs could not be removed: %s", error.message)
 
 
+def _key(job: Job) -> dict[str, str]:
+    """How the functions for the service name a job."""
+    return {"account_id": job["account_id"], "job_id": job["id"]}
+
+
 def _told(failure: Failed) -> dict[str, Any]:
     """A failure as the job keeps it."""
     return {"status": failure.status, "code": failure.code, "message": failure.message}
@@ -414,7 +417,7 @@ async def _finish(
     error = _told(failure) if failure else None
     finished: Job = await _until_done(
         "finish_generation",
-        job_id=job["id"], outcome=outcome, outputs=outputs or [], error=error, latency_ms=latency,
+        **_key(job), outcome=outcome, outputs=outputs or [], error=error, latency_ms=latency,
         tokens=dict(tokens) or None,
     )  # fmt: skip
     return finished
@@ -423,7 +426,7 @@ async def _finish(
 async def _note(job: Job, **what: Any) -> Job | None:
     """note_generation(), where it is no loss when the database is away."""
     try:
-        noted: Job = await service_rpc("note_generation", job_id=job["id"], **what)
+        noted: Job = await service_rpc("note_generation", **_key(job), **what)
     except FunctionError as error:
         log.warning("job %s: a note was not taken: %s", job["id"], error.code)
         return None

@@ -22,7 +22,6 @@ create table peer.ledger (
   related_id bigint,
   actor text not null,
   idempotency_key text,
-  request_hash bytea,
   metadata jsonb not null,
   created_at timestamptz not null
 );

@@ -96,7 +96,7 @@ MATRIX = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 
 
 def mp4(width: int, height: int, seconds: int, seed: str) -> bytes:
-    """A video of that many pixels and seconds. Its colours come from the seed and change twice a second."""
+    """A video of that many pixels and seconds. Its colours come from the seed and change twice per second."""
     count = seconds * FRAMES_A_SECOND
     colours = [hashlib.sha256(f"{seed} {n}".encode()).digest()[:3] for n in range(count)]
     frames = [_frame(width, height, colour, n) for n, colour in enumerate(colours)]

@@ -365,6 +365,9 @@ def main() -> None:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=3,
+        # Longer than the 5 seconds of clients, as hosted: who ends an idle connection shall not be the one
+        # that a request is on its way to.
+        timeout_keep_alive=60,
     )
     Server(config, functions).run()
 

@@ -102,6 +102,8 @@ class Postgrest:
     def ready(self) -> bool:
         """Whether it is connected to the database and knows the schema."""
         try:
-            return httpx.get(f"http://{HOST}:{self.admin_port}/ready", timeout=5, trust_env=False).is_success
+            # Plain HTTP: no authorities to load, which takes longer than the question.
+            url = f"http://{HOST}:{self.admin_port}/ready"
+            return httpx.get(url, timeout=5, trust_env=False, verify=False).is_success  # noqa: S501
         except httpx.HTTPError:
             return False

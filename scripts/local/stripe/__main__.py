@@ -38,7 +38,7 @@ def main() -> int:
     uvicorn.run(
         application(world, key, secret),
         host=HOST, port=chosen.port, log_level="warning", access_log=False, server_header=False,
-        timeout_graceful_shutdown=3,
+        timeout_graceful_shutdown=3, timeout_keep_alive=60,
     )  # fmt: skip
     return 0
 

@@ -12,7 +12,6 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  hash bytea;
   lot_id bigint;
   account public.credit_accounts;
   entry public.credit_transactions;
@@ -25,11 +24,20 @@ begin
       'No grant is larger.'
     );
   end if;
-  if idempotency_key is not null then
-    hash := credits.request_hash('claw_back', amount::text, grant_transaction_id::text, metadata::text);
-  end if;
-  entry := (credits.replayed(account_id, idempotency_key, hash)).entry;
+  entry := credits.replayed_entry(account_id, idempotency_key);
   if entry.id is not null then
+    perform credits.check_repeat(
+      idempotency_key,
+      entry.kind = 'clawback' and entry.amount = -claw_back.amount
+      and entry.related_id is not distinct from grant_transaction_id and entry.metadata = claw_back.metadata
+      and exists (
+        select from credits.clawbacks as c
+        where
+          c.account_id = entry.account_id and c.transaction_id = entry.id and c.cause = claw_back.cause
+          and c.purchase_id is not distinct from claw_back.purchase_id
+          and c.other_account_id is not distinct from claw_back.other_account_id
+      )
+    );
     return entry;
   end if;
 
@@ -55,7 +63,6 @@ begin
     account_id, 'clawback', -amount,
     related_id => grant_transaction_id,
     idempotency_key => idempotency_key,
-    request_hash => hash,
     metadata => metadata
   );
   insert into credits.clawbacks (account_id, transaction_id, cause, purchase_id, other_account_id)

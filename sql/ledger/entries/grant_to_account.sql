@@ -5,7 +5,6 @@ create function credits.grant_to_account(
   expires_at timestamptz,
   priority integer,
   idempotency_key text,
-  request_hash bytea,
   metadata jsonb
 ) returns public.credit_transactions
 language plpgsql
@@ -40,7 +39,6 @@ begin
   entry := credits.post_entry(
     account_id, 'grant', amount,
     idempotency_key => idempotency_key,
-    request_hash => case when idempotency_key is not null then coalesce(request_hash, credits.request_hash(idempotency_key)) end,
     metadata => metadata
   );
   -- Only now is the moment of the grant known: it may have waited for the account's lock.

@@ -10,8 +10,7 @@ begin
   if
     account.unsettled_since is not null
     or account.debt_from is not null
-    or account.lapsed > 0
-    or account.next_expiry <= credits.now()
+    or credits.is_due(account.next_expiry, account.lapsed)
   then
     perform credits.settle_account(account_id);
     select * into account from public.credit_accounts as a where a.id = lock_account.account_id;

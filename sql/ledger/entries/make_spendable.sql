@@ -28,7 +28,7 @@ begin
       ),
       'Buy credits, or ask for less.'
     );
-  elsif account.next_expiry <= credits.now() then
+  elsif credits.is_due(account.next_expiry) then
     perform credits.lock_account(account.id);
   elsif account.last_entry - account.settled_through >= credits.max_unsettled() then
     perform credits.settle_account(account.id, batches => 1);

@@ -5,7 +5,6 @@ create function credits.post_entry(
   related_id bigint default null,
   operation text default null,
   idempotency_key text default null,
-  request_hash bytea default null,
   metadata jsonb default '{}',
   actor text default credits.actor(),
   moment timestamptz default null
@@ -28,17 +27,17 @@ begin
     last_entry = a.last_entry + 1,
     unsettled_since = coalesce(a.unsettled_since, credits.now()),
     -- The account was settled before, so nothing has expired yet that this row could see as alive.
-    updated_at = coalesce(post_entry.moment, least(credits.now(), a.next_expiry - interval '1 microsecond'))
+    updated_at = coalesce(post_entry.moment, credits.entry_moment(a.next_expiry))
   where a.id = post_entry.account_id
   returning a.* into account;
 
   insert into public.credit_transactions (
-    account_id, id, kind, amount, balance_after, operation, related_id, actor, idempotency_key, request_hash, metadata,
+    account_id, id, kind, amount, balance_after, operation, related_id, actor, idempotency_key, metadata,
     created_at
   )
   values (
     account.id, account.last_entry, post_entry.kind, post_entry.amount, account.balance, post_entry.operation,
-    post_entry.related_id, post_entry.actor, post_entry.idempotency_key, post_entry.request_hash, post_entry.metadata,
+    post_entry.related_id, post_entry.actor, post_entry.idempotency_key, post_entry.metadata,
     account.updated_at
   )
   returning * into entry;

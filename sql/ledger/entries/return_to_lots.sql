@@ -7,7 +7,6 @@ declare
   grace timestamptz;
   lot record;
   part bigint;
-  number integer := 0;
 begin
   select entry.created_at + s.refund_grace into grace from credits.billing_settings as s;
 
@@ -44,7 +43,7 @@ begin
       g.priority,
       p.amount
       + coalesce((
-        select sum(r.amount) from credits.credit_allocations as r
+        select -sum(r.amount) from credits.lot_returns as r
         where
           r.account_id = entry.account_id and r.grant_id = g.id and r.transaction_id in (select refunds.id from refunds)
       ), 0)
@@ -65,9 +64,8 @@ begin
     if lot.id is null or lot.expires_at <= entry.created_at then
       perform credits.add_lot(entry, part, 'refund', grace, lot.priority, lot.id);
     else
-      number := number + 1;
-      insert into credits.credit_allocations (account_id, transaction_id, number, grant_id, amount)
-      values (entry.account_id, entry.id, number, lot.id, -part);
+      insert into credits.lot_returns (account_id, transaction_id, grant_id, amount)
+      values (entry.account_id, entry.id, lot.id, part);
       update credits.credit_grants as g set remaining = g.remaining + part
       where g.account_id = entry.account_id and g.id = lot.id;
     end if;

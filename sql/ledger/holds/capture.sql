@@ -20,7 +20,7 @@ begin
     last_entry = a.last_entry + 1,
     unsettled_since = coalesce(a.unsettled_since, credits.now()),
     -- credits.lock_hold has found the moment to be before the next expiry.
-    updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
+    updated_at = credits.entry_moment(a.next_expiry)
   where a.id = hold.account_id
   returning a.* into account;
 

@@ -7,7 +7,7 @@ declare
   due boolean;
 begin
   -- The account first, then its holds: the order in which everything here locks.
-  select a.lapsed > 0 or a.next_expiry <= credits.now() into due
+  select credits.is_due(a.next_expiry, a.lapsed) into due
   from public.credit_accounts as a
   inner join public.credit_holds as h on a.id = h.account_id
   where a.id = lock_hold.account_id and h.id = lock_hold.hold_id

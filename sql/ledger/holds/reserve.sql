@@ -25,18 +25,19 @@ begin
       held = a.held + amount,
       available = a.available - amount,
       next_expiry = least(a.next_expiry, credits.now() + lifetime),
-      updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
+      has_keyed_holds = a.has_keyed_holds or reserve.idempotency_key is not null,
+      updated_at = credits.entry_moment(a.next_expiry)
     where
       a.id = reserve.account_id
       and a.available >= amount
       and a.frozen_at is null
-      and (a.next_expiry is null or a.next_expiry > credits.now())
+      and not credits.is_due(a.next_expiry)
       and (reserve.idempotency_key is null or credits.key_is_new(a.id, reserve.idempotency_key))
       and (not is_limited or credits.hold_refusal(a.id) is null)
     returning a.id, a.updated_at, a.next_expiry, a.updated_at + lifetime as expires_at into account;
     exit when found;
 
-    hold := (credits.replayed(account_id, idempotency_key, hash)).hold;
+    hold := credits.replayed_hold(account_id, idempotency_key, hash);
     if hold.id is not null then
       return hold;
     elsif amount is null then

@@ -1,15 +1,14 @@
 create function credits.keyed_hash(idempotency_key text, variadic request text[]) returns bytea
-language sql
+language plpgsql
 stable
+set search_path = ''
 as $$
-  select case
-    when idempotency_key is null then null
-    when char_length(idempotency_key) between 1 and 255 and not starts_with(idempotency_key, 'sys:')
-    then credits.request_hash(variadic request)
-    else credits.refuse_key(idempotency_key)
-  end;
+begin
+  perform credits.check_key(idempotency_key);
+  return case when idempotency_key is not null then sha256(convert_to(request::text, 'UTF8')) end;
+end
 $$;
 
 comment on function credits.keyed_hash(text, text[]) is
-'credits.request_hash of a call that came with an idempotency key; null without one; PT400 for a key that a caller may '
-'not use. Planned as part of its caller, for want of a SET clause.';
+'SHA-256 of the request for a hold that came with an idempotency key (the call''s name, then each argument), by which '
+'a repeat is told; null without a key; PT400 for a key that a caller may not use.';

@@ -5,7 +5,6 @@ as $$
 declare
   lot credits.credit_grants;
   account public.credit_accounts;
-  entry public.credit_transactions;
   gone bigint;
 begin
   perform credits.settle_account(account_id);
@@ -13,23 +12,16 @@ begin
   select * into account from public.credit_accounts as a where a.id = end_lot.account_id;
   gone := greatest(0, lot.remaining - account.held);
   if gone > 0 then
-    entry := credits.post_entry(
-      account_id, 'expiry', -gone, related_id => lot.transaction_id, actor => 'system', moment => credits.now()
-    );
-    insert into credits.credit_allocations (account_id, transaction_id, number, grant_id, amount)
-    values (entry.account_id, entry.id, 1, lot.id, gone);
+    perform credits.write_off(account_id, lot.id, gone, credits.now());
   end if;
-  update credits.credit_grants as g
-  set
-    remaining = g.remaining - gone,
-    expires_at = case
-      when g.remaining > gone then g.expires_at
-      else least(g.expires_at, greatest(credits.now(), g.created_at + interval '1 microsecond'))
-    end
-  where g.account_id = lot.account_id and g.id = lot.id;
+  if lot.remaining = gone then
+    update credits.credit_grants as g
+    set expires_at = least(g.expires_at, greatest(credits.now(), g.created_at + interval '1 microsecond'))
+    where g.account_id = lot.account_id and g.id = lot.id;
+  end if;
   update public.credit_accounts as a set next_expiry = credits.next_expiry(a.id, credits.now())
   where a.id = lot.account_id;
-  perform credits.seal_pending(account_id);
+  perform credits.settle_account(account_id);
 end
 $$;
 

@@ -24,23 +24,13 @@ begin
   where a.id = expire_due.account_id and (freed > 0 or a.lapsed > 0);
 
   for lot in
-    select d.grant_id, d.credits, g.transaction_id
+    select g.id, d.credits
     from credits.due_expiries(expire_due.account_id, moment) as d
     inner join credits.credit_grants as g on d.grant_id = g.id
     where g.account_id = expire_due.account_id and d.credits > 0
     order by d.expired_at, d.grant_id
   loop
-    with entry as (
-      select e.id
-      from credits.post_entry(
-        expire_due.account_id, 'expiry', -lot.credits, related_id => lot.transaction_id, actor => 'system', moment => moment
-      ) as e
-    )
-
-    insert into credits.credit_allocations (account_id, transaction_id, number, grant_id, amount)
-    select expire_due.account_id, entry.id, 1, lot.grant_id, lot.credits from entry;
-    update credits.credit_grants as g set remaining = g.remaining - lot.credits
-    where g.account_id = expire_due.account_id and g.id = lot.grant_id;
+    perform credits.write_off(account_id, lot.id, lot.credits, moment);
   end loop;
 
   update public.credit_accounts as a
@@ -48,7 +38,7 @@ begin
     lapsed = (
       select coalesce(sum(g.remaining), 0)
       from credits.credit_grants as g
-      where g.account_id = a.id and g.remaining > 0 and g.expires_at <= moment
+      where g.account_id = a.id and g.is_live and g.expires_at <= moment
     ),
     next_expiry = credits.next_expiry(a.id, moment),
     updated_at = moment

@@ -7,7 +7,7 @@ as $$
     (
       select min(g.expires_at)
       from credits.credit_grants as g
-      where g.account_id = next_expiry.account_id and g.remaining > 0 and g.expires_at > moment
+      where g.account_id = next_expiry.account_id and g.is_live and g.expires_at > moment
     ),
     (
       select min(h.expires_at)

@@ -10,20 +10,28 @@ set search_path = ''
 -- The prices fit on one page, which the planner would read and sort for each spend; the index has them in order.
 set enable_seqscan = off
 as $$
+-- For the target of ON CONFLICT, whose names cannot be qualified.
+#variable_conflict use_column
 declare
   me uuid := credits.caller();
-  price record;
-  hash bytea;
   account_id uuid;
+  price record;
   account record;
   entry public.credit_transactions;
 begin
   if metadata is distinct from '{}' then
     perform credits.check_metadata(metadata);
   end if;
-
   if idempotency_key is not null then
-    hash := credits.keyed_hash(idempotency_key, 'consume_credits', operation, quantity::text, metadata::text);
+    perform credits.check_key(idempotency_key);
+    -- A repeat ends here, and writes nothing.
+    select t.* into entry
+    from public.credit_accounts as a
+    inner join public.credit_transactions as t on a.id = t.account_id
+    where a.user_id = me and t.idempotency_key = consume_credits.idempotency_key;
+    if found then
+      return credits.repeated_spend(entry, operation, quantity, metadata);
+    end if;
   end if;
   select * into price from credits.price(operation, quantity);
 
@@ -37,39 +45,68 @@ begin
       lifetime_spent = a.lifetime_spent + price.credits,
       last_entry = a.last_entry + 1,
       unsettled_since = coalesce(a.unsettled_since, credits.now()),
-      -- The moment of the spend, which the condition below has found to be before the next expiry.
-      updated_at = least(credits.now(), a.next_expiry - interval '1 microsecond')
+      updated_at = credits.entry_moment(a.next_expiry)
     where
       a.user_id = me
       and a.available >= price.credits
       and a.frozen_at is null
       and a.last_entry - a.settled_through < credits.max_unsettled()
-      and (a.next_expiry is null or a.next_expiry > credits.now())
-      and (consume_credits.idempotency_key is null or credits.key_is_new(a.id, consume_credits.idempotency_key))
+      and not credits.is_due(a.next_expiry)
+      -- Of ledger rows the key is looked up above, and held against all by the INSERT. Not here: a lookup that most
+      -- spends do not need would have each planned anew.
+      and (
+        consume_credits.idempotency_key is null
+        or not a.has_keyed_holds
+        or credits.key_is_new(a.id, consume_credits.idempotency_key)
+      )
     returning a.id, a.last_entry, a.balance, a.updated_at into account;
-    exit when found;
+    if found and idempotency_key is null then
+      insert into public.credit_transactions (
+        account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor, metadata,
+        created_at
+      )
+      values (
+        account.id, account.last_entry, 'spend', -price.credits, account.balance, consume_credits.operation,
+        consume_credits.quantity, price.credits_per_unit, price.version, 'authenticated', consume_credits.metadata,
+        account.updated_at
+      )
+      returning * into entry;
+      return entry;
+    elsif found then
+      insert into public.credit_transactions (
+        account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor,
+        idempotency_key, metadata, created_at
+      )
+      values (
+        account.id, account.last_entry, 'spend', -price.credits, account.balance, consume_credits.operation,
+        consume_credits.quantity, price.credits_per_unit, price.version, 'authenticated',
+        consume_credits.idempotency_key, consume_credits.metadata, account.updated_at
+      )
+      on conflict (account_id, idempotency_key) where idempotency_key is not null do nothing
+      returning * into entry;
+      if found then
+        return entry;
+      end if;
+      -- Another session's call with this key came in between: the UPDATE is taken back.
+      update public.credit_accounts as a
+      set
+        balance = a.balance + price.credits,
+        available = a.available + price.credits,
+        lifetime_spent = a.lifetime_spent - price.credits,
+        last_entry = a.last_entry - 1,
+        unsettled_since = case when a.last_entry - 1 > a.settled_through then a.unsettled_since end
+      where a.id = account.id;
+    end if;
 
     account_id := coalesce(credits.account_of(me), credits.open_account(me));
-    entry := (credits.replayed(account_id, idempotency_key, hash)).entry;
+    entry := credits.replayed_entry(account_id, idempotency_key);
     if entry.id is not null then
-      return entry;
+      return credits.repeated_spend(entry, operation, quantity, metadata);
     elsif price.credits is null then
       perform credits.refuse_price(operation, quantity);
     end if;
     perform credits.make_spendable(account_id, price.credits);
   end loop;
-
-  insert into public.credit_transactions (
-    account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor,
-    idempotency_key, request_hash, metadata, created_at
-  )
-  values (
-    account.id, account.last_entry, 'spend', -price.credits, account.balance, consume_credits.operation,
-    consume_credits.quantity, price.credits_per_unit, price.version, 'authenticated', consume_credits.idempotency_key,
-    hash, consume_credits.metadata, account.updated_at
-  )
-  returning * into entry;
-  return entry;
 end
 $$;
 

@@ -13,14 +13,19 @@ set search_path = ''
 as $$
 declare
   account_id uuid := credits.open_account(user_id);
-  hash bytea := credits.keyed_hash(
-    idempotency_key, 'grant_credits', amount::text, source, extract(epoch from expires_at)::text, priority::text,
-    metadata::text
-  );
   entry public.credit_transactions;
 begin
-  entry := (credits.replayed(account_id, idempotency_key, hash)).entry;
+  perform credits.check_key(idempotency_key);
+  entry := credits.replayed_entry(account_id, idempotency_key);
   if entry.id is not null then
+    perform credits.check_repeat(idempotency_key, exists (
+      select from credits.credit_grants as g
+      where
+        g.account_id = entry.account_id and g.transaction_id = entry.id and entry.kind = 'grant'
+        and g.amount = grant_credits.amount and g.source::text = grant_credits.source
+        and g.expires_at is not distinct from grant_credits.expires_at
+        and g.priority = coalesce(grant_credits.priority, 50) and entry.metadata = grant_credits.metadata
+    ));
     return entry;
   end if;
   if source is null or source <> all (enum_range(null::public.grant_source)::text[]) then
@@ -30,7 +35,7 @@ begin
     );
   end if;
   return credits.grant_to_account(
-    account_id, amount, source::public.grant_source, expires_at, priority, idempotency_key, hash, metadata
+    account_id, amount, source::public.grant_source, expires_at, priority, idempotency_key, metadata
   );
 end
 $$;

@@ -11,7 +11,7 @@ set search_path = ''
 as $$
 declare
   spent public.credit_transactions;
-  hash bytea := credits.keyed_hash(idempotency_key, 'refund', transaction_id::text, amount::text, reason);
+  said jsonb := jsonb_strip_nulls(jsonb_build_object('reason', reason));
   refundable bigint;
   entry public.credit_transactions;
 begin
@@ -31,8 +31,18 @@ begin
     perform credits.fail('PT400', 'reason has more than 500 characters.', '{}', 'Say it shorter.');
   end if;
 
-  entry := (credits.replayed(spent.account_id, idempotency_key, hash)).entry;
+  perform credits.check_key(idempotency_key);
+  entry := credits.replayed_entry(account_id, idempotency_key);
   if entry.id is not null then
+    perform credits.check_repeat(
+      idempotency_key,
+      entry.kind = 'refund' and entry.related_id = spent.id and entry.metadata = said
+      -- Without an amount it was all that was left then.
+      and entry.amount = coalesce(amount, -spent.amount - (
+        select coalesce(sum(t.amount), 0) from public.credit_transactions as t
+        where t.account_id = spent.account_id and t.related_id = spent.id and t.kind = 'refund' and t.id < entry.id
+      ))
+    );
     return entry;
   end if;
 
@@ -56,8 +66,7 @@ begin
     related_id => spent.id,
     operation => spent.operation,
     idempotency_key => idempotency_key,
-    request_hash => hash,
-    metadata => jsonb_strip_nulls(jsonb_build_object('reason', reason))
+    metadata => said
   );
   perform credits.return_to_lots(entry);
   return entry;

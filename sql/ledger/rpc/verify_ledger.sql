@@ -13,20 +13,27 @@ as $$
     where verify_ledger.user_id is null or a.id = (select credits.account_of(verify_ledger.user_id))
   ),
 
+  allocations as materialized (
+    select x.account_id, x.transaction_id, x.grant_id, x.amount
+    from credits.credit_allocations as x
+    where verify_ledger.user_id is null or x.account_id in (select a.id from accounts as a)
+  ),
+
   entries as (
     select
       t.*,
       lag(t.balance_after, 1, 0::bigint) over by_account as balance_before,
       lag(t.id, 1, 0::bigint) over by_account as previous_id,
-      coalesce((
-        select sum(x.amount) from credits.credit_allocations as x
-        where x.account_id = t.account_id and x.transaction_id = t.id
-      ), 0) as allocated,
+      coalesce(x.amount, 0) as allocated,
       coalesce((
         select sum(g.amount) from credits.credit_grants as g
         where g.account_id = t.account_id and g.transaction_id = t.id
       ), 0) as lots
     from public.credit_transactions as t
+    left join (
+      select x.account_id, x.transaction_id, sum(x.amount) as amount from allocations as x
+      group by x.account_id, x.transaction_id
+    ) as x on t.account_id = x.account_id and t.id = x.transaction_id
     where verify_ledger.user_id is null or t.account_id in (select a.id from accounts as a)
     window by_account as (partition by t.account_id order by t.id)
   ),
@@ -53,11 +60,11 @@ as $$
     select
       g.*,
       lag(g.id, 1, 0::bigint) over by_account as previous_id,
-      coalesce((
-        select sum(x.amount) from credits.credit_allocations as x
-        where x.account_id = g.account_id and x.grant_id = g.id
-      ), 0) as allocated
+      coalesce(x.amount, 0) as allocated
     from credits.credit_grants as g
+    left join (
+      select x.account_id, x.grant_id, sum(x.amount) as amount from allocations as x group by x.account_id, x.grant_id
+    ) as x on g.account_id = x.account_id and g.id = x.grant_id
     where verify_ledger.user_id is null or g.account_id in (select a.id from accounts as a)
     window by_account as (partition by g.account_id order by g.id)
   ),
@@ -143,14 +150,13 @@ as $$
     or (e.kind in ('spend', 'capture')) <> coalesce(e.amount = -ceil(e.unit_price * e.quantity), false)
     or (e.kind = 'capture') <> (e.hold_id is not null)
     or e.kind = 'refund' and e.related_id is null
-    or (e.idempotency_key is null) <> (e.request_hash is null)
   union all
   select
     e.account_id,
-    'only clawbacks, and captures after one, take a balance below zero',
+    'only clawbacks, and captures and expiries after one, take a balance below zero',
     jsonb_build_object('transaction_id', e.id, 'kind', e.kind, 'after', e.balance_after)
   from entries as e
-  where e.balance_after < least(0, e.balance_before) and e.kind not in ('clawback', 'capture')
+  where e.balance_after < least(0, e.balance_before) and e.kind not in ('clawback', 'capture', 'expiry')
   union all
   select
     a.id,
@@ -245,12 +251,17 @@ as $$
   select
     x.account_id,
     'an allocation joins a lot and a ledger row of its account',
-    jsonb_build_object('grant_id', x.grant_id, 'transaction_id', x.transaction_id)
-  from credits.credit_allocations as x
+    jsonb_build_object('grant_id', x.grant_id, 'transaction_ids', array[x.first_id, x.last_id])
+  from (
+    select p.account_id, p.grant_id, p.first_id, p.last_id, true as is_debit from credits.lot_payments as p
+    union all
+    select r.account_id, r.grant_id, r.transaction_id, r.transaction_id, false from credits.lot_returns as r
+  ) as x
   left join credits.credit_grants as l on x.account_id = l.account_id and x.grant_id = l.id
-  left join public.credit_transactions as t on x.account_id = t.account_id and x.transaction_id = t.id
+  left join public.credit_transactions as f on x.account_id = f.account_id and x.first_id = f.id
+  left join public.credit_transactions as t on x.account_id = t.account_id and x.last_id = t.id
   where
-    (t.id is null or l.id is null)
+    (l.id is null or ((f.amount < 0) <> x.is_debit) is not false or ((t.amount < 0) <> x.is_debit) is not false)
     and (verify_ledger.user_id is null or x.account_id in (select a.id from accounts as a))
   union all
   select
@@ -313,6 +324,12 @@ as $$
   where
     a.last_entry - a.settled_through <> coalesce(t.unsettled, 0)
     or a.last_entry > a.settled_through and a.unsettled_since is null
+  union all
+  select a.id, 'the account knows that holds have keys', '{}'::jsonb
+  from accounts as a
+  where
+    not a.has_keyed_holds
+    and exists (select from holds as h where h.account_id = a.id and h.idempotency_key is not null)
   union all
   select
     coalesce(e.account_id, c.account_id),

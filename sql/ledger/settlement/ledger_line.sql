@@ -5,7 +5,7 @@ as $$
   select row(
     entry.id, entry.account_id, entry.kind, entry.amount, entry.balance_after, entry.operation, entry.quantity,
     entry.unit_price, entry.price_version, entry.hold_id, entry.related_id, entry.actor, entry.idempotency_key,
-    encode(entry.request_hash, 'hex'), entry.metadata, extract(epoch from entry.created_at)
+    entry.metadata, extract(epoch from entry.created_at)
   )::text;
 $$;
 

@@ -6,8 +6,9 @@ declare
   moment timestamptz := credits.now();
   waiting uuid[];
   overdue uuid;
-  candidate uuid;
-  pending integer;
+  candidate record;
+  together uuid[] := '{}';
+  together_pending bigint := 0;
   settled integer := 0;
   unfinished boolean := false;
   -- Ledger rows that one run settles for accounts with more than one batch: bounded, however much is pending.
@@ -16,13 +17,24 @@ begin
   -- No index serves this: what it would hold changes with the spends, and each would pay for it.
   select
     array_agg(due.id order by due.since),
-    (array_agg(due.id order by due.since) filter (where due.since < moment - settle_after - interval '1 minute'))[1]
+    (
+      array_agg(due.id order by due.since) filter (
+        where due.since < moment - settle_after - interval '1 minute' or due.pending >= 10 * credits.settlement_batch()
+      )
+    )[1]
   into waiting, overdue
   from (
-    select a.id, least(a.unsettled_since, a.next_expiry) as since
+    select
+      a.id,
+      least(a.unsettled_since, a.next_expiry) as since,
+      a.last_entry - a.settled_through as pending
     from public.credit_accounts as a
     where
-      (a.next_expiry <= moment or a.unsettled_since <= moment - settle_after)
+      (
+        a.next_expiry <= moment
+        or a.unsettled_since <= moment - settle_after
+        or a.last_entry - a.settled_through >= credits.settlement_batch()
+      )
       and not exists (
         select from credits.maintenance_failures as f
         where f.account_id = a.id and f.task = 'settlement' and f.retry_at > moment
@@ -42,30 +54,41 @@ begin
     end;
   end if;
 
-  foreach candidate in array coalesce(waiting, '{}') loop
-    select a.last_entry - a.settled_through into pending
-    from public.credit_accounts as a
+  for candidate in
+    select
+      a.id,
+      a.last_entry - a.settled_through as pending
+    from unnest(waiting) with ordinality as w (id, place)
+    inner join public.credit_accounts as a on w.id = a.id
     where
-      a.id = candidate
-      and (a.next_expiry <= moment or a.unsettled_since <= moment - settle_after)
-    for no key update skip locked;
-    continue when not found;
-    if pending > credits.settlement_batch() then
+      a.next_expiry <= moment
+      or a.unsettled_since <= moment - settle_after
+      or a.last_entry - a.settled_through >= credits.settlement_batch()
+    order by w.place
+    for no key update of a skip locked
+  loop
+    if candidate.pending > credits.settlement_batch() then
       if budget <= 0 then
         unfinished := true;
         continue;
       end if;
-      budget := budget - least(pending, 20 * credits.settlement_batch());
-      unfinished := unfinished or pending > 20 * credits.settlement_batch();
+      budget := budget - least(candidate.pending, 20 * credits.settlement_batch());
+      unfinished := unfinished or candidate.pending > 20 * credits.settlement_batch();
+      settled := settled + credits.try_settling(array[candidate.id]);
+      continue;
     end if;
-    begin
-      perform credits.settle_account(candidate, batches => 20);
-      settled := settled + 1;
-    exception
-      when others then
-        perform credits.note_failure('settlement', sqlstate, sqlerrm, candidate);
-    end;
+    -- As many accounts in one statement as keep its memory bounded.
+    if together_pending + candidate.pending > 10 * credits.settlement_batch() then
+      settled := settled + credits.try_settling(together);
+      together := '{}';
+      together_pending := 0;
+    end if;
+    together := together || candidate.id;
+    together_pending := together_pending + candidate.pending;
   end loop;
+  if together <> '{}' then
+    settled := settled + credits.try_settling(together);
+  end if;
 
   -- Over, by whomever: nothing is pending or due any more that was when it failed.
   delete from credits.maintenance_failures as f
@@ -84,6 +107,6 @@ end
 $$;
 
 comment on function credits.sweep_settlement(integer, interval) is
-'Settles up to batch accounts: those with ledger rows unsettled for settle_after or longer, and those where lots or '
-'holds have expired; of one with very many rows, the oldest. Skips what others have locked, and notes what fails. '
-'Returns what credits.run_maintenance does.';
+'Settles up to batch accounts: those with ledger rows unsettled for settle_after or longer, or with a whole '
+'credits.settlement_batch of them, and those where lots or holds have expired; of one with very many, the '
+'oldest. Skips what others have locked, and notes what fails. Returns what credits.run_maintenance does.';

@@ -14,7 +14,6 @@ create table public.credit_transactions (
   related_id bigint,
   actor text not null,
   idempotency_key text,
-  request_hash bytea,
   metadata jsonb not null default '{}',
   created_at timestamptz not null,
   -- Serves an account's history, too.
@@ -55,5 +54,4 @@ comment on column public.credit_transactions.actor is
 'Who asked: the API role, operator for a direct session, or system for maintenance. No personal data.';
 comment on column public.credit_transactions.idempotency_key is
 'The caller''s key, unique in the account, holds included.';
-comment on column public.credit_transactions.request_hash is 'SHA-256 of the request that came with the key.';
 comment on column public.credit_transactions.metadata is 'The caller''s JSON object, at most 8 KiB.';

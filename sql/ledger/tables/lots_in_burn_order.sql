@@ -8,7 +8,7 @@ select
     order by g.priority asc, g.expires_at asc nulls last, g.promotional desc, g.id asc
   ) as burn_position
 from credits.credit_grants as g
-where g.remaining > 0;
+where g.is_live;
 
 revoke all on table credits.lots_in_burn_order from anon, authenticated, service_role;
 

@@ -15,9 +15,21 @@ for each row execute function credits.refuse_change();
 create trigger no_truncate before truncate on public.credit_transactions
 for each statement execute function credits.refuse_change();
 
-create trigger append_only before update or delete on credits.credit_allocations
+create trigger append_only before delete on credits.lot_payments
 for each row execute function credits.refuse_change();
-create trigger no_truncate before truncate on credits.credit_allocations
+-- A payment grows while the same lot goes on paying, and never changes otherwise.
+create trigger only_grows before update on credits.lot_payments
+for each row when (
+  (new.account_id, new.number, new.grant_id, new.first_id, new.first_amount, new.is_late)
+  is distinct from (old.account_id, old.number, old.grant_id, old.first_id, old.first_amount, old.is_late)
+  or old.is_late
+  or new.last_id <= old.last_id
+) execute function credits.refuse_change();
+create trigger no_truncate before truncate on credits.lot_payments
+for each statement execute function credits.refuse_change();
+create trigger append_only before update or delete on credits.lot_returns
+for each row execute function credits.refuse_change();
+create trigger no_truncate before truncate on credits.lot_returns
 for each statement execute function credits.refuse_change();
 
 create trigger append_only before update or delete on credits.ledger_seals

@@ -26,7 +26,7 @@ begin
     select credits.now() + greatest(s.late_grant_grace, '1 minute') into lives_until from credits.billing_settings as s;
   end if;
   entry := credits.grant_to_account(
-    purchase.account_id, amount, source, lives_until, priority, 'sys:stripe:' || key, null,
+    purchase.account_id, amount, source, lives_until, priority, 'sys:stripe:' || key,
     jsonb_strip_nulls(
       jsonb_build_object(
         'purchase', purchase.id, 'package', purchase.package, 'plan', purchase.plan, 'subscription', purchase.subscription_id

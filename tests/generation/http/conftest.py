@@ -13,7 +13,7 @@ import pytest
 from scripts.local.providers.control import Control
 from scripts.local.stack import Stack
 from supabase import Client
-from tests.support.generate import Caller
+from tests.support.generate import GenerateUser
 from tests.support.served import Served, serving
 from tests.support.stack import ROOT, Env, User
 
@@ -131,10 +131,10 @@ def served(serve: Callable[..., Served]) -> Served:
 @pytest.fixture
 def caller(
     user: Callable[..., User], service: Client, env: Env, db: "psycopg.Connection[Any]"
-) -> Callable[..., Caller]:
+) -> Callable[..., GenerateUser]:
     """A factory: a fresh user with 1000 credits."""
 
-    def make() -> Caller:
+    def make() -> GenerateUser:
         made = user()
         bonus = db.execute(
             "select id, balance from public.credit_accounts where user_id = %s", [made.id]
@@ -143,13 +143,13 @@ def caller(
         service.rpc(
             "grant_credits", {"user_id": made.id, "amount": 1000 - bonus[1], "source": "purchase"}
         ).execute()
-        return Caller(made, env, db, str(bonus[0]))
+        return GenerateUser(made, env, db, str(bonus[0]))
 
     return make
 
 
 @pytest.fixture
-def ann(caller: Callable[..., Caller]) -> Caller:
+def ann(caller: Callable[..., GenerateUser]) -> GenerateUser:
     """A user with 1000 credits."""
     return caller()
 

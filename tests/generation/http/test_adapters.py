@@ -13,7 +13,7 @@ import pytest
 from _shared import settings
 from _shared.errors import FunctionError
 from scripts.local.providers.png import png
-from tests.support.generate import HTTP, Caller
+from tests.support.generate import HTTP, GenerateUser
 from tests.support.pages import block
 from tests.support.served import Served
 
@@ -47,7 +47,7 @@ def acme() -> Iterator[tuple[str, list[tuple[str, str, dict[str, Any]]]]]:
 
 
 def test_a_file_and_a_row(
-    ann: Caller, serve: Callable[..., Served], tmp_path: Path, prompt: str,
+    ann: GenerateUser, serve: Callable[..., Served], tmp_path: Path, prompt: str,
     acme: tuple[str, list[tuple[str, str, dict[str, Any]]]],
 ) -> None:  # fmt: skip
     (tmp_path / "acme.py").write_text(block(PAGE, "python", "class Acme"))

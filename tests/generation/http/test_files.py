@@ -10,12 +10,12 @@ import httpx
 from _shared.generation.media import INLINE_BYTES, Media, text
 from scripts.local.providers.control import Control
 from supabase import Client
-from tests.support.generate import HTTP, PNG, Caller
+from tests.support.generate import HTTP, PNG, GenerateUser
 from tests.support.served import Served
 
 
 def test_a_storage_that_is_away_gives_the_credits_back(
-    ann: Caller, serve: Callable[..., Served], prompt: str, control: Control, tmp_path: Path
+    ann: GenerateUser, serve: Callable[..., Served], prompt: str, control: Control, tmp_path: Path
 ) -> None:
     """The key is used up then, and the answer says so, now and later."""
     away = tmp_path / "away"
@@ -36,7 +36,7 @@ def test_a_storage_that_is_away_gives_the_credits_back(
 
 
 def test_a_short_absence_is_not_noticed(
-    ann: Caller, serve: Callable[..., Served], prompt: str, control: Control, tmp_path: Path
+    ann: GenerateUser, serve: Callable[..., Served], prompt: str, control: Control, tmp_path: Path
 ) -> None:
     away = tmp_path / "away.once"
     served = serve("tests.generation.http.away", AWAY="download", AWAY_WHILE=str(away))
@@ -48,7 +48,7 @@ def test_a_short_absence_is_not_noticed(
 
 
 def test_what_cannot_be_an_input_burns_no_key(
-    ann: Caller, served: Served, service: Client, prompt: str, control: Control
+    ann: GenerateUser, served: Served, service: Client, prompt: str, control: Control
 ) -> None:
     missing = f"{ann.account}/inputs/late.png"
     video = f"{ann.account}/inputs/clip.mp4"
@@ -65,7 +65,9 @@ def test_what_cannot_be_an_input_burns_no_key(
     ann.expect(15)
 
 
-def test_a_repeat_outlives_its_input(ann: Caller, served: Served, prompt: str, control: Control) -> None:
+def test_a_repeat_outlives_its_input(
+    ann: GenerateUser, served: Served, prompt: str, control: Control
+) -> None:
     path = ann.upload("cat.png")
     body: dict[str, Any] = {"operation": "gen_edit", "inputs": [path]}
     first = ann.post(served, prompt, key="k", **body)
@@ -79,7 +81,7 @@ def test_a_repeat_outlives_its_input(ann: Caller, served: Served, prompt: str, c
 
 
 def test_what_is_no_image_is_no_call_of_a_provider(
-    ann: Caller, served: Served, prompt: str, control: Control
+    ann: GenerateUser, served: Served, prompt: str, control: Control
 ) -> None:
     path = ann.upload("fake.png", b"<html>")
     for _ in range(2):
@@ -89,7 +91,7 @@ def test_what_is_no_image_is_no_call_of_a_provider(
     ann.expect(0)
 
 
-def test_a_dry_run_takes_no_files(ann: Caller, served: Served, prompt: str) -> None:
+def test_a_dry_run_takes_no_files(ann: GenerateUser, served: Served, prompt: str) -> None:
     fields = {"request": json.dumps({"operation": "gen_edit", "prompt": prompt, "dry_run": True})}
     answer = HTTP.post(served.url, data=fields, files={"image": ("c.png", PNG)}, headers=ann.headers())
     assert (answer.status_code, answer.json()["charged"]) == (400, 0)
@@ -101,7 +103,7 @@ def test_a_dry_run_takes_no_files(ann: Caller, served: Served, prompt: str) -> N
 
 
 def test_a_text_comes_with_the_answer(
-    ann: Caller, served: Served, service: Client, prompt: str, control: Control
+    ann: GenerateUser, served: Served, service: Client, prompt: str, control: Control
 ) -> None:
     answer = ann.post(served, prompt, key="k", operation="gen_vision", inputs=[ann.upload("cat.png")])
     (output,) = answer.json()["outputs"]
@@ -139,7 +141,7 @@ def test_a_long_text_is_not_inline() -> None:
 
 
 def test_usage_is_the_users_to_read(
-    ann: Caller, caller: Callable[..., Caller], served: Served, prompt: str, control: Control
+    ann: GenerateUser, caller: Callable[..., GenerateUser], served: Served, prompt: str, control: Control
 ) -> None:
     bob = caller()
     job = ann.post(served, prompt, n=2).json()

@@ -14,11 +14,11 @@ from _shared.generation import media
 from scripts.local.providers.control import Control
 from scripts.local.providers.mp4 import mp4
 from scripts.local.providers.png import bomb, png
-from tests.support.generate import HTTP, PNG, Caller
+from tests.support.generate import HTTP, PNG, GenerateUser
 from tests.support.served import Served
 
 
-def refused(ann: Caller, answer: httpx.Response, status: int = 400) -> str:
+def refused(ann: GenerateUser, answer: httpx.Response, status: int = 400) -> str:
     assert answer.status_code == status, answer.text
     body = answer.json()
     assert body["charged"] == 0 and body["code"]
@@ -40,7 +40,7 @@ MALFORMED: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
-def test_malformed(ann: Caller, served: Served, prompt: str) -> None:
+def test_malformed(ann: GenerateUser, served: Served, prompt: str) -> None:
     for change in MALFORMED:
         inputs = change.get("inputs")
         if isinstance(inputs, list):
@@ -59,14 +59,14 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-def test_options_are_the_providers(ann: Caller, served: Served, prompt: str, control: Control) -> None:
+def test_options_are_the_providers(ann: GenerateUser, served: Served, prompt: str, control: Control) -> None:
     for operation, options in OPTIONS:
         message = refused(ann, ann.post(served, prompt, operation=operation, options=options))
         assert operation in message
     assert control.calls(match=prompt) == []
 
 
-def test_options_reach_the_provider(ann: Caller, served: Served, prompt: str) -> None:
+def test_options_reach_the_provider(ann: GenerateUser, served: Served, prompt: str) -> None:
     answer = ann.post(served, prompt, options={"size": "1536x1024", "quality": "low"})
     output = answer.json()["outputs"][0]
     assert (output["width"], output["height"]) == (1536, 1024)
@@ -88,7 +88,7 @@ WRONG_FILES = [
 ]
 
 
-def test_wrong_files_are_refused(ann: Caller, served: Served, prompt: str, control: Control) -> None:
+def test_wrong_files_are_refused(ann: GenerateUser, served: Served, prompt: str, control: Control) -> None:
     for name, data in WRONG_FILES:
         jobs = len(ann.all_jobs())
         fields = {"request": json.dumps({"operation": "gen_edit", "prompt": prompt})}
@@ -101,7 +101,7 @@ def test_wrong_files_are_refused(ann: Caller, served: Served, prompt: str, contr
     assert control.calls(match=prompt) == []
 
 
-def test_an_input_that_is_not_there(ann: Caller, served: Served, prompt: str) -> None:
+def test_an_input_that_is_not_there(ann: GenerateUser, served: Served, prompt: str) -> None:
     refused(ann, ann.post(served, prompt, operation="gen_edit", inputs=[f"{ann.account}/inputs/no.png"]), 404)
     stranger = "00000000-0000-4000-8000-000000000000/inputs/cat.png"
     refused(ann, ann.post(served, prompt, operation="gen_edit", inputs=[stranger]), 404)
@@ -109,7 +109,9 @@ def test_an_input_that_is_not_there(ann: Caller, served: Served, prompt: str) ->
 
 @pytest.mark.parametrize("kind", ["multipart/form-data; boundary=b", "application/json"])
 @pytest.mark.parametrize("declared", [True, False])
-def test_a_hundred_megabytes_are_not_read(ann: Caller, served: Served, kind: str, declared: bool) -> None:
+def test_a_hundred_megabytes_are_not_read(
+    ann: GenerateUser, served: Served, kind: str, declared: bool
+) -> None:
     head = b'--b\r\nContent-Disposition: form-data; name="image"; filename="x.png"\r\n\r\n' + PNG
     size, sent = 100 * 1024 * 1024, 0
 
@@ -140,12 +142,12 @@ def test_a_hundred_megabytes_are_not_read(ann: Caller, served: Served, kind: str
      b'--b\r\nContent-Disposition: form-data; name="other"\r\n\r\n{}\r\n--b--\r\n',
      b"--b\r\nno header\r\n\r\n"],
 )  # fmt: skip
-def test_broken_multipart(ann: Caller, served: Served, content: bytes) -> None:
+def test_broken_multipart(ann: GenerateUser, served: Served, content: bytes) -> None:
     headers = {**ann.headers(), "Content-Type": "multipart/form-data; boundary=b"}
     refused(ann, HTTP.post(served.url, content=content, headers=headers))
 
 
-def test_who_may_call(ann: Caller, served: Served, env: Any, prompt: str) -> None:
+def test_who_may_call(ann: GenerateUser, served: Served, env: Any, prompt: str) -> None:
     body = {"operation": "gen_image", "prompt": prompt}
     for headers in ({}, {"Authorization": "Bearer x"}, {"Authorization": f"Bearer {env.anon_key}"},
                     {"Authorization": f"Bearer {env.service_role_key}"}):  # fmt: skip
@@ -163,7 +165,7 @@ def test_who_may_call(ann: Caller, served: Served, env: Any, prompt: str) -> Non
     ann.expect(0)
 
 
-def test_through_the_gateway(ann: Caller, env: Any) -> None:
+def test_through_the_gateway(ann: GenerateUser, env: Any) -> None:
     """The local stack mounts it as a project would."""
     answer = ann.user.client.functions.invoke(
         "generate", {"body": {"operation": "dalle3_image", "n": 2, "dry_run": True}, "responseType": "json"}

@@ -15,7 +15,7 @@ import pytest
 from scripts.local.providers.control import Control
 from scripts.local.stack import ports
 from tests.support.clock import until
-from tests.support.generate import HTTP, PNG, Caller, assert_error
+from tests.support.generate import HTTP, PNG, GenerateUser, assert_error
 from tests.support.served import Served
 from tests.support.stack import Env
 
@@ -34,7 +34,13 @@ def sha(data: bytes) -> str:
     ],
 )
 def test_delivered_is_charged(
-    ann: Caller, served: Served, prompt: str, control: Control, operation: str, price: int, mime_type: str
+    ann: GenerateUser,
+    served: Served,
+    prompt: str,
+    control: Control,
+    operation: str,
+    price: int,
+    mime_type: str,
 ) -> None:
     body = {"inputs": [ann.upload("cat.png")]} if operation == "gen_vision" else {}
     answer = ann.post(served, prompt, operation=operation, key="k", **body)
@@ -69,7 +75,7 @@ def test_delivered_is_charged(
 
 
 def test_the_file_is_what_the_provider_made(
-    ann: Caller, served: Served, prompt: str, control: Control
+    ann: GenerateUser, served: Served, prompt: str, control: Control
 ) -> None:
     for operation in ("gen_image", "gen_stable", "gen_gemini"):
         mark = f"{prompt} {operation}"
@@ -78,7 +84,7 @@ def test_the_file_is_what_the_provider_made(
         assert list(call.outputs) == [sha(HTTP.get(answer.json()["outputs"][0]["url"]).content)]
 
 
-def test_edit_sends_the_users_image(ann: Caller, served: Served, prompt: str, control: Control) -> None:
+def test_edit_sends_the_users_image(ann: GenerateUser, served: Served, prompt: str, control: Control) -> None:
     path = ann.upload("photo.png")
     assert ann.post(served, prompt, operation="gen_edit", inputs=[path]).status_code == 200
     (call,) = control.calls(match=prompt)
@@ -90,7 +96,7 @@ def test_edit_sends_the_users_image(ann: Caller, served: Served, prompt: str, co
     ann.expect(15)
 
 
-def test_multipart_upload(ann: Caller, served: Served, prompt: str, control: Control) -> None:
+def test_multipart_upload(ann: GenerateUser, served: Served, prompt: str, control: Control) -> None:
     fields = {"request": json.dumps({"operation": "gen_edit", "prompt": prompt})}
     headers = ann.headers("m")
     for _ in range(2):
@@ -103,7 +109,9 @@ def test_multipart_upload(ann: Caller, served: Served, prompt: str, control: Con
 
 
 @pytest.mark.parametrize("operation", ["gen_image", "gen_stable", "gen_gemini"])
-def test_several_outputs(ann: Caller, served: Served, prompt: str, control: Control, operation: str) -> None:
+def test_several_outputs(
+    ann: GenerateUser, served: Served, prompt: str, control: Control, operation: str
+) -> None:
     answer = ann.post(served, prompt, operation=operation, n=3)
     assert answer.status_code == 200, answer.text
     outputs = answer.json()["outputs"]
@@ -114,7 +122,7 @@ def test_several_outputs(ann: Caller, served: Served, prompt: str, control: Cont
     ann.expect({"gen_image": 30, "gen_stable": 9, "gen_gemini": 15}[operation])
 
 
-def test_k_of_n_charges_k(ann: Caller, served: Served, prompt: str, control: Control) -> None:
+def test_k_of_n_charges_k(ann: GenerateUser, served: Served, prompt: str, control: Control) -> None:
     control.fault("openai", "partial", k=2, match=prompt)
     answer = ann.post(served, prompt, n=5)
     assert (len(answer.json()["outputs"]), answer.json()["credits_charged"]) == (2, 20)
@@ -139,7 +147,7 @@ BEFORE_ACCEPTANCE: list[tuple[str, dict[str, Any], int, str]] = [
     [("gen_image", "openai"), ("gen_stable", "stability"), ("gen_gemini", "gemini"), ("gen_video", "runway")],
 )
 def test_before_acceptance_is_released(
-    ann: Caller, served: Served, prompt: str, control: Control, operation: str, provider: str
+    ann: GenerateUser, served: Served, prompt: str, control: Control, operation: str, provider: str
 ) -> None:
     for kind, options, status, code in BEFORE_ACCEPTANCE:
         mark = f"{prompt} {options}"
@@ -156,7 +164,7 @@ def test_before_acceptance_is_released(
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_retry_after_is_honoured_once(
-    ann: Caller, served: Served, prompt: str, control: Control, times: int
+    ann: GenerateUser, served: Served, prompt: str, control: Control, times: int
 ) -> None:
     control.fault("openai", "rate_limit", times=times, retry_after=1, match=prompt)
     began = time.monotonic()
@@ -171,7 +179,7 @@ def test_retry_after_is_honoured_once(
         ann.expect(0)
 
 
-def test_refused_connection_is_released(ann: Caller, serve: Callable[..., Served], prompt: str) -> None:
+def test_refused_connection_is_released(ann: GenerateUser, serve: Callable[..., Served], prompt: str) -> None:
     nowhere = serve(OPENAI_BASE_URL=f"http://127.0.0.1:{ports.ephemeral()}/v1")
     assert_error(ann.post(nowhere, prompt), 502, "provider_down")
     ann.expect(0)
@@ -190,7 +198,7 @@ NO_ANSWER: list[tuple[str, dict[str, Any]]] = [
     [("gen_image", "openai"), ("gen_stable", "stability"), ("gen_gemini", "gemini")],
 )
 def test_no_answer_keeps_the_hold_until_the_sweep(
-    ann: Caller, served: Served, prompt: str, control: Control, operation: str, provider: str
+    ann: GenerateUser, served: Served, prompt: str, control: Control, operation: str, provider: str
 ) -> None:
     price = {"gen_image": 10, "gen_stable": 3, "gen_gemini": 5}[operation]
     for kind, options in NO_ANSWER:
@@ -211,7 +219,9 @@ def test_no_answer_keeps_the_hold_until_the_sweep(
     assert ann.usage() == ["unknown"] * len(NO_ANSWER)
 
 
-def test_time_out_by_the_clock(ann: Caller, served: Served, prompt: str, control: Control, env: Env) -> None:
+def test_time_out_by_the_clock(
+    ann: GenerateUser, served: Served, prompt: str, control: Control, env: Env
+) -> None:
     """Nothing moved by hand: a deadline of 5 seconds, and the stack's own maintenance."""
     control.fault("openai", "slow", ms=15_000, match=prompt)
     began = time.monotonic()
@@ -228,7 +238,7 @@ def test_time_out_by_the_clock(ann: Caller, served: Served, prompt: str, control
     [("gen_image", "openai"), ("gen_stable", "stability"), ("gen_gemini", "gemini")],
 )
 def test_policy_refusal(
-    ann: Caller, served: Served, prompt: str, control: Control, operation: str, provider: str
+    ann: GenerateUser, served: Served, prompt: str, control: Control, operation: str, provider: str
 ) -> None:
     for stage in ("input", "output"):
         mark = f"{prompt} {stage}"
@@ -241,7 +251,7 @@ def test_policy_refusal(
 
 
 def test_a_refusal_is_charged_where_the_price_says_so(
-    ann: Caller, served: Served, prompt: str, control: Control
+    ann: GenerateUser, served: Served, prompt: str, control: Control
 ) -> None:
     control.fault("openai", "refusal", match=prompt)
     answer = ann.post(served, prompt, operation="gen_strict")
@@ -265,7 +275,7 @@ UNUSABLE: list[tuple[str, dict[str, Any]]] = [
     [("gen_image", "openai"), ("gen_stable", "stability"), ("gen_gemini", "gemini")],
 )
 def test_an_unusable_answer_is_released(
-    ann: Caller, served: Served, prompt: str, control: Control, operation: str, provider: str
+    ann: GenerateUser, served: Served, prompt: str, control: Control, operation: str, provider: str
 ) -> None:
     for kind, options in UNUSABLE:
         control.fault(provider, kind, match=prompt, **options)
@@ -275,14 +285,14 @@ def test_an_unusable_answer_is_released(
     assert ann.user.client.storage.from_("generations").list(ann.account) == []
 
 
-def test_an_empty_text_is_released(ann: Caller, served: Served, prompt: str, control: Control) -> None:
+def test_an_empty_text_is_released(ann: GenerateUser, served: Served, prompt: str, control: Control) -> None:
     control.fault("gemini", "empty", match=prompt)
     assert_error(ann.post(served, prompt, operation="gen_vision"), 502, "no_output")
     ann.expect(0)
 
 
 def test_a_client_who_is_gone_finds_the_output_later(
-    ann: Caller, served: Served, prompt: str, control: Control
+    ann: GenerateUser, served: Served, prompt: str, control: Control
 ) -> None:
     control.fault("openai", "slow", ms=1200, match=prompt)
     body = {"operation": "gen_image", "prompt": prompt}
@@ -296,7 +306,7 @@ def test_a_client_who_is_gone_finds_the_output_later(
 
 
 def test_ten_connections_with_one_key(
-    ann: Caller, served: Served, serve: Callable[..., Served], prompt: str, control: Control
+    ann: GenerateUser, served: Served, serve: Callable[..., Served], prompt: str, control: Control
 ) -> None:
     """One process and another beside it: one provider call, one charge, one answer."""
     other = serve()
@@ -315,7 +325,7 @@ def test_ten_connections_with_one_key(
     ann.expect(10)
 
 
-def test_the_same_key_with_another_request(ann: Caller, served: Served, prompt: str) -> None:
+def test_the_same_key_with_another_request(ann: GenerateUser, served: Served, prompt: str) -> None:
     assert ann.post(served, prompt, key="k").status_code == 200
     for change in ({"prompt": prompt + "!"}, {"n": 2}, {"options": {"quality": "low"}}):
         body = {"prompt": prompt, **change}
@@ -324,7 +334,7 @@ def test_the_same_key_with_another_request(ann: Caller, served: Served, prompt: 
 
 
 def test_refusals_of_the_database(
-    ann: Caller, served: Served, prompt: str, control: Control, env: Env
+    ann: GenerateUser, served: Served, prompt: str, control: Control, env: Env
 ) -> None:
     ann.db.execute("update public.credit_accounts set frozen_at = now() where id = %s", [ann.account])
     assert_error(ann.post(served, prompt), 403, "PT403")
@@ -339,7 +349,7 @@ def test_refusals_of_the_database(
     ann.expect(1000)
 
 
-def test_too_many(ann: Caller, served: Served, prompt: str, control: Control) -> None:
+def test_too_many(ann: GenerateUser, served: Served, prompt: str, control: Control) -> None:
     """Ten may be under way at once; then 429 says when to come back."""
     control.fault("openai", "slow", times=None, ms=1500, match=prompt)
     with ThreadPoolExecutor(14) as pool:
@@ -353,7 +363,7 @@ def test_too_many(ann: Caller, served: Served, prompt: str, control: Control) ->
 
 
 def test_a_dry_run_tells_the_price_and_holds_nothing(
-    ann: Caller, served: Served, prompt: str, control: Control
+    ann: GenerateUser, served: Served, prompt: str, control: Control
 ) -> None:
     answer = ann.post(served, prompt, n=3, dry_run=True, key="k")
     assert answer.json() == {
@@ -367,19 +377,19 @@ def test_a_dry_run_tells_the_price_and_holds_nothing(
     ann.expect(0)
 
 
-def test_an_operation_nobody_does(ann: Caller, served: Served, prompt: str) -> None:
+def test_an_operation_nobody_does(ann: GenerateUser, served: Served, prompt: str) -> None:
     assert_error(ann.post(served, prompt, operation="gen_nowhere"), 500, "not_set_up")
     ann.expect(0)
 
 
-def test_a_wrong_key_of_a_provider(ann: Caller, serve: Callable[..., Served], prompt: str) -> None:
+def test_a_wrong_key_of_a_provider(ann: GenerateUser, serve: Callable[..., Served], prompt: str) -> None:
     wrong = serve(OPENAI_API_KEY="wrong")
     assert_error(ann.post(wrong, prompt), 502, "provider_key")
     ann.expect(0)
 
 
 def test_prompts_stay_out_of_logs_and_database(
-    ann: Caller, serve: Callable[..., Served], control: Control, prompt: str
+    ann: GenerateUser, serve: Callable[..., Served], control: Control, prompt: str
 ) -> None:
     served = serve()
     secret = f"xyzzy{uuid.uuid4().hex}"

@@ -13,7 +13,7 @@ import pytest
 
 from scripts.local.providers.control import Control
 from tests.support.clock import until
-from tests.support.generate import HTTP, Caller
+from tests.support.generate import HTTP, GenerateUser
 from tests.support.served import Served
 from tests.support.stack import Env
 
@@ -35,7 +35,7 @@ POINTS = {
 
 @pytest.mark.parametrize("point", POINTS)
 def test_kill(
-    ann: Caller, serve: Callable[..., Served], served: Served, prompt: str, control: Control, point: str
+    ann: GenerateUser, serve: Callable[..., Served], served: Served, prompt: str, control: Control, point: str
 ) -> None:
     """Kill -9 at each step: what was delivered is charged, all else is given back, nothing is asked twice."""
     victim = serve("tests.generation.http.fragile", KILL_AT=point)
@@ -68,7 +68,7 @@ def test_kill(
 
 @pytest.mark.parametrize("point", ["note_generation:before", "note_generation:after", "poll:after"])
 def test_kill_with_a_task(
-    ann: Caller, serve: Callable[..., Served], prompt: str, control: Control, point: str
+    ann: GenerateUser, serve: Callable[..., Served], prompt: str, control: Control, point: str
 ) -> None:
     victim = serve("tests.generation.http.fragile", KILL_AT=point)
     with suppress(httpx.TransportError):
@@ -87,7 +87,7 @@ def test_kill_with_a_task(
 
 
 def test_kill_with_a_hundred_in_flight(
-    caller: Callable[..., Caller], serve: Callable[..., Served], prompt: str, control: Control
+    caller: Callable[..., GenerateUser], serve: Callable[..., Served], prompt: str, control: Control
 ) -> None:
     """After the sweep the charges are those for what was delivered, and nothing is held."""
     victim = serve()
@@ -122,7 +122,11 @@ def test_kill_with_a_hundred_in_flight(
 
 
 def test_sigterm_lets_jobs_finish(
-    ann: Caller, caller: Callable[..., Caller], serve: Callable[..., Served], prompt: str, control: Control
+    ann: GenerateUser,
+    caller: Callable[..., GenerateUser],
+    serve: Callable[..., Served],
+    prompt: str,
+    control: Control,
 ) -> None:
     """The client that waits gets the answer; the one that is gone is charged for what it can fetch."""
     served = serve()
@@ -154,7 +158,7 @@ def test_sigterm_lets_jobs_finish(
 
 
 def test_sigterm_lets_jobs_finish_that_nobody_waits_for(
-    ann: Caller, serve: Callable[..., Served], served: Served, prompt: str, control: Control
+    ann: GenerateUser, serve: Callable[..., Served], served: Served, prompt: str, control: Control
 ) -> None:
     """An answer that came before its job was over: 202."""
     brief = serve(GENERATION_WAIT_SECONDS="0.3")
@@ -222,7 +226,7 @@ def valve(env: Env) -> Iterator[Valve]:
 
 @pytest.mark.parametrize("ends", ["delivered", "refused", "lost", "started"])
 def test_the_database_is_away_when_the_provider_answers(
-    ann: Caller, serve: Callable[..., Served], valve: Valve, prompt: str, control: Control, ends: str
+    ann: GenerateUser, serve: Callable[..., Served], valve: Valve, prompt: str, control: Control, ends: str
 ) -> None:
     served = serve(SUPABASE_URL=valve.url)
     provider, operation = ("runway", "gen_video") if ends == "started" else ("openai", "gen_image")
@@ -250,7 +254,7 @@ def test_the_database_is_away_when_the_provider_answers(
 
 
 def test_the_database_is_away_at_first(
-    ann: Caller, serve: Callable[..., Served], valve: Valve, prompt: str, control: Control
+    ann: GenerateUser, serve: Callable[..., Served], valve: Valve, prompt: str, control: Control
 ) -> None:
     served = serve(SUPABASE_URL=valve.url)
     valve.shut()
@@ -264,7 +268,7 @@ def test_the_database_is_away_at_first(
 
 
 def test_a_job_that_expired_while_the_database_was_away(
-    ann: Caller, serve: Callable[..., Served], valve: Valve, prompt: str, control: Control
+    ann: GenerateUser, serve: Callable[..., Served], valve: Valve, prompt: str, control: Control
 ) -> None:
     """Its output is not given away, and the answer is truthful."""
     served = serve(SUPABASE_URL=valve.url)

@@ -13,9 +13,9 @@ from scripts.local.providers.control import Control
 from scripts.local.stack import Stack
 from supabase import Client
 from tests.support.clock import until
-from tests.support.generate import Caller, ended, started
+from tests.support.generate import GenerateUser, ended, started
 from tests.support.served import Served
-from tests.support.uploads import files as stored
+from tests.support.uploads import stored_files
 
 LEASE = 3  # seconds, as conftest sets it
 
@@ -24,12 +24,12 @@ def polls(control: Control, prompt: str) -> int:
     return len(control.calls("runway", "poll", match=prompt))
 
 
-def processes(ann: Caller, job: str) -> str:
+def processes(ann: GenerateUser, job: str) -> str:
     return str(ann.row(job)["leased_by"])
 
 
 def test_a_living_process_takes_over_without_being_asked(
-    ann: Caller, serve: Callable[..., Served], prompt: str, control: Control
+    ann: GenerateUser, serve: Callable[..., Served], prompt: str, control: Control
 ) -> None:
     """Kill -9 of the process with the task, beside one that has served for a while."""
     control.tasks(hold=True)
@@ -47,7 +47,7 @@ def test_a_living_process_takes_over_without_being_asked(
 
 
 def test_two_processes_never_see_to_the_same_task(
-    ann: Caller, serve: Callable[..., Served], served: Served, prompt: str, control: Control
+    ann: GenerateUser, serve: Callable[..., Served], served: Served, prompt: str, control: Control
 ) -> None:
     """Neither looking for lost tasks nor being asked makes a second process poll."""
     control.tasks(hold=True)
@@ -68,7 +68,11 @@ def test_two_processes_never_see_to_the_same_task(
 
 
 def test_a_process_that_lost_its_lease_stops(
-    ann: Caller, serve: Callable[..., Served], db: "psycopg.Connection[Any]", prompt: str, control: Control
+    ann: GenerateUser,
+    serve: Callable[..., Served],
+    db: "psycopg.Connection[Any]",
+    prompt: str,
+    control: Control,
 ) -> None:
     control.tasks(hold=True)
     loser = serve()
@@ -90,7 +94,11 @@ def test_a_process_that_lost_its_lease_stops(
 
 
 def test_two_that_deliver_the_same_charge_once(
-    ann: Caller, serve: Callable[..., Served], db: "psycopg.Connection[Any]", prompt: str, control: Control
+    ann: GenerateUser,
+    serve: Callable[..., Served],
+    db: "psycopg.Connection[Any]",
+    prompt: str,
+    control: Control,
 ) -> None:
     """The lease is taken away while the first one fetches, so that both store and finish."""
     control.tasks(hold=True)
@@ -116,7 +124,7 @@ def test_two_that_deliver_the_same_charge_once(
 
 
 def test_a_process_that_ends_hands_over_at_once(
-    ann: Caller, serve: Callable[..., Served], prompt: str, control: Control
+    ann: GenerateUser, serve: Callable[..., Served], prompt: str, control: Control
 ) -> None:
     control.tasks(hold=True)
     first = serve(GENERATION_LEASE_SECONDS="300")
@@ -131,7 +139,11 @@ def test_a_process_that_ends_hands_over_at_once(
 
 
 def test_whoever_is_asked_looks_at_once(
-    ann: Caller, serve: Callable[..., Served], db: "psycopg.Connection[Any]", prompt: str, control: Control
+    ann: GenerateUser,
+    serve: Callable[..., Served],
+    db: "psycopg.Connection[Any]",
+    prompt: str,
+    control: Control,
 ) -> None:
     control.tasks(hold=True)
     first, second = serve(), serve(GENERATION_LEASE_SECONDS="300")  # which looks every 100 s
@@ -152,9 +164,10 @@ declare
 begin
   for number in 1 .. 104 loop
     job := public.begin_generation('gen_small_video', 1, repeat('0', 64), number::text);
-    perform public.dispatch_generation((job ->> 'id')::uuid);
+    perform public.dispatch_generation((job ->> 'account_id')::uuid, (job ->> 'id')::uuid);
     perform public.note_generation(
-      (job ->> 'id')::uuid, current_setting('test.task'), process => gen_random_uuid(), lease_seconds => 1
+      (job ->> 'account_id')::uuid, (job ->> 'id')::uuid, current_setting('test.task'),
+      process => gen_random_uuid(), lease_seconds => 1
     );
   end loop;
 end
@@ -163,7 +176,11 @@ $$
 
 
 def test_more_than_a_hundred_tasks_of_dead_processes(
-    ann: Caller, serve: Callable[..., Served], db: "psycopg.Connection[Any]", prompt: str, control: Control
+    ann: GenerateUser,
+    serve: Callable[..., Served],
+    db: "psycopg.Connection[Any]",
+    prompt: str,
+    control: Control,
 ) -> None:
     """One is asked for; the others are at the same task of the provider, to whom that makes no difference."""
     control.tasks(hold=True)
@@ -194,8 +211,8 @@ def test_more_than_a_hundred_tasks_of_dead_processes(
 
 
 def test_files_that_nobody_needs_are_deleted(
-    ann: Caller, serve: Callable[..., Served], service: Client, db: "psycopg.Connection[Any]", stack: Stack,
-    prompt: str, control: Control,
+    ann: GenerateUser, serve: Callable[..., Served], service: Client, db: "psycopg.Connection[Any]",
+    stack: Stack, prompt: str, control: Control,
 ) -> None:  # fmt: skip
     """Through Storage, bytes and all: beside jobs that run, outputs, and files of others."""
     killed = serve("tests.generation.http.fragile", KILL_AT="upload:after")
@@ -229,12 +246,12 @@ def test_files_that_nobody_needs_are_deleted(
     )  # fmt: skip
     db.execute("update credits.file_sweep set leased_until = null, swept_at = null, after = null")
     version = db.execute("select version from storage.objects where name = %s", [names["orphan"]]).fetchone()
-    assert version and any(str(version[0]) in name for name in stored(stack))
+    assert version and any(str(version[0]) in name for name in stored_files(stack))
     second = serve(GENERATION_SWEEP_SECONDS="0.5")
     until(lambda: not bucket.exists(names["orphan"]) and not bucket.exists(names["old"]))
     left = {name for name, path in names.items() if bucket.exists(path)}
     assert left == {"output", "running", "new", "foreign"}
-    assert not any(str(version[0]) in name for name in stored(stack))
+    assert not any(str(version[0]) in name for name in stored_files(stack))
     control.tasks(hold=False)
     assert ended(ann, running) == "succeeded"
     ann.expect(60)

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from scripts.local.providers.control import Control
-from tests.support.generate import HTTP, Caller, ended, started
+from tests.support.generate import HTTP, GenerateUser, ended, started
 from tests.support.served import Served
 
 
-def test_a_video_comes_by_itself(ann: Caller, served: Served, prompt: str, control: Control) -> None:
+def test_a_video_comes_by_itself(ann: GenerateUser, served: Served, prompt: str, control: Control) -> None:
     job = started(ann, served, prompt)
     ann.expect(0, held=50)
     again = ann.post(served, prompt, key="k", operation="gen_video")
@@ -28,7 +28,7 @@ def test_a_video_comes_by_itself(ann: Caller, served: Served, prompt: str, contr
     assert ann.usage() == ["succeeded"]
 
 
-def test_a_picture_comes_to_life(ann: Caller, served: Served, prompt: str, control: Control) -> None:
+def test_a_picture_comes_to_life(ann: GenerateUser, served: Served, prompt: str, control: Control) -> None:
     job = started(ann, served, prompt, operation="gen_animate", inputs=[ann.upload("still.png")])
     assert ended(ann, job) == "succeeded"
     assert control.calls(match=prompt)[0].path.endswith("/v1/image_to_video")
@@ -59,7 +59,7 @@ NO_USE: list[tuple[str, dict[str, Any], str, int]] = [
 
 @pytest.mark.parametrize("part", [slice(7), slice(7, None)])
 def test_a_task_without_a_usable_end(
-    ann: Caller, served: Served, prompt: str, control: Control, part: slice
+    ann: GenerateUser, served: Served, prompt: str, control: Control, part: slice
 ) -> None:
     control.tasks(pending=0, running=0)
     answers = []
@@ -75,7 +75,7 @@ def test_a_task_without_a_usable_end(
     ann.expect(0)
 
 
-def test_polls_and_fetches_may_fail(ann: Caller, served: Served, prompt: str, control: Control) -> None:
+def test_polls_and_fetches_may_fail(ann: GenerateUser, served: Served, prompt: str, control: Control) -> None:
     for kind, on in (("error", "poll"), ("rate_limit", "poll"), ("drop", "poll"), ("error", "fetch")):
         control.fault("runway", kind, on=on, match=prompt)
     job = started(ann, served, prompt)
@@ -83,7 +83,9 @@ def test_polls_and_fetches_may_fail(ann: Caller, served: Served, prompt: str, co
     ann.expect(50)
 
 
-def test_heartbeats_outlast_the_deadline(ann: Caller, served: Served, prompt: str, control: Control) -> None:
+def test_heartbeats_outlast_the_deadline(
+    ann: GenerateUser, served: Served, prompt: str, control: Control
+) -> None:
     control.tasks(hold=True)
     job = started(ann, served, prompt, operation="gen_brief_video")
     time.sleep(6.5)  # the deadline was 5
@@ -94,7 +96,7 @@ def test_heartbeats_outlast_the_deadline(ann: Caller, served: Served, prompt: st
     ann.expect(50)
 
 
-def test_cancel(ann: Caller, served: Served, prompt: str, control: Control) -> None:
+def test_cancel(ann: GenerateUser, served: Served, prompt: str, control: Control) -> None:
     control.tasks(hold=True)
     job = started(ann, served, prompt)
     answer = ann.delete(served, job)
@@ -107,7 +109,7 @@ def test_cancel(ann: Caller, served: Served, prompt: str, control: Control) -> N
 
 
 def test_what_is_over_or_out_of_reach_is_not_canceled(
-    ann: Caller, served: Served, prompt: str, control: Control
+    ann: GenerateUser, served: Served, prompt: str, control: Control
 ) -> None:
     done = ann.post(served, prompt).json()["job"]
     late = ann.delete(served, done)
@@ -120,19 +122,22 @@ def test_what_is_over_or_out_of_reach_is_not_canceled(
     ann.expect(10)
 
 
-def test_a_provider_that_fails_to_cancel(ann: Caller, served: Served, prompt: str, control: Control) -> None:
+def test_a_provider_that_fails_to_cancel(
+    ann: GenerateUser, served: Served, prompt: str, control: Control
+) -> None:
     control.tasks(hold=True)
     job = started(ann, served, prompt)
-    control.fault("runway", "error", on="cancel", match=prompt)
+    control.fault("runway", "error", times=None, on="cancel", match=prompt)
     assert ann.delete(served, job).json()["code"] == "too_late"
     ann.expect(0, held=50)
+    control.clear("runway")
     # The wish stays, and the next heartbeat carries it out, or the next DELETE.
     assert ann.delete(served, job).status_code == 200
     ann.expect(0)
 
 
 def test_others_see_nothing(
-    ann: Caller, caller: Callable[..., Caller], served: Served, prompt: str, control: Control
+    ann: GenerateUser, caller: Callable[..., GenerateUser], served: Served, prompt: str, control: Control
 ) -> None:
     bob = caller()
     control.tasks(hold=True)

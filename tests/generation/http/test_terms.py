@@ -18,14 +18,14 @@ from _shared.generation.providers.protocol import NotSetUpError, Reply, Work
 from scripts.local.providers.control import Control
 from scripts.local.providers.png import png
 from tests.support.clock import until
-from tests.support.generate import HTTP, PNG, Caller, assert_error
+from tests.support.generate import HTTP, PNG, GenerateUser, assert_error
 from tests.support.served import Served
 from tests.support.stack import Env
 
 PICTURE = Media(PNG, "image/png", 64, 48)
 
 
-def quoted(ann: Caller, served: Served, operation: str, **body: Any) -> int:
+def quoted(ann: GenerateUser, served: Served, operation: str, **body: Any) -> int:
     """What dry_run says."""
     answer = HTTP.post(
         served.url, json={"operation": operation, "dry_run": True, **body}, headers=ann.headers()
@@ -45,7 +45,7 @@ def quoted(ann: Caller, served: Served, operation: str, **body: Any) -> int:
     ],
 )
 def test_dear_options_cost_more(
-    ann: Caller, served: Served, prompt: str, control: Control, options: dict[str, Any], price: int,
+    ann: GenerateUser, served: Served, prompt: str, control: Control, options: dict[str, Any], price: int,
     size: tuple[int, int],
 ) -> None:  # fmt: skip
     assert quoted(ann, served, "gen_image", options=options) == price
@@ -62,7 +62,7 @@ def test_dear_options_cost_more(
     assert control.paid(match=prompt) == 1
 
 
-def cost(ann: Caller) -> Decimal:
+def cost(ann: GenerateUser) -> Decimal:
     row = ann.db.execute(
         "select provider_cost from credits.usage_logs where account_id = %s order by id desc limit 1",
         [ann.account],
@@ -73,7 +73,7 @@ def cost(ann: Caller) -> Decimal:
 
 
 def test_images_are_for_those_who_pay_for_an_edit(
-    ann: Caller, served: Served, prompt: str, control: Control
+    ann: GenerateUser, served: Served, prompt: str, control: Control
 ) -> None:
     """dalle3_image (10) took inputs, and so gave what image_edit sells for 15."""
     path = ann.upload("cat.png")
@@ -90,7 +90,7 @@ def test_images_are_for_those_who_pay_for_an_edit(
     ann.expect(10)
 
 
-def test_sixteen_images_and_a_mask(ann: Caller, served: Served, prompt: str, control: Control) -> None:
+def test_sixteen_images_and_a_mask(ann: GenerateUser, served: Served, prompt: str, control: Control) -> None:
     paths = [ann.upload(f"{number}.png", png(32, 32, str(number))) for number in range(16)]
     mask = ann.upload("mask.png")
     answer = ann.post(served, prompt, operation="gen_edit", inputs=paths, mask=mask)
@@ -116,7 +116,7 @@ def test_sixteen_images_and_a_mask(ann: Caller, served: Served, prompt: str, con
     assert_error(lone, 400, "PT400")
 
 
-def begun(ann: Caller, **arguments: Any) -> dict[str, Any]:
+def begun(ann: GenerateUser, **arguments: Any) -> dict[str, Any]:
     """begin_generation, as the user calls it without the function."""
     called = ann.user.client.rpc("begin_generation", {"operation": "gen_image", "quantity": 1, **arguments})
     job: Any = called.execute().data
@@ -125,7 +125,7 @@ def begun(ann: Caller, **arguments: Any) -> dict[str, Any]:
 
 
 def test_a_cheap_job_of_ones_own_is_not_run_dear(
-    ann: Caller, served: Served, env: Env, prompt: str, control: Control
+    ann: GenerateUser, served: Served, env: Env, prompt: str, control: Control
 ) -> None:
     """begin_generation is open to users: with the digest of a dear request and the options of a cheap one."""
     body: dict[str, Any] = {"operation": "gen_image", "prompt": prompt, "options": {"quality": "max"}}
@@ -148,7 +148,7 @@ def test_a_cheap_job_of_ones_own_is_not_run_dear(
 
 
 def test_the_provider_is_asked_with_the_default_that_was_paid_for(
-    ann: Caller, served: Served, prompt: str
+    ann: GenerateUser, served: Served, prompt: str
 ) -> None:
     """Without one OpenAI takes quality auto, which may be its dearest."""
     job = ann.post(served, prompt).json()["job"]
@@ -156,7 +156,7 @@ def test_the_provider_is_asked_with_the_default_that_was_paid_for(
     assert tokens(ann)["output_image"] == 272
 
 
-def tokens(ann: Caller) -> dict[str, int]:
+def tokens(ann: GenerateUser) -> dict[str, int]:
     row = ann.db.execute(
         "select tokens from credits.usage_logs where account_id = %s order by id desc limit 1", [ann.account]
     ).fetchone()
@@ -165,15 +165,15 @@ def tokens(ann: Caller) -> dict[str, int]:
     return found
 
 
-def finished(ann: Caller, served: Served, begun: httpx.Response) -> httpx.Response:
+def finished(ann: GenerateUser, served: Served, begun: httpx.Response) -> httpx.Response:
     """The answer once it is no 202 any more."""
     job = begun.json()["job"]
     until(lambda: ann.get(served, job).status_code != 202)
     return ann.get(served, job)
 
 
-def test_ten_seconds_are_charged_as_ten(ann: Caller, served: Served, prompt: str) -> None:
-    """10 s at 8 a second were charged 8."""
+def test_ten_seconds_are_charged_as_ten(ann: GenerateUser, served: Served, prompt: str) -> None:
+    """10 s at 8 per second were charged 8."""
     assert quoted(ann, served, "gen_seconds", options={"duration": 10}) == 80
     started = ann.post(served, prompt, operation="gen_seconds", options={"duration": 10})
     assert started.status_code == 202, started.text
@@ -185,7 +185,7 @@ def test_ten_seconds_are_charged_as_ten(ann: Caller, served: Served, prompt: str
 
 
 def test_inputs_that_are_not_there_are_refused_before_the_hold(
-    ann: Caller, served: Served, prompt: str, control: Control, caller: Callable[..., Caller]
+    ann: GenerateUser, served: Served, prompt: str, control: Control, caller: Callable[..., GenerateUser]
 ) -> None:
     bob = caller()
     theirs = bob.upload("cat.png")
@@ -203,7 +203,7 @@ def test_inputs_that_are_not_there_are_refused_before_the_hold(
 
 
 def test_more_than_a_process_should_hold_is_refused_before_the_hold(
-    ann: Caller, served: Served, prompt: str
+    ann: GenerateUser, served: Served, prompt: str
 ) -> None:
     paths = [ann.upload(f"{number}.png") for number in range(2)]
     ann.db.execute(
@@ -217,7 +217,9 @@ def test_more_than_a_process_should_hold_is_refused_before_the_hold(
     ann.expect(15)
 
 
-def test_a_repeat_outlives_its_inputs(ann: Caller, served: Served, prompt: str, control: Control) -> None:
+def test_a_repeat_outlives_its_inputs(
+    ann: GenerateUser, served: Served, prompt: str, control: Control
+) -> None:
     path = ann.upload("cat.png")
     first = ann.post(served, prompt, operation="gen_edit", inputs=[path], key="k")
     ann.user.client.storage.from_("generations").remove([path])
@@ -226,7 +228,7 @@ def test_a_repeat_outlives_its_inputs(ann: Caller, served: Served, prompt: str, 
     assert control.paid(match=prompt) == 1
 
 
-def test_what_came_to_no_call_is_in_no_log(ann: Caller, served: Served, prompt: str) -> None:
+def test_what_came_to_no_call_is_in_no_log(ann: GenerateUser, served: Served, prompt: str) -> None:
     """An input that says that it is a PNG, and is none, is found out only when it is read."""
     path = ann.upload("false.png", b"hello")
     assert_error(ann.post(served, prompt, operation="gen_edit", inputs=[path]), 400, "PT400")
@@ -234,7 +236,7 @@ def test_what_came_to_no_call_is_in_no_log(ann: Caller, served: Served, prompt: 
     ann.expect(0)
 
 
-def test_quotes_are_of_what_would_be_charged(ann: Caller, served: Served) -> None:
+def test_quotes_are_of_what_would_be_charged(ann: GenerateUser, served: Served) -> None:
     assert quoted(ann, served, "image_edit") == 15
     assert quoted(ann, served, "image_edit", inputs=[f"{ann.account}/inputs/{n}.png" for n in range(3)]) == 17
     assert quoted(ann, served, "video_generation", options={"duration": 10}) == 100
@@ -255,7 +257,7 @@ SEED = {
 }  # fmt: skip
 
 
-def seeded(ann: Caller) -> Iterator[tuple[str, str, str, int, dict[str, Any]]]:
+def seeded(ann: GenerateUser) -> Iterator[tuple[str, str, str, int, dict[str, Any]]]:
     found = ann.db.execute(
         "select operation, provider, model, credits_per_unit, terms from public.pricing_tiers "
         "where operation = any(%s)", [list(SEED)],
@@ -264,7 +266,7 @@ def seeded(ann: Caller) -> Iterator[tuple[str, str, str, int, dict[str, Any]]]:
     yield from found
 
 
-def test_everything_that_the_seed_offers_its_adapters_have(ann: Caller) -> None:
+def test_everything_that_the_seed_offers_its_adapters_have(ann: GenerateUser) -> None:
     for operation, name, model, _, terms in seeded(ann):
         adapter = provider(name)
         images = [PICTURE] * terms.get("inputs", {}).get("max", 0)
@@ -283,7 +285,7 @@ def test_everything_that_the_seed_offers_its_adapters_have(ann: Caller) -> None:
 
 
 def test_every_operation_of_the_seed_is_delivered_at_its_price_and_cost(
-    ann: Caller, served: Served, prompt: str
+    ann: GenerateUser, served: Served, prompt: str
 ) -> None:
     charged = 0
     for operation, _, _, price, terms in seeded(ann):
@@ -309,7 +311,7 @@ def test_every_operation_of_the_seed_is_delivered_at_its_price_and_cost(
     [("gen_image", "openai"), ("gen_gemini", "gemini"), ("gen_stable", "stability"), ("gen_video", "runway")],
 )
 def test_failures_are_told_apart(
-    ann: Caller, served: Served, prompt: str, control: Control, operation: str, name: str
+    ann: GenerateUser, served: Served, prompt: str, control: Control, operation: str, name: str
 ) -> None:
     for why, code, says in (
         ("model", "model_gone", "no longer offers the model"),
@@ -331,13 +333,13 @@ def test_failures_are_told_apart(
     ann.expect(0)
 
 
-def test_a_retired_model_is_told_as_such(ann: Caller, served: Served, prompt: str) -> None:
+def test_a_retired_model_is_told_as_such(ann: GenerateUser, served: Served, prompt: str) -> None:
     assert_error(ann.post(served, prompt, operation="gen_retired"), 502, "model_gone")
     assert ann.usage() == ["failed"]
     ann.expect(0)
 
 
-def test_a_missing_key_is_the_operators(ann: Caller, serve: Callable[..., Served], prompt: str) -> None:
+def test_a_missing_key_is_the_operators(ann: GenerateUser, serve: Callable[..., Served], prompt: str) -> None:
     served = serve(OPENAI_API_KEY="")
     answer = ann.post(served, prompt)
     assert "OPENAI" not in answer.text
@@ -347,7 +349,7 @@ def test_a_missing_key_is_the_operators(ann: Caller, serve: Callable[..., Served
     ann.expect(0)
 
 
-def test_a_price_that_its_provider_cannot_deliver(ann: Caller, served: Served, prompt: str) -> None:
+def test_a_price_that_its_provider_cannot_deliver(ann: GenerateUser, served: Served, prompt: str) -> None:
     answer = ann.post(served, prompt, operation="gen_misfit", inputs=[ann.upload("cat.png")])
     assert_error(answer, 500, "not_set_up")
     assert "terms.inputs.max of gen_misfit" in served.log()
@@ -506,13 +508,15 @@ def test_tokens_are_counted_by_kind(name: str, body: Any, found: dict[str, int])
     assert provider(name).tokens(reply(200, body), work) == found
 
 
-def test_tokens_of_all_the_calls_of_a_job_are_added(ann: Caller, served: Served, prompt: str) -> None:
+def test_tokens_of_all_the_calls_of_a_job_are_added(ann: GenerateUser, served: Served, prompt: str) -> None:
     ann.post(served, prompt, operation="gen_gemini", n=3)
     assert tokens(ann)["output_image"] == 3 * 1120
     assert tokens(ann)["input_text"] == 3 * (len(prompt) // 4 + 1)
 
 
-def test_a_refusal_has_its_tokens_too(ann: Caller, served: Served, prompt: str, control: Control) -> None:
+def test_a_refusal_has_its_tokens_too(
+    ann: GenerateUser, served: Served, prompt: str, control: Control
+) -> None:
     control.fault("gemini", "refusal", match=prompt)
     assert_error(ann.post(served, prompt, operation="gen_gemini"), 422, "refused")
     words = len(prompt) // 4 + 1

@@ -1,5 +1,6 @@
 """The life of a generation job in the ledger: hold, dispatch, outcome, and what the sweep does."""
 
+import uuid
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -238,6 +239,31 @@ def test_another_users_job_is_not_there(studio: Studio, function: str) -> None:
     ("function", "arguments"),
     [
         ("dispatch_generation", {}),
+        ("note_generation", {"unknown": True}),
+        ("decline_generation", {"error": None}),
+        ("finish_generation", {"outcome": "failed"}),
+    ],
+)
+@pytest.mark.parametrize("account", ["another", "none", "unknown"])
+def test_a_job_is_found_by_its_own_account_only(
+    studio: Studio, function: str, arguments: dict[str, Any], account: str
+) -> None:
+    job = studio.begin(studio.buyer(), studio.operation())
+    other = studio.begin(studio.buyer(), studio.operation())
+    wrong = {"another": other["account_id"], "none": None, "unknown": str(uuid.uuid4())}[account]
+    with pytest.raises(Refused) as caught:
+        studio.ledger.as_service(function, account_id=wrong, job_id=job["id"], **arguments)
+    assert (caught.value.code, caught.value.message) == ("PT404", "There is no such job.")
+    with pytest.raises(Refused) as caught:
+        studio.ledger.as_service(function, job_id=job["id"], **arguments)
+    assert caught.value.code == "42883"
+    assert studio.service("note_generation", job["id"])["status"] == "held"
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [
+        ("dispatch_generation", {}),
         ("note_generation", {}),
         ("decline_generation", {"error": None}),
         ("finish_generation", {"outcome": "failed"}),
@@ -251,7 +277,8 @@ def test_users_cannot_take_the_functions_steps(
 ) -> None:
     user = studio.buyer()
     if "process" not in arguments:
-        arguments = {"job_id": studio.begin(user, studio.operation())["id"], **arguments}
+        job = studio.begin(user, studio.operation())
+        arguments = {"account_id": job["account_id"], "job_id": job["id"], **arguments}
     with pytest.raises(Refused) as caught:
         studio.ledger.as_user(user, function, **arguments)
     assert caught.value.code == "42501"

@@ -101,10 +101,12 @@ def test_a_process_that_ends_gives_back_its_own_only(own_ledger: Ledger) -> None
 @pytest.mark.parametrize("seconds", [0, -1, 301])
 def test_a_lease_is_short(studio: Studio, seconds: int) -> None:
     job = at_provider(studio)
-    for function, arguments in (("note_generation", {"job_id": job}), ("lease_generations", {})):
-        with pytest.raises(Refused) as caught:
-            studio.ledger.as_service(function, process=ONE, lease_seconds=seconds, **arguments)
-        assert caught.value.code == "PT400"
+    with pytest.raises(Refused) as caught:
+        studio.service("note_generation", job, process=ONE, lease_seconds=seconds)
+    assert caught.value.code == "PT400"
+    with pytest.raises(Refused) as caught:
+        studio.ledger.as_service("lease_generations", process=ONE, lease_seconds=seconds)
+    assert caught.value.code == "PT400"
 
 
 def test_a_process_must_say_who_it_is(studio: Studio) -> None:

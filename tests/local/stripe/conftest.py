@@ -10,12 +10,12 @@ import stripe
 
 from scripts.local.stack import ports
 from scripts.local.stripe.control import Control
-from tests.support.local_stripe import Shop, Standin
+from tests.support.local_stripe import Standin, WebhookReceiver
 
 
 @pytest.fixture(scope="package")
-def _shop() -> Iterator[Shop]:
-    shop = Shop("")
+def _shop() -> Iterator[WebhookReceiver]:
+    shop = WebhookReceiver("")
 
     class Endpoint(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -36,7 +36,7 @@ def _shop() -> Iterator[Shop]:
 
 
 @pytest.fixture(scope="package")
-def _standin(_shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standin]:
+def _standin(_shop: WebhookReceiver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standin]:
     made = Standin(ports.ephemeral(), tmp_path_factory.mktemp("stripe") / "stripe.db", _shop.url)
     made.start()
     yield made
@@ -68,7 +68,7 @@ def standin(_standin: Standin, request: pytest.FixtureRequest) -> Iterator[Stand
 
 
 @pytest.fixture
-def shop(_shop: Shop, standin: Standin) -> Shop:
+def shop(_shop: WebhookReceiver, standin: Standin) -> WebhookReceiver:
     """The shop, with nothing received yet."""
     _shop.received.clear()
     _shop.answers.clear()

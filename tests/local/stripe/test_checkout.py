@@ -8,7 +8,7 @@ import pytest
 import stripe
 
 from scripts.local.stripe.control import Control, ControlError
-from tests.support.local_stripe import Shop, Standin, checkout, item
+from tests.support.local_stripe import Standin, WebhookReceiver, checkout, item
 
 Since = Callable[[], list[str]]
 PAID = [
@@ -118,7 +118,9 @@ def test_zero_decimal_currencies(client: stripe.StripeClient, control: Control, 
 # -- the page --------------------------------------------------------------------------------------
 
 
-def test_the_page_shows_and_pays(client: stripe.StripeClient, shop: Shop, control: Control) -> None:
+def test_the_page_shows_and_pays(
+    client: stripe.StripeClient, shop: WebhookReceiver, control: Control
+) -> None:
     session = checkout(client, line_items=[item(1799, quantity=2)], allow_promotion_codes=True)
     with httpx.Client(trust_env=False) as browser:
         page = browser.get(str(session.url))

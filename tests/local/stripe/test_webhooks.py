@@ -7,14 +7,16 @@ import stripe
 
 from scripts.local.stripe.control import Control
 from tests.support.clock import until
-from tests.support.local_stripe import SECRET, Shop, Standin, checkout
+from tests.support.local_stripe import SECRET, Standin, WebhookReceiver, checkout
 
 
 def pay(client: stripe.StripeClient, control: Control) -> str:
     return str(control.complete(checkout(client).id)["id"])
 
 
-def test_every_event_arrives_signed(client: stripe.StripeClient, control: Control, shop: Shop) -> None:
+def test_every_event_arrives_signed(
+    client: stripe.StripeClient, control: Control, shop: WebhookReceiver
+) -> None:
     session = checkout(client)
     control.complete(session.id)
     control.settled()
@@ -55,7 +57,7 @@ def test_an_update_tells_what_was_before(client: stripe.StripeClient, control: C
 
 @pytest.mark.parametrize("status", [400, 500, 302])
 def test_a_failed_delivery_is_tried_again(
-    client: stripe.StripeClient, control: Control, shop: Shop, status: int
+    client: stripe.StripeClient, control: Control, shop: WebhookReceiver, status: int
 ) -> None:
     control.first_retry(0.05)
     shop.answers += [status, status]
@@ -72,7 +74,7 @@ def test_a_failed_delivery_is_tried_again(
 
 
 def test_retries_survive_kill_9(
-    standin: Standin, client: stripe.StripeClient, control: Control, shop: Shop
+    standin: Standin, client: stripe.StripeClient, control: Control, shop: WebhookReceiver
 ) -> None:
     control.webhook_url("http://127.0.0.1:1/nobody")
     customer = client.v1.customers.create({"email": "kept@example.com"})
@@ -96,7 +98,7 @@ def test_retries_survive_kill_9(
 
 
 def test_held_back_then_shuffled_three_times_on_8_connections(
-    client: stripe.StripeClient, control: Control, shop: Shop
+    client: stripe.StripeClient, control: Control, shop: WebhookReceiver
 ) -> None:
     control.delivery("hold")
     pay(client, control)
@@ -116,7 +118,9 @@ def test_held_back_then_shuffled_three_times_on_8_connections(
     assert delivery["state"] == "delivered"
 
 
-def test_the_seed_gives_the_order(client: stripe.StripeClient, control: Control, shop: Shop) -> None:
+def test_the_seed_gives_the_order(
+    client: stripe.StripeClient, control: Control, shop: WebhookReceiver
+) -> None:
     control.delivery("hold")
     orders = []
     for seed in (1, 1, 2):
@@ -128,7 +132,9 @@ def test_the_seed_gives_the_order(client: stripe.StripeClient, control: Control,
     assert sorted(orders[0]) == sorted(orders[2])
 
 
-def test_chosen_events_in_a_chosen_order(client: stripe.StripeClient, control: Control, shop: Shop) -> None:
+def test_chosen_events_in_a_chosen_order(
+    client: stripe.StripeClient, control: Control, shop: WebhookReceiver
+) -> None:
     control.delivery("hold")
     pay(client, control)
     ids = [each["event"] for each in control.deliveries() if each["state"] == "held"]
@@ -139,7 +145,9 @@ def test_chosen_events_in_a_chosen_order(client: stripe.StripeClient, control: C
     assert shop.types()[-1] == "checkout.session.completed"
 
 
-def test_shuffled_and_twice_by_itself(client: stripe.StripeClient, control: Control, shop: Shop) -> None:
+def test_shuffled_and_twice_by_itself(
+    client: stripe.StripeClient, control: Control, shop: WebhookReceiver
+) -> None:
     control.delivery("shuffle", seed=3, times=2, window=0.1)
     pay(client, control)
     control.settled()
@@ -149,7 +157,7 @@ def test_shuffled_and_twice_by_itself(client: stripe.StripeClient, control: Cont
 
 
 def test_dropped_events_are_listed_and_can_be_redelivered(
-    client: stripe.StripeClient, control: Control, shop: Shop
+    client: stripe.StripeClient, control: Control, shop: WebhookReceiver
 ) -> None:
     control.delivery("drop")
     pay(client, control)
@@ -166,7 +174,7 @@ def test_dropped_events_are_listed_and_can_be_redelivered(
     assert client.v1.events.retrieve(event.id).pending_webhooks == 0
 
 
-def test_secrets_roll(client: stripe.StripeClient, control: Control, shop: Shop) -> None:
+def test_secrets_roll(client: stripe.StripeClient, control: Control, shop: WebhookReceiver) -> None:
     for sign_with, good in (
         ("previous", {"whsec_old"}),
         ("both", {"whsec_old", SECRET}),
@@ -185,7 +193,9 @@ def test_secrets_roll(client: stripe.StripeClient, control: Control, shop: Shop)
                     stripe.Webhook.construct_event(body, header, secret)
 
 
-def test_only_selected_types_are_sent(client: stripe.StripeClient, control: Control, shop: Shop) -> None:
+def test_only_selected_types_are_sent(
+    client: stripe.StripeClient, control: Control, shop: WebhookReceiver
+) -> None:
     control.enabled_events(["checkout.session.completed"])
     pay(client, control)
     control.settled()

@@ -9,7 +9,19 @@ from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from .protocol import Ask, Delivered, Provider, Refused, Reply, Tokens, Work, count, decoded, inner, listed
+from .protocol import (
+    Ask,
+    Delivered,
+    Provider,
+    Refused,
+    Reply,
+    Tokens,
+    Work,
+    from_base64,
+    object_at,
+    objects_in,
+    token_count,
+)
 
 # finishReason when the model stopped for policy. A blocked prompt has promptFeedback.blockReason instead.
 REFUSALS = frozenset(
@@ -21,11 +33,11 @@ SIZES = {"1K", "2K", "4K"}
 
 
 class Google(Provider):
-    """Gemini. One output a request: the image models know no candidateCount."""
+    """Gemini. One output per request: the image models know no candidateCount."""
 
     env = "GEMINI"
     base_url = "https://generativelanguage.googleapis.com"
-    images = 14
+    max_images = 14
     outputs = ("image", "text")
 
     def headers(self, key: str) -> dict[str, str]:
@@ -55,11 +67,17 @@ class Google(Provider):
 
     def read(self, reply: Reply, work: Work) -> Delivered | Refused:
         answer = reply.json()
-        if inner(answer, "promptFeedback").get("blockReason"):
+        if object_at(answer, "promptFeedback").get("blockReason"):
             return Refused()
-        candidate = next(iter(listed(answer.get("candidates"))), {})
-        parts = [part for part in listed(inner(candidate, "content").get("parts")) if not part.get("thought")]
-        files = [decoded(inner(part, "inlineData").get("data")) for part in parts if "inlineData" in part]
+        candidate = next(iter(objects_in(answer.get("candidates"))), {})
+        parts = [
+            part
+            for part in objects_in(object_at(candidate, "content").get("parts"))
+            if not part.get("thought")
+        ]
+        files = [
+            from_base64(object_at(part, "inlineData").get("data")) for part in parts if "inlineData" in part
+        ]
         text = "".join(part["text"] for part in parts if isinstance(part.get("text"), str)).strip()
         if candidate.get("finishReason") in REFUSALS and not files:
             return Refused()
@@ -68,28 +86,30 @@ class Google(Provider):
         return Delivered(texts=[text] if text else [])
 
     def tokens(self, reply: Reply, work: Work) -> Tokens:
-        usage = inner(reply.json(), "usageMetadata")
+        usage = object_at(reply.json(), "usageMetadata")
         found: Counter[str] = Counter()
         for way, name in (("input", "prompt"), ("output", "candidates")):
-            left = count(usage.get(f"{name}TokenCount"))
-            for item in listed(usage.get(f"{name}TokensDetails")):
+            left = token_count(usage.get(f"{name}TokenCount"))
+            for item in objects_in(usage.get(f"{name}TokensDetails")):
                 kind = "image" if item.get("modality") == "IMAGE" else "text"
-                found[f"{way}_{kind}"] += count(item.get("tokenCount"))
-                left -= count(item.get("tokenCount"))
+                found[f"{way}_{kind}"] += token_count(item.get("tokenCount"))
+                left -= token_count(item.get("tokenCount"))
             # Of what it does not say, all that comes out is what was asked for.
             found[f"{way}_{'image' if way == 'output' and work.output == 'image' else 'text'}"] += max(
                 left, 0
             )
-        found["output_text"] += count(usage.get("thoughtsTokenCount"))
+        found["output_text"] += token_count(usage.get("thoughtsTokenCount"))
         return {kind: number for kind, number in found.items() if number}
 
     def failure(self, reply: Reply) -> str:
-        error = inner(reply.json(), "error")
-        details = listed(error.get("details"))
+        error = object_at(reply.json(), "error")
+        details = objects_in(error.get("details"))
         if any(str(item.get("reason")).startswith("API_KEY_") for item in details):
             return "key"
         message = str(error.get("message")).lower()
-        quotas = [str(quota.get("quotaId")) for item in details for quota in listed(item.get("violations"))]
+        quotas = [
+            str(quota.get("quotaId")) for item in details for quota in objects_in(item.get("violations"))
+        ]
         if reply.status == 429 and ("depleted" in message or any("PerDay" in quota for quota in quotas)):
             return "quota"
         if error.get("status") == "FAILED_PRECONDITION" and "billing" in message:

@@ -7,7 +7,18 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from .protocol import Ask, Delivered, Provider, Reply, Tokens, Work, count, decoded, inner, listed
+from .protocol import (
+    Ask,
+    Delivered,
+    Provider,
+    Reply,
+    Tokens,
+    Work,
+    from_base64,
+    object_at,
+    objects_in,
+    token_count,
+)
 
 REFUSALS = ("moderation_blocked", "content_policy_violation")
 # Waiting helps with none of them. All come as 429 but the last two.
@@ -41,9 +52,9 @@ class OpenAI(Provider):
 
     env = "OPENAI"
     base_url = "https://api.openai.com/v1"
-    batch = 10
-    images = 16
-    mask = True
+    outputs_per_request = 10
+    max_images = 16
+    takes_mask = True
 
     def headers(self, key: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {key}"}
@@ -70,24 +81,24 @@ class OpenAI(Provider):
         return Ask("/images/edits", data={name: str(value) for name, value in fields.items()}, files=files)
 
     def read(self, reply: Reply, work: Work) -> Delivered:
-        return Delivered([decoded(item.get("b64_json")) for item in listed(reply.json().get("data"))])
+        return Delivered([from_base64(item.get("b64_json")) for item in objects_in(reply.json().get("data"))])
 
     def tokens(self, reply: Reply, work: Work) -> Tokens:
-        usage = inner(reply.json(), "usage")
-        sent, made = inner(usage, "input_tokens_details"), inner(usage, "output_tokens_details")
-        images, words = count(sent.get("image_tokens")), count(made.get("text_tokens"))
+        usage = object_at(reply.json(), "usage")
+        sent, made = object_at(usage, "input_tokens_details"), object_at(usage, "output_tokens_details")
+        images, words = token_count(sent.get("image_tokens")), token_count(made.get("text_tokens"))
         found = {
             # Of what it does not say, what goes in is text and what comes out are images.
-            "input_text": max(count(usage.get("input_tokens")) - images, 0), "input_image": images,
-            "output_text": words, "output_image": max(count(usage.get("output_tokens")) - words, 0),
+            "input_text": max(token_count(usage.get("input_tokens")) - images, 0), "input_image": images,
+            "output_text": words, "output_image": max(token_count(usage.get("output_tokens")) - words, 0),
         }  # fmt: skip
         return {kind: number for kind, number in found.items() if number}
 
     def refused(self, reply: Reply) -> bool:
-        return inner(reply.json(), "error").get("code") in REFUSALS
+        return object_at(reply.json(), "error").get("code") in REFUSALS
 
     def failure(self, reply: Reply) -> str:
-        error = inner(reply.json(), "error")
+        error = object_at(reply.json(), "error")
         if error.get("code") in QUOTAS or error.get("type") == "insufficient_quota":
             return "quota"
         # 404, or 403 where the account never had it.

@@ -121,10 +121,10 @@ class Provider(ABC):
 
     env: ClassVar[str]
     base_url: ClassVar[str]
-    most: ClassVar[int] = 10  # outputs of one job
-    batch: ClassVar[int] = 1  # outputs of one request; a job of more takes several requests at once
-    images: ClassVar[int] = 4  # images that the user may give
-    mask: ClassVar[bool] = False  # whether one can come with them
+    max_outputs: ClassVar[int] = 10  # per job
+    outputs_per_request: ClassVar[int] = 1  # a job of more takes several requests at once
+    max_images: ClassVar[int] = 4  # that the user may give
+    takes_mask: ClassVar[bool] = False  # whether a mask can come with them
     outputs: ClassVar[Collection[str]] = ("image",)  # what it can make: image, text, video
     prompt_limit: ClassVar[int] = 10_000  # characters
     # Where its links may lead: a host, or with a leading dot every host below it.
@@ -178,13 +178,13 @@ class Provider(ABC):
         """Raises NotSetUpError when the price sells what this provider does not have."""
         if work.output not in self.outputs:
             raise NotSetUpError(f"{work.operation} shall give {work.output}, which it does not make.")
-        if work.n > self.most:
-            raise NotSetUpError(f"terms.max_n of {work.operation} is over {self.most}.")
+        if work.n > self.max_outputs:
+            raise NotSetUpError(f"terms.max_n of {work.operation} is over {self.max_outputs}.")
         if len(work.prompt) > self.prompt_limit:
             raise NotSetUpError(f"terms.max_prompt of {work.operation} is over {self.prompt_limit}.")
-        if len(work.images) > self.images:
-            raise NotSetUpError(f"terms.inputs.max of {work.operation} is over {self.images}.")
-        if work.mask and not self.mask:
+        if len(work.images) > self.max_images:
+            raise NotSetUpError(f"terms.inputs.max of {work.operation} is over {self.max_images}.")
+        if work.mask and not self.takes_mask:
             raise NotSetUpError(f"{work.operation} cannot have a mask.")
         known = self.options(work)
         for name, value in work.options.items():
@@ -203,12 +203,12 @@ def need_image(work: Work) -> None:
         raise NotSetUpError(f"{work.model} needs an image: terms.inputs.min of {work.operation} must be 1.")
 
 
-def count(value: Any) -> int:
+def token_count(value: Any) -> int:
     """A number of tokens; 0 for what is none."""
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**9 else 0
 
 
-def decoded(value: Any) -> bytes:
+def from_base64(value: Any) -> bytes:
     """Base64 as bytes; empty when it is not base64."""
     try:
         return base64.b64decode(value, validate=True)
@@ -216,12 +216,12 @@ def decoded(value: Any) -> bytes:
         return b""
 
 
-def listed(value: Any) -> list[dict[str, Any]]:
+def objects_in(value: Any) -> list[dict[str, Any]]:
     """The objects in what should be a list of them."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def inner(value: Any, name: str) -> dict[str, Any]:
+def object_at(value: Any, name: str) -> dict[str, Any]:
     """The object under a name, an empty one when there is none."""
     found = value.get(name) if isinstance(value, dict) else None
     return found if isinstance(found, dict) else {}

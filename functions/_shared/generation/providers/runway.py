@@ -20,8 +20,8 @@ from .protocol import (
     Started,
     Work,
     Working,
-    listed,
     need_image,
+    objects_in,
 )
 
 FROM_IMAGE_ONLY = ("gen4_turbo",)
@@ -35,12 +35,12 @@ WAITING = ("PENDING", "THROTTLED", "RUNNING")
 
 
 class Runway(Provider):
-    """One video a task, which takes minutes."""
+    """One video per task, which takes minutes."""
 
     env = "RUNWAY"
     base_url = "https://api.dev.runwayml.com"
-    most = 1
-    images = 2  # the first frame, and of veo3.1 the last
+    max_outputs = 1
+    max_images = 2  # the first frame, and of veo3.1 the last
     outputs = ("video",)
     prompt_limit = 1000
     hosts = (".cloudfront.net", ".runwayml.com")
@@ -119,7 +119,7 @@ class Runway(Provider):
         words = str(answer.get("error")).lower()
         if "enough credits" in words or (reply.status == 429 and "daily" in words):
             return "quota"
-        if any(issue.get("path") == ["model"] for issue in listed(answer.get("issues"))):
+        if any(issue.get("path") == ["model"] for issue in objects_in(answer.get("issues"))):
             return "gone"
         return super().failure(reply)
 

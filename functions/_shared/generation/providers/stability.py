@@ -13,11 +13,11 @@ RATIOS = {"1:1", "2:3", "3:2", "4:5", "5:4", "9:16", "16:9", "9:21", "21:9"}
 
 
 class Stability(Provider):
-    """Answers with the image itself, one a request."""
+    """Answers with the image itself, one per request."""
 
     env = "STABILITY"
     base_url = "https://api.stability.ai"
-    images = 0  # its way to change an image is another endpoint
+    max_images = 0  # its way to change an image is another endpoint
 
     def headers(self, key: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {key}"}

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import logging
+import os
 import secrets
 import uuid
 from collections.abc import Awaitable, Callable
@@ -29,7 +30,8 @@ log = logging.getLogger("auth")
 
 # How long a refresh token may be used again after its rotation: two tabs may refresh at once.
 REUSE_INTERVAL = timedelta(seconds=10)
-BCRYPT_COST = 10
+# As Supabase Auth. Tests, which sign up hundreds of users, take the least, 4.
+BCRYPT_COST = int(os.environ.get("LOCAL_AUTH_BCRYPT_COST", "10"))
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 
 from scripts.checks import releases
-from scripts.local.stack import migrations
+from scripts.local.stack import StackError, migrations
 from tests.support.projects import Server
 from tests.support.stack import NEEDED, ROOT
 
@@ -132,8 +132,10 @@ def upgrade(server: Server, old: Path, new: Path, meant: Mapping[str, str]) -> l
     findings += [f"Up: {line}" for line in lost(before, rows(server.url(home)), meant)]
     after_new, after_old = twin(), twin()
     # The functions and clients of the old release, which are still there when the database is new already.
-    live(old, "go_on", server.url(after_old), begun)
-    live(new, "go_on", server.url(after_new), begun)
+    for name, root in ((after_old, old), (after_new, new)):
+        done = python(root, "-m", "tests.upgrade.life", "go_on", server.url(name), begun)
+        if done.returncode:
+            findings.append(f"Gone on by {root.name}: {done.stderr[-2000:]}")
     for name, root in ((after_old, old), (after_old, new), (after_new, new)):
         found = json.loads(live(root, "check", server.url(name)))
         findings += [f"Gone on, checked by {root.name}: {line}" for line in found]
@@ -150,7 +152,10 @@ def upgrade(server: Server, old: Path, new: Path, meant: Mapping[str, str]) -> l
             findings.append(f"Back: the schema is not what it was: {changed[:5]}")
     findings += [f"Back: {line}" for line in lost(before, rows(server.url(home)), {})]
     findings += [f"Back: {line}" for line in json.loads(live(old, "check", server.url(after_old)))]
-    migrations.apply(new, server.url(home))
+    try:
+        migrations.apply(new, server.url(home))
+    except StackError as error:
+        findings.append(f"Up again: {error}")
     return findings
 
 
