@@ -86,7 +86,10 @@ def test_counts_and_filters_do_not_tell_of_others(ann: Person, bob: Person, rela
         filters.append(f"user_id=eq.{ann.user.id}")
     if relation == "credit_transactions":
         # Each account's rows are numbered from 1.
-        filters += [f"account_id=eq.{ann.account_id}&id=eq.{ann.spend_id}", f"idempotency_key=eq.{quote(ann.key)}"]
+        filters += [
+            f"account_id=eq.{ann.account_id}&id=eq.{ann.spend_id}",
+            f"idempotency_key=eq.{quote(ann.key)}",
+        ]
     if relation == "credit_holds":
         filters.append(f"id=eq.{ann.hold_id}")
     for query in filters:
