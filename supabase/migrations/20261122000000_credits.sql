@@ -1646,8 +1646,8 @@ alter table credits.stripe_objects force row level security;
 revoke all on table credits.stripe_objects from anon, authenticated, service_role;
 
 comment on table credits.stripe_objects is
-'Whose an object of Stripe''s is: its id is there once, where the tables that hold what it says have it once an account. '
-'No foreign key, so that the tables of an account can lie elsewhere.';
+'Whose an object of Stripe''s is: its id is there once, where the tables that hold what it says have it once '
+'per account. No foreign key, so that the tables of an account can lie elsewhere.';
 comment on column credits.stripe_objects.id is
 'Stripe''s id of a Checkout session, an invoice or a subscription. Payments have stripe_payments, customers '
 'stripe_customers.';
@@ -1806,10 +1806,10 @@ select
   b.source_id,
   b.amount,
   b.fee,
-  b.amount - b.fee as net,
   b.currency,
   b.exchange_rate,
-  b.booked_at
+  b.booked_at,
+  b.amount - b.fee as net
 from credits.stripe_balance_transactions as b
 inner join credits.stripe_payments as p on b.payment_intent_id = p.payment_intent_id
 where p.purchase_id is not null;
@@ -1817,8 +1817,8 @@ where p.purchase_id is not null;
 revoke all on table credits.purchase_balances from anon, authenticated, service_role;
 
 comment on view credits.purchase_balances is
-'What each purchase, its refunds and its disputes moved on Stripe''s balance, in minor units of currency: amount less fee '
-'is net. Nulls where Stripe has named a balance transaction and not told yet.';
+'What each purchase, its refunds and its disputes moved on Stripe''s balance, in minor units of currency: amount less '
+'fee is net. Nulls where Stripe has named a balance transaction and not told yet.';
 
 -- sql/payments/tables/stripe_fraud_warnings.sql
 create table credits.stripe_fraud_warnings (
@@ -5177,6 +5177,13 @@ begin
       idempotency_key,
       entry.kind = 'clawback' and entry.amount = -claw_back.amount
       and entry.related_id is not distinct from grant_transaction_id and entry.metadata = claw_back.metadata
+      and exists (
+        select from credits.clawbacks as c
+        where
+          c.account_id = entry.account_id and c.transaction_id = entry.id and c.cause = claw_back.cause
+          and c.purchase_id is not distinct from claw_back.purchase_id
+          and c.other_account_id is not distinct from claw_back.other_account_id
+      )
     );
     return entry;
   end if;
@@ -6674,7 +6681,7 @@ begin
         account.updated_at
       )
       returning * into entry;
-      return entry;
+      exit;
     elsif found then
       insert into public.credit_transactions (
         account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor,
@@ -6687,9 +6694,7 @@ begin
       )
       on conflict (account_id, idempotency_key) where idempotency_key is not null do nothing
       returning * into entry;
-      if found then
-        return entry;
-      end if;
+      exit when found;
       -- Another session's call with this key came in between: the UPDATE is taken back.
       update public.credit_accounts as a
       set
@@ -6710,6 +6715,7 @@ begin
     end if;
     perform credits.make_spendable(account_id, price.credits);
   end loop;
+  return entry;
 end
 $$;
 
@@ -7881,8 +7887,8 @@ declare
   waiting uuid[];
   overdue uuid;
   candidate record;
-  together uuid[] := '{}';
-  together_pending bigint := 0;
+  together uuid[] := array[]::uuid[];
+  together_pending bigint := 0::bigint;
   settled integer := 0;
   unfinished boolean := false;
   -- Ledger rows that one run settles for accounts with more than one batch: bounded, however much is pending.
@@ -8274,9 +8280,9 @@ end
 $$;
 
 comment on function credits.accept_invoice(uuid, jsonb) is
-'Whether to take a subscription''s invoice: true for one of a plan of ours, false for one that is none of our business. '
-'account_id: null where it is nobody''s. PT422 for one that is ours, or may be, and cannot be granted as it is: '
-'nobody''s, of a Price that no plan has, in another currency, or not shown whole.';
+'Whether to take a subscription''s invoice: true for one of a plan of ours, false for one that is none of our '
+'business. account_id: null where it is nobody''s. PT422 for one that is ours, or may be, and cannot be granted as it '
+'is: nobody''s, of a Price that no plan has, in another currency, or not shown whole.';
 
 -- sql/payments/events/apply_balance_transaction.sql
 create function credits.apply_balance_transaction(transaction jsonb) returns text
@@ -9039,8 +9045,8 @@ end
 $$;
 
 comment on function credits.open_subscription(uuid, text, text) is
-'Makes the row of a subscription, if there is none yet; returns whether there was none. The caller holds the account''s '
-'lock.';
+'Makes the row of a subscription, if there is none yet; returns whether there was none. The caller holds the '
+'account''s lock.';
 
 -- sql/payments/events/paying_account.sql
 create function credits.paying_account(customer_id text, account_id text) returns uuid
@@ -9067,8 +9073,8 @@ end
 $$;
 
 comment on function credits.paying_account(text, text) is
-'The account that a Stripe object is paid for: the one in its metadata, else its customer''s; null when it is nobody''s '
-'here. PT422 for an account_id that does not exist.';
+'The account that a Stripe object is paid for: the one in its metadata, else its customer''s; null when it is '
+'nobody''s here. PT422 for an account_id that does not exist.';
 
 -- sql/payments/events/stripe_id.sql
 create function credits.stripe_id(reference jsonb) returns text
