@@ -1,7 +1,7 @@
 """httpx on aiohttp's connections: a call takes a third of the processor time that it takes on httpx's own.
 
-httpx looks at all of its connections twice per call. The package httpx-aiohttp does the same as this file, but
-takes a connection that broke after the request was sent for one that was never made.
+httpx looks at all of its connections twice per call. The package httpx-aiohttp does the same as this file,
+but takes a connection that broke after the request was sent for one that was never made.
 """
 
 from collections.abc import AsyncIterator

@@ -16,8 +16,8 @@ end
 $$;
 
 comment on function public.decline_generation(uuid, uuid, jsonb) is
-'For the function generate when it finds before it asks a provider that a job of the account cannot be done: ends it and '
-'gives the credits back. A job that somebody else has dispatched meanwhile, or that is over, stays as it is. error: {status, '
-'code, message} for the client. Returns the job. Errors: PT404 the account has no such job.';
+'For the function generate when it finds before it asks a provider that a job of the account cannot be done: ends it '
+'and gives the credits back. A job that somebody else has dispatched meanwhile, or that is over, stays as it is. '
+'error: {status, code, message} for the client. Returns the job. Errors: PT404 the account has no such job.';
 
 grant execute on function public.decline_generation(uuid, uuid, jsonb) to service_role;

@@ -85,7 +85,11 @@ def test_counts_and_filters_do_not_tell_of_others(ann: Person, bob: Person, rela
     if relation == "credit_accounts":
         filters.append(f"user_id=eq.{ann.user.id}")
     if relation == "credit_transactions":
-        filters += [f"id=eq.{ann.spend_id}", f"idempotency_key=eq.{quote(ann.key)}"]
+        # Each account's rows are numbered from 1.
+        filters += [
+            f"account_id=eq.{ann.account_id}&id=eq.{ann.spend_id}",
+            f"idempotency_key=eq.{quote(ann.key)}",
+        ]
     if relation == "credit_holds":
         filters.append(f"id=eq.{ann.hold_id}")
     for query in filters:

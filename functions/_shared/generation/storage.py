@@ -26,7 +26,7 @@ AWAY = "The storage does not answer; try again in a moment."
 
 
 class StatusError(Exception):
-    """An answer that is not 200. The client's own errors often tell another status than the answer's."""
+    """An answer that is not 200. The client's own errors often tell another status."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)

@@ -24,11 +24,13 @@ begin
   end if;
   if idempotency_key is not null then
     perform credits.check_key(idempotency_key);
-    -- A repeat ends here, and writes nothing.
+    -- A repeat ends here, and writes nothing. A subquery, not a join: planned while few rows have keys, that would read
+    -- all keys for one, and the plan is kept.
     select t.* into entry
-    from public.credit_accounts as a
-    inner join public.credit_transactions as t on a.id = t.account_id
-    where a.user_id = me and t.idempotency_key = consume_credits.idempotency_key;
+    from public.credit_transactions as t
+    where
+      t.account_id = (select a.id from public.credit_accounts as a where a.user_id = me)
+      and t.idempotency_key = consume_credits.idempotency_key;
     if found then
       return credits.repeated_spend(entry, operation, quantity, metadata);
     end if;
