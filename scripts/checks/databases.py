@@ -1,7 +1,7 @@
 """Databases to compare: one from the migrations, one from sql/, on a Postgres of their own."""
 
+import itertools
 import os
-import secrets
 import tempfile
 import tomllib
 from collections.abc import Iterator
@@ -28,6 +28,8 @@ LISTED_LATER = (
     "\nTables, types, views, and functions that a default, constraint, policy or view needs, are loaded "
     "in the order of schema_paths in supabase/config.toml: list there what this needs, before it."
 )
+
+_servers = itertools.count()
 
 
 def schema_paths(root: Path) -> list[str]:
@@ -124,8 +126,8 @@ def postgres(root: Path) -> Iterator[Postgres]:
     """A Postgres of its own on a free port, as a new project's, gone at the end. About two seconds."""
     root = root.resolve()
     _sweep(root)
-    # A process may have several.
-    paths = Paths(root, f"checks-{os.getpid()}-{secrets.token_hex(4)}")
+    # One process may have several at once.
+    paths = Paths(root, f"checks-{os.getpid()}-{next(_servers)}")
     paths.make()
     server = Postgres(paths, keys.load_or_create(paths.file("secrets.json")), ports.ephemeral())
     try:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import time
@@ -132,11 +133,24 @@ def unlisted(root: Path) -> list[str]:
 
 
 def rollbacks(context: Context) -> list[str]:
-    """Migrations: each has its way back in supabase/rollbacks."""
+    """Migrations: each has its way back in supabase/rollbacks, the first for each function of public."""
     files = make_migration.migration_files(context.root)
     folder = context.root / "supabase" / "rollbacks"
-    return [
-        f"supabase/rollbacks/{path.name} is missing." for path in files if not (folder / path.name).exists()
+    missing = [path.name for path in files if not (folder / path.name).exists()]
+    findings = [f"supabase/rollbacks/{name} is missing." for name in missing]
+    # Later migrations add and take away; of the first one alone it is known what it makes.
+    return findings if missing or len(files) != 1 else undropped((folder / files[0].name).read_text())
+
+
+def undropped(rollback: str) -> list[str]:
+    """Which functions of public the rollback of the first migration does not drop, or drops in vain."""
+    listed = catalog.allowlist()["functions"]
+    there = {name.replace("timestamp with time zone", "timestamptz") for name in listed}
+    there = {name.replace("public.", "", 1) for name in there if name.startswith("public.")}
+    dropped = set(re.findall(r"(?m)^drop function public\.(.+);$", rollback))
+    return [f"The rollback does not drop function public.{name}." for name in sorted(there - dropped)] + [
+        f"The rollback drops function public.{name}, which is not in {catalog.ALLOWLIST.name}."
+        for name in sorted(dropped - there)
     ]
 
 
@@ -145,16 +159,16 @@ def test_imports(context: Context) -> list[str]:
     return imports.between_tests(context.root)
 
 
-# They know in another way who calls: by Stripe's signature, and by the secret key, which is no token.
-WITHOUT_TOKEN = ("stripe-reconcile", "stripe-webhook")
-
-
 def released(context: Context) -> list[str]:
     """Migrations: those that a git tag contains stay as they are, rollbacks too; new ones come later."""
     try:
         return releases.broken(context.root)
     except releases.UnknownError as why:
         raise SkippedError(f"{why}") from None
+
+
+# They know in another way who calls: by Stripe's signature, and by the secret key, which is no token.
+WITHOUT_TOKEN = ("stripe-reconcile", "stripe-webhook")
 
 
 def verify_jwt(context: Context) -> list[str]:

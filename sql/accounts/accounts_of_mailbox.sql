@@ -12,5 +12,5 @@ as $$
 $$;
 
 comment on function credits.accounts_of_mailbox(uuid) is
-'The account, and those that have had a confirmed address of its: what comes once an address comes once to all of '
+'The account, and those that have had a confirmed address of its: what comes once per address comes once to all of '
 'them.';

@@ -1,4 +1,4 @@
--- One row an owner. Today an owner is a user; a team will be a second nullable column beside user_id. The ledger
+-- One row per owner. Today an owner is a user; a team will be a second nullable column beside user_id. The ledger
 -- knows accounts only, so it does not change with the kinds of owner.
 create table public.credit_accounts (
   id uuid primary key default gen_random_uuid(),
@@ -53,7 +53,7 @@ end
 $$;
 
 comment on table public.credit_accounts is
-'One row an owner of credits. Amounts are whole credits. Written by the ledger''s functions only. For a client: '
+'One row per owner of credits. Amounts are whole credits. Written by functions only. For a client: '
 'subscribe to it with Realtime, read user_credits.';
 comment on column public.credit_accounts.user_id is 'The owner; null when the user was deleted.';
 comment on column public.credit_accounts.balance is 'Sum of the account''s credit_transactions.amount.';

@@ -9,6 +9,6 @@ $$;
 
 comment on function credits.my_account_id() is
 'The account of the signed-in user, null when there is none. Policies call it as (select credits.my_account_id()), '
-'once a query.';
+'once per query.';
 
 grant execute on function credits.my_account_id() to authenticated;

@@ -14,7 +14,7 @@ begin
   owed := least(-(credits.lock_account(account_id)).balance, 1000000000000);
   if owed > 0 then
     entry := credits.post_entry(account_id, 'grant', owed, metadata => jsonb_build_object('debt_passed_to', heir));
-    perform credits.add_lot(entry, owed, 'refund', null, null);
+    perform credits.add_lot(entry, owed, 'refund', null, null, cost_basis => 0);
     perform credits.pay_debt(account_id);
     perform credits.claw_back(
       heir, owed,

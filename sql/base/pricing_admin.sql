@@ -11,7 +11,8 @@ $$;
 grant pricing_admin to postgres;
 
 comment on role pricing_admin is
-'Credits: a DBA who sets prices. May read, insert and update pricing_tiers, credit_packages, subscription_plans and '
-'credits.provider_costs, and read the price history; nothing else. Give it to a login: grant pricing_admin to NAME.';
+'Credits: a DBA who sets prices. May read, insert and update pricing_tiers, credit_packages, subscription_plans (of a '
+'row that is there, not what its Stripe Price says) and credits.provider_costs, and read the price history; nothing '
+'else. Give it to a login: grant pricing_admin to NAME.';
 
 grant usage on schema public, credits to pricing_admin;

@@ -9,7 +9,7 @@ set lock_timeout = '3s'
 as $$
 declare
   current_task credits.maintenance_task;
-  answer jsonb := '{"settled": 0, "more": false}';
+  answer jsonb := jsonb_build_object('settled', 0, 'more', false);
 begin
   foreach current_task in array enum_range(null::credits.maintenance_task) loop
     begin

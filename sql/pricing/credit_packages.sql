@@ -33,7 +33,7 @@ create policy pricing_admin_edits on public.credit_packages for all to pricing_a
 using (true) with check (true);
 
 comment on table public.credit_packages is
-'What users can buy. DBAs insert and update rows, one a currency; clients see the active ones.';
+'What users can buy. DBAs insert and update rows, one per currency; clients see the active ones.';
 comment on column public.credit_packages.slug is 'The package''s name in code and links; the same in each currency.';
 comment on column public.credit_packages.name is 'The name that people read.';
 comment on column public.credit_packages.credits is 'Credits that one package grants.';

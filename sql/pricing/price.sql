@@ -23,5 +23,5 @@ comment on function credits.price(text, integer) is
 'What the quantity of the operation costs now, by the pricing_tiers row in force (active, in effect, the latest): its '
 'id, credits for one unit, version, and the whole, ceil(credits_per_unit * quantity), in credits. No row for an '
 'operation that is not sold, null credits for a quantity out of range: then call credits.refuse_price. The one place '
-'that prices a call. Every spend runs it: without a SET clause it is planned as part of its caller, and one unit is '
-'priced without looking up the limit.';
+'that looks a price up; credits.generation_price adds what options and inputs cost. Every spend runs it: without a '
+'SET clause it is planned as part of its caller, and one unit is priced without looking up the limit.';

@@ -42,7 +42,7 @@ on table public.pricing_tiers to pricing_admin;
 
 comment on table public.pricing_tiers is
 'Prices: what one unit of an operation costs, from when. DBAs insert and update rows; the price in force is the '
-'active row with the latest effective_from that has come. Clients see the prices in force, one row an operation.';
+'active row with the latest effective_from that has come. Clients see the prices in force, one row per operation.';
 comment on column public.pricing_tiers.operation is 'What the app sells and callers name, such as image_edit.';
 comment on column public.pricing_tiers.provider is
 'Who does the work, such as openai. The app''s routing, not the caller''s.';

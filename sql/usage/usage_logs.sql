@@ -38,7 +38,7 @@ create policy own_usage on credits.usage_logs for select to authenticated
 using (account_id = (select credits.my_account_id()));
 
 comment on table credits.usage_logs is
-'One row a provider call. No prompt, no output, no personal data. Users see their own in public.usage_logs, without '
+'One row per provider call. No prompt, no output, no personal data. Users see their own in public.usage_logs, without '
 'what providers cost.';
 comment on column credits.usage_logs.id is '1, 2, 3 within the account.';
 comment on column credits.usage_logs.units is 'What the provider delivered, in the price''s unit.';

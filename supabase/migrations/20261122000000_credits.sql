@@ -11,7 +11,7 @@
 --     offer_amount, offer_quantity, stripe_price_id, credit_packages
 --   sql/ledger/tables: settings, transaction_kind, hold_status, grant_source, clawback_cause, credit_transactions,
 --     credit_holds, credit_grants, lot_payments, lot_returns, credit_allocations, clawbacks, ledger_seals,
---     operator_entries
+--     sealed_texts, operator_entries
 --   sql/usage: daily_usage, usage_logs, own_usage_logs
 --   sql/generation: settings, generation_status, generation_jobs
 --   sql/maintenance: maintenance_task, maintenance_failures
@@ -42,15 +42,18 @@
 --   sql/pricing: check_terms, generation_price, is_surcharge, is_whole, max_quantity, option_surcharge, price,
 --     price_in_force_id, quote_credits, record_price_change, refuse_price, version_price
 --   sql/usage: log_usage
---   sql/ledger/entries: actor, available, claw_back, entry_moment, give_back, grant_to_account, left_to_refund,
---     lock_account, make_spendable, note_operator, pay_debt, post_entry, return_to_lots
+--   sql/ledger/entries: actor, available, check_cost, claw_back, entry_moment, give_back, grant_to_account,
+--     left_to_refund, lock_account, make_spendable, note_operator, pay_debt, post_entry, return_to_lots
+--   sql/ledger/erasure: erase_hold_texts, erase_texts, is_callers_text
 --   sql/ledger/holds: capture, hold_refusal, lock_hold, prune_unused_holds, release, reserve, sweep_holds
 --   sql/ledger/keys: check_key, check_repeat, key_is_new, keyed_hash, repeated_spend, replayed_entry, replayed_hold
 --   sql/ledger/lots: add_lot, due_expiries, end_lot, expire_due, lots_as_of_now, next_expiry, write_off
---   sql/ledger/rpc: capture_hold, consume_credits, grant_credits, hold_credits, refund, release_hold, verify_ledger
---   sql/ledger/settlement: entry_digest, ledger_line, max_unsettled, seal_hash, settle_account, settle_accounts,
---     settle_batch, settlement_batch, sweep_settlement, try_settling, unsettled_of
---   sql/ledger/tables: refuse_change
+--   sql/ledger/rpc: capture_hold, consume_credits, erase_account_text, erase_transaction_text, grant_credits,
+--     hold_credits, refund, release_hold, verify_ledger
+--   sql/ledger/settlement: entry_digest, has_text, ledger_line, max_unsettled, seal_format, seal_hash,
+--     settle_account, settle_accounts, settle_batch, settlement_batch, sweep_settlement, text_digest, text_salt,
+--     try_settling, unsettled_of
+--   sql/ledger/tables: refuse_all_but_erasure, refuse_change
 --   sql/payments/checkout: count_checkout, email_to_tell
 --   sql/payments/events: accept_invoice, apply_balance_transaction, apply_charge, apply_checkout_session,
 --     apply_customer, apply_dispute, apply_fraud_warning, apply_invoice, apply_invoice_payment, apply_refund,
@@ -99,8 +102,9 @@ $$;
 grant pricing_admin to postgres;
 
 comment on role pricing_admin is
-'Credits: a DBA who sets prices. May read, insert and update pricing_tiers, credit_packages, subscription_plans and '
-'credits.provider_costs, and read the price history; nothing else. Give it to a login: grant pricing_admin to NAME.';
+'Credits: a DBA who sets prices. May read, insert and update pricing_tiers, credit_packages, subscription_plans (of a '
+'row that is there, not what its Stripe Price says) and credits.provider_costs, and read the price history; nothing '
+'else. Give it to a login: grant pricing_admin to NAME.';
 
 grant usage on schema public, credits to pricing_admin;
 
@@ -239,7 +243,7 @@ comment on type public.freeze_cause is
 'What froze an account. Whoever took over from an account or has its address is frozen for the same cause.';
 
 -- sql/accounts/credit_accounts.sql
--- One row an owner. Today an owner is a user; a team will be a second nullable column beside user_id. The ledger
+-- One row per owner. Today an owner is a user; a team will be a second nullable column beside user_id. The ledger
 -- knows accounts only, so it does not change with the kinds of owner.
 create table public.credit_accounts (
   id uuid primary key default gen_random_uuid(),
@@ -294,7 +298,7 @@ end
 $$;
 
 comment on table public.credit_accounts is
-'One row an owner of credits. Amounts are whole credits. Written by the ledger''s functions only. For a client: '
+'One row per owner of credits. Amounts are whole credits. Written by functions only. For a client: '
 'subscribe to it with Realtime, read user_credits.';
 comment on column public.credit_accounts.user_id is 'The owner; null when the user was deleted.';
 comment on column public.credit_accounts.balance is 'Sum of the account''s credit_transactions.amount.';
@@ -389,7 +393,7 @@ $$;
 
 comment on function credits.my_account_id() is
 'The account of the signed-in user, null when there is none. Policies call it as (select credits.my_account_id()), '
-'once a query.';
+'once per query.';
 
 grant execute on function credits.my_account_id() to authenticated;
 
@@ -445,7 +449,7 @@ on table public.pricing_tiers to pricing_admin;
 
 comment on table public.pricing_tiers is
 'Prices: what one unit of an operation costs, from when. DBAs insert and update rows; the price in force is the '
-'active row with the latest effective_from that has come. Clients see the prices in force, one row an operation.';
+'active row with the latest effective_from that has come. Clients see the prices in force, one row per operation.';
 comment on column public.pricing_tiers.operation is 'What the app sells and callers name, such as image_edit.';
 comment on column public.pricing_tiers.provider is
 'Who does the work, such as openai. The app''s routing, not the caller''s.';
@@ -569,7 +573,7 @@ create policy pricing_admin_edits on public.credit_packages for all to pricing_a
 using (true) with check (true);
 
 comment on table public.credit_packages is
-'What users can buy. DBAs insert and update rows, one a currency; clients see the active ones.';
+'What users can buy. DBAs insert and update rows, one per currency; clients see the active ones.';
 comment on column public.credit_packages.slug is 'The package''s name in code and links; the same in each currency.';
 comment on column public.credit_packages.name is 'The name that people read.';
 comment on column public.credit_packages.credits is 'Credits that one package grants.';
@@ -801,6 +805,8 @@ create table credits.credit_grants (
   priority smallint not null default 50,
   expires_at timestamptz,
   source public.grant_source not null,
+  cost_basis bigint,
+  currency text,
   returned_from bigint,
   promotional boolean not null generated always as (source in ('bonus', 'referral', 'promo')) stored,
   created_at timestamptz not null,
@@ -810,6 +816,10 @@ create table credits.credit_grants (
   constraint credit_grants_returned_from_fkey foreign key (account_id, returned_from)
   references credits.credit_grants (account_id, id),
   constraint amount_must_be_positive check (amount > 0),
+  constraint cost_basis_must_not_be_negative check (cost_basis >= 0),
+  constraint currency_must_be_an_iso_4217_code_in_lower_case check (currency ~ '^[a-z]{3}$'),
+  constraint a_cost_must_have_a_currency check (cost_basis = 0 or (cost_basis is null) = (currency is null)),
+  constraint what_was_given_must_have_no_cost check (not promotional or cost_basis = 0),
   constraint remaining_must_be_0_to_amount check (remaining between 0 and amount),
   constraint priority_must_be_0_to_100 check (priority between 0 and 100),
   constraint expires_at_must_be_after_created_at check (expires_at > created_at and isfinite(expires_at))
@@ -835,6 +845,11 @@ comment on column credits.credit_grants.is_live is 'Whether something is left of
 comment on column credits.credit_grants.priority is '0 burns first, 100 last.';
 comment on column credits.credit_grants.expires_at is 'From then on it cannot be spent; null for never.';
 comment on column credits.credit_grants.source is 'Where the credits came from.';
+comment on column credits.credit_grants.cost_basis is
+'What was paid for all of the lot, net of tax, in minor units of currency: what using it earns. 0 for what was given; '
+'null for unknown. Of what a refund gave back as a new lot: its share of what the expired lot had.';
+comment on column credits.credit_grants.currency is
+'ISO 4217 code in lower case; null where cost_basis is unknown, or 0 and none was named.';
 comment on column credits.credit_grants.returned_from is
 'The expired lot whose credits a refund gave back as this one.';
 comment on column credits.credit_grants.promotional is
@@ -965,6 +980,8 @@ create table credits.ledger_seals (
   account_id uuid not null references public.credit_accounts (id),
   number integer not null,
   through_id bigint not null,
+  format smallint not null,
+  salt uuid,
   entries integer not null,
   hash bytea not null,
   sealed_at timestamptz not null,
@@ -984,8 +1001,45 @@ comment on table credits.ledger_seals is
 comment on column credits.ledger_seals.number is '1, 2, 3 within the account.';
 comment on column credits.ledger_seals.through_id is
 'The last ledger row of the batch; it begins after the previous seal''s.';
+comment on column credits.ledger_seals.format is 'How its rows were written for the hash: see credits.seal_format.';
+comment on column credits.ledger_seals.salt is
+'What the salts of its rows'' texts are made from (credits.text_salt). Null where no row had any, or since one was '
+'erased: see credits.sealed_texts.';
 comment on column credits.ledger_seals.entries is 'Rows in the batch.';
 comment on column credits.ledger_seals.hash is 'credits.seal_hash(previous hash, the digests of the batch''s rows).';
+
+-- sql/ledger/tables/sealed_texts.sql
+create table credits.sealed_texts (
+  account_id uuid not null references public.credit_accounts (id),
+  transaction_id bigint not null,
+  salt bytea,
+  digest bytea,
+  erased_at timestamptz,
+  erased_by text,
+  constraint sealed_texts_pkey primary key (account_id, transaction_id),
+  constraint sealed_texts_transaction_id_fkey foreign key (account_id, transaction_id)
+  references public.credit_transactions (account_id, id),
+  constraint a_text_must_have_a_salt_or_be_erased check (num_nonnulls(salt, digest) = 1),
+  constraint erased_texts_must_say_when_and_by_whom check (
+    (digest is null) = (erased_at is null) and (digest is null) = (erased_by is null)
+  )
+);
+
+alter table credits.sealed_texts enable row level security;
+alter table credits.sealed_texts force row level security;
+revoke all on table credits.sealed_texts from anon, authenticated, service_role;
+
+comment on table credits.sealed_texts is
+'What became of the texts (idempotency key, metadata) in seals of which one was erased. A seal covers a salted digest '
+'of each row''s text, and has one salt from which those of its rows are made: that costs a spend nothing, and a '
+'settlement 16 bytes. To erase a text, the seal''s salt is deleted. Its digest is written here, which tells nobody '
+'what the text was and keeps the seal whole, and beside it the salts of the seal''s other rows with texts. '
+'credits.erase_texts is the one who writes here.';
+comment on column credits.sealed_texts.transaction_id is 'credit_transactions.id.';
+comment on column credits.sealed_texts.salt is 'Of a text that is still there.';
+comment on column credits.sealed_texts.digest is 'credits.text_digest of one that was erased.';
+comment on column credits.sealed_texts.erased_at is 'When it was erased.';
+comment on column credits.sealed_texts.erased_by is 'The session_user.';
 
 -- sql/ledger/tables/operator_entries.sql
 create table credits.operator_entries (
@@ -1072,7 +1126,7 @@ create policy own_usage on credits.usage_logs for select to authenticated
 using (account_id = (select credits.my_account_id()));
 
 comment on table credits.usage_logs is
-'One row a provider call. No prompt, no output, no personal data. Users see their own in public.usage_logs, without '
+'One row per provider call. No prompt, no output, no personal data. Users see their own in public.usage_logs, without '
 'what providers cost.';
 comment on column credits.usage_logs.id is '1, 2, 3 within the account.';
 comment on column credits.usage_logs.units is 'What the provider delivered, in the price''s unit.';
@@ -1527,7 +1581,7 @@ alter table credits.stripe_customers force row level security;
 revoke all on table credits.stripe_customers from anon, authenticated, service_role;
 
 comment on table credits.stripe_customers is
-'Which Stripe customer pays for which account: at most one an account. A deleted customer stays as a row with no '
+'Which Stripe customer pays for which account: at most one per account. A deleted customer stays as a row with no '
 'account, so that a late message cannot link it again.';
 comment on column credits.stripe_customers.customer_id is 'Stripe''s cus_… id.';
 comment on column credits.stripe_customers.account_id is 'credit_accounts.id.';
@@ -1592,8 +1646,8 @@ alter table credits.stripe_objects force row level security;
 revoke all on table credits.stripe_objects from anon, authenticated, service_role;
 
 comment on table credits.stripe_objects is
-'Whose an object of Stripe''s is: its id is there once, where the tables that hold what it says have it once an account. '
-'No foreign key, so that the tables of an account can lie elsewhere.';
+'Whose an object of Stripe''s is: its id is there once, where the tables that hold what it says have it once '
+'per account. No foreign key, so that the tables of an account can lie elsewhere.';
 comment on column credits.stripe_objects.id is
 'Stripe''s id of a Checkout session, an invoice or a subscription. Payments have stripe_payments, customers '
 'stripe_customers.';
@@ -1752,10 +1806,10 @@ select
   b.source_id,
   b.amount,
   b.fee,
-  b.amount - b.fee as net,
   b.currency,
   b.exchange_rate,
-  b.booked_at
+  b.booked_at,
+  b.amount - b.fee as net
 from credits.stripe_balance_transactions as b
 inner join credits.stripe_payments as p on b.payment_intent_id = p.payment_intent_id
 where p.purchase_id is not null;
@@ -1763,8 +1817,8 @@ where p.purchase_id is not null;
 revoke all on table credits.purchase_balances from anon, authenticated, service_role;
 
 comment on view credits.purchase_balances is
-'What each purchase, its refunds and its disputes moved on Stripe''s balance, in minor units of currency: amount less fee '
-'is net. Nulls where Stripe has named a balance transaction and not told yet.';
+'What each purchase, its refunds and its disputes moved on Stripe''s balance, in minor units of currency: amount less '
+'fee is net. Nulls where Stripe has named a balance transaction and not told yet.';
 
 -- sql/payments/tables/stripe_fraud_warnings.sql
 create table credits.stripe_fraud_warnings (
@@ -1878,7 +1932,7 @@ create policy pricing_admin_edits on public.subscription_plans for all to pricin
 using (true) with check (true);
 
 comment on table public.subscription_plans is
-'What users can subscribe to. DBAs insert and update rows, one a currency; clients see the active ones. For another '
+'What users can subscribe to. DBAs insert and update rows, one per currency; clients see the active ones. For another '
 'price, insert a row with the new Stripe Price and make the old one inactive: who subscribed to it keeps it. A change '
 'of credits counts from each subscription''s next paid invoice.';
 comment on column public.subscription_plans.slug is 'The plan''s name in code and links; the same in each currency.';
@@ -2002,7 +2056,7 @@ create policy own_purchases on public.purchases for select to authenticated
 using (account_id = (select credits.my_account_id()));
 
 comment on table public.purchases is
-'Payments that bring credits: one row a Checkout session of a package, or an invoice of a subscription. Written by '
+'Payments that bring credits: one row per Checkout session of a package, or an invoice of a subscription. Written by '
 'Stripe''s messages only.';
 comment on column public.purchases.id is '1, 2, 3 within the account.';
 comment on column public.purchases.checkout_session_id is 'Stripe''s cs_… id, for a package.';
@@ -2109,7 +2163,7 @@ alter table credits.subscription_debts force row level security;
 revoke all on table credits.subscription_debts from anon, authenticated, service_role;
 
 comment on table credits.subscription_debts is
-'What a downgrade takes back of credits that subscriptions granted: one row an invoice that does.';
+'What a downgrade takes back of credits that subscriptions granted: one row per invoice that does.';
 comment on column credits.subscription_debts.purchase_id is 'purchases.id of the invoice.';
 comment on column credits.subscription_debts.subscription_id is 'subscriptions.id.';
 comment on column credits.subscription_debts.period_start is 'When the change took effect.';
@@ -2151,7 +2205,7 @@ alter table credits.allotments force row level security;
 revoke all on table credits.allotments from anon, authenticated, service_role;
 
 comment on table credits.allotments is
-'Paid periods whose credits come month by month (subscription_plans.monthly_allotment), one row an invoice: a period, '
+'Paid periods whose credits come month by month (subscription_plans.monthly_allotment), one row per invoice: a period, '
 'or a change of plan within one, with months null.';
 comment on column credits.allotments.purchase_id is 'purchases.id of the invoice.';
 comment on column credits.allotments.subscription_id is 'subscriptions.id.';
@@ -2635,7 +2689,7 @@ as $$
 $$;
 
 comment on function credits.accounts_of_mailbox(uuid) is
-'The account, and those that have had a confirmed address of its: what comes once an address comes once to all of '
+'The account, and those that have had a confirmed address of its: what comes once per address comes once to all of '
 'them.';
 
 -- sql/accounts/address_hashes.sql
@@ -3034,7 +3088,7 @@ begin
   owed := least(-(credits.lock_account(account_id)).balance, 1000000000000);
   if owed > 0 then
     entry := credits.post_entry(account_id, 'grant', owed, metadata => jsonb_build_object('debt_passed_to', heir));
-    perform credits.add_lot(entry, owed, 'refund', null, null);
+    perform credits.add_lot(entry, owed, 'refund', null, null, cost_basis => 0);
     perform credits.pay_debt(account_id);
     perform credits.claw_back(
       heir, owed,
@@ -4406,7 +4460,7 @@ set lock_timeout = '3s'
 as $$
 declare
   current_task credits.maintenance_task;
-  answer jsonb := '{"settled": 0, "more": false}';
+  answer jsonb := jsonb_build_object('settled', 0, 'more', false);
 begin
   foreach current_task in array enum_range(null::credits.maintenance_task) loop
     begin
@@ -4810,8 +4864,8 @@ comment on function credits.price(text, integer) is
 'What the quantity of the operation costs now, by the pricing_tiers row in force (active, in effect, the latest): its '
 'id, credits for one unit, version, and the whole, ceil(credits_per_unit * quantity), in credits. No row for an '
 'operation that is not sold, null credits for a quantity out of range: then call credits.refuse_price. The one place '
-'that prices a call. Every spend runs it: without a SET clause it is planned as part of its caller, and one unit is '
-'priced without looking up the limit.';
+'that looks a price up; credits.generation_price adds what options and inputs cost. Every spend runs it: without a '
+'SET clause it is planned as part of its caller, and one unit is priced without looking up the limit.';
 
 -- sql/pricing/price_in_force_id.sql
 create function credits.price_in_force_id(operation text) returns bigint
@@ -5056,6 +5110,40 @@ comment on function credits.available(bigint, bigint) is
 'credit_accounts.available of a balance and what is held of it, in credits. Spends and holds subtract from it instead, '
 'where its type refuses to go below 0.';
 
+-- sql/ledger/entries/check_cost.sql
+create function credits.check_cost(source public.grant_source, cost_basis bigint, currency text) returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  if cost_basis not between 0 and 1000000000000000 then
+    perform credits.fail(
+      'PT400', 'cost_basis must be from 0 to a quadrillion, in minor units.', jsonb_build_object('cost_basis', cost_basis),
+      'Leave it out where it is not known.'
+    );
+  elsif cost_basis > 0 and source in ('bonus', 'referral', 'promo') then
+    perform credits.fail(
+      'PT400', format('A %s was not paid for: its cost_basis is 0.', source),
+      jsonb_build_object('source', source, 'cost_basis', cost_basis), 'Leave cost_basis out, or name another source.'
+    );
+  elsif currency !~* '^[a-z]{3}$' then
+    perform credits.fail(
+      'PT400', 'currency must be an ISO 4217 code.', jsonb_build_object('currency', left(currency, 100)),
+      'Send three letters, such as usd.'
+    );
+  elsif coalesce(cost_basis, 0) > 0 and currency is null or cost_basis is null and currency is not null then
+    perform credits.fail(
+      'PT400', 'cost_basis and currency come together.',
+      jsonb_build_object('cost_basis', cost_basis, 'currency', currency), 'Send both or neither.'
+    );
+  end if;
+end
+$$;
+
+comment on function credits.check_cost(public.grant_source, bigint, text) is
+'Refuses with PT400 what cannot be the cost_basis and currency of a lot from this source.';
+
 -- sql/ledger/entries/claw_back.sql
 create function credits.claw_back(
   account_id uuid,
@@ -5089,6 +5177,13 @@ begin
       idempotency_key,
       entry.kind = 'clawback' and entry.amount = -claw_back.amount
       and entry.related_id is not distinct from grant_transaction_id and entry.metadata = claw_back.metadata
+      and exists (
+        select from credits.clawbacks as c
+        where
+          c.account_id = entry.account_id and c.transaction_id = entry.id and c.cause = claw_back.cause
+          and c.purchase_id is not distinct from claw_back.purchase_id
+          and c.other_account_id is not distinct from claw_back.other_account_id
+      )
     );
     return entry;
   end if;
@@ -5186,7 +5281,9 @@ create function credits.grant_to_account(
   expires_at timestamptz,
   priority integer,
   idempotency_key text,
-  metadata jsonb
+  metadata jsonb,
+  cost_basis bigint default null,
+  currency text default null
 ) returns public.credit_transactions
 language plpgsql
 set search_path = ''
@@ -5210,6 +5307,8 @@ begin
     );
   end if;
 
+  perform credits.check_cost(source, cost_basis, currency);
+
   account := credits.lock_account(account_id);
   if account.balance + amount > 1000000000000000 then
     perform credits.fail(
@@ -5229,7 +5328,11 @@ begin
       'Leave it out for credits that never expire.'
     );
   end if;
-  perform credits.add_lot(entry, amount, source, expires_at, priority);
+  perform credits.add_lot(
+    entry, amount, source, expires_at, priority,
+    cost_basis => coalesce(cost_basis, case when source in ('bonus', 'referral', 'promo') then 0 end),
+    currency => lower(currency)
+  );
   update public.credit_accounts as a set next_expiry = least(a.next_expiry, grant_to_account.expires_at)
   where a.id = grant_to_account.account_id and grant_to_account.expires_at is not null;
   perform credits.pay_debt(account_id);
@@ -5239,7 +5342,8 @@ $$;
 
 comment on function credits.grant_to_account is
 'Grants credits to an account as one lot; returns the ledger row. The one way credits come in: grant_credits, the '
-'sign-up bonus and payments end here. Locks and settles the account. Errors: PT400.';
+'sign-up bonus and payments end here. cost_basis, currency: see credit_grants; given credits have 0. Locks and settles '
+'the account. Errors: PT400.';
 
 -- sql/ledger/entries/left_to_refund.sql
 create function credits.left_to_refund(debit public.credit_transactions) returns bigint
@@ -5421,6 +5525,7 @@ declare
   grace timestamptz;
   lot record;
   part bigint;
+  returned bigint;
 begin
   select entry.created_at + s.refund_grace into grace from credits.billing_settings as s;
 
@@ -5446,6 +5551,9 @@ begin
       null as id,
       null as expires_at,
       null as priority,
+      0 as cost_basis,
+      null as currency,
+      null as size,
       -spent.amount - coalesce((select sum(p.amount) from paid as p), 0) as left_to_return,
       null as last_paid
     from public.credit_transactions as spent
@@ -5455,6 +5563,9 @@ begin
       g.id,
       g.expires_at,
       g.priority,
+      g.cost_basis,
+      g.currency,
+      g.amount,
       p.amount
       + coalesce((
         select -sum(r.amount) from credits.lot_returns as r
@@ -5476,7 +5587,18 @@ begin
     continue when part <= 0;
     still_to_return := still_to_return - part;
     if lot.id is null or lot.expires_at <= entry.created_at then
-      perform credits.add_lot(entry, part, 'refund', grace, lot.priority, lot.id);
+      -- The share of what was paid for the lot, so that all parts together have no more and no less than all of it.
+      select coalesce(sum(n.amount), 0) into returned
+      from credits.credit_grants as n
+      where n.account_id = entry.account_id and n.returned_from = lot.id;
+      perform credits.add_lot(
+        entry, part, 'refund', grace, lot.priority, lot.id,
+        case
+          when lot.id is null then 0
+          else div(lot.cost_basis::numeric * (returned + part), lot.size) - div(lot.cost_basis::numeric * returned, lot.size)
+        end::bigint,
+        lot.currency
+      );
     else
       insert into credits.lot_returns (account_id, transaction_id, grant_id, amount)
       values (entry.account_id, entry.id, lot.id, part);
@@ -5496,6 +5618,126 @@ comment on function credits.return_to_lots(public.credit_transactions) is
 'Puts the credits of a refund back into the lots that paid for its transaction; for lots that have expired since, into '
 'new lots that live for billing_settings.refund_grace. A deleted user''s account passes them on as far as its '
 'successor took over its debt. The caller holds the account''s lock and has settled it.';
+
+-- sql/ledger/erasure/erase_hold_texts.sql
+create function credits.erase_hold_texts(account_id uuid, transaction_id bigint default null) returns bigint
+language plpgsql
+set search_path = ''
+as $$
+declare
+  erased bigint;
+begin
+  update public.credit_holds as h
+  set idempotency_key = null, request_hash = null, metadata = '{}', release_reason = null
+  where
+    h.account_id = erase_hold_texts.account_id
+    and (erase_hold_texts.transaction_id is null or h.transaction_id = erase_hold_texts.transaction_id)
+    and h.status <> 'held'
+    and (h.idempotency_key is not null or h.metadata <> '{}' or h.release_reason is not null)
+    and not exists (
+      select from public.generation_jobs as j
+      where j.account_id = h.account_id and j.hold_id = h.id and j.finished_at is null
+    );
+  get diagnostics erased = row_count;
+  return erased;
+end
+$$;
+
+comment on function credits.erase_hold_texts(uuid, bigint) is
+'Erases what callers wrote in the account''s holds that have ended, those of generations included (the digest of the '
+'request): in all, or in the hold of one capture. Returns in how many. The caller holds the account''s lock.';
+
+-- sql/ledger/erasure/erase_texts.sql
+create function credits.erase_texts(account_id uuid, transaction_id bigint default null) returns bigint
+language plpgsql
+set search_path = ''
+as $$
+declare
+  erased bigint[];
+begin
+  -- All rows are sealed then.
+  perform credits.lock_account(account_id);
+  select array_agg(t.id) into erased
+  from public.credit_transactions as t
+  where
+    t.account_id = erase_texts.account_id
+    and (erase_texts.transaction_id is null or t.id = erase_texts.transaction_id)
+    and credits.is_callers_text(t);
+  if erased is null then
+    return 0;
+  end if;
+
+  with text as (
+    select
+      t.account_id,
+      t.id,
+      t.id = any(erased) as is_erased,
+      bool_or(t.id = any(erased)) over (partition by s.number) as is_touched,
+      coalesce(x.salt, credits.text_salt(s.salt, t.id)) as salt,
+      t as entry
+    from credits.ledger_seals as s
+    inner join public.credit_transactions as t
+      on s.account_id = t.account_id and t.id > s.through_id - s.entries and t.id <= s.through_id
+    left join credits.sealed_texts as x on t.account_id = x.account_id and t.id = x.transaction_id
+    where
+      s.account_id = erase_texts.account_id
+      and (
+        erase_texts.transaction_id is null
+        or erase_texts.transaction_id between s.through_id - s.entries + 1 and s.through_id
+      )
+      and credits.has_text(t)
+  )
+
+  insert into credits.sealed_texts as x (account_id, transaction_id, salt, digest, erased_at, erased_by)
+  select
+    t.account_id,
+    t.id,
+    case when not t.is_erased then t.salt end,
+    case when t.is_erased then credits.text_digest(t.entry, t.salt) end,
+    case when t.is_erased then credits.now() end,
+    case when t.is_erased then session_user end
+  from text as t
+  where t.is_touched and (t.is_erased or t.salt is not null)
+  on conflict on constraint sealed_texts_pkey do update set
+    salt = null, digest = excluded.digest, erased_at = excluded.erased_at, erased_by = excluded.erased_by
+  where excluded.digest is not null;
+
+  update credits.ledger_seals as s set salt = null
+  where
+    s.account_id = erase_texts.account_id
+    and s.salt is not null
+    and exists (
+      select from unnest(erased) as t (id) where t.id > s.through_id - s.entries and t.id <= s.through_id
+    );
+  update public.credit_transactions as t set idempotency_key = null, metadata = '{}'
+  where t.account_id = erase_texts.account_id and t.id = any(erased);
+  return cardinality(erased);
+end
+$$;
+
+comment on function credits.erase_texts(uuid, bigint) is
+'Erases what callers wrote in one ledger row of the account, or in all: keys and metadata, and the salts by which they '
+'could be guessed from their seals. The seals stay whole; a key may be used again afterwards, for a new request. '
+'Returns in how many rows. Locks and settles the account.';
+
+-- sql/ledger/erasure/is_callers_text.sql
+create function credits.is_callers_text(entry public.credit_transactions) returns boolean
+language sql
+immutable
+as $$
+  select
+    credits.has_text(entry)
+    and not coalesce(starts_with(entry.idempotency_key, 'sys:'), false)
+    and case entry.kind
+      when 'refund' then entry.operation is not null -- else it gives a clawback back
+      when 'clawback' then not entry.metadata ?| array['purchase', 'downgrade', 'debt_passed_from', 'debt_returned_to']
+      else entry.kind <> 'expiry'
+    end;
+$$;
+
+comment on function credits.is_callers_text(public.credit_transactions) is
+'Whether a ledger row has a key or metadata that a caller wrote. What the ledger itself writes names nobody, and it '
+'reads it again: keys by which a bonus or a payment comes once, and the causes of clawbacks.';
 
 -- sql/ledger/holds/capture.sql
 create function credits.capture(
@@ -6009,20 +6251,23 @@ create function credits.add_lot(
   source public.grant_source,
   expires_at timestamptz,
   priority integer,
-  returned_from bigint default null
+  returned_from bigint default null,
+  cost_basis bigint default null,
+  currency text default null
 ) returns void
 language plpgsql
 set search_path = ''
 as $$
 begin
   insert into credits.credit_grants (
-    account_id, id, transaction_id, amount, remaining, source, expires_at, priority, returned_from, created_at
+    account_id, id, transaction_id, amount, remaining, source, cost_basis, currency, expires_at, priority, returned_from,
+    created_at
   )
   values (
     entry.account_id,
     (select coalesce(max(g.id), 0) + 1 from credits.credit_grants as g where g.account_id = entry.account_id),
-    entry.id, add_lot.amount, add_lot.amount, add_lot.source, add_lot.expires_at,
-    coalesce(add_lot.priority, 50), add_lot.returned_from, entry.created_at
+    entry.id, add_lot.amount, add_lot.amount, add_lot.source, add_lot.cost_basis, add_lot.currency,
+    add_lot.expires_at, coalesce(add_lot.priority, 50), add_lot.returned_from, entry.created_at
   );
 end
 $$;
@@ -6104,7 +6349,7 @@ begin
   select * into account from public.credit_accounts as a where a.id = end_lot.account_id;
   gone := greatest(0, lot.remaining - account.held);
   if gone > 0 then
-    perform credits.write_off(account_id, lot.id, gone, credits.now());
+    perform credits.write_off(account_id, lot.id, gone, credits.now(), '{"ended_early": true}');
   end if;
   if lot.remaining = gone then
     update credits.credit_grants as g
@@ -6118,8 +6363,8 @@ end
 $$;
 
 comment on function credits.end_lot(uuid, bigint) is
-'Lets a lot expire now, before its time. As much as open holds have set aside stays until the lot''s own expiry. The '
-'caller holds the account''s lock.';
+'Lets a lot expire now, before its time, which its expiry row says (ended_early). As much as open holds have set aside '
+'stays until the lot''s own expiry. The caller holds the account''s lock.';
 
 -- sql/ledger/lots/expire_due.sql
 create function credits.expire_due(account_id uuid) returns void
@@ -6127,52 +6372,63 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  moment timestamptz := credits.now();
+  present constant timestamptz := credits.now();
+  moment timestamptz;
+  next timestamptz;
   freed bigint;
   lot record;
 begin
-  with swept as (
-    update public.credit_holds as h set status = 'expired', closed_at = moment
-    where h.account_id = expire_due.account_id and h.status = 'held' and h.expires_at <= moment
-    returning h.amount
-  )
-
-  select coalesce(sum(s.amount), 0) into freed from swept as s;
-
-  update public.credit_accounts as a
-  set
-    held = a.held - freed,
-    available = credits.available(a.balance, a.held - freed),
-    lapsed = 0,
-    updated_at = moment
-  where a.id = expire_due.account_id and (freed > 0 or a.lapsed > 0);
-
-  for lot in
-    select g.id, d.credits
-    from credits.due_expiries(expire_due.account_id, moment) as d
-    inner join credits.credit_grants as g on d.grant_id = g.id
-    where g.account_id = expire_due.account_id and d.credits > 0
-    order by d.expired_at, d.grant_id
+  select a.next_expiry into next from public.credit_accounts as a where a.id = expire_due.account_id;
+  -- What fell due one after the other is done one after the other, each at its own moment: so an expiry is dated when
+  -- its lot expired, or when the hold ended that had kept it, however late this runs.
   loop
-    perform credits.write_off(account_id, lot.id, lot.credits, moment);
-  end loop;
+    moment := least(next, present);
+    with swept as (
+      update public.credit_holds as h set status = 'expired', closed_at = moment
+      where h.account_id = expire_due.account_id and h.status = 'held' and h.expires_at <= moment
+      returning h.amount
+    )
 
-  update public.credit_accounts as a
-  set
-    lapsed = (
-      select coalesce(sum(g.remaining), 0)
-      from credits.credit_grants as g
-      where g.account_id = a.id and g.is_live and g.expires_at <= moment
-    ),
-    next_expiry = credits.next_expiry(a.id, moment),
-    updated_at = moment
-  where a.id = expire_due.account_id;
+    select coalesce(sum(s.amount), 0) into freed from swept as s;
+
+    update public.credit_accounts as a
+    set
+      held = a.held - freed,
+      available = credits.available(a.balance, a.held - freed),
+      lapsed = 0,
+      updated_at = moment
+    where a.id = expire_due.account_id and (freed > 0 or a.lapsed > 0);
+
+    for lot in
+      select g.id, d.credits
+      from credits.due_expiries(expire_due.account_id, moment) as d
+      inner join credits.credit_grants as g on d.grant_id = g.id
+      where g.account_id = expire_due.account_id and d.credits > 0
+      order by d.expired_at, d.grant_id
+    loop
+      perform credits.write_off(account_id, lot.id, lot.credits, moment);
+    end loop;
+
+    update public.credit_accounts as a
+    set
+      lapsed = (
+        select coalesce(sum(g.remaining), 0)
+        from credits.credit_grants as g
+        where g.account_id = a.id and g.is_live and g.expires_at <= moment
+      ),
+      next_expiry = credits.next_expiry(a.id, moment),
+      updated_at = moment
+    where a.id = expire_due.account_id
+    returning a.next_expiry into next;
+    exit when next is null or next > present;
+  end loop;
 end
 $$;
 
 comment on function credits.expire_due(uuid) is
 'Second part of a settlement: ends the holds whose time is over, writes off the lots that have expired (one expiry row '
-'a lot) and notes when to look again. The caller holds the account''s lock and has allocated what was pending.';
+'per lot and moment) and notes when to look again. Each as of when it fell due. The caller holds the account''s lock '
+'and has allocated what was pending.';
 
 -- sql/ledger/lots/lots_as_of_now.sql
 create function credits.lots_as_of_now(account_id uuid) returns table (
@@ -6263,7 +6519,13 @@ comment on function credits.next_expiry(uuid, timestamptz) is
 'When time alone next changes the account after the moment: its first lot or open hold to expire; null for never.';
 
 -- sql/ledger/lots/write_off.sql
-create function credits.write_off(account_id uuid, lot_id bigint, amount bigint, moment timestamptz) returns void
+create function credits.write_off(
+  account_id uuid,
+  lot_id bigint,
+  amount bigint,
+  moment timestamptz,
+  metadata jsonb default '{}'
+) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -6275,7 +6537,8 @@ begin
   where g.account_id = write_off.account_id and g.id = lot_id
   returning * into lot;
   entry := credits.post_entry(
-    account_id, 'expiry', -amount, related_id => lot.transaction_id, actor => 'system', moment => moment
+    account_id, 'expiry', -amount,
+    related_id => lot.transaction_id, metadata => metadata, actor => 'system', moment => moment
   );
   insert into credits.lot_payments (account_id, grant_id, first_id, last_id, first_amount, last_amount, number)
   select
@@ -6286,7 +6549,7 @@ begin
 end
 $$;
 
-comment on function credits.write_off(uuid, bigint, bigint, timestamptz) is
+comment on function credits.write_off is
 'Lets amount credits of a lot expire: the ledger row, and that this lot paid for it. The caller holds the account''s '
 'lock and has settled what was pending.';
 
@@ -6369,11 +6632,13 @@ begin
   end if;
   if idempotency_key is not null then
     perform credits.check_key(idempotency_key);
-    -- A repeat ends here, and writes nothing.
+    -- A repeat ends here, and writes nothing. A subquery, not a join: planned while few rows have keys, that would read
+    -- all keys for one, and the plan is kept.
     select t.* into entry
-    from public.credit_accounts as a
-    inner join public.credit_transactions as t on a.id = t.account_id
-    where a.user_id = me and t.idempotency_key = consume_credits.idempotency_key;
+    from public.credit_transactions as t
+    where
+      t.account_id = (select a.id from public.credit_accounts as a where a.user_id = me)
+      and t.idempotency_key = consume_credits.idempotency_key;
     if found then
       return credits.repeated_spend(entry, operation, quantity, metadata);
     end if;
@@ -6416,7 +6681,7 @@ begin
         account.updated_at
       )
       returning * into entry;
-      return entry;
+      exit;
     elsif found then
       insert into public.credit_transactions (
         account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor,
@@ -6429,9 +6694,7 @@ begin
       )
       on conflict (account_id, idempotency_key) where idempotency_key is not null do nothing
       returning * into entry;
-      if found then
-        return entry;
-      end if;
+      exit when found;
       -- Another session's call with this key came in between: the UPDATE is taken back.
       update public.credit_accounts as a
       set
@@ -6452,6 +6715,7 @@ begin
     end if;
     perform credits.make_spendable(account_id, price.credits);
   end loop;
+  return entry;
 end
 $$;
 
@@ -6463,6 +6727,72 @@ comment on function public.consume_credits(text, integer, text, jsonb) is
 
 grant execute on function public.consume_credits(text, integer, text, jsonb) to authenticated;
 
+-- sql/ledger/rpc/erase_account_text.sql
+create function public.erase_account_text(account_id uuid) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  answer jsonb;
+begin
+  if not exists (select from public.credit_accounts as a where a.id = erase_account_text.account_id) then
+    perform credits.fail(
+      'PT404', 'There is no such account.', jsonb_build_object('account_id', account_id), 'Check the account id.'
+    );
+  end if;
+  answer := jsonb_build_object('transactions', credits.erase_texts(account_id));
+  answer := answer || jsonb_build_object('holds', credits.erase_hold_texts(account_id));
+  return answer || jsonb_build_object('open', (
+    select count(*)
+    from public.credit_holds as h
+    left join public.generation_jobs as j on h.account_id = j.account_id and h.id = j.hold_id
+    where
+      h.account_id = erase_account_text.account_id
+      and (h.status = 'held' or j.id is not null and j.finished_at is null)
+  ));
+end
+$$;
+
+comment on function public.erase_account_text(uuid) is
+'Operator: erases what callers wrote in the account''s ledger rows and holds, for good, as erase_transaction_text '
+'does; for an account whose user was deleted, too. Returns in how many: {transactions, holds, open}; open: holds and '
+'generations under way, which keep their texts until they end. Call it again then. Errors: PT404 no such account.';
+
+grant execute on function public.erase_account_text(uuid) to service_role;
+
+-- sql/ledger/rpc/erase_transaction_text.sql
+create function public.erase_transaction_text(account_id uuid, transaction_id bigint)
+returns public.credit_transactions
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  entry public.credit_transactions;
+begin
+  perform credits.erase_texts(account_id, transaction_id);
+  perform credits.erase_hold_texts(account_id, transaction_id);
+  select * into entry from public.credit_transactions as t
+  where t.account_id = erase_transaction_text.account_id and t.id = erase_transaction_text.transaction_id;
+  if not found then
+    perform credits.fail(
+      'PT404', 'The account has no such transaction.',
+      jsonb_build_object('account_id', account_id, 'transaction_id', transaction_id), 'Check both ids.'
+    );
+  end if;
+  return entry;
+end
+$$;
+
+comment on function public.erase_transaction_text(uuid, bigint) is
+'Operator: erases what a caller wrote in a ledger row of the account, for good: idempotency_key and metadata, also of '
+'the hold that a capture used. Returns the row. Everything else of it stays, and verify_ledger finds nothing missing. '
+'The key may be used again afterwards, and is a new request then. What the ledger wrote itself (keys that start with '
+'"sys:", the causes of clawbacks) names nobody and stays. Errors: PT404 the account has no such transaction.';
+
+grant execute on function public.erase_transaction_text(uuid, bigint) to service_role;
+
 -- sql/ledger/rpc/grant_credits.sql
 create function public.grant_credits(
   user_id uuid,
@@ -6471,7 +6801,9 @@ create function public.grant_credits(
   expires_at timestamptz default null,
   priority integer default null,
   idempotency_key text default null,
-  metadata jsonb default '{}'
+  metadata jsonb default '{}',
+  cost_basis bigint default null,
+  currency text default null
 ) returns public.credit_transactions
 language plpgsql
 security definer
@@ -6491,6 +6823,8 @@ begin
         and g.amount = grant_credits.amount and g.source::text = grant_credits.source
         and g.expires_at is not distinct from grant_credits.expires_at
         and g.priority = coalesce(grant_credits.priority, 50) and entry.metadata = grant_credits.metadata
+        and g.cost_basis is not distinct from coalesce(grant_credits.cost_basis, case when g.promotional then 0 end)
+        and g.currency is not distinct from lower(grant_credits.currency)
     ));
     return entry;
   end if;
@@ -6501,17 +6835,24 @@ begin
     );
   end if;
   return credits.grant_to_account(
-    account_id, amount, source::public.grant_source, expires_at, priority, idempotency_key, metadata
+    account_id, amount, source::public.grant_source, expires_at, priority, idempotency_key, metadata, cost_basis,
+    currency
   );
 end
 $$;
 
-comment on function public.grant_credits(uuid, bigint, text, timestamptz, integer, text, jsonb) is
+comment on function public.grant_credits(
+  uuid, bigint, text, timestamptz, integer, text, jsonb, bigint, text
+) is
 'Operator: grants amount credits to a user as one lot; returns the ledger row. source: purchase, subscription, bonus, '
 'referral, promo or refund. priority: 0 burns first, 100 last, default 50. Without expires_at they never expire. '
-'Errors: PT400 bad argument, PT404 no such user, PT409 key used for another request.';
+'cost_basis: what was paid for all of them, net of tax, in minor units of currency, for the accounts; left out, it is '
+'0 for what was given (bonus, referral, promo), else unknown. Errors: PT400 bad argument, PT404 no such user, PT409 '
+'key used for another request.';
 
-grant execute on function public.grant_credits(uuid, bigint, text, timestamptz, integer, text, jsonb) to service_role;
+grant execute on function public.grant_credits(
+  uuid, bigint, text, timestamptz, integer, text, jsonb, bigint, text
+) to service_role;
 
 -- sql/ledger/rpc/hold_credits.sql
 create function public.hold_credits(
@@ -6982,8 +7323,14 @@ as $$
     select
       count(*) as entries,
       max(t.id) as last_id,
-      string_agg(credits.entry_digest(t), '' order by t.id) as digests
+      string_agg(
+        credits.entry_digest(
+          t, b.format, coalesce(x.digest, credits.text_digest(t, coalesce(x.salt, credits.text_salt(b.salt, t.id))))
+        ),
+        '' order by t.id
+      ) as digests
     from public.credit_transactions as t
+    left join credits.sealed_texts as x on t.account_id = x.account_id and t.id = x.transaction_id
     where t.account_id = b.account_id and t.id > b.after_id and t.id <= b.through_id
   ) as r
   where
@@ -6991,6 +7338,30 @@ as $$
     or r.entries <> b.entries
     or r.last_id is distinct from b.through_id
     or b.hash <> credits.seal_hash(b.previous_hash, coalesce(r.digests, ''))
+  union all
+  select
+    b.account_id,
+    'each seal has a format that is known',
+    jsonb_build_object('seal', b.number, 'format', b.format)
+  from batches as b
+  where b.format not between 1 and credits.seal_format()
+  union all
+  select
+    e.account_id,
+    'an erased row has no text',
+    jsonb_build_object('transaction_id', e.id)
+  from entries as e
+  inner join credits.sealed_texts as x on e.account_id = x.account_id and e.id = x.transaction_id
+  where x.digest is not null and (e.idempotency_key is not null or e.metadata <> '{}')
+  union all
+  select
+    e.account_id,
+    'an expiry is not dated before its lot expired',
+    jsonb_build_object('transaction_id', e.id, 'created_at', e.created_at, 'expires_at', l.expires_at)
+  from entries as e
+  inner join credits.lot_payments as p on e.account_id = p.account_id and e.id = p.first_id
+  inner join lots as l on p.account_id = l.account_id and p.grant_id = l.id
+  where e.kind = 'expiry' and e.created_at < l.expires_at and not e.metadata ? 'ended_early'
   union all
   select
     a.id,
@@ -7070,37 +7441,62 @@ as $$
 $$;
 
 comment on function public.verify_ledger(uuid) is
-'Operator: checks every rule of the ledger from its rows, for one user or for all; returns one row a broken invariant: '
-'account, the invariant in words, figures. No row when all is well. Reads everything: run a whole check from a direct '
-'connection, not through the API, once the ledger is large.';
+'Operator: checks every rule of the ledger from its rows, for one user or for all; returns one row per broken '
+'invariant: account, the invariant in words, figures. No row when all is well. Reads everything: run a whole check '
+'from a direct connection, not through the API, once the ledger is large.';
 
 grant execute on function public.verify_ledger(uuid) to service_role;
 
 -- sql/ledger/settlement/entry_digest.sql
-create function credits.entry_digest(entry public.credit_transactions) returns bytea
+create function credits.entry_digest(
+  entry public.credit_transactions,
+  format smallint,
+  text_digest bytea
+) returns bytea
 language sql
 stable
 as $$
-  select sha256(convert_to(credits.ledger_line(entry), 'UTF8'));
+  select sha256(convert_to(credits.ledger_line(entry, format, text_digest), 'UTF8'));
 $$;
 
-comment on function credits.entry_digest(public.credit_transactions) is
+comment on function credits.entry_digest(public.credit_transactions, smallint, bytea) is
 'SHA-256 of a ledger row as credits.ledger_line writes it: what its seal is made over.';
 
+-- sql/ledger/settlement/has_text.sql
+create function credits.has_text(entry public.credit_transactions) returns boolean
+language sql
+immutable
+as $$
+  select entry.idempotency_key is not null or entry.metadata <> '{}';
+$$;
+
+comment on function credits.has_text(public.credit_transactions) is
+'Whether a ledger row has anything that can be erased: an idempotency key or metadata. Without a SET clause it is '
+'planned as part of its caller.';
+
 -- sql/ledger/settlement/ledger_line.sql
-create function credits.ledger_line(entry public.credit_transactions) returns text
+create function credits.ledger_line(
+  entry public.credit_transactions,
+  format smallint,
+  text_digest bytea
+) returns text
 language sql
 stable
 as $$
-  select row(
-    entry.id, entry.account_id, entry.kind, entry.amount, entry.balance_after, entry.operation, entry.quantity,
-    entry.unit_price, entry.price_version, entry.hold_id, entry.related_id, entry.actor, entry.idempotency_key,
-    entry.metadata, extract(epoch from entry.created_at)
-  )::text;
+  select case format
+    when 1 then row(
+      entry.account_id, entry.id, entry.kind, entry.amount, entry.balance_after, entry.operation, entry.quantity,
+      entry.unit_price, entry.price_version, entry.hold_id, entry.related_id, entry.actor,
+      extract(epoch from entry.created_at)
+    )::text
+    || coalesce(' text=' || encode(text_digest, 'hex'), '')
+  end;
 $$;
 
-comment on function credits.ledger_line(public.credit_transactions) is
-'A ledger row as one line of text, the same in every session whatever its time zone or date style.';
+comment on function credits.ledger_line(public.credit_transactions, smallint, bytea) is
+'A ledger row as one line of text, the same in every session whatever its time zone or date style; null in a format '
+'that there is not. format: see credits.seal_format. What the caller wrote goes in as its digest, so that it can be '
+'erased: see credits.sealed_texts. A column that is added later is appended as '' name=value'' where it is not null.';
 
 -- sql/ledger/settlement/max_unsettled.sql
 create function credits.max_unsettled() returns integer
@@ -7114,6 +7510,19 @@ comment on function credits.max_unsettled() is
 'With so many ledger rows unsettled a spend or a capture settles some first, so that a grant, which needs all of them '
 'settled, never takes long. More than the busiest account writes between two maintenances. Without a SET clause it is '
 'planned as part of its caller.';
+
+-- sql/ledger/settlement/seal_format.sql
+create function credits.seal_format() returns smallint
+language sql
+immutable
+as $$
+  select 1::smallint;
+$$;
+
+comment on function credits.seal_format() is
+'The format of the seals that are made now; each keeps its own (ledger_seals.format), by which it is verified. A '
+'column that comes later needs no other one: credits.ledger_line appends it where it is not null, and no old row has '
+'it. Only what changes the line of rows that are there does.';
 
 -- sql/ledger/settlement/seal_hash.sql
 create function credits.seal_hash(previous bytea, digests bytea) returns bytea
@@ -7211,6 +7620,7 @@ begin
       a.debt_from,
       a.last_entry,
       a.unsettled_since,
+      gen_random_uuid() as salt,
       least(a.last_entry, a.settled_through + credits.settlement_batch()) as through_id,
       paid.number as paid_number,
       -- The newest payment, where the next one may go on with it.
@@ -7235,7 +7645,10 @@ begin
       t.quantity,
       (t.created_at at time zone 'UTC')::date as day,
       -- A digest per row, not the rows' text: a batch of large ones would not fit into one value.
-      credits.entry_digest(t) as digest
+      credits.entry_digest(
+        t, credits.seal_format(), credits.text_digest(t, credits.text_salt(a.salt, t.id))
+      ) as digest,
+      case when credits.has_text(t) then a.salt end as salt
     from account as a
     inner join public.credit_transactions as t
       on a.id = t.account_id and t.id > a.settled_through and t.id <= a.through_id
@@ -7383,11 +7796,13 @@ begin
   ),
 
   sealed as (
-    insert into credits.ledger_seals (account_id, number, through_id, entries, hash, sealed_at)
+    insert into credits.ledger_seals (account_id, number, through_id, format, salt, entries, hash, sealed_at)
     select
       b.account_id,
       coalesce(s.number, 0) + 1,
       b.last_id,
+      credits.seal_format(),
+      b.salt,
       b.entries,
       credits.seal_hash(s.hash, b.digests),
       credits.now()
@@ -7396,6 +7811,7 @@ begin
         e.account_id,
         count(*) as entries,
         max(e.id) as last_id,
+        (array_agg(e.salt) filter (where e.salt is not null))[1] as salt,
         string_agg(e.digest, '' order by e.id) as digests
       from entry as e
       group by e.account_id
@@ -7445,7 +7861,7 @@ $$;
 comment on function credits.settle_batch(uuid[], timestamptz, bigint) is
 'Settles the oldest credits.settlement_batch rows of each of the accounts that are not settled: pays their debits, and '
 'debts before them, from the lots, oldest first, in burn order; adds them to the daily usage; chains a seal over them. '
-'usable_from lets lots pay that had expired by then no more; preferred_lot goes first: both for one account. What the '
+'usable_from: lots that expire after it may pay; preferred_lot pays first: both for one account. What the '
 'lots cannot pay (a clawback''s debt) waits for the next grant. One statement, for one account or hundreds: its price '
 'is in the statement. The caller holds the accounts'' locks.';
 
@@ -7471,8 +7887,8 @@ declare
   waiting uuid[];
   overdue uuid;
   candidate record;
-  together uuid[] := '{}';
-  together_pending bigint := 0;
+  together uuid[] := array[]::uuid[];
+  together_pending bigint := 0::bigint;
   settled integer := 0;
   unfinished boolean := false;
   -- Ledger rows that one run settles for accounts with more than one batch: bounded, however much is pending.
@@ -7575,6 +7991,33 @@ comment on function credits.sweep_settlement(integer, interval) is
 'credits.settlement_batch of them, and those where lots or holds have expired; of one with very many, the '
 'oldest. Skips what others have locked, and notes what fails. Returns what credits.run_maintenance does.';
 
+-- sql/ledger/settlement/text_digest.sql
+create function credits.text_digest(entry public.credit_transactions, salt bytea) returns bytea
+language sql
+stable
+as $$
+  select case
+    when credits.has_text(entry)
+      then sha256(coalesce(salt, '') || convert_to(row(entry.idempotency_key, entry.metadata)::text, 'UTF8'))
+  end;
+$$;
+
+comment on function credits.text_digest(public.credit_transactions, bytea) is
+'Salted SHA-256 of a ledger row''s idempotency key and metadata, for its seal; null where it has neither. Without a '
+'SET clause it is planned as part of its caller.';
+
+-- sql/ledger/settlement/text_salt.sql
+create function credits.text_salt(seal_salt uuid, transaction_id bigint) returns bytea
+language sql
+immutable
+as $$
+  select sha256(uuid_send(seal_salt) || int8send(transaction_id));
+$$;
+
+comment on function credits.text_salt(uuid, bigint) is
+'The salt of one ledger row, made from that of its seal (ledger_seals.salt), which nobody can make from it: see '
+'credits.sealed_texts. Without a SET clause it is planned as part of its caller.';
+
 -- sql/ledger/settlement/try_settling.sql
 create function credits.try_settling(accounts uuid[]) returns integer
 language plpgsql
@@ -7619,6 +8062,52 @@ $$;
 comment on function credits.unsettled_of(uuid[]) is
 'Those of the accounts with ledger rows that are not settled; null for none.';
 
+-- sql/ledger/tables/refuse_all_but_erasure.sql
+create function credits.refuse_all_but_erasure() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+declare
+  before jsonb := to_jsonb(old);
+  after jsonb := to_jsonb(new);
+  is_erased boolean;
+begin
+  if tg_relid = 'public.credit_transactions'::regclass then
+    is_erased :=
+      after = before || '{"idempotency_key": null, "metadata": {}}'
+      and exists (
+        select from credits.sealed_texts as x
+        where x.account_id = old.account_id and x.transaction_id = old.id and x.digest is not null
+      );
+  else
+    is_erased :=
+      after = before || '{"salt": null}'
+      and exists (
+        select from credits.sealed_texts as x
+        where
+          x.account_id = old.account_id and x.digest is not null
+          and x.transaction_id between old.through_id - old.entries + 1 and old.through_id
+      );
+  end if;
+  if not is_erased then
+    raise exception '%.% is append-only: UPDATE is refused.', tg_table_schema, tg_table_name
+      using errcode = 'PT403',
+        hint = 'Correct a mistake with a new row: refund, grant_credits or credits.claw_back. To erase what a caller '
+          'wrote, call erase_transaction_text or erase_account_text.';
+  end if;
+  return new;
+end
+$$;
+
+comment on function credits.refuse_all_but_erasure() is
+'Refuses UPDATE, whoever asks, but for the one that credits.erase_texts does: a text that credits.sealed_texts says is '
+'erased is taken out of its ledger row, or the salt out of its seal, and nothing else changes.';
+
+create trigger only_erased before update on public.credit_transactions
+for each row execute function credits.refuse_all_but_erasure();
+create trigger only_erased before update on credits.ledger_seals
+for each row execute function credits.refuse_all_but_erasure();
+
 -- sql/ledger/tables/refuse_change.sql
 create function credits.refuse_change() returns trigger
 language plpgsql
@@ -7632,7 +8121,7 @@ $$;
 
 comment on function credits.refuse_change() is 'Refuses UPDATE, DELETE and TRUNCATE, whoever asks.';
 
-create trigger append_only before update or delete on public.credit_transactions
+create trigger append_only before delete on public.credit_transactions
 for each row execute function credits.refuse_change();
 create trigger no_truncate before truncate on public.credit_transactions
 for each statement execute function credits.refuse_change();
@@ -7654,9 +8143,19 @@ for each row execute function credits.refuse_change();
 create trigger no_truncate before truncate on credits.lot_returns
 for each statement execute function credits.refuse_change();
 
-create trigger append_only before update or delete on credits.ledger_seals
+create trigger append_only before delete on credits.ledger_seals
 for each row execute function credits.refuse_change();
 create trigger no_truncate before truncate on credits.ledger_seals
+for each statement execute function credits.refuse_change();
+create trigger append_only before delete on credits.sealed_texts
+for each row execute function credits.refuse_change();
+create trigger only_erased before update on credits.sealed_texts
+for each row when (
+  old.digest is not null
+  or new.digest is null
+  or (new.account_id, new.transaction_id) is distinct from (old.account_id, old.transaction_id)
+) execute function credits.refuse_change();
+create trigger no_truncate before truncate on credits.sealed_texts
 for each statement execute function credits.refuse_change();
 
 create trigger append_only before update or delete on credits.pricing_tier_history
@@ -7781,9 +8280,9 @@ end
 $$;
 
 comment on function credits.accept_invoice(uuid, jsonb) is
-'Whether to take a subscription''s invoice: true for one of a plan of ours, false for one that is none of our business. '
-'account_id: null where it is nobody''s. PT422 for one that is ours, or may be, and cannot be granted as it is: '
-'nobody''s, of a Price that no plan has, in another currency, or not shown whole.';
+'Whether to take a subscription''s invoice: true for one of a plan of ours, false for one that is none of our '
+'business. account_id: null where it is nobody''s. PT422 for one that is ours, or may be, and cannot be granted as it '
+'is: nobody''s, of a Price that no plan has, in another currency, or not shown whole.';
 
 -- sql/payments/events/apply_balance_transaction.sql
 create function credits.apply_balance_transaction(transaction jsonb) returns text
@@ -8546,8 +9045,8 @@ end
 $$;
 
 comment on function credits.open_subscription(uuid, text, text) is
-'Makes the row of a subscription, if there is none yet; returns whether there was none. The caller holds the account''s '
-'lock.';
+'Makes the row of a subscription, if there is none yet; returns whether there was none. The caller holds the '
+'account''s lock.';
 
 -- sql/payments/events/paying_account.sql
 create function credits.paying_account(customer_id text, account_id text) returns uuid
@@ -8574,8 +9073,8 @@ end
 $$;
 
 comment on function credits.paying_account(text, text) is
-'The account that a Stripe object is paid for: the one in its metadata, else its customer''s; null when it is nobody''s '
-'here. PT422 for an account_id that does not exist.';
+'The account that a Stripe object is paid for: the one in its metadata, else its customer''s; null when it is '
+'nobody''s here. PT422 for an account_id that does not exist.';
 
 -- sql/payments/events/stripe_id.sql
 create function credits.stripe_id(reference jsonb) returns text
@@ -10706,7 +11205,7 @@ end
 $$;
 
 comment on function credits.grant_invoice(uuid, bigint, jsonb) is
-'Grants what a paid invoice brings, a trial once an address, and notes what a downgrade takes. The caller holds the '
+'Grants what a paid invoice brings, a trial once per address, and notes what a downgrade takes. The caller holds the '
 'account''s lock. PT422 for a proration beyond billing_settings.max_grant.';
 
 -- sql/payments/subscriptions/invoice_grants.sql
@@ -10839,7 +11338,7 @@ as $$
 $$;
 
 comment on function credits.invoice_grants(jsonb) is
-'What a paid invoice of a subscription grants: one row a lot, with the key that makes it once, the credits and when '
+'What a paid invoice of a subscription grants: one row per lot, with the key that makes it once, the credits and when '
 'they expire. A full line brings the plan''s credits; what of them may roll over is a lot of its own that lives '
 'longer. A trial brings its credits once, whatever the quantity; a line that is wholly discounted those of '
 'billing_settings.max_free_packages at most. A proration line of a first invoice brings its share, '

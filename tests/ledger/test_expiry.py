@@ -48,3 +48,67 @@ def test_each_lot_that_expires_is_one_ledger_row(ledger: Ledger) -> None:
     assert [(row["amount"], row["related_id"]) for row in rows] == [(-1, grants[0]), (-2, grants[1])]
     assert {row["actor"] for row in rows} == {"system"}
     assert ledger.account(user)["next_expiry"] == ledger.now() + MINUTE
+
+
+def expiries(ledger: Ledger, user: str) -> list[list[object]]:
+    """Credits and moment of the expiry rows; all rows of the account rise in time."""
+    rows = ledger.rows(
+        "select kind, -amount as credits, created_at from public.credit_transactions "
+        "where account_id = %s order by id",
+        ledger.account(user)["id"],
+    )
+    moments = [row["created_at"] for row in rows]
+    assert moments == sorted(moments)
+    return [[row["credits"], row["created_at"]] for row in rows if row["kind"] == "expiry"]
+
+
+@pytest.mark.parametrize("settled_between", [True, False])
+def test_an_expiry_is_dated_when_its_lot_expired(ledger: Ledger, settled_between: bool) -> None:
+    """However late it is settled: what comes later is written after it, and dated later."""
+    user, start = ledger.sign_up(), ledger.now()
+    for size, life in ((3, 3 * MINUTE), (5, 5 * MINUTE), (2, 5 * MINUTE), (9, 99 * MINUTE)):
+        lot(ledger, user, size, life)
+    ledger.as_user(user, "consume_credits", operation="one")
+    for _ in range(3):
+        ledger.pass_time(3 * MINUTE)
+        if settled_between:
+            ledger.settle(user)
+    spent = ledger.as_user(user, "consume_credits", operation="one")
+    assert spent["balance_after"] == 8
+    assert expiries(ledger, user) == [
+        [2, start + 3 * MINUTE],
+        [5, start + 5 * MINUTE],
+        [2, start + 5 * MINUTE],
+    ]
+    assert ledger.broken(user) == []
+
+
+@pytest.mark.parametrize("settled_between", [True, False])
+def test_what_a_hold_kept_expires_when_the_hold_ends(ledger: Ledger, settled_between: bool) -> None:
+    user, start = ledger.sign_up(), ledger.now()
+    lot(ledger, user, 10, 2 * MINUTE)
+    for size, ttl in ((4, "5 minutes"), (3, "7 minutes")):
+        ledger.as_user(user, "hold_credits", operation="one", quantity=size, ttl=ttl)
+    for _ in range(5):
+        ledger.pass_time(2 * MINUTE)
+        if settled_between:
+            ledger.settle(user)
+    ledger.settle(user)
+    dates = [[3, start + 2 * MINUTE], [4, start + 5 * MINUTE], [3, start + 7 * MINUTE]]
+    assert expiries(ledger, user) == dates
+    ends = ledger.rows(
+        "select closed_at from public.credit_holds where account_id = %s order by closed_at",
+        ledger.account(user)["id"],
+    )
+    assert [row["closed_at"] for row in ends] == [start + 5 * MINUTE, start + 7 * MINUTE]
+    assert ledger.broken(user) == []
+
+
+def test_what_a_released_hold_kept_expires_then(ledger: Ledger) -> None:
+    user = ledger.sign_up()
+    lot(ledger, user, 10, 2 * MINUTE)
+    hold = ledger.as_user(user, "hold_credits", operation="one", quantity=10)
+    ledger.pass_time(4 * MINUTE)
+    ledger.as_service("release_hold", account_id=hold["account_id"], hold_id=hold["id"])
+    assert expiries(ledger, user) == [[10, ledger.now()]]
+    assert ledger.broken(user) == []

@@ -134,16 +134,26 @@ def test_a_seal_covers_a_batch_and_its_hash_is_made_over_the_digests_of_its_rows
     seals = ledger.rows("select * from credits.ledger_seals order by number")
     assert [(seal["number"], seal["entries"]) for seal in seals] == [(1, 3), (2, 3), (3, 2)]
     lines = ledger.rows(
-        "select t.id, credits.ledger_line(t) as line from public.credit_transactions t order by t.id"
+        "select t.id, credits.ledger_line(t, 1::smallint, null) as line, "
+        "case when credits.has_text(t) then row(t.idempotency_key, t.metadata)::text end as text "
+        "from public.credit_transactions t order by t.id"
     )
     hashed = b""
     for seal in seals:
         batch, lines = lines[: seal["entries"]], lines[seal["entries"] :]
         assert batch[-1]["id"] == seal["through_id"]
-        digests = b"".join(sha256(row["line"].encode()).digest() for row in batch)
+        digests = b"".join(sha256(sealed_line(seal, row).encode()).digest() for row in batch)
         hashed = sha256(hashed + digests).digest()
         assert seal["hash"] == hashed
     assert ledger.broken() == []
+
+
+def sealed_line(seal: dict[str, Any], row: dict[str, Any]) -> str:
+    """A row's line with the digest of its text, as anyone can make it who has the seal's salt."""
+    if row["text"] is None:
+        return str(row["line"])
+    salt = sha256(seal["salt"].bytes + row["id"].to_bytes(8, "big")).digest()
+    return f"{row['line']} text={sha256(salt + row['text'].encode()).hexdigest()}"
 
 
 def test_many_expiries_are_sealed_in_batches_too(own_ledger: Ledger) -> None:

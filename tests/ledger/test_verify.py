@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from tests.support.clock import DAY
+from tests.support.clock import DAY, MINUTE
 from tests.support.ledger import Ledger, Refused, lot, small_batches
 from tests.support.stack import Database
 
@@ -30,13 +30,29 @@ def live(ledger: Ledger) -> None:
         user = ledger.sign_up()
         lot(ledger, user, 30, DAY)
         ledger.as_service("grant_credits", user_id=user, amount=20, source="purchase")
-        spent = ledger.as_user(user, "consume_credits", operation="one", quantity=5, metadata={"prompt": 1})
+        spent = ledger.as_user(
+            user,
+            "consume_credits",
+            operation="one",
+            quantity=5,
+            metadata={"prompt": 1},
+            idempotency_key="first",
+        )
         holds = [ledger.as_user(user, "hold_credits", operation="one", quantity=3) for _ in range(2)]
         ledger.as_service(
-            "capture_hold", account_id=holds[0]["account_id"], hold_id=holds[0]["id"], quantity=2
+            "capture_hold",
+            account_id=holds[0]["account_id"],
+            hold_id=holds[0]["id"],
+            quantity=2,
+            metadata={"images": 2},
         )
+        ledger.as_user(user, "consume_credits", operation="one", metadata={"for": "ann@example.com"})
         ledger.as_service("refund", account_id=spent["account_id"], transaction_id=spent["id"], amount=2)
         ledger.claw_back(user, 4)
+        # In one seal with the capture, whose text stays.
+        ledger.as_service("erase_transaction_text", account_id=spent["account_id"], transaction_id=5)
+        lot(ledger, user, 5, MINUTE)  # of which the open hold keeps 3
+        ledger.pass_time(2 * MINUTE)
         ledger.settle(user)
         for quantity in (1, 2, 3):
             ledger.as_user(
@@ -54,15 +70,17 @@ SEALED = f"{MINE} and id = (select min(id) from {ENTRIES} where kind = 'spend')"
 UNSEALED = f"{MINE} and id = (select max(id) - 1 from {ENTRIES} where kind = 'spend')"
 LAST = f"{MINE} and id = (select max(id) from {ENTRIES})"
 FIRST = f"{MINE} and id = 1"
+ERASED = f"{MINE} and id = 5"
 COPIED = (
     "account_id, kind, amount, operation, quantity, unit_price, price_version, actor, metadata, created_at"
 )
-SUM, CHAIN, SEAL, NUMBERS, NEWEST = (
+SUM, CHAIN, SEAL, NUMBERS, NEWEST, FORMAT = (
     "balance is the sum of the ledger",
     "each balance_after follows from the one before",
     "each seal matches its ledger rows",
     "ledger rows are numbered without a gap",
     "the account knows the number of its newest ledger row",
+    "each seal has a format that is known",
 )
 TOTALS = "lifetime totals are the sums of the ledger"
 REMAINS = "what remains of a lot is its amount less its allocations"
@@ -146,7 +164,7 @@ TAMPERINGS = [
     ),
     (
         "lots numbered anew",
-        "update credits.credit_grants set id = id + 1",
+        "update credits.credit_grants set id = id + 10",
         {"lots are numbered without a gap", "an allocation joins a lot and a ledger row of its account"},
     ),
     (
@@ -231,8 +249,46 @@ TAMPERINGS = [
     (
         "two seals made one",
         "delete from credits.ledger_seals where number = 2;"
-        "update credits.ledger_seals s set number = number - 1 where number > 2",
+        "update credits.ledger_seals s set number = number + 100 where number > 2;"
+        "update credits.ledger_seals s set number = number - 101 where number > 100",
         {SEAL},
+    ),
+    ("seal's format", "update credits.ledger_seals set format = 2 where number = 1", {SEAL, FORMAT}),
+    (
+        "seal's salt",
+        "update credits.ledger_seals set salt = gen_random_uuid() where salt is not null",
+        {SEAL},
+    ),
+    ("seal's salt deleted", "update credits.ledger_seals set salt = null where salt is not null", {SEAL}),
+    (
+        "sealed text, blanked",
+        f"update {ENTRIES} set metadata = '{{}}', idempotency_key = null where {SEALED}",
+        {SEAL},
+    ),
+    ("sealed key", f"update {ENTRIES} set idempotency_key = 'other' where {SEALED}", {SEAL}),
+    ("text where none was", f"update {ENTRIES} set metadata = '{{\"a\": 1}}' where {FIRST}", {SEAL}),
+    (
+        "text where one was erased",
+        f"update {ENTRIES} set metadata = '{{\"a\": 1}}' where {ERASED}",
+        {"an erased row has no text"},
+    ),
+    (
+        "digest of an erased text",
+        "update credits.sealed_texts set digest = sha256(digest) where digest is not null",
+        {SEAL},
+    ),
+    ("record of an erasure deleted", "delete from credits.sealed_texts where digest is not null", {SEAL}),
+    ("salt beside an erased text", "delete from credits.sealed_texts where salt is not null", {SEAL}),
+    (
+        "text blanked and called erased",
+        f"insert into credits.sealed_texts select account_id, id, null, '\\x00', now(), 'x' from {ENTRIES} "
+        f"where {SEALED}; update {ENTRIES} set metadata = '{{}}' where {SEALED}",
+        {SEAL},
+    ),
+    (
+        "expiry dated before its lot expired",
+        f"update {ENTRIES} set created_at = created_at - interval '1 second' where kind = 'expiry'",
+        {SEAL, "an expiry is not dated before its lot expired"},
     ),
     ("first seal deleted", "delete from credits.ledger_seals where number = 1", {SEAL}),
     (

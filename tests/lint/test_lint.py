@@ -149,6 +149,17 @@ def test_a_file_and_its_object_belong_together(tmp_path: Path, name: str, text: 
     assert [finding in line for line in findings] == ([True] if finding else []), findings
 
 
+def test_a_rollback_that_does_not_fit_its_functions_is_found() -> None:
+    (path,) = (ROOT / "supabase" / "rollbacks").glob("*_credits.sql")
+    good = path.read_text()
+    assert lint.undropped(good) == []
+    changed = good.replace("public.my_generation(uuid)", "public.my_generation(text)")
+    assert lint.undropped(changed) == [
+        "The rollback does not drop function public.my_generation(uuid).",
+        "The rollback drops function public.my_generation(text), which is not in grants.toml.",
+    ]
+
+
 def test_one_that_fails_makes_the_exit_status(project: Path, script: Run) -> None:
     path, text = BROKEN["squawk"]
     (project / path).write_text(text)

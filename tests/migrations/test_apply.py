@@ -110,6 +110,14 @@ def test_two_at_once_do_no_harm(server: Server) -> None:
     assert server.dump(name) == server.dump(alone)
 
 
+def test_a_server_of_the_checks_stands_beside_another(server: Server) -> None:
+    """Of one process, as in a run of the suite."""
+    with databases.postgres(ROOT) as second, second.connect() as connection:
+        row = connection.execute("show port").fetchone()
+        assert row and row[0] != ask(server.url("postgres"), "show port")
+    assert ask(server.url("postgres"), "select 1") == 1
+
+
 def test_the_seed_twice_changes_nothing(server: Server) -> None:
     name = server.new()
     url = server.url(name)

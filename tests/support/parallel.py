@@ -7,7 +7,9 @@ in one process, in the order of the files.
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Mapping
+from pathlib import Path
 from types import FrameType
 
 import pytest
@@ -15,12 +17,15 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import NodeManager, WorkerController
 
+from tests.support.stack import ROOT
+
 # A file runs in one process, for the sake of its fixtures. So does each of these folders: their tests share
 # processes that take seconds to start, or a name or a port of which the checkout has one.
 TOGETHER = ("tests/crash", "tests/payments/live", "tests/local/providers", "tests/local/stripe")
 # Seconds, for who has not run the suite yet: afterwards it is known how long each took the last time.
 SLOW = {
     "tests/benchmark/test_bench.py": 60.0,
+    "tests/upgrade/test_upgrade.py": 80.0,
     "tests/lint/test_lint.py": 60.0,
     "tests/functions/test_reconcile.py": 45.0,
     "tests/generation/http/test_process.py": 40.0,
@@ -102,12 +107,26 @@ def pytest_configure(config: pytest.Config) -> None:
     NodeManager.EXIT_TIMEOUT = 30
 
     def interrupt(_signum: int, _frame: FrameType | None) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)  # a second one ends it at once
         for pid in WORKERS:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
+        # xdist would give them fifteen seconds, of which a busy machine needs more.
+        deadline = time.monotonic() + 90
+        while _stacks() and time.monotonic() < deadline:
+            time.sleep(0.1)
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+
+
+def _stacks() -> list[Path]:
+    """The folders of stacks that processes of this run have not deleted yet."""
+    pids = {str(pid) for pid in WORKERS}
+    folders = [folder for folder in (ROOT / ".stack").glob("*-*") if folder.is_dir()]
+    return [folder for folder in folders if pids & set(folder.name.split("-"))]
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -19,7 +19,7 @@ from tests.support.ledger import Ledger
 from tests.support.messages import Contract, Sale
 from tests.support.stack import ROOT
 from tests.support.studio import Studio
-from tests.support.till import Till, fraud_warning
+from tests.support.till import Till
 
 Begun = dict[str, Any]
 
@@ -60,9 +60,7 @@ def begin(ledger: Ledger) -> Begun:
     till.tell(Contract(account, year, datetime.now(UTC), month=timedelta(days=365)).begin())
     _, account = till.buyer()
     contested = Sale(account, credits=20)
-    till.tell(
-        [*contested.completed(), *contested.dispute("needs_response"), fraud_warning(contested.payment)]
-    )
+    till.tell([*contested.completed(), *contested.dispute("needs_response")])
     eve, account = till.buyer()
     lost = Sale(account, credits=40)
     till.tell(lost.completed())

@@ -1,12 +1,13 @@
 """From the latest release to what is here now, with users' data; and the frame, on a scratch release."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from scripts.checks import make_migration, releases
+from scripts.checks import databases, make_migration, releases
 from tests.support import upgrades
-from tests.support.projects import Server
+from tests.support.projects import Server, commit
 from tests.support.stack import ROOT
 
 # Tables and TABLE.COLUMNs that migrations since the latest release change on purpose, with the reason.
@@ -14,6 +15,12 @@ MEANT: dict[str, str] = {}
 
 NEXT = "20990101000000_next.sql"
 FORGET = "delete from supabase_migrations.schema_migrations where version = '20990101000000';\n"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with databases.postgres(ROOT) as postgres:
+        yield Server(postgres)
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +56,17 @@ def add(root: Path, up: str, down: str) -> None:
     """One more migration, and its way back."""
     (root / "supabase" / "migrations" / NEXT).write_text(up)
     (root / "supabase" / "rollbacks" / NEXT).write_text(f"begin;\n{down}{FORGET}commit;\n")
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    """A repository with this project as v0.1.0, to which a test adds what comes next."""
+    root = tmp_path / "next"
+    root.mkdir()
+    upgrades.copy(root)
+    commit(root, "v0.1.0")
+    upgrades.link(root)
+    return root
 
 
 @pytest.fixture

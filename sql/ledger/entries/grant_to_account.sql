@@ -5,7 +5,9 @@ create function credits.grant_to_account(
   expires_at timestamptz,
   priority integer,
   idempotency_key text,
-  metadata jsonb
+  metadata jsonb,
+  cost_basis bigint default null,
+  currency text default null
 ) returns public.credit_transactions
 language plpgsql
 set search_path = ''
@@ -29,6 +31,8 @@ begin
     );
   end if;
 
+  perform credits.check_cost(source, cost_basis, currency);
+
   account := credits.lock_account(account_id);
   if account.balance + amount > 1000000000000000 then
     perform credits.fail(
@@ -48,7 +52,11 @@ begin
       'Leave it out for credits that never expire.'
     );
   end if;
-  perform credits.add_lot(entry, amount, source, expires_at, priority);
+  perform credits.add_lot(
+    entry, amount, source, expires_at, priority,
+    cost_basis => coalesce(cost_basis, case when source in ('bonus', 'referral', 'promo') then 0 end),
+    currency => lower(currency)
+  );
   update public.credit_accounts as a set next_expiry = least(a.next_expiry, grant_to_account.expires_at)
   where a.id = grant_to_account.account_id and grant_to_account.expires_at is not null;
   perform credits.pay_debt(account_id);
@@ -58,4 +66,5 @@ $$;
 
 comment on function credits.grant_to_account is
 'Grants credits to an account as one lot; returns the ledger row. The one way credits come in: grant_credits, the '
-'sign-up bonus and payments end here. Locks and settles the account. Errors: PT400.';
+'sign-up bonus and payments end here. cost_basis, currency: see credit_grants; given credits have 0. Locks and settles '
+'the account. Errors: PT400.';

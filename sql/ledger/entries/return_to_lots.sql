@@ -7,6 +7,7 @@ declare
   grace timestamptz;
   lot record;
   part bigint;
+  returned bigint;
 begin
   select entry.created_at + s.refund_grace into grace from credits.billing_settings as s;
 
@@ -32,6 +33,9 @@ begin
       null as id,
       null as expires_at,
       null as priority,
+      0 as cost_basis,
+      null as currency,
+      null as size,
       -spent.amount - coalesce((select sum(p.amount) from paid as p), 0) as left_to_return,
       null as last_paid
     from public.credit_transactions as spent
@@ -41,6 +45,9 @@ begin
       g.id,
       g.expires_at,
       g.priority,
+      g.cost_basis,
+      g.currency,
+      g.amount,
       p.amount
       + coalesce((
         select -sum(r.amount) from credits.lot_returns as r
@@ -62,7 +69,18 @@ begin
     continue when part <= 0;
     still_to_return := still_to_return - part;
     if lot.id is null or lot.expires_at <= entry.created_at then
-      perform credits.add_lot(entry, part, 'refund', grace, lot.priority, lot.id);
+      -- The share of what was paid for the lot, so that all parts together have no more and no less than all of it.
+      select coalesce(sum(n.amount), 0) into returned
+      from credits.credit_grants as n
+      where n.account_id = entry.account_id and n.returned_from = lot.id;
+      perform credits.add_lot(
+        entry, part, 'refund', grace, lot.priority, lot.id,
+        case
+          when lot.id is null then 0
+          else div(lot.cost_basis::numeric * (returned + part), lot.size) - div(lot.cost_basis::numeric * returned, lot.size)
+        end::bigint,
+        lot.currency
+      );
     else
       insert into credits.lot_returns (account_id, transaction_id, grant_id, amount)
       values (entry.account_id, entry.id, lot.id, part);

@@ -12,7 +12,7 @@ begin
   select * into account from public.credit_accounts as a where a.id = end_lot.account_id;
   gone := greatest(0, lot.remaining - account.held);
   if gone > 0 then
-    perform credits.write_off(account_id, lot.id, gone, credits.now());
+    perform credits.write_off(account_id, lot.id, gone, credits.now(), '{"ended_early": true}');
   end if;
   if lot.remaining = gone then
     update credits.credit_grants as g
@@ -26,5 +26,5 @@ end
 $$;
 
 comment on function credits.end_lot(uuid, bigint) is
-'Lets a lot expire now, before its time. As much as open holds have set aside stays until the lot''s own expiry. The '
-'caller holds the account''s lock.';
+'Lets a lot expire now, before its time, which its expiry row says (ended_early). As much as open holds have set aside '
+'stays until the lot''s own expiry. The caller holds the account''s lock.';

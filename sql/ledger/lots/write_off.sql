@@ -1,4 +1,10 @@
-create function credits.write_off(account_id uuid, lot_id bigint, amount bigint, moment timestamptz) returns void
+create function credits.write_off(
+  account_id uuid,
+  lot_id bigint,
+  amount bigint,
+  moment timestamptz,
+  metadata jsonb default '{}'
+) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -10,7 +16,8 @@ begin
   where g.account_id = write_off.account_id and g.id = lot_id
   returning * into lot;
   entry := credits.post_entry(
-    account_id, 'expiry', -amount, related_id => lot.transaction_id, actor => 'system', moment => moment
+    account_id, 'expiry', -amount,
+    related_id => lot.transaction_id, metadata => metadata, actor => 'system', moment => moment
   );
   insert into credits.lot_payments (account_id, grant_id, first_id, last_id, first_amount, last_amount, number)
   select
@@ -21,6 +28,6 @@ begin
 end
 $$;
 
-comment on function credits.write_off(uuid, bigint, bigint, timestamptz) is
+comment on function credits.write_off is
 'Lets amount credits of a lot expire: the ledger row, and that this lot paid for it. The caller holds the account''s '
 'lock and has settled what was pending.';

@@ -24,11 +24,13 @@ begin
   end if;
   if idempotency_key is not null then
     perform credits.check_key(idempotency_key);
-    -- A repeat ends here, and writes nothing.
+    -- A repeat ends here, and writes nothing. A subquery, not a join: planned while few rows have keys, that would read
+    -- all keys for one, and the plan is kept.
     select t.* into entry
-    from public.credit_accounts as a
-    inner join public.credit_transactions as t on a.id = t.account_id
-    where a.user_id = me and t.idempotency_key = consume_credits.idempotency_key;
+    from public.credit_transactions as t
+    where
+      t.account_id = (select a.id from public.credit_accounts as a where a.user_id = me)
+      and t.idempotency_key = consume_credits.idempotency_key;
     if found then
       return credits.repeated_spend(entry, operation, quantity, metadata);
     end if;
@@ -71,7 +73,7 @@ begin
         account.updated_at
       )
       returning * into entry;
-      return entry;
+      exit;
     elsif found then
       insert into public.credit_transactions (
         account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor,
@@ -84,9 +86,7 @@ begin
       )
       on conflict (account_id, idempotency_key) where idempotency_key is not null do nothing
       returning * into entry;
-      if found then
-        return entry;
-      end if;
+      exit when found;
       -- Another session's call with this key came in between: the UPDATE is taken back.
       update public.credit_accounts as a
       set
@@ -107,6 +107,7 @@ begin
     end if;
     perform credits.make_spendable(account_id, price.credits);
   end loop;
+  return entry;
 end
 $$;
 

@@ -5,7 +5,9 @@ create function public.grant_credits(
   expires_at timestamptz default null,
   priority integer default null,
   idempotency_key text default null,
-  metadata jsonb default '{}'
+  metadata jsonb default '{}',
+  cost_basis bigint default null,
+  currency text default null
 ) returns public.credit_transactions
 language plpgsql
 security definer
@@ -25,6 +27,8 @@ begin
         and g.amount = grant_credits.amount and g.source::text = grant_credits.source
         and g.expires_at is not distinct from grant_credits.expires_at
         and g.priority = coalesce(grant_credits.priority, 50) and entry.metadata = grant_credits.metadata
+        and g.cost_basis is not distinct from coalesce(grant_credits.cost_basis, case when g.promotional then 0 end)
+        and g.currency is not distinct from lower(grant_credits.currency)
     ));
     return entry;
   end if;
@@ -35,14 +39,21 @@ begin
     );
   end if;
   return credits.grant_to_account(
-    account_id, amount, source::public.grant_source, expires_at, priority, idempotency_key, metadata
+    account_id, amount, source::public.grant_source, expires_at, priority, idempotency_key, metadata, cost_basis,
+    currency
   );
 end
 $$;
 
-comment on function public.grant_credits(uuid, bigint, text, timestamptz, integer, text, jsonb) is
+comment on function public.grant_credits(
+  uuid, bigint, text, timestamptz, integer, text, jsonb, bigint, text
+) is
 'Operator: grants amount credits to a user as one lot; returns the ledger row. source: purchase, subscription, bonus, '
 'referral, promo or refund. priority: 0 burns first, 100 last, default 50. Without expires_at they never expire. '
-'Errors: PT400 bad argument, PT404 no such user, PT409 key used for another request.';
+'cost_basis: what was paid for all of them, net of tax, in minor units of currency, for the accounts; left out, it is '
+'0 for what was given (bonus, referral, promo), else unknown. Errors: PT400 bad argument, PT404 no such user, PT409 '
+'key used for another request.';
 
-grant execute on function public.grant_credits(uuid, bigint, text, timestamptz, integer, text, jsonb) to service_role;
+grant execute on function public.grant_credits(
+  uuid, bigint, text, timestamptz, integer, text, jsonb, bigint, text
+) to service_role;

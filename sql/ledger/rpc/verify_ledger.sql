@@ -293,8 +293,14 @@ as $$
     select
       count(*) as entries,
       max(t.id) as last_id,
-      string_agg(credits.entry_digest(t), '' order by t.id) as digests
+      string_agg(
+        credits.entry_digest(
+          t, b.format, coalesce(x.digest, credits.text_digest(t, coalesce(x.salt, credits.text_salt(b.salt, t.id))))
+        ),
+        '' order by t.id
+      ) as digests
     from public.credit_transactions as t
+    left join credits.sealed_texts as x on t.account_id = x.account_id and t.id = x.transaction_id
     where t.account_id = b.account_id and t.id > b.after_id and t.id <= b.through_id
   ) as r
   where
@@ -302,6 +308,30 @@ as $$
     or r.entries <> b.entries
     or r.last_id is distinct from b.through_id
     or b.hash <> credits.seal_hash(b.previous_hash, coalesce(r.digests, ''))
+  union all
+  select
+    b.account_id,
+    'each seal has a format that is known',
+    jsonb_build_object('seal', b.number, 'format', b.format)
+  from batches as b
+  where b.format not between 1 and credits.seal_format()
+  union all
+  select
+    e.account_id,
+    'an erased row has no text',
+    jsonb_build_object('transaction_id', e.id)
+  from entries as e
+  inner join credits.sealed_texts as x on e.account_id = x.account_id and e.id = x.transaction_id
+  where x.digest is not null and (e.idempotency_key is not null or e.metadata <> '{}')
+  union all
+  select
+    e.account_id,
+    'an expiry is not dated before its lot expired',
+    jsonb_build_object('transaction_id', e.id, 'created_at', e.created_at, 'expires_at', l.expires_at)
+  from entries as e
+  inner join credits.lot_payments as p on e.account_id = p.account_id and e.id = p.first_id
+  inner join lots as l on p.account_id = l.account_id and p.grant_id = l.id
+  where e.kind = 'expiry' and e.created_at < l.expires_at and not e.metadata ? 'ended_early'
   union all
   select
     a.id,
@@ -381,8 +411,8 @@ as $$
 $$;
 
 comment on function public.verify_ledger(uuid) is
-'Operator: checks every rule of the ledger from its rows, for one user or for all; returns one row a broken invariant: '
-'account, the invariant in words, figures. No row when all is well. Reads everything: run a whole check from a direct '
-'connection, not through the API, once the ledger is large.';
+'Operator: checks every rule of the ledger from its rows, for one user or for all; returns one row per broken '
+'invariant: account, the invariant in words, figures. No row when all is well. Reads everything: run a whole check '
+'from a direct connection, not through the API, once the ledger is large.';
 
 grant execute on function public.verify_ledger(uuid) to service_role;

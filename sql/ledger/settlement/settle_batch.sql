@@ -16,6 +16,7 @@ begin
       a.debt_from,
       a.last_entry,
       a.unsettled_since,
+      gen_random_uuid() as salt,
       least(a.last_entry, a.settled_through + credits.settlement_batch()) as through_id,
       paid.number as paid_number,
       -- The newest payment, where the next one may go on with it.
@@ -40,7 +41,10 @@ begin
       t.quantity,
       (t.created_at at time zone 'UTC')::date as day,
       -- A digest per row, not the rows' text: a batch of large ones would not fit into one value.
-      credits.entry_digest(t) as digest
+      credits.entry_digest(
+        t, credits.seal_format(), credits.text_digest(t, credits.text_salt(a.salt, t.id))
+      ) as digest,
+      case when credits.has_text(t) then a.salt end as salt
     from account as a
     inner join public.credit_transactions as t
       on a.id = t.account_id and t.id > a.settled_through and t.id <= a.through_id
@@ -188,11 +192,13 @@ begin
   ),
 
   sealed as (
-    insert into credits.ledger_seals (account_id, number, through_id, entries, hash, sealed_at)
+    insert into credits.ledger_seals (account_id, number, through_id, format, salt, entries, hash, sealed_at)
     select
       b.account_id,
       coalesce(s.number, 0) + 1,
       b.last_id,
+      credits.seal_format(),
+      b.salt,
       b.entries,
       credits.seal_hash(s.hash, b.digests),
       credits.now()
@@ -201,6 +207,7 @@ begin
         e.account_id,
         count(*) as entries,
         max(e.id) as last_id,
+        (array_agg(e.salt) filter (where e.salt is not null))[1] as salt,
         string_agg(e.digest, '' order by e.id) as digests
       from entry as e
       group by e.account_id
@@ -250,6 +257,6 @@ $$;
 comment on function credits.settle_batch(uuid[], timestamptz, bigint) is
 'Settles the oldest credits.settlement_batch rows of each of the accounts that are not settled: pays their debits, and '
 'debts before them, from the lots, oldest first, in burn order; adds them to the daily usage; chains a seal over them. '
-'usable_from lets lots pay that had expired by then no more; preferred_lot goes first: both for one account. What the '
+'usable_from: lots that expire after it may pay; preferred_lot pays first: both for one account. What the '
 'lots cannot pay (a clawback''s debt) waits for the next grant. One statement, for one account or hundreds: its price '
 'is in the statement. The caller holds the accounts'' locks.';

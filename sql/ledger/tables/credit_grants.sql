@@ -9,6 +9,8 @@ create table credits.credit_grants (
   priority smallint not null default 50,
   expires_at timestamptz,
   source public.grant_source not null,
+  cost_basis bigint,
+  currency text,
   returned_from bigint,
   promotional boolean not null generated always as (source in ('bonus', 'referral', 'promo')) stored,
   created_at timestamptz not null,
@@ -18,6 +20,10 @@ create table credits.credit_grants (
   constraint credit_grants_returned_from_fkey foreign key (account_id, returned_from)
   references credits.credit_grants (account_id, id),
   constraint amount_must_be_positive check (amount > 0),
+  constraint cost_basis_must_not_be_negative check (cost_basis >= 0),
+  constraint currency_must_be_an_iso_4217_code_in_lower_case check (currency ~ '^[a-z]{3}$'),
+  constraint a_cost_must_have_a_currency check (cost_basis = 0 or (cost_basis is null) = (currency is null)),
+  constraint what_was_given_must_have_no_cost check (not promotional or cost_basis = 0),
   constraint remaining_must_be_0_to_amount check (remaining between 0 and amount),
   constraint priority_must_be_0_to_100 check (priority between 0 and 100),
   constraint expires_at_must_be_after_created_at check (expires_at > created_at and isfinite(expires_at))
@@ -43,6 +49,11 @@ comment on column credits.credit_grants.is_live is 'Whether something is left of
 comment on column credits.credit_grants.priority is '0 burns first, 100 last.';
 comment on column credits.credit_grants.expires_at is 'From then on it cannot be spent; null for never.';
 comment on column credits.credit_grants.source is 'Where the credits came from.';
+comment on column credits.credit_grants.cost_basis is
+'What was paid for all of the lot, net of tax, in minor units of currency: what using it earns. 0 for what was given; '
+'null for unknown. Of what a refund gave back as a new lot: its share of what the expired lot had.';
+comment on column credits.credit_grants.currency is
+'ISO 4217 code in lower case; null where cost_basis is unknown, or 0 and none was named.';
 comment on column credits.credit_grants.returned_from is
 'The expired lot whose credits a refund gave back as this one.';
 comment on column credits.credit_grants.promotional is

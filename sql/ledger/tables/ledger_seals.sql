@@ -2,6 +2,8 @@ create table credits.ledger_seals (
   account_id uuid not null references public.credit_accounts (id),
   number integer not null,
   through_id bigint not null,
+  format smallint not null,
+  salt uuid,
   entries integer not null,
   hash bytea not null,
   sealed_at timestamptz not null,
@@ -21,5 +23,9 @@ comment on table credits.ledger_seals is
 comment on column credits.ledger_seals.number is '1, 2, 3 within the account.';
 comment on column credits.ledger_seals.through_id is
 'The last ledger row of the batch; it begins after the previous seal''s.';
+comment on column credits.ledger_seals.format is 'How its rows were written for the hash: see credits.seal_format.';
+comment on column credits.ledger_seals.salt is
+'What the salts of its rows'' texts are made from (credits.text_salt). Null where no row had any, or since one was '
+'erased: see credits.sealed_texts.';
 comment on column credits.ledger_seals.entries is 'Rows in the batch.';
 comment on column credits.ledger_seals.hash is 'credits.seal_hash(previous hash, the digests of the batch''s rows).';

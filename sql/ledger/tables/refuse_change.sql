@@ -10,7 +10,7 @@ $$;
 
 comment on function credits.refuse_change() is 'Refuses UPDATE, DELETE and TRUNCATE, whoever asks.';
 
-create trigger append_only before update or delete on public.credit_transactions
+create trigger append_only before delete on public.credit_transactions
 for each row execute function credits.refuse_change();
 create trigger no_truncate before truncate on public.credit_transactions
 for each statement execute function credits.refuse_change();
@@ -32,9 +32,19 @@ for each row execute function credits.refuse_change();
 create trigger no_truncate before truncate on credits.lot_returns
 for each statement execute function credits.refuse_change();
 
-create trigger append_only before update or delete on credits.ledger_seals
+create trigger append_only before delete on credits.ledger_seals
 for each row execute function credits.refuse_change();
 create trigger no_truncate before truncate on credits.ledger_seals
+for each statement execute function credits.refuse_change();
+create trigger append_only before delete on credits.sealed_texts
+for each row execute function credits.refuse_change();
+create trigger only_erased before update on credits.sealed_texts
+for each row when (
+  old.digest is not null
+  or new.digest is null
+  or (new.account_id, new.transaction_id) is distinct from (old.account_id, old.transaction_id)
+) execute function credits.refuse_change();
+create trigger no_truncate before truncate on credits.sealed_texts
 for each statement execute function credits.refuse_change();
 
 create trigger append_only before update or delete on credits.pricing_tier_history

@@ -59,5 +59,5 @@ end
 $$;
 
 comment on function credits.grant_invoice(uuid, bigint, jsonb) is
-'Grants what a paid invoice brings, a trial once an address, and notes what a downgrade takes. The caller holds the '
+'Grants what a paid invoice brings, a trial once per address, and notes what a downgrade takes. The caller holds the '
 'account''s lock. PT422 for a proration beyond billing_settings.max_grant.';

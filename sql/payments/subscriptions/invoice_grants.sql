@@ -127,7 +127,7 @@ as $$
 $$;
 
 comment on function credits.invoice_grants(jsonb) is
-'What a paid invoice of a subscription grants: one row a lot, with the key that makes it once, the credits and when '
+'What a paid invoice of a subscription grants: one row per lot, with the key that makes it once, the credits and when '
 'they expire. A full line brings the plan''s credits; what of them may roll over is a lot of its own that lives '
 'longer. A trial brings its credits once, whatever the quantity; a line that is wholly discounted those of '
 'billing_settings.max_free_packages at most. A proration line of a first invoice brings its share, '

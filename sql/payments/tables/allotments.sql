@@ -29,7 +29,7 @@ alter table credits.allotments force row level security;
 revoke all on table credits.allotments from anon, authenticated, service_role;
 
 comment on table credits.allotments is
-'Paid periods whose credits come month by month (subscription_plans.monthly_allotment), one row an invoice: a period, '
+'Paid periods whose credits come month by month (subscription_plans.monthly_allotment), one row per invoice: a period, '
 'or a change of plan within one, with months null.';
 comment on column credits.allotments.purchase_id is 'purchases.id of the invoice.';
 comment on column credits.allotments.subscription_id is 'subscriptions.id.';

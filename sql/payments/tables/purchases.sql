@@ -44,7 +44,7 @@ create policy own_purchases on public.purchases for select to authenticated
 using (account_id = (select credits.my_account_id()));
 
 comment on table public.purchases is
-'Payments that bring credits: one row a Checkout session of a package, or an invoice of a subscription. Written by '
+'Payments that bring credits: one row per Checkout session of a package, or an invoice of a subscription. Written by '
 'Stripe''s messages only.';
 comment on column public.purchases.id is '1, 2, 3 within the account.';
 comment on column public.purchases.checkout_session_id is 'Stripe''s cs_… id, for a package.';

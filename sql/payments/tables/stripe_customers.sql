@@ -15,7 +15,7 @@ alter table credits.stripe_customers force row level security;
 revoke all on table credits.stripe_customers from anon, authenticated, service_role;
 
 comment on table credits.stripe_customers is
-'Which Stripe customer pays for which account: at most one an account. A deleted customer stays as a row with no '
+'Which Stripe customer pays for which account: at most one per account. A deleted customer stays as a row with no '
 'account, so that a late message cannot link it again.';
 comment on column credits.stripe_customers.customer_id is 'Stripe''s cus_… id.';
 comment on column credits.stripe_customers.account_id is 'credit_accounts.id.';

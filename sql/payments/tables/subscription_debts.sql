@@ -17,7 +17,7 @@ alter table credits.subscription_debts force row level security;
 revoke all on table credits.subscription_debts from anon, authenticated, service_role;
 
 comment on table credits.subscription_debts is
-'What a downgrade takes back of credits that subscriptions granted: one row an invoice that does.';
+'What a downgrade takes back of credits that subscriptions granted: one row per invoice that does.';
 comment on column credits.subscription_debts.purchase_id is 'purchases.id of the invoice.';
 comment on column credits.subscription_debts.subscription_id is 'subscriptions.id.';
 comment on column credits.subscription_debts.period_start is 'When the change took effect.';

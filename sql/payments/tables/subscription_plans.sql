@@ -59,7 +59,7 @@ create policy pricing_admin_edits on public.subscription_plans for all to pricin
 using (true) with check (true);
 
 comment on table public.subscription_plans is
-'What users can subscribe to. DBAs insert and update rows, one a currency; clients see the active ones. For another '
+'What users can subscribe to. DBAs insert and update rows, one per currency; clients see the active ones. For another '
 'price, insert a row with the new Stripe Price and make the old one inactive: who subscribed to it keeps it. A change '
 'of credits counts from each subscription''s next paid invoice.';
 comment on column public.subscription_plans.slug is 'The plan''s name in code and links; the same in each currency.';

@@ -1,0 +1,44 @@
+create function credits.refuse_all_but_erasure() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+declare
+  before jsonb := to_jsonb(old);
+  after jsonb := to_jsonb(new);
+  is_erased boolean;
+begin
+  if tg_relid = 'public.credit_transactions'::regclass then
+    is_erased :=
+      after = before || '{"idempotency_key": null, "metadata": {}}'
+      and exists (
+        select from credits.sealed_texts as x
+        where x.account_id = old.account_id and x.transaction_id = old.id and x.digest is not null
+      );
+  else
+    is_erased :=
+      after = before || '{"salt": null}'
+      and exists (
+        select from credits.sealed_texts as x
+        where
+          x.account_id = old.account_id and x.digest is not null
+          and x.transaction_id between old.through_id - old.entries + 1 and old.through_id
+      );
+  end if;
+  if not is_erased then
+    raise exception '%.% is append-only: UPDATE is refused.', tg_table_schema, tg_table_name
+      using errcode = 'PT403',
+        hint = 'Correct a mistake with a new row: refund, grant_credits or credits.claw_back. To erase what a caller '
+          'wrote, call erase_transaction_text or erase_account_text.';
+  end if;
+  return new;
+end
+$$;
+
+comment on function credits.refuse_all_but_erasure() is
+'Refuses UPDATE, whoever asks, but for the one that credits.erase_texts does: a text that credits.sealed_texts says is '
+'erased is taken out of its ledger row, or the salt out of its seal, and nothing else changes.';
+
+create trigger only_erased before update on public.credit_transactions
+for each row execute function credits.refuse_all_but_erasure();
+create trigger only_erased before update on credits.ledger_seals
+for each row execute function credits.refuse_all_but_erasure();
