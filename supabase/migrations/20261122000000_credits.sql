@@ -61,7 +61,7 @@
 --     lock_stripe_object, note_balance_transaction, open_subscription, paying_account, stripe_id, subscriber,
 --     sweep_stripe_payloads, try_stripe_object
 --   sql/payments/netting: debt_takings, end_late_grants, freeze_for_disputes, give_back_clawbacks, grant_purchase,
---     is_disputed, net_payment, net_purchase, next_purchase, purchase_payments, take_from_purchase
+--     is_disputed, net_payment, net_purchase, next_purchase, note_netting, purchase_payments, take_from_purchase
 --   sql/payments/rpc: claim_second_subscription, close_checkout, close_second_subscription, dismiss_stripe_event,
 --     dismiss_stripe_object, ingest_stripe_event, ingest_stripe_object, link_stripe_customer,
 --     list_second_subscriptions, my_stripe_customer, note_stripe_price, prepare_checkout, prepare_portal,
@@ -9536,6 +9536,11 @@ begin
   from credits.stripe_disputes as d
   where d.payment_intent_id = any(payments) and d.takes;
 
+  -- Most purchases are of a package, and no money goes back: what follows would find nothing to take or to give.
+  if purchase.subscription_id is null and refunded + disputed = 0 and purchase.credits_clawed_back = 0 then
+    return credits.note_netting(purchase, 0, refunded, disputed, receipt);
+  end if;
+
   -- What expired unused is not there to be taken a second time. Nor is what a downgrade took of a lot that has expired
   -- since: of one that is alive it is given back first.
   select coalesce(sum(case t.kind when 'expiry' then -t.amount else credits.left_to_refund(t) end), 0) into gone
@@ -9647,19 +9652,7 @@ begin
     );
   end if;
 
-  update public.purchases as p
-  set
-    credits_clawed_back = target,
-    refunded_amount = refunded,
-    disputed_amount = disputed,
-    receipt_url = receipt,
-    updated_at = credits.now()
-  where
-    p.account_id = purchase.account_id
-    and p.id = purchase.id
-    and (p.credits_clawed_back, p.refunded_amount, p.disputed_amount, p.receipt_url)
-    is distinct from (target, refunded, disputed, receipt);
-  return found;
+  return credits.note_netting(purchase, target, refunded, disputed, receipt);
 end
 $$;
 
@@ -9687,6 +9680,40 @@ $$;
 
 comment on function credits.next_purchase(uuid) is
 'The number of the account''s next purchase. The caller holds the account''s lock.';
+
+-- sql/payments/netting/note_netting.sql
+create function credits.note_netting(
+  purchase public.purchases,
+  clawed_back bigint,
+  refunded bigint,
+  disputed bigint,
+  receipt text
+) returns boolean
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if
+    (purchase.credits_clawed_back, purchase.refunded_amount, purchase.disputed_amount, purchase.receipt_url)
+    is not distinct from (clawed_back, refunded, disputed, receipt)
+  then
+    return false;
+  end if;
+  update public.purchases as p
+  set
+    credits_clawed_back = clawed_back,
+    refunded_amount = refunded,
+    disputed_amount = disputed,
+    receipt_url = receipt,
+    updated_at = credits.now()
+  where p.account_id = purchase.account_id and p.id = purchase.id;
+  return true;
+end
+$$;
+
+comment on function credits.note_netting(public.purchases, bigint, bigint, bigint, text) is
+'Last part of credits.net_purchase: notes on a purchase what went back, in credits and in minor units; returns whether '
+'that was news.';
 
 -- sql/payments/netting/purchase_payments.sql
 create function credits.purchase_payments(purchase public.purchases) returns text[]
