@@ -39,6 +39,11 @@ begin
   from credits.stripe_disputes as d
   where d.payment_intent_id = any(payments) and d.takes;
 
+  -- Most purchases are of a package, and no money goes back: what follows would find nothing to take or to give.
+  if purchase.subscription_id is null and refunded + disputed = 0 and purchase.credits_clawed_back = 0 then
+    return credits.note_netting(purchase, 0, refunded, disputed, receipt);
+  end if;
+
   -- What expired unused is not there to be taken a second time. Nor is what a downgrade took of a lot that has expired
   -- since: of one that is alive it is given back first.
   select coalesce(sum(case t.kind when 'expiry' then -t.amount else credits.left_to_refund(t) end), 0) into gone
@@ -150,19 +155,7 @@ begin
     );
   end if;
 
-  update public.purchases as p
-  set
-    credits_clawed_back = target,
-    refunded_amount = refunded,
-    disputed_amount = disputed,
-    receipt_url = receipt,
-    updated_at = credits.now()
-  where
-    p.account_id = purchase.account_id
-    and p.id = purchase.id
-    and (p.credits_clawed_back, p.refunded_amount, p.disputed_amount, p.receipt_url)
-    is distinct from (target, refunded, disputed, receipt);
-  return found;
+  return credits.note_netting(purchase, target, refunded, disputed, receipt);
 end
 $$;
 
