@@ -1,7 +1,7 @@
 """What accounting needs of each payment: price, tax, what Stripe took; whichever message is first."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import permutations
 from typing import Any
 
@@ -106,6 +106,106 @@ def test_an_invoices_price_and_tax(till: Till) -> None:
     assert till.tell(contract.paid(invoice)) == ["applied", "applied"]
     bought = till.purchase(invoice_id=invoice["id"])
     assert (bought["amount"], bought["net_amount"], bought["tax_amount"]) == (690, 1000, 190)
+
+
+# -- what lots cost ------------------------------------------------------------------------------
+
+
+def costs(till: Till, account: str) -> list[tuple[Any, ...]]:
+    """Credits, cost basis and currency of each lot, oldest first."""
+    rows = till.ledger.rows(
+        "select amount, cost_basis, currency from credits.credit_grants where account_id = %s order by id",
+        account,
+    )
+    return [tuple(row.values()) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("details", "cost", "currency"), [({"amount_tax": 190}, 1000, "eur"), (None, None, None)]
+)
+def test_a_packages_lot_cost_its_price(
+    till: Till, details: Message | None, cost: int | None, currency: str | None
+) -> None:
+    _, account = till.buyer()
+    (told,) = Sale(account, amount=1190, currency="eur").completed()
+    told["data"]["object"]["total_details"] = details
+    till.tell([told])
+    assert costs(till, account) == [(100, cost, currency)]
+
+
+def test_the_lots_of_an_invoice_cost_what_their_lines_say(till: Till) -> None:
+    """To the last cent, whatever else the invoice bills, and with taxes in the prices."""
+    _, account = till.buyer()
+    small, big = till.plan(100, 1000, rollover="1 month", rollover_cap=33), till.plan(500, 2000)
+    contract = Contract(account, small, datetime.now(UTC))
+    other = contract.line(300) | {"pricing": {"price_details": {"price": "price_other"}}}
+    off = [{"amount": 500, "discount": "di_1"}]
+    lines = [contract.line(1000), other, contract.line(2000, big, discount_amounts=off)]
+    invoice = contract.invoice("subscription_create", lines, total=2800, total_excluding_tax=2353)
+    till.tell(contract.paid(invoice))
+    # 840.4 of 2353 for the first, 1260.5 for the last; what may roll over is a lot of its own.
+    found = costs(till, account)
+    assert sorted(amount for amount, _, _ in found) == [33, 67, 500]
+    by_amount = {amount: cost for amount, cost, _ in found}
+    assert (by_amount[33], by_amount[33] + by_amount[67], by_amount[500]) == (277, 840, 1261)
+    assert {currency for _, _, currency in found} == {"usd"}
+
+
+@pytest.mark.parametrize(
+    ("total", "cost"), [({"total": 1000, "total_excluding_tax": 1000}, True), ({}, False)]
+)
+def test_the_months_of_a_year_cost_its_price(till: Till, total: Message, cost: bool) -> None:
+    """A thousand cents over twelve months, and what an upgrade adds from then on."""
+    user, account = till.buyer()
+    plan = till.plan(1205, 1000, interval="year", monthly_allotment=True)
+    more = till.plan(2410, 2000, interval="year", monthly_allotment=True)
+    start = till.ledger.now()
+    contract = Contract(account, plan, start, month=timedelta(days=365))
+    invoice = contract.invoice("subscription_create", [contract.line(1000)], **total)
+    till.tell([contract.subscription("created"), *contract.paid(invoice)])
+    assert costs(till, account) == [(100, 83 if cost else None, "usd" if cost else None)]
+    at = start + timedelta(days=182, hours=12)
+
+    def live_until(moment: datetime) -> None:
+        while till.ledger.now() < moment:
+            till.ledger.pass_time(min(timedelta(days=15), moment - till.ledger.now()))
+            till.ledger.rows("select credits.sweep_allotments()")
+
+    live_until(at)
+    told = contract.change(more, at)
+    bill = next(message for message in told if message["type"] == "invoice.paid")["data"]["object"]
+    assert bill["amount_paid"] == 500
+    bill |= {"total": 500, "total_excluding_tax": 500} if cost else {}
+    till.tell(told)
+    live_until(start + timedelta(days=364))
+    found = costs(till, account)
+    if cost:
+        assert sum(row[1] for row in found) == 1500
+        assert all(row[1] > 0 for row in found)
+    else:
+        assert {row[1:] for row in found} == {(None, None)}
+    assert till.ledger.broken(user) == []
+
+
+def test_a_trial_costs_nothing_and_a_downgrade_no_less(till: Till) -> None:
+    user, account = till.buyer()
+    small, big = till.plan(100, 1000, trial_credits=7), till.plan(500, 5000)
+    contract = Contract(account, big, till.ledger.now())
+    trial = contract.invoice("subscription_create", [contract.line(0, small)], total=0, total_excluding_tax=0)
+    till.tell(contract.paid(trial))
+    paid = contract.invoice("subscription_cycle", [contract.line(5000)], total=5000, total_excluding_tax=5000)
+    till.tell(contract.paid(paid))
+    told = contract.change(small, contract.start + contract.month / 2)
+    next(m for m in told if m["type"] == "invoice.paid")["data"]["object"].update(
+        total=-2000, total_excluding_tax=-2000
+    )
+    till.tell(told)
+    assert [row[:2] for row in costs(till, account)] == [(7, 0), (500, 5000)]
+    assert till.balance(user) == 7 + 300
+    bought = till.purchase(
+        invoice_id=next(m for m in told if m["type"] == "invoice.paid")["data"]["object"]["id"]
+    )
+    assert (bought["amount"], bought["net_amount"], bought["tax_amount"]) == (0, -2000, 0)
 
 
 # -- what Stripe took ------------------------------------------------------------------------------
@@ -257,20 +357,20 @@ def test_causes_are_columns(till: Till) -> None:
         account,
     )
     assert rows == [{"cause": "money_back", "purchase_id": bought["id"], "amount": -50}]
-    set_metadata = (
-        "update public.credit_transactions set metadata = %s::jsonb "
-        "where account_id = %s and kind = 'clawback'"
-    )
     said = till.ledger.value(
         "select metadata from public.credit_transactions where account_id = %s and kind = 'clawback'", account
     )
-    till.ledger.rows("alter table public.credit_transactions disable trigger append_only")
+    put = (
+        "update public.credit_transactions set metadata = %s::jsonb "
+        "where account_id = %s and kind = 'clawback'"
+    )
+    till.ledger.rows("alter table public.credit_transactions disable trigger user")
     try:
-        till.ledger.rows(set_metadata, "{}", account)
+        till.ledger.rows(put, "{}", account)
         till.tell([failed])
-        till.ledger.rows(set_metadata, json.dumps(said), account)
+        till.ledger.rows(put, json.dumps(said), account)
     finally:
-        till.ledger.rows("alter table public.credit_transactions enable trigger append_only")
+        till.ledger.rows("alter table public.credit_transactions enable trigger user")
     assert till.balance(user) == 100
     assert till.ledger.broken(user) == []
 

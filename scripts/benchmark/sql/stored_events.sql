@@ -21,15 +21,19 @@ select
 from public.credit_accounts as a;
 
 insert into public.purchases (
-  account_id, checkout_session_id, payment_intent_id, package, amount, currency, status, credits, credits_granted
+  account_id, id, checkout_session_id, payment_intent_id, package, amount, currency, status, credits, credits_granted
 )
 select
-  a.id, 'cs_test_' || md5('session ' || s), 'pi_0' || lpad(s::text, 12, '0'), 'starter', 499, 'usd', 'paid', 50, 50
+  a.id, s / :accounts + 1, 'cs_test_' || md5('session ' || s), 'pi_0' || lpad(s::text, 12, '0'), 'starter', 499, 'usd',
+  'paid', 50, 50
 from generate_series(1, greatest(:stored / 4, 1)) as s
 inner join numbered as a on a.n = s % :accounts;
 
-insert into credits.stripe_payments (payment_intent_id, refunded)
-select 'pi_0' || lpad(n::text, 12, '0'), 0 from generate_series(1, greatest(:stored / 4, 1)) as n;
+insert into credits.stripe_objects (id, account_id, purchase_id)
+select p.checkout_session_id, p.account_id, p.id from public.purchases as p;
+
+insert into credits.stripe_payments (payment_intent_id, account_id, purchase_id)
+select p.payment_intent_id, p.account_id, p.id from public.purchases as p;
 
 -- The event that the measure tells again and again, each time with new ids.
 create schema events;

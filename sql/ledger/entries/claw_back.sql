@@ -30,6 +30,13 @@ begin
       idempotency_key,
       entry.kind = 'clawback' and entry.amount = -claw_back.amount
       and entry.related_id is not distinct from grant_transaction_id and entry.metadata = claw_back.metadata
+      and exists (
+        select from credits.clawbacks as c
+        where
+          c.account_id = entry.account_id and c.transaction_id = entry.id and c.cause = claw_back.cause
+          and c.purchase_id is not distinct from claw_back.purchase_id
+          and c.other_account_id is not distinct from claw_back.other_account_id
+      )
     );
     return entry;
   end if;

@@ -90,7 +90,9 @@ begin
   perform credits.link_payment(account, purchase.id, payment) where payment is not null;
 
   if told = 'paid' then
-    perform credits.grant_purchase(account, purchase.id, purchase.credits, 'purchase', null, null, session_id);
+    perform credits.grant_purchase(
+      account, purchase.id, purchase.credits, 'purchase', null, null, session_id, purchase.net_amount
+    );
   end if;
   perform credits.net_purchase(account, purchase.id);
   perform credits.freeze_for_disputes(account, purchase.id);

@@ -15,5 +15,5 @@ end
 $$;
 
 comment on function credits.open_subscription(uuid, text, text) is
-'Makes the row of a subscription, if there is none yet; returns whether there was none. The caller holds the account''s '
-'lock.';
+'Makes the row of a subscription, if there is none yet; returns whether there was none. The caller holds the '
+'account''s lock.';

@@ -22,5 +22,5 @@ end
 $$;
 
 comment on function credits.paying_account(text, text) is
-'The account that a Stripe object is paid for: the one in its metadata, else its customer''s; null when it is nobody''s '
-'here. PT422 for an account_id that does not exist.';
+'The account that a Stripe object is paid for: the one in its metadata, else its customer''s; null when it is '
+'nobody''s here. PT422 for an account_id that does not exist.';

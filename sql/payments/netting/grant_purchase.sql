@@ -6,6 +6,7 @@ create function credits.grant_purchase(
   expires_at timestamptz,
   priority integer,
   key text,
+  cost_basis bigint,
   allotment_key text default null,
   month integer default null
 ) returns bigint
@@ -31,7 +32,8 @@ begin
       jsonb_build_object(
         'purchase', purchase.id, 'package', purchase.package, 'plan', purchase.plan, 'subscription', purchase.subscription_id
       )
-    )
+    ),
+    case when cost_basis is not null then greatest(cost_basis, 0) end, case when cost_basis is not null then purchase.currency end
   );
   insert into credits.purchase_grants (account_id, purchase_id, transaction_id, allotment_key, month, is_late)
   values (
@@ -47,5 +49,5 @@ $$;
 comment on function credits.grant_purchase is
 'Grants credits for a paid purchase; returns the ledger row''s id. key: Stripe''s id of what is granted for; the '
 'ledger takes each once. Those whose expires_at is past live for billing_settings.late_grant_grace and are noted as '
-'late. allotment_key, month: of a period that is granted month by month. The caller holds the account''s lock; '
-'credits.end_late_grants follows.';
+'late. cost_basis: what was paid for them without taxes, in minor units; null for unknown. allotment_key, month: of a '
+'period that is granted month by month. The caller holds the account''s lock; credits.end_late_grants follows.';

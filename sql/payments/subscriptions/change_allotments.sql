@@ -4,11 +4,13 @@ create function credits.change_allotments(
   key text,
   at timestamptz,
   until timestamptz,
-  change bigint
+  change bigint,
+  paid bigint
 )
 returns table (
   credits bigint,
-  expires_at timestamptz
+  expires_at timestamptz,
+  cost_basis bigint
 )
 language plpgsql
 set search_path = ''
@@ -43,6 +45,7 @@ begin
     end if;
     credits := change;
     expires_at := until;
+    cost_basis := paid;
     return next;
     return;
   end if;
@@ -53,10 +56,13 @@ begin
   credits := round(
     change * extract(epoch from expires_at - at) / greatest(1, extract(epoch from until - at))
   );
-  insert into credits.allotments (purchase_id, account_id, subscription_id, period_start, period_end, credits, key)
+  cost_basis := round(paid::numeric * credits / nullif(change, 0));
+  insert into credits.allotments (
+    account_id, purchase_id, subscription_id, period_start, period_end, credits, key, cost_basis
+  )
   values (
-    change_allotments.purchase_id, period.account_id, period.subscription_id, expires_at, period.period_end, change - credits,
-    change_allotments.key
+    period.account_id, change_allotments.purchase_id, period.subscription_id, expires_at, period.period_end,
+    change - credits, change_allotments.key, paid - cost_basis
   );
 
   -- What no month can bring, or has brought too much: when this comes late.
@@ -69,7 +75,8 @@ begin
     and c.months is null;
   select spread - sum(coalesce(m.granted, m.credits)) into later from credits.allotment_months(period) as m;
   if later <> 0 then
-    update credits.allotments as a set credits = a.credits - later
+    cost_basis := round(paid::numeric * (credits + later) / nullif(change, 0));
+    update credits.allotments as a set credits = a.credits - later, cost_basis = paid - change_allotments.cost_basis
     where
       a.account_id = change_allotments.account_id
       and a.purchase_id = change_allotments.purchase_id
@@ -80,7 +87,8 @@ begin
 end
 $$;
 
-comment on function credits.change_allotments(uuid, bigint, text, timestamptz, timestamptz, bigint) is
+comment on function credits.change_allotments(uuid, bigint, text, timestamptz, timestamptz, bigint, bigint) is
 'What a change of plan at a moment, within the period that ends then, brings (or takes, below 0) at once, and when '
 'that expires: all of it, or where the period is granted month by month the share of the month that goes on; the '
-'rest changes the months that follow. PT409 while the period is not known. The caller holds the account''s lock.';
+'rest changes the months that follow; so for what was paid. PT409 while the period is not known. The caller holds '
+'the account''s lock.';

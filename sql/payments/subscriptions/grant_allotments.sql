@@ -51,13 +51,16 @@ begin
     if month.credits > rolling then
       grants := grants || credits.grant_purchase(
         account_id, period.purchase_id, month.credits - rolling, 'subscription', month.ends_at, period.priority,
-        format('%s:%s', period.key, month.number), period.key, month.number
+        format('%s:%s', period.key, month.number),
+        month.cost_basis - round(month.cost_basis::numeric * rolling / month.credits)::bigint,
+        period.key, month.number
       );
     end if;
     if rolling > 0 then
       grants := grants || credits.grant_purchase(
         account_id, period.purchase_id, rolling, 'subscription', month.ends_at + period.rollover, period.priority,
-        format('%s:%s:rollover', period.key, month.number), period.key, month.number
+        format('%s:%s:rollover', period.key, month.number),
+        round(month.cost_basis::numeric * rolling / month.credits)::bigint, period.key, month.number
       );
     end if;
     insert into credits.allotment_sources (account_id, transaction_id, purchase_id, part)

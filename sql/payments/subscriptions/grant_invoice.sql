@@ -31,20 +31,21 @@ begin
     if part.is_monthly and not part.is_proration then
       perform credits.open_allotment(
         account_id, purchase_id, part.key, part.credits, part.period_start, part.period_end, part.rollover,
-        part.rollover_cap, part.priority
+        part.rollover_cap, part.priority, part.cost_basis
       );
       continue;
     elsif part.is_monthly then
-      select c.credits, c.expires_at into part.credits, part.expires_at
+      select c.credits, c.expires_at, c.cost_basis into part.credits, part.expires_at, part.cost_basis
       from credits.change_allotments(
-        account_id, purchase_id, part.key, part.period_start, part.period_end, part.credits
+        account_id, purchase_id, part.key, part.period_start, part.period_end, part.credits, part.cost_basis
       ) as c;
       update public.purchases as p set period_end = greatest(p.period_end, part.period_end)
       where p.account_id = grant_invoice.account_id and p.id = purchase_id and part.credits > 0;
     end if;
     if part.credits > 0 then
       perform credits.grant_purchase(
-        account_id, purchase_id, part.credits, 'subscription', part.expires_at, part.priority, part.key
+        account_id, purchase_id, part.credits, 'subscription', part.expires_at, part.priority, part.key,
+        part.cost_basis
       );
     elsif part.credits < 0 then
       insert into credits.subscription_debts (

@@ -7,7 +7,8 @@ create function credits.open_allotment(
   period_end timestamptz,
   rollover interval,
   rollover_cap bigint,
-  priority integer
+  priority integer,
+  cost_basis bigint
 ) returns void
 language plpgsql
 set search_path = ''
@@ -24,12 +25,12 @@ begin
   end if;
   insert into credits.allotments (
     purchase_id, account_id, subscription_id, period_start, period_end, credits, months, key, rollover, rollover_cap,
-    priority, next_at
+    priority, next_at, cost_basis
   )
   select
     p.id, p.account_id, p.subscription_id, open_allotment.period_start, open_allotment.period_end, open_allotment.amount,
     greatest(1, count), open_allotment.key, open_allotment.rollover,
-    open_allotment.rollover_cap, open_allotment.priority, open_allotment.period_start
+    open_allotment.rollover_cap, open_allotment.priority, open_allotment.period_start, open_allotment.cost_basis
   from public.purchases as p
   where p.account_id = open_allotment.account_id and p.id = open_allotment.purchase_id;
   perform credits.grant_allotments(account_id, purchase_id);

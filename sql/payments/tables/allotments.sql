@@ -11,6 +11,7 @@ create table credits.allotments (
   rollover_cap bigint,
   priority integer,
   next_at timestamptz,
+  cost_basis bigint,
   constraint allotments_pkey primary key (account_id, purchase_id, key),
   constraint allotments_purchase_id_fkey foreign key (account_id, purchase_id)
   references public.purchases (account_id, id),
@@ -43,5 +44,8 @@ comment on column credits.allotments.key is
 comment on column credits.allotments.rollover is 'As the plan said when the period was paid.';
 comment on column credits.allotments.rollover_cap is 'As the plan said, for each month; null for all.';
 comment on column credits.allotments.priority is 'Of the lots, as the plan said.';
+comment on column credits.allotments.cost_basis is
+'What is paid for these credits without taxes, in minor units of the purchase''s currency; below 0 for a downgrade, '
+'null for unknown.';
 comment on column credits.allotments.next_at is
 'When the next month begins that has not been looked at; null for none.';
