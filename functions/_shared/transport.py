@@ -18,6 +18,7 @@ NOT_SENT = (
     aiohttp.ClientHttpProxyError,
     aiohttp.InvalidURL,
 )
+PUT_TOGETHER = 1024 * 1024  # bytes of a request; one piece takes less time than its parts
 # To parse a URL takes as long as all else of making a request.
 parsed_url = lru_cache(maxsize=64)(httpx.URL)
 
@@ -85,10 +86,11 @@ class Transport(httpx.AsyncBaseTransport):
 
 
 async def _content(request: httpx.Request) -> Any:
-    """What aiohttp takes as `data`. Files are not put together in memory once more."""
-    if isinstance(request.stream, httpx.ByteStream):
-        return await request.aread() or None
-    return request.stream
+    """What aiohttp takes as `data`: large files piece by piece, not put together in memory once more."""
+    large = int(request.headers.get("content-length", 0)) > PUT_TOGETHER
+    if large and not isinstance(request.stream, httpx.ByteStream):
+        return request.stream
+    return await request.aread() or None
 
 
 class NoCookies(httpx.Cookies):

@@ -115,10 +115,12 @@ def test_operator_commands(env: Env, user: Callable[..., User]) -> None:
         answers.append(answer)
         rest = rest[end:].lstrip("\n")
     assert [answer for answer in answers if isinstance(answer, dict) and "code" in answer] == []
-    purchase, promo, refund, capture, release, frozen, thawed, broken, failing = answers
+    purchase, promo, refund, capture, release, frozen, thawed, one_erased, erased, broken, failing = answers
     assert (purchase["amount"], promo["amount"], refund["amount"], capture["amount"]) == (200, 50, 2, -3)
     assert release["status"] == "released"
     assert frozen["frozen_at"] and not thawed["frozen_at"]
+    assert (one_erased["id"], one_erased["metadata"]) == (spend["id"], {})
+    assert erased == {"transactions": 2, "holds": 1, "open": 0}
     assert broken == failing == []
     assert rest.startswith("id,created_at,account_id,user_id,kind,amount")
     assert ann.client.table("user_credits").select("balance").execute().data == [

@@ -205,7 +205,9 @@ def test_a_connection_is_kept_for_the_next_call() -> None:
     assert len(connected) == 1
 
 
-def test_files_arrive_as_they_are() -> None:
+@pytest.mark.parametrize("times", [1, 1000, 40_000])
+def test_files_arrive_as_they_are(times: int) -> None:
+    """Small ones, and large ones, which go out piece by piece."""
     bodies = []
 
     async def keep(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -213,7 +215,7 @@ def test_files_arrive_as_they_are() -> None:
         writer.write(OK)
         writer.close()
 
-    data = bytes(range(256)) * 1000
+    data = bytes(range(256)) * times
     files = [("image[]", ("0.png", data, "image/png"))]
     ask(keep, httpx.Request("POST", "http://127.0.0.1/", data={"model": "m"}, files=files))
     assert data in bodies[0]

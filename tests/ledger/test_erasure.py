@@ -163,7 +163,11 @@ def test_what_the_ledger_wrote_stays(own_ledger: Ledger) -> None:
     ledger.rows("update credits.billing_settings set signup_bonus = 7")
     user = ledger.sign_up()
     account = account_of(ledger, user)
-    ledger.value("select credits.claw_back(%s, 3, null, null, '{\"purchase\": 1}')", account)
+    ledger.rows(
+        "select credits.claw_back(a.id, 3, metadata => '{\"purchase\": 1}', cause => 'debt_taken_over', "
+        "other_account_id => a.id) from public.credit_accounts as a where a.id = %s",
+        account,
+    )
     ledger.value("select credits.give_back(%s, 2, 1, '{\"purchase\": 1}')", account)
     assert ledger.as_service("erase_account_text", account_id=account)["transactions"] == 0
     row = ledger.as_service("erase_transaction_text", account_id=account, transaction_id=1)
@@ -173,6 +177,15 @@ def test_what_the_ledger_wrote_stays(own_ledger: Ledger) -> None:
     )
     assert [text["metadata"] for text in texts] == [{}, {"purchase": 1}, {"purchase": 1}]
     assert ledger.value("select count(*) from credits.sealed_texts") == 0
+
+
+def test_what_an_operator_wrote_of_a_clawback(own_ledger: Ledger) -> None:
+    ledger, user = own_ledger, buyer(own_ledger, 10)
+    account = account_of(ledger, user)
+    ledger.value("select credits.claw_back(%s, 3, null, 'ticket', '{\"of\": \"ann\"}')", account)
+    ledger.value('select credits.give_back(%s, 2, 1, \'{"of": "ann"}\')', account)
+    assert ledger.as_service("erase_account_text", account_id=account)["transactions"] == 2
+    assert ledger.broken() == []
 
 
 def test_an_erased_key_is_a_new_one(ledger: Ledger) -> None:

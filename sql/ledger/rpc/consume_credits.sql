@@ -73,7 +73,7 @@ begin
         account.updated_at
       )
       returning * into entry;
-      return entry;
+      exit;
     elsif found then
       insert into public.credit_transactions (
         account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor,
@@ -86,9 +86,7 @@ begin
       )
       on conflict (account_id, idempotency_key) where idempotency_key is not null do nothing
       returning * into entry;
-      if found then
-        return entry;
-      end if;
+      exit when found;
       -- Another session's call with this key came in between: the UPDATE is taken back.
       update public.credit_accounts as a
       set
@@ -109,6 +107,7 @@ begin
     end if;
     perform credits.make_spendable(account_id, price.credits);
   end loop;
+  return entry;
 end
 $$;
 

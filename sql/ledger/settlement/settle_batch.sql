@@ -17,6 +17,12 @@ begin
       a.last_entry,
       a.unsettled_since,
       gen_random_uuid() as salt,
+      -- Nothing fell due between the pending rows, or the one after it would have settled first: so a lot that is alive
+      -- at the account's last row was alive at each of them. A subquery: joined, it could be read anew for each debit.
+      (
+        select t.created_at from public.credit_transactions as t
+        where t.account_id = a.id and t.id = a.last_entry
+      ) as last_entry_at,
       least(a.last_entry, a.settled_through + credits.settlement_batch()) as through_id,
       paid.number as paid_number,
       -- The newest payment, where the next one may go on with it.
@@ -85,16 +91,9 @@ begin
   ),
 
   owing as materialized (
-    select
-      d.account_id,
-      -- Nothing fell due between these rows, or the one after it would have settled first: so a lot that is alive at
-      -- the account's last row was alive at each of them.
-      t.created_at as last_entry_at,
-      max(d.through) as due
-    from debit as d
+    select d.account_id, d.due, a.last_entry_at
+    from (select x.account_id, max(x.through) as due from debit as x group by x.account_id) as d
     inner join account as a on d.account_id = a.id
-    inner join public.credit_transactions as t on a.id = t.account_id and a.last_entry = t.id
-    group by d.account_id, t.created_at
   ),
 
   lot as materialized (

@@ -7,8 +7,8 @@ declare
   waiting uuid[];
   overdue uuid;
   candidate record;
-  together uuid[] := '{}';
-  together_pending bigint := 0;
+  together uuid[] := array[]::uuid[];
+  together_pending bigint := 0::bigint;
   settled integer := 0;
   unfinished boolean := false;
   -- Ledger rows that one run settles for accounts with more than one batch: bounded, however much is pending.

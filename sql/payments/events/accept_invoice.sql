@@ -62,5 +62,5 @@ $$;
 
 comment on function credits.accept_invoice(uuid, jsonb) is
 'Whether to take a subscription''s invoice: true for one of a plan of ours, false for one that is none of our '
-'business. account_id: null where it is nobody''s. PT422 for one that is ours, or may be, and cannot be granted as '
-'it is: nobody''s, of a Price that no plan has, in another currency, or not shown whole.';
+'business. account_id: null where it is nobody''s. PT422 for one that is ours, or may be, and cannot be granted as it '
+'is: nobody''s, of a Price that no plan has, in another currency, or not shown whole.';

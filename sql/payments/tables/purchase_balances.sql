@@ -18,5 +18,5 @@ where p.purchase_id is not null;
 revoke all on table credits.purchase_balances from anon, authenticated, service_role;
 
 comment on view credits.purchase_balances is
-'What each purchase, its refunds and its disputes moved on Stripe''s balance, in minor units of currency: amount '
-'less fee is net. Nulls where Stripe has named a balance transaction and not told yet.';
+'What each purchase, its refunds and its disputes moved on Stripe''s balance, in minor units of currency: amount less '
+'fee is net. Nulls where Stripe has named a balance transaction and not told yet.';

@@ -9,8 +9,8 @@ alter table credits.stripe_objects force row level security;
 revoke all on table credits.stripe_objects from anon, authenticated, service_role;
 
 comment on table credits.stripe_objects is
-'Whose an object of Stripe''s is: its id is there once, where the tables that hold what it says have it once per '
-'account. No foreign key, so that the tables of an account can lie elsewhere.';
+'Whose an object of Stripe''s is: its id is there once, where the tables that hold what it says have it once '
+'per account. No foreign key, so that the tables of an account can lie elsewhere.';
 comment on column credits.stripe_objects.id is
 'Stripe''s id of a Checkout session, an invoice or a subscription. Payments have stripe_payments, customers '
 'stripe_customers.';
