@@ -1649,8 +1649,8 @@ alter table credits.stripe_objects force row level security;
 revoke all on table credits.stripe_objects from anon, authenticated, service_role;
 
 comment on table credits.stripe_objects is
-'Whose an object of Stripe''s is: its id is there once, where the tables that hold what it says have it once an account. '
-'No foreign key, so that the tables of an account can lie elsewhere.';
+'Whose an object of Stripe''s is: its id is there once, where the tables that hold what it says have it once '
+'per account. No foreign key, so that the tables of an account can lie elsewhere.';
 comment on column credits.stripe_objects.id is
 'Stripe''s id of a Checkout session, an invoice or a subscription. Payments have stripe_payments, customers '
 'stripe_customers.';
@@ -1809,10 +1809,10 @@ select
   b.source_id,
   b.amount,
   b.fee,
-  b.amount - b.fee as net,
   b.currency,
   b.exchange_rate,
-  b.booked_at
+  b.booked_at,
+  b.amount - b.fee as net
 from credits.stripe_balance_transactions as b
 inner join credits.stripe_payments as p on b.payment_intent_id = p.payment_intent_id
 where p.purchase_id is not null;
@@ -1820,8 +1820,8 @@ where p.purchase_id is not null;
 revoke all on table credits.purchase_balances from anon, authenticated, service_role;
 
 comment on view credits.purchase_balances is
-'What each purchase, its refunds and its disputes moved on Stripe''s balance, in minor units of currency: amount less fee '
-'is net. Nulls where Stripe has named a balance transaction and not told yet.';
+'What each purchase, its refunds and its disputes moved on Stripe''s balance, in minor units of currency: amount less '
+'fee is net. Nulls where Stripe has named a balance transaction and not told yet.';
 
 -- sql/payments/tables/stripe_fraud_warnings.sql
 create table credits.stripe_fraud_warnings (
@@ -2190,6 +2190,7 @@ create table credits.allotments (
   rollover_cap bigint,
   priority integer,
   next_at timestamptz,
+  cost_basis bigint,
   constraint allotments_pkey primary key (account_id, purchase_id, key),
   constraint allotments_purchase_id_fkey foreign key (account_id, purchase_id)
   references public.purchases (account_id, id),
@@ -2222,6 +2223,9 @@ comment on column credits.allotments.key is
 comment on column credits.allotments.rollover is 'As the plan said when the period was paid.';
 comment on column credits.allotments.rollover_cap is 'As the plan said, for each month; null for all.';
 comment on column credits.allotments.priority is 'Of the lots, as the plan said.';
+comment on column credits.allotments.cost_basis is
+'What is paid for these credits without taxes, in minor units of the purchase''s currency; below 0 for a downgrade, '
+'null for unknown.';
 comment on column credits.allotments.next_at is
 'When the next month begins that has not been looked at; null for none.';
 
@@ -5180,6 +5184,13 @@ begin
       idempotency_key,
       entry.kind = 'clawback' and entry.amount = -claw_back.amount
       and entry.related_id is not distinct from grant_transaction_id and entry.metadata = claw_back.metadata
+      and exists (
+        select from credits.clawbacks as c
+        where
+          c.account_id = entry.account_id and c.transaction_id = entry.id and c.cause = claw_back.cause
+          and c.purchase_id is not distinct from claw_back.purchase_id
+          and c.other_account_id is not distinct from claw_back.other_account_id
+      )
     );
     return entry;
   end if;
@@ -6682,7 +6693,7 @@ begin
         account.updated_at
       )
       returning * into entry;
-      return entry;
+      exit;
     elsif found then
       insert into public.credit_transactions (
         account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor,
@@ -6695,9 +6706,7 @@ begin
       )
       on conflict (account_id, idempotency_key) where idempotency_key is not null do nothing
       returning * into entry;
-      if found then
-        return entry;
-      end if;
+      exit when found;
       -- Another session's call with this key came in between: the UPDATE is taken back.
       update public.credit_accounts as a
       set
@@ -6718,6 +6727,7 @@ begin
     end if;
     perform credits.make_spendable(account_id, price.credits);
   end loop;
+  return entry;
 end
 $$;
 
@@ -7623,6 +7633,12 @@ begin
       a.last_entry,
       a.unsettled_since,
       gen_random_uuid() as salt,
+      -- Nothing fell due between the pending rows, or the one after it would have settled first: so a lot that is alive
+      -- at the account's last row was alive at each of them. A subquery: joined, it could be read anew for each debit.
+      (
+        select t.created_at from public.credit_transactions as t
+        where t.account_id = a.id and t.id = a.last_entry
+      ) as last_entry_at,
       least(a.last_entry, a.settled_through + credits.settlement_batch()) as through_id,
       paid.number as paid_number,
       -- The newest payment, where the next one may go on with it.
@@ -7691,16 +7707,9 @@ begin
   ),
 
   owing as materialized (
-    select
-      d.account_id,
-      -- Nothing fell due between these rows, or the one after it would have settled first: so a lot that is alive at
-      -- the account's last row was alive at each of them.
-      t.created_at as last_entry_at,
-      max(d.through) as due
-    from debit as d
+    select d.account_id, d.due, a.last_entry_at
+    from (select x.account_id, max(x.through) as due from debit as x group by x.account_id) as d
     inner join account as a on d.account_id = a.id
-    inner join public.credit_transactions as t on a.id = t.account_id and a.last_entry = t.id
-    group by d.account_id, t.created_at
   ),
 
   lot as materialized (
@@ -7889,8 +7898,8 @@ declare
   waiting uuid[];
   overdue uuid;
   candidate record;
-  together uuid[] := '{}';
-  together_pending bigint := 0;
+  together uuid[] := array[]::uuid[];
+  together_pending bigint := 0::bigint;
   settled integer := 0;
   unfinished boolean := false;
   -- Ledger rows that one run settles for accounts with more than one batch: bounded, however much is pending.
@@ -8282,9 +8291,9 @@ end
 $$;
 
 comment on function credits.accept_invoice(uuid, jsonb) is
-'Whether to take a subscription''s invoice: true for one of a plan of ours, false for one that is none of our business. '
-'account_id: null where it is nobody''s. PT422 for one that is ours, or may be, and cannot be granted as it is: '
-'nobody''s, of a Price that no plan has, in another currency, or not shown whole.';
+'Whether to take a subscription''s invoice: true for one of a plan of ours, false for one that is none of our '
+'business. account_id: null where it is nobody''s. PT422 for one that is ours, or may be, and cannot be granted as it '
+'is: nobody''s, of a Price that no plan has, in another currency, or not shown whole.';
 
 -- sql/payments/events/apply_balance_transaction.sql
 create function credits.apply_balance_transaction(transaction jsonb) returns text
@@ -8450,7 +8459,9 @@ begin
   perform credits.link_payment(account, purchase.id, payment) where payment is not null;
 
   if told = 'paid' then
-    perform credits.grant_purchase(account, purchase.id, purchase.credits, 'purchase', null, null, session_id);
+    perform credits.grant_purchase(
+      account, purchase.id, purchase.credits, 'purchase', null, null, session_id, purchase.net_amount
+    );
   end if;
   perform credits.net_purchase(account, purchase.id);
   perform credits.freeze_for_disputes(account, purchase.id);
@@ -9047,8 +9058,8 @@ end
 $$;
 
 comment on function credits.open_subscription(uuid, text, text) is
-'Makes the row of a subscription, if there is none yet; returns whether there was none. The caller holds the account''s '
-'lock.';
+'Makes the row of a subscription, if there is none yet; returns whether there was none. The caller holds the '
+'account''s lock.';
 
 -- sql/payments/events/paying_account.sql
 create function credits.paying_account(customer_id text, account_id text) returns uuid
@@ -9075,8 +9086,8 @@ end
 $$;
 
 comment on function credits.paying_account(text, text) is
-'The account that a Stripe object is paid for: the one in its metadata, else its customer''s; null when it is nobody''s '
-'here. PT422 for an account_id that does not exist.';
+'The account that a Stripe object is paid for: the one in its metadata, else its customer''s; null when it is '
+'nobody''s here. PT422 for an account_id that does not exist.';
 
 -- sql/payments/events/stripe_id.sql
 create function credits.stripe_id(reference jsonb) returns text
@@ -9376,6 +9387,7 @@ create function credits.grant_purchase(
   expires_at timestamptz,
   priority integer,
   key text,
+  cost_basis bigint,
   allotment_key text default null,
   month integer default null
 ) returns bigint
@@ -9401,7 +9413,8 @@ begin
       jsonb_build_object(
         'purchase', purchase.id, 'package', purchase.package, 'plan', purchase.plan, 'subscription', purchase.subscription_id
       )
-    )
+    ),
+    case when cost_basis is not null then greatest(cost_basis, 0) end, case when cost_basis is not null then purchase.currency end
   );
   insert into credits.purchase_grants (account_id, purchase_id, transaction_id, allotment_key, month, is_late)
   values (
@@ -9417,8 +9430,8 @@ $$;
 comment on function credits.grant_purchase is
 'Grants credits for a paid purchase; returns the ledger row''s id. key: Stripe''s id of what is granted for; the '
 'ledger takes each once. Those whose expires_at is past live for billing_settings.late_grant_grace and are noted as '
-'late. allotment_key, month: of a period that is granted month by month. The caller holds the account''s lock; '
-'credits.end_late_grants follows.';
+'late. cost_basis: what was paid for them without taxes, in minor units; null for unknown. allotment_key, month: of a '
+'period that is granted month by month. The caller holds the account''s lock; credits.end_late_grants follows.';
 
 -- sql/payments/netting/is_disputed.sql
 create function credits.is_disputed(account_id uuid) returns boolean
@@ -10764,7 +10777,8 @@ create function credits.allotment_months(period credits.allotments) returns tabl
   starts_at timestamptz,
   ends_at timestamptz,
   credits bigint,
-  granted bigint
+  granted bigint,
+  cost_basis bigint
 )
 language plpgsql
 stable
@@ -10775,6 +10789,9 @@ declare
   origin timestamp := period.period_start at time zone 'UTC';
   entitled numeric;
   counted numeric := 0;
+  paid numeric;
+  paid_so_far numeric := 0;
+  cost bigint;
 begin
   for month in 1..period.months loop
     number := month;
@@ -10783,7 +10800,10 @@ begin
       when month = period.months then period.period_end
       else (origin + make_interval(months => month)) at time zone 'UTC'
     end;
-    select period.credits + coalesce(sum(c.credits), 0) into entitled
+    select
+      period.credits + coalesce(sum(c.credits), 0),
+      case when count(c.cost_basis) = count(*) then period.cost_basis + coalesce(sum(c.cost_basis), 0) end
+    into entitled, paid
     from credits.allotments as c
     where
       c.account_id = period.account_id
@@ -10792,15 +10812,21 @@ begin
       and c.months is null
       and c.period_start <= starts_at;
     credits := greatest(0, floor((entitled - counted) / (period.months - month + 1)));
-    select sum(t.amount) into granted
+    -- Of what is left to pay for the credits that are left, the share of this month's: all of it for the last.
+    cost_basis := case
+      when paid <= paid_so_far then 0
+      else round((paid - paid_so_far) * credits / nullif(entitled - counted, 0))
+    end;
+    select sum(l.amount), sum(l.cost_basis) into granted, cost
     from credits.purchase_grants as g
-    inner join public.credit_transactions as t on g.account_id = t.account_id and g.transaction_id = t.id
+    inner join credits.credit_grants as l on g.account_id = l.account_id and g.transaction_id = l.transaction_id
     where
       g.account_id = period.account_id
       and g.purchase_id = period.purchase_id
       and g.allotment_key = period.key
       and g.month = allotment_months.number;
     counted := counted + coalesce(granted, credits);
+    paid_so_far := paid_so_far + case when granted is not null then cost when credits = 0 then 0 else cost_basis end;
     return next;
   end loop;
 end
@@ -10809,7 +10835,8 @@ $$;
 comment on function credits.allotment_months(credits.allotments) is
 'The months of a period that is granted month by month: when each begins and ends, the credits that it brings, and '
 'those that it has brought (null for none yet). What is left is spread evenly over the months that are left, so that '
-'all of them sum to the period''s credits and what changes of plan added.';
+'all of them sum to the period''s credits and what changes of plan added; so does what was paid for them (cost_basis, '
+'minor units, null for unknown).';
 
 -- sql/payments/subscriptions/change_allotments.sql
 create function credits.change_allotments(
@@ -10818,11 +10845,13 @@ create function credits.change_allotments(
   key text,
   at timestamptz,
   until timestamptz,
-  change bigint
+  change bigint,
+  paid bigint
 )
 returns table (
   credits bigint,
-  expires_at timestamptz
+  expires_at timestamptz,
+  cost_basis bigint
 )
 language plpgsql
 set search_path = ''
@@ -10857,6 +10886,7 @@ begin
     end if;
     credits := change;
     expires_at := until;
+    cost_basis := paid;
     return next;
     return;
   end if;
@@ -10867,10 +10897,13 @@ begin
   credits := round(
     change * extract(epoch from expires_at - at) / greatest(1, extract(epoch from until - at))
   );
-  insert into credits.allotments (purchase_id, account_id, subscription_id, period_start, period_end, credits, key)
+  cost_basis := round(paid::numeric * credits / nullif(change, 0));
+  insert into credits.allotments (
+    account_id, purchase_id, subscription_id, period_start, period_end, credits, key, cost_basis
+  )
   values (
-    change_allotments.purchase_id, period.account_id, period.subscription_id, expires_at, period.period_end, change - credits,
-    change_allotments.key
+    period.account_id, change_allotments.purchase_id, period.subscription_id, expires_at, period.period_end,
+    change - credits, change_allotments.key, paid - cost_basis
   );
 
   -- What no month can bring, or has brought too much: when this comes late.
@@ -10883,7 +10916,8 @@ begin
     and c.months is null;
   select spread - sum(coalesce(m.granted, m.credits)) into later from credits.allotment_months(period) as m;
   if later <> 0 then
-    update credits.allotments as a set credits = a.credits - later
+    cost_basis := round(paid::numeric * (credits + later) / nullif(change, 0));
+    update credits.allotments as a set credits = a.credits - later, cost_basis = paid - change_allotments.cost_basis
     where
       a.account_id = change_allotments.account_id
       and a.purchase_id = change_allotments.purchase_id
@@ -10894,10 +10928,11 @@ begin
 end
 $$;
 
-comment on function credits.change_allotments(uuid, bigint, text, timestamptz, timestamptz, bigint) is
+comment on function credits.change_allotments(uuid, bigint, text, timestamptz, timestamptz, bigint, bigint) is
 'What a change of plan at a moment, within the period that ends then, brings (or takes, below 0) at once, and when '
 'that expires: all of it, or where the period is granted month by month the share of the month that goes on; the '
-'rest changes the months that follow. PT409 while the period is not known. The caller holds the account''s lock.';
+'rest changes the months that follow; so for what was paid. PT409 while the period is not known. The caller holds '
+'the account''s lock.';
 
 -- sql/payments/subscriptions/collect_subscription_debts.sql
 create function credits.collect_subscription_debts(account_id uuid) returns void
@@ -11093,13 +11128,16 @@ begin
     if month.credits > rolling then
       grants := grants || credits.grant_purchase(
         account_id, period.purchase_id, month.credits - rolling, 'subscription', month.ends_at, period.priority,
-        format('%s:%s', period.key, month.number), period.key, month.number
+        format('%s:%s', period.key, month.number),
+        month.cost_basis - round(month.cost_basis::numeric * rolling / month.credits)::bigint,
+        period.key, month.number
       );
     end if;
     if rolling > 0 then
       grants := grants || credits.grant_purchase(
         account_id, period.purchase_id, rolling, 'subscription', month.ends_at + period.rollover, period.priority,
-        format('%s:%s:rollover', period.key, month.number), period.key, month.number
+        format('%s:%s:rollover', period.key, month.number),
+        round(month.cost_basis::numeric * rolling / month.credits)::bigint, period.key, month.number
       );
     end if;
     insert into credits.allotment_sources (account_id, transaction_id, purchase_id, part)
@@ -11179,20 +11217,21 @@ begin
     if part.is_monthly and not part.is_proration then
       perform credits.open_allotment(
         account_id, purchase_id, part.key, part.credits, part.period_start, part.period_end, part.rollover,
-        part.rollover_cap, part.priority
+        part.rollover_cap, part.priority, part.cost_basis
       );
       continue;
     elsif part.is_monthly then
-      select c.credits, c.expires_at into part.credits, part.expires_at
+      select c.credits, c.expires_at, c.cost_basis into part.credits, part.expires_at, part.cost_basis
       from credits.change_allotments(
-        account_id, purchase_id, part.key, part.period_start, part.period_end, part.credits
+        account_id, purchase_id, part.key, part.period_start, part.period_end, part.credits, part.cost_basis
       ) as c;
       update public.purchases as p set period_end = greatest(p.period_end, part.period_end)
       where p.account_id = grant_invoice.account_id and p.id = purchase_id and part.credits > 0;
     end if;
     if part.credits > 0 then
       perform credits.grant_purchase(
-        account_id, purchase_id, part.credits, 'subscription', part.expires_at, part.priority, part.key
+        account_id, purchase_id, part.credits, 'subscription', part.expires_at, part.priority, part.key,
+        part.cost_basis
       );
     elsif part.credits < 0 then
       insert into credits.subscription_debts (
@@ -11223,7 +11262,8 @@ create function credits.invoice_grants(invoice jsonb) returns table (
   period_start timestamptz,
   period_end timestamptz,
   expires_at timestamptz,
-  priority integer
+  priority integer,
+  cost_basis bigint
 )
 language sql
 stable
@@ -11231,36 +11271,52 @@ set search_path = ''
 -- Estimated as dear, with a few lines to read: compiling it took a second for each invoice.
 set jit = off
 as $$
-  with lines as (
+  with billed as (
     select
-      l.value ->> 'id' as line_id,
+      l.ordinality as number,
+      l.value as line,
+      d.discount,
+      (l.value ->> 'amount')::bigint - d.discount as price,
+      sum((l.value ->> 'amount')::bigint - d.discount) over (order by l.ordinality) as prices_so_far,
+      sum((l.value ->> 'amount')::bigint - d.discount) over () as prices,
+      (invoice ->> 'total_excluding_tax')::numeric as net
+    from jsonb_array_elements(invoice #> '{lines,data}') with ordinality as l
+    cross join lateral (
+      select coalesce(sum((a.value ->> 'amount')::bigint), 0)::bigint as discount
+      from jsonb_array_elements(
+        case jsonb_typeof(l.value -> 'discount_amounts') when 'array' then l.value -> 'discount_amounts' else '[]' end
+      ) as a
+    ) as d
+  ),
+
+  lines as (
+    select
+      l.line ->> 'id' as line_id,
       -- Prorations come as invoice items or as items of the subscription.
       coalesce(
-        (l.value #>> '{parent,invoice_item_details,proration}')::boolean,
-        (l.value #>> '{parent,subscription_item_details,proration}')::boolean
+        (l.line #>> '{parent,invoice_item_details,proration}')::boolean,
+        (l.line #>> '{parent,subscription_item_details,proration}')::boolean
       ) as is_proration,
-      jsonb_typeof(l.value #> '{parent,subscription_item_details}') = 'object' as is_period,
-      (l.value ->> 'amount')::bigint as amount,
+      jsonb_typeof(l.line #> '{parent,subscription_item_details}') = 'object' as is_period,
+      (l.line ->> 'amount')::bigint as amount,
       -- Nothing to pay, say with a promotion code of 100 percent: not for as many as one likes.
       least(
-        coalesce((l.value ->> 'quantity')::integer, 1),
-        case
-          when (
-            select sum((d.value ->> 'amount')::bigint)
-            from jsonb_array_elements(
-              case jsonb_typeof(l.value -> 'discount_amounts') when 'array' then l.value -> 'discount_amounts' else '[]' end
-            ) as d
-          ) >= (l.value ->> 'amount')::bigint
-            then s.max_free_packages
-        end
+        coalesce((l.line ->> 'quantity')::integer, 1),
+        case when l.discount > 0 and l.discount >= (l.line ->> 'amount')::bigint then s.max_free_packages end
       ) as quantity,
-      to_timestamp((l.value #>> '{period,start}')::bigint) as period_start,
-      to_timestamp((l.value #>> '{period,end}')::bigint) as period_end,
-      l.ordinality as number,
+      to_timestamp((l.line #>> '{period,start}')::bigint) as period_start,
+      to_timestamp((l.line #>> '{period,end}')::bigint) as period_end,
+      l.number,
+      -- Prices may include taxes: then the line's share of what is left without them, to the last cent of all lines.
+      case
+        when l.prices = l.net then l.price
+        when l.prices <> 0
+          then round(l.net * l.prices_so_far / l.prices) - round(l.net * (l.prices_so_far - l.price) / l.prices)
+      end::bigint as net_price,
       p.*
-    from jsonb_array_elements(invoice #> '{lines,data}') with ordinality as l
+    from billed as l
     inner join public.subscription_plans as p
-      on credits.stripe_id(l.value #> '{pricing,price_details,price}') = p.stripe_price_id
+      on credits.stripe_id(l.line #> '{pricing,price_details,price}') = p.stripe_price_id
     cross join credits.billing_settings as s
   ),
 
@@ -11285,7 +11341,8 @@ as $$
       l.period_end,
       l.rollover,
       coalesce(l.rollover_cap, 9223372036854775807) as cap,
-      l.priority
+      l.priority,
+      l.net_price
     from lines as l
     where
       -- A subscription that begins in the middle of its first period (billing_cycle_anchor) pays a share of it.
@@ -11315,26 +11372,29 @@ as $$
       min(l.period_start) as period_start,
       max(l.period_end) as period_end,
       bool_or(l.monthly_allotment and l.amount < 0) as is_monthly,
-      (array_agg(l.priority order by l.amount desc))[1] as priority
+      (array_agg(l.priority order by l.amount desc))[1] as priority,
+      case when count(l.net_price) = count(*) then sum(l.net_price)::bigint end as net_price
     from lines as l
     where l.is_proration and invoice ->> 'billing_reason' = 'subscription_update'
   )
 
   select a.key, a.plan, a.credits - r.rolling, a.is_trial, a.is_proration, a.is_monthly, a.rollover,
-    nullif(a.cap, 9223372036854775807), a.period_start, a.period_end, a.period_end, a.priority
+    nullif(a.cap, 9223372036854775807), a.period_start, a.period_end, a.period_end, a.priority,
+    a.net_price - round(a.net_price::numeric * r.rolling / a.credits)::bigint
   from allotments as a
   cross join lateral (select case when a.rollover > '0' and not a.is_monthly then least(a.credits, a.cap) else 0 end as rolling) as r
   where a.credits > r.rolling
   union all
   select
     a.key || ':rollover', a.plan, least(a.credits, a.cap), a.is_trial, a.is_proration, false, a.rollover, a.cap,
-    a.period_start, a.period_end, a.period_end + a.rollover, a.priority
+    a.period_start, a.period_end, a.period_end + a.rollover, a.priority,
+    round(a.net_price::numeric * least(a.credits, a.cap) / a.credits)::bigint
   from allotments as a
   where a.rollover > '0' and not a.is_monthly and least(a.credits, a.cap) > 0
   union all
   select
     (invoice ->> 'id') || ':proration', d.plan, d.credits, false, true, d.is_monthly, null, null,
-    d.period_start, d.period_end, d.period_end, d.priority
+    d.period_start, d.period_end, d.period_end, d.priority, d.net_price
   from differences as d
   where d.credits <> 0;
 $$;
@@ -11346,7 +11406,9 @@ comment on function credits.invoice_grants(jsonb) is
 'billing_settings.max_free_packages at most. A proration line of a first invoice brings its share, '
 'round(credits * amount / unit_amount); those of an update bring their difference in the measure of the money, '
 'round(sum(credits * amount / unit_amount)), below 0 for a downgrade. What is_monthly comes month by month: one '
-'row for all of it. Lines of prices that are no plan''s bring nothing.';
+'row for all of it. Lines of prices that are no plan''s bring nothing. cost_basis: what is paid for the lot without '
+'taxes, in minor units, so that all lines sum to the invoice''s; below 0 for a downgrade, null where Stripe does not '
+'say.';
 
 -- sql/payments/subscriptions/is_second_subscription.sql
 create function credits.is_second_subscription(account_id uuid, subscription_id text) returns boolean
@@ -11415,7 +11477,8 @@ create function credits.open_allotment(
   period_end timestamptz,
   rollover interval,
   rollover_cap bigint,
-  priority integer
+  priority integer,
+  cost_basis bigint
 ) returns void
 language plpgsql
 set search_path = ''
@@ -11432,12 +11495,12 @@ begin
   end if;
   insert into credits.allotments (
     purchase_id, account_id, subscription_id, period_start, period_end, credits, months, key, rollover, rollover_cap,
-    priority, next_at
+    priority, next_at, cost_basis
   )
   select
     p.id, p.account_id, p.subscription_id, open_allotment.period_start, open_allotment.period_end, open_allotment.amount,
     greatest(1, count), open_allotment.key, open_allotment.rollover,
-    open_allotment.rollover_cap, open_allotment.priority, open_allotment.period_start
+    open_allotment.rollover_cap, open_allotment.priority, open_allotment.period_start, open_allotment.cost_basis
   from public.purchases as p
   where p.account_id = open_allotment.account_id and p.id = open_allotment.purchase_id;
   perform credits.grant_allotments(account_id, purchase_id);
