@@ -107,6 +107,21 @@ def test_a_refund(twins: tuple[Twin, Twin]) -> None:
     assert one.ledger.broken() == []
 
 
+def test_refunds_of_two_spends(twins: tuple[Twin, Twin]) -> None:
+    """A refund of each has one number, of different spends: what it gave back counts for its own only."""
+    one, other = twins
+    for twin in twins:
+        lot(twin.ledger, twin.user, 10, DAY)
+        for size in (4, 5):
+            twin.spend(size)
+    assert other.act("refund", transaction_id=2, amount=1)["id"] == 4
+    assert one.act("refund", transaction_id=3, amount=3)["id"] == 4
+    one.act("refund", transaction_id=2)
+    assert one.remaining() == [8]
+    assert len(one.ledger.lots(one.user)) == 1
+    assert one.ledger.broken() == []
+
+
 def test_a_refund_whose_lots_have_expired(twins: tuple[Twin, Twin]) -> None:
     one, other = twins
     for twin in twins:
@@ -196,6 +211,7 @@ def test_a_generation(own_ledger: Ledger) -> None:
     for twin in (one, other):
         lot(twin.ledger, twin.user, 20, 30 * DAY)
         jobs.append(studio.dispatched(twin.user, operation, 3))
+    other.spend(1)  # with the number that the capture will have
     hold = one.ledger.value("select hold_id from public.generation_jobs where id = %s", jobs[0])
     with one.ledger.connection.transaction():
         one.ledger.rows("alter table public.generation_jobs drop constraint generation_jobs_hold_id_fkey")
