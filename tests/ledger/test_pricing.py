@@ -177,6 +177,6 @@ def test_a_dba_adds_a_package(own_ledger: Ledger, dba: Ledger) -> None:
     )
     dba.rows("update public.credit_packages set active = false where slug = 'starter'")
     seen: Any = own_ledger.ask(
-        "anon", "{}", sql.SQL("select array_agg(slug order by id) from public.credit_packages")
+        "anon", "{}", sql.SQL("select array_agg(slug::text order by id) from public.credit_packages")
     )
     assert seen == ["popular", "pro", "enterprise", "mega"]

@@ -4,21 +4,29 @@ set search_path = ''
 as $$
 declare
   purchase public.purchases;
-  payments text [];
+  payments text[];
   is_new boolean;
 begin
   select * into purchase
   from public.purchases as p
   where p.account_id = freeze_for_disputes.account_id and p.id = purchase_id;
-  payments := credits.purchase_payments(purchase);
   -- Most accounts have neither. And what they are frozen for then is no dispute of theirs: that stays.
   if
-    not exists (select from credits.stripe_disputes as d where d.payment_intent_id = any(payments))
-    and not exists (select from credits.stripe_disputes as d where d.account_id = purchase.account_id)
-    and not exists (select from credits.stripe_fraud_warnings as w where w.payment_intent_id = any(payments))
+    not exists (select from credits.stripe_disputes as d where d.account_id = purchase.account_id)
+    and not exists (
+      select from credits.stripe_payments as c
+      where
+        c.account_id = purchase.account_id
+        and c.purchase_id = purchase.id
+        and (
+          exists (select from credits.stripe_disputes as d where d.payment_intent_id = c.payment_intent_id)
+          or exists (select from credits.stripe_fraud_warnings as w where w.payment_intent_id = c.payment_intent_id)
+        )
+    )
   then
     return;
   end if;
+  payments := credits.purchase_payments(purchase);
 
   update credits.stripe_disputes as d set account_id = purchase.account_id
   where d.payment_intent_id = any(payments) and d.account_id is null;

@@ -4,7 +4,6 @@ set search_path = ''
 as $$
 declare
   purchase public.purchases;
-  payments text [];
   refunded bigint;
   disputed bigint;
   gone bigint;
@@ -17,27 +16,33 @@ begin
   select * into purchase
   from public.purchases as p
   where p.account_id = net_purchase.account_id and p.id = purchase_id;
-  payments := credits.purchase_payments(purchase);
 
   -- A refund that has failed does not count. What a charge tells beyond the refunds that we know, we have yet to hear
   -- of one by one.
+  -- (By the purchase, not by an array of its payments: for that each call would be planned anew.)
   select coalesce(sum(r.live + greatest(0, r.told - r.known)), 0), min(r.receipt_url) into refunded, receipt
   from (
     select
-      coalesce(max(c.refunded), 0) as told,
+      min(c.refunded) as told,
       min(c.receipt_url) as receipt_url,
       coalesce(sum(f.amount), 0) as known,
       coalesce(sum(f.amount) filter (where f.status not in ('failed', 'canceled')), 0) as live
-    from unnest(payments) as p (id)
-    left join credits.stripe_payments as c on p.id = c.payment_intent_id
-    left join credits.stripe_refunds as f on p.id = f.payment_intent_id
-    group by p.id
+    from credits.stripe_payments as c
+    left join credits.stripe_refunds as f on c.payment_intent_id = f.payment_intent_id
+    where c.account_id = purchase.account_id and c.purchase_id = purchase.id
+    group by c.payment_intent_id
   ) as r;
 
   -- In another currency than the payment's the bank's figure says nothing of the share: the whole is disputed.
   select coalesce(sum(case when d.currency = purchase.currency then d.amount else purchase.amount end), 0) into disputed
-  from credits.stripe_disputes as d
-  where d.payment_intent_id = any(payments) and d.takes;
+  from credits.stripe_payments as c
+  inner join credits.stripe_disputes as d on c.payment_intent_id = d.payment_intent_id
+  where c.account_id = purchase.account_id and c.purchase_id = purchase.id and d.takes;
+
+  -- Most purchases are of a package, and no money goes back: what follows would find nothing to take or to give.
+  if purchase.subscription_id is null and refunded + disputed = 0 and purchase.credits_clawed_back = 0 then
+    return credits.note_netting(purchase, 0, refunded, disputed, receipt);
+  end if;
 
   -- What expired unused is not there to be taken a second time. Nor is what a downgrade took of a lot that has expired
   -- since: of one that is alive it is given back first.
@@ -150,19 +155,7 @@ begin
     );
   end if;
 
-  update public.purchases as p
-  set
-    credits_clawed_back = target,
-    refunded_amount = refunded,
-    disputed_amount = disputed,
-    receipt_url = receipt,
-    updated_at = credits.now()
-  where
-    p.account_id = purchase.account_id
-    and p.id = purchase.id
-    and (p.credits_clawed_back, p.refunded_amount, p.disputed_amount, p.receipt_url)
-    is distinct from (target, refunded, disputed, receipt);
-  return found;
+  return credits.note_netting(purchase, target, refunded, disputed, receipt);
 end
 $$;
 
