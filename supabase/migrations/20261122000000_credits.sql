@@ -61,7 +61,7 @@
 --     lock_stripe_object, note_balance_transaction, open_subscription, paying_account, stripe_id, subscriber,
 --     sweep_stripe_payloads, try_stripe_object
 --   sql/payments/netting: debt_takings, end_late_grants, freeze_for_disputes, give_back_clawbacks, grant_purchase,
---     is_disputed, net_payment, net_purchase, next_purchase, purchase_payments, take_from_purchase
+--     is_disputed, net_payment, net_purchase, next_purchase, note_netting, purchase_payments, take_from_purchase
 --   sql/payments/rpc: claim_second_subscription, close_checkout, close_second_subscription, dismiss_stripe_event,
 --     dismiss_stripe_object, ingest_stripe_event, ingest_stripe_object, link_stripe_customer,
 --     list_second_subscriptions, my_stripe_customer, note_stripe_price, prepare_checkout, prepare_portal,
@@ -9264,21 +9264,29 @@ set search_path = ''
 as $$
 declare
   purchase public.purchases;
-  payments text [];
+  payments text[];
   is_new boolean;
 begin
   select * into purchase
   from public.purchases as p
   where p.account_id = freeze_for_disputes.account_id and p.id = purchase_id;
-  payments := credits.purchase_payments(purchase);
   -- Most accounts have neither. And what they are frozen for then is no dispute of theirs: that stays.
   if
-    not exists (select from credits.stripe_disputes as d where d.payment_intent_id = any(payments))
-    and not exists (select from credits.stripe_disputes as d where d.account_id = purchase.account_id)
-    and not exists (select from credits.stripe_fraud_warnings as w where w.payment_intent_id = any(payments))
+    not exists (select from credits.stripe_disputes as d where d.account_id = purchase.account_id)
+    and not exists (
+      select from credits.stripe_payments as c
+      where
+        c.account_id = purchase.account_id
+        and c.purchase_id = purchase.id
+        and (
+          exists (select from credits.stripe_disputes as d where d.payment_intent_id = c.payment_intent_id)
+          or exists (select from credits.stripe_fraud_warnings as w where w.payment_intent_id = c.payment_intent_id)
+        )
+    )
   then
     return;
   end if;
+  payments := credits.purchase_payments(purchase);
 
   update credits.stripe_disputes as d set account_id = purchase.account_id
   where d.payment_intent_id = any(payments) and d.account_id is null;
@@ -9507,7 +9515,6 @@ set search_path = ''
 as $$
 declare
   purchase public.purchases;
-  payments text [];
   refunded bigint;
   disputed bigint;
   gone bigint;
@@ -9520,27 +9527,33 @@ begin
   select * into purchase
   from public.purchases as p
   where p.account_id = net_purchase.account_id and p.id = purchase_id;
-  payments := credits.purchase_payments(purchase);
 
   -- A refund that has failed does not count. What a charge tells beyond the refunds that we know, we have yet to hear
   -- of one by one.
+  -- (By the purchase, not by an array of its payments: for that each call would be planned anew.)
   select coalesce(sum(r.live + greatest(0, r.told - r.known)), 0), min(r.receipt_url) into refunded, receipt
   from (
     select
-      coalesce(max(c.refunded), 0) as told,
+      min(c.refunded) as told,
       min(c.receipt_url) as receipt_url,
       coalesce(sum(f.amount), 0) as known,
       coalesce(sum(f.amount) filter (where f.status not in ('failed', 'canceled')), 0) as live
-    from unnest(payments) as p (id)
-    left join credits.stripe_payments as c on p.id = c.payment_intent_id
-    left join credits.stripe_refunds as f on p.id = f.payment_intent_id
-    group by p.id
+    from credits.stripe_payments as c
+    left join credits.stripe_refunds as f on c.payment_intent_id = f.payment_intent_id
+    where c.account_id = purchase.account_id and c.purchase_id = purchase.id
+    group by c.payment_intent_id
   ) as r;
 
   -- In another currency than the payment's the bank's figure says nothing of the share: the whole is disputed.
   select coalesce(sum(case when d.currency = purchase.currency then d.amount else purchase.amount end), 0) into disputed
-  from credits.stripe_disputes as d
-  where d.payment_intent_id = any(payments) and d.takes;
+  from credits.stripe_payments as c
+  inner join credits.stripe_disputes as d on c.payment_intent_id = d.payment_intent_id
+  where c.account_id = purchase.account_id and c.purchase_id = purchase.id and d.takes;
+
+  -- Most purchases are of a package, and no money goes back: what follows would find nothing to take or to give.
+  if purchase.subscription_id is null and refunded + disputed = 0 and purchase.credits_clawed_back = 0 then
+    return credits.note_netting(purchase, 0, refunded, disputed, receipt);
+  end if;
 
   -- What expired unused is not there to be taken a second time. Nor is what a downgrade took of a lot that has expired
   -- since: of one that is alive it is given back first.
@@ -9653,19 +9666,7 @@ begin
     );
   end if;
 
-  update public.purchases as p
-  set
-    credits_clawed_back = target,
-    refunded_amount = refunded,
-    disputed_amount = disputed,
-    receipt_url = receipt,
-    updated_at = credits.now()
-  where
-    p.account_id = purchase.account_id
-    and p.id = purchase.id
-    and (p.credits_clawed_back, p.refunded_amount, p.disputed_amount, p.receipt_url)
-    is distinct from (target, refunded, disputed, receipt);
-  return found;
+  return credits.note_netting(purchase, target, refunded, disputed, receipt);
 end
 $$;
 
@@ -9693,6 +9694,40 @@ $$;
 
 comment on function credits.next_purchase(uuid) is
 'The number of the account''s next purchase. The caller holds the account''s lock.';
+
+-- sql/payments/netting/note_netting.sql
+create function credits.note_netting(
+  purchase public.purchases,
+  clawed_back bigint,
+  refunded bigint,
+  disputed bigint,
+  receipt text
+) returns boolean
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if
+    (purchase.credits_clawed_back, purchase.refunded_amount, purchase.disputed_amount, purchase.receipt_url)
+    is not distinct from (clawed_back, refunded, disputed, receipt)
+  then
+    return false;
+  end if;
+  update public.purchases as p
+  set
+    credits_clawed_back = clawed_back,
+    refunded_amount = refunded,
+    disputed_amount = disputed,
+    receipt_url = receipt,
+    updated_at = credits.now()
+  where p.account_id = purchase.account_id and p.id = purchase.id;
+  return true;
+end
+$$;
+
+comment on function credits.note_netting(public.purchases, bigint, bigint, bigint, text) is
+'Last part of credits.net_purchase: notes on a purchase what went back, in credits and in minor units; returns whether '
+'that was news.';
 
 -- sql/payments/netting/purchase_payments.sql
 create function credits.purchase_payments(purchase public.purchases) returns text[]
