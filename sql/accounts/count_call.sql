@@ -9,8 +9,9 @@ begin
   insert into credits.call_rates as r (account_id, call, minute, calls)
   values (count_call.account_id, count_call.call, this_minute, 1)
   on conflict on constraint call_rates_pkey do update set
-    minute = excluded.minute,
-    calls = case when r.minute = excluded.minute then r.calls + 1 else 1 end
+    -- A call that waited for the row since the minute before counts in the minute that has begun.
+    minute = greatest(r.minute, excluded.minute),
+    calls = case when r.minute >= excluded.minute then r.calls + 1 else 1 end
   returning r.calls into count_call.calls;
   retry_after := ceil(extract(epoch from this_minute + interval '1 minute' - moment));
 end

@@ -2754,8 +2754,9 @@ begin
   insert into credits.call_rates as r (account_id, call, minute, calls)
   values (count_call.account_id, count_call.call, this_minute, 1)
   on conflict on constraint call_rates_pkey do update set
-    minute = excluded.minute,
-    calls = case when r.minute = excluded.minute then r.calls + 1 else 1 end
+    -- A call that waited for the row since the minute before counts in the minute that has begun.
+    minute = greatest(r.minute, excluded.minute),
+    calls = case when r.minute >= excluded.minute then r.calls + 1 else 1 end
   returning r.calls into count_call.calls;
   retry_after := ceil(extract(epoch from this_minute + interval '1 minute' - moment));
 end
@@ -7948,7 +7949,8 @@ begin
   for candidate in
     select
       a.id,
-      a.last_entry - a.settled_through as pending
+      a.last_entry - a.settled_through as pending,
+      a.next_expiry <= moment as is_due
     from unnest(waiting) with ordinality as w (id, place)
     inner join public.credit_accounts as a on w.id = a.id
     where
@@ -7965,6 +7967,11 @@ begin
       end if;
       budget := budget - least(candidate.pending, 20 * credits.settlement_batch());
       unfinished := unfinished or candidate.pending > 20 * credits.settlement_batch();
+      settled := settled + credits.try_settling(array[candidate.id]);
+      continue;
+    elsif candidate.is_due then
+      -- By itself: to expire what is due writes the account's row a second time, for which Postgres locks its user, and
+      -- may have to wait for one who is being deleted.
       settled := settled + credits.try_settling(array[candidate.id]);
       continue;
     end if;
@@ -8499,7 +8506,7 @@ set search_path = ''
 as $$
 declare
   payment text := credits.stripe_id(dispute -> 'payment_intent');
-  told text := dispute ->> 'status';
+  told text := coalesce(dispute ->> 'status', '');
   is_known boolean := told <> 'unknown' and told = any(enum_range(null::credits.dispute_stage)::text[]);
   booked jsonb;
   is_booked boolean := false;
@@ -8521,12 +8528,12 @@ begin
     case when is_known then told else 'unknown' end::credits.dispute_stage, case when not is_known then told end,
     event_type is not distinct from 'charge.dispute.funds_withdrawn'
     or exists (
-      select from jsonb_array_elements(dispute -> 'balance_transactions') as b where (b.value ->> 'amount')::bigint < 0
+      select from jsonb_array_elements(dispute -> 'balance_transactions') as b where (b.value ->> 'amount')::numeric < 0
     ),
     event_type is not distinct from 'charge.dispute.funds_reinstated'
     -- Of its movements of money, one may bring it back.
     or exists (
-      select from jsonb_array_elements(dispute -> 'balance_transactions') as b where (b.value ->> 'amount')::bigint > 0
+      select from jsonb_array_elements(dispute -> 'balance_transactions') as b where (b.value ->> 'amount')::numeric > 0
     )
   )
   on conflict (id) do update set
@@ -9018,27 +9025,39 @@ begin
   if credits.stripe_id(transaction) is null then
     return false; -- not booked yet
   end if;
-  insert into credits.stripe_balance_transactions as b (
-    id, payment_intent_id, source_id, movement, amount, fee, currency, exchange_rate, booked_at
-  )
-  select
-    credits.stripe_id(transaction), note_balance_transaction.payment_intent_id, note_balance_transaction.source_id,
-    note_balance_transaction.movement, t.amount, t.fee, t.currency, t.exchange_rate, t.booked_at
-  from credits.balance_figures(transaction) as t
-  on conflict (id) do update set
-    amount = excluded.amount,
-    fee = excluded.fee,
-    currency = excluded.currency,
-    exchange_rate = excluded.exchange_rate,
-    booked_at = excluded.booked_at
-  where b.amount is null and excluded.amount is not null;
-  return found;
+  begin
+    insert into credits.stripe_balance_transactions as b (
+      id, payment_intent_id, source_id, movement, amount, fee, currency, exchange_rate, booked_at
+    )
+    select
+      credits.stripe_id(transaction), note_balance_transaction.payment_intent_id, note_balance_transaction.source_id,
+      note_balance_transaction.movement, t.amount, t.fee, t.currency, t.exchange_rate, t.booked_at
+    from credits.balance_figures(transaction) as t
+    on conflict (id) do update set
+      amount = excluded.amount,
+      fee = excluded.fee,
+      currency = excluded.currency,
+      exchange_rate = excluded.exchange_rate,
+      booked_at = excluded.booked_at
+    where b.amount is null and excluded.amount is not null;
+    return found;
+  exception
+    when data_exception or integrity_constraint_violation then
+      if jsonb_typeof(transaction) <> 'object' then
+        raise;
+      end if;
+      -- Figures that we cannot store must not stop the dispute or the refund that carries them.
+      return credits.note_balance_transaction(
+        to_jsonb(credits.stripe_id(transaction)), payment_intent_id, source_id, movement
+      );
+  end;
 end
 $$;
 
 comment on function credits.note_balance_transaction(jsonb, text, text, credits.money_movement) is
 'Notes that a charge, refund or dispute (source_id) of a payment names a balance transaction: its id, or the object '
-'where Stripe shows it whole, or JSON null for none yet. Returns whether that was news.';
+'where Stripe shows it whole, or JSON null for none yet. Of one whose figures cannot be stored it keeps the id. '
+'Returns whether that was news.';
 
 -- sql/payments/events/open_subscription.sql
 create function credits.open_subscription(account_id uuid, subscription_id text, plan text default null) returns boolean
@@ -10710,6 +10729,7 @@ as $$
     from credits.stripe_balance_transactions as t
     inner join credits.stripe_payments as p on t.payment_intent_id = p.payment_intent_id
     where t.amount is null and t.id > after and p.purchase_id is not null
+      and not exists (select from credits.dismissed_stripe_objects as d where d.object_id = t.id)
     order by t.id
     limit 100
   ) as b;
@@ -10717,7 +10737,8 @@ $$;
 
 comment on function public.stripe_balance_transactions_to_ask(text) is
 'For reconciliation: ids of Stripe''s balance transactions that purchases, their refunds and disputes name, and whose '
-'figures are not known yet: the first 100 in order after that id. Tell them to ingest_stripe_object.';
+'figures are not known yet, but for those that were dismissed: the first 100 in order after that id. Tell them to '
+'ingest_stripe_object.';
 
 grant execute on function public.stripe_balance_transactions_to_ask(text) to service_role;
 

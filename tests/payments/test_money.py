@@ -401,3 +401,21 @@ def test_users_see_price_and_tax_and_not_what_stripe_took(till: Till) -> None:
     assert [row["amount"] for row in seen] == [1000]
     assert {"net_amount", "tax_amount"} <= seen[0].keys()
     assert not [name for name in seen[0] if "fee" in name or "balance" in name]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"currency": "usdc"}, {"currency": "USD"}, {"fee": None}, {"amount": -(10**30)}, {"created": "soon"}],
+)
+def test_figures_that_cannot_be_stored_stop_no_dispute(till: Till, odd: Message) -> None:
+    user, account = till.buyer()
+    sale = Sale(account, credits=20)
+    booked = transaction(-sale.amount, 1500) | odd
+    disputed = sale.dispute("needs_response")
+    disputed[-1]["data"]["object"]["balance_transactions"] = [booked]
+    assert set(till.tell([*sale.completed(), *disputed])) == {"applied"}
+    assert till.balance(user) == 0
+    assert till.ledger.account(user)["frozen_by"] == "dispute"
+    assert booked["id"] in wanted(till)
+    till.ledger.as_service("dismiss_stripe_object", object_id=booked["id"], why="not in our currency")
+    assert booked["id"] not in wanted(till)

@@ -193,9 +193,6 @@ async def reconcile(options: Options) -> AsyncIterator[Step]:
     if not report.refused:
         await service_rpc("stripe_sync", events_through=moment(report.through))
 
-    async for step in _learn_fees(report):
-        yield step
-
     swept_at = unix(known["swept_at"])
     if options.sweep or swept_at is None or began - swept_at >= SWEEP_EVERY:
         report.objects = {}
@@ -212,6 +209,9 @@ async def reconcile(options: Options) -> AsyncIterator[Step]:
         yield step
     for event in await service_rpc("stripe_problems"):
         report.count_stored(event)
+    # Last: it moves no credits, and may be of many.
+    async for step in _learn_fees(report):
+        yield step
     yield {"report": report.as_json()}
 
 
@@ -310,7 +310,13 @@ async def _learn_fees(report: Report) -> AsyncIterator[Step]:
         yield {"progress": f"Asking what Stripe took for {len(ids)} payments ..."}
         for start in range(0, len(ids), ASKED_AT_ONCE):
             part = ids[start : start + ASKED_AT_ONCE]
-            for transaction, outcome in zip(part, await asyncio.gather(*map(_fee, part)), strict=True):
+            try:
+                outcomes = await asyncio.gather(*map(_fee, part))
+            except stripe.StripeError as error:  # the same for the rest; the next run asks again
+                reason = f"Stripe does not tell what it took ({error.code or type(error).__name__})."
+                report.count_fee(part[0], {"status": "failed", "reason": reason})
+                return
+            for transaction, outcome in zip(part, outcomes, strict=True):
                 report.count_fee(transaction, outcome)
         after = ids[-1]
 
@@ -318,7 +324,7 @@ async def _learn_fees(report: Report) -> AsyncIterator[Step]:
 async def _fee(transaction: str) -> Outcome:
     try:
         booked = stripe_api.raw(await stripe_api.client().v1.balance_transactions.retrieve_async(transaction))
-    except (stripe.InvalidRequestError, stripe.PermissionError) as error:
+    except stripe.InvalidRequestError as error:
         return {"status": "failed", "reason": f"Stripe refuses ({error.code or type(error).__name__})."}
     return await _readable(ingest_object(booked))
 

@@ -57,7 +57,8 @@ begin
   for candidate in
     select
       a.id,
-      a.last_entry - a.settled_through as pending
+      a.last_entry - a.settled_through as pending,
+      a.next_expiry <= moment as is_due
     from unnest(waiting) with ordinality as w (id, place)
     inner join public.credit_accounts as a on w.id = a.id
     where
@@ -74,6 +75,11 @@ begin
       end if;
       budget := budget - least(candidate.pending, 20 * credits.settlement_batch());
       unfinished := unfinished or candidate.pending > 20 * credits.settlement_batch();
+      settled := settled + credits.try_settling(array[candidate.id]);
+      continue;
+    elsif candidate.is_due then
+      -- By itself: to expire what is due writes the account's row a second time, for which Postgres locks its user, and
+      -- may have to wait for one who is being deleted.
       settled := settled + credits.try_settling(array[candidate.id]);
       continue;
     end if;

@@ -4,7 +4,7 @@ set search_path = ''
 as $$
 declare
   payment text := credits.stripe_id(dispute -> 'payment_intent');
-  told text := dispute ->> 'status';
+  told text := coalesce(dispute ->> 'status', '');
   is_known boolean := told <> 'unknown' and told = any(enum_range(null::credits.dispute_stage)::text[]);
   booked jsonb;
   is_booked boolean := false;
@@ -26,12 +26,12 @@ begin
     case when is_known then told else 'unknown' end::credits.dispute_stage, case when not is_known then told end,
     event_type is not distinct from 'charge.dispute.funds_withdrawn'
     or exists (
-      select from jsonb_array_elements(dispute -> 'balance_transactions') as b where (b.value ->> 'amount')::bigint < 0
+      select from jsonb_array_elements(dispute -> 'balance_transactions') as b where (b.value ->> 'amount')::numeric < 0
     ),
     event_type is not distinct from 'charge.dispute.funds_reinstated'
     -- Of its movements of money, one may bring it back.
     or exists (
-      select from jsonb_array_elements(dispute -> 'balance_transactions') as b where (b.value ->> 'amount')::bigint > 0
+      select from jsonb_array_elements(dispute -> 'balance_transactions') as b where (b.value ->> 'amount')::numeric > 0
     )
   )
   on conflict (id) do update set
