@@ -159,12 +159,15 @@ def test_the_months_of_a_year_cost_its_price(till: Till, total: Message, cost: b
     user, account = till.buyer()
     plan = till.plan(1205, 1000, interval="year", monthly_allotment=True)
     more = till.plan(2410, 2000, interval="year", monthly_allotment=True)
-    start = till.ledger.now()
-    contract = Contract(account, plan, start, month=timedelta(days=365))
+    # From the first of a month, so that the year has twelve of them.
+    now = till.ledger.now()
+    start = till.ledger.pass_time((now.replace(day=1) + timedelta(days=32)).replace(day=1) - now)
+    year = start.replace(year=start.year + 1) - start
+    contract = Contract(account, plan, start, month=year)
     invoice = contract.invoice("subscription_create", [contract.line(1000)], **total)
     till.tell([contract.subscription("created"), *contract.paid(invoice)])
     assert costs(till, account) == [(100, 83 if cost else None, "usd" if cost else None)]
-    at = start + timedelta(days=182, hours=12)
+    at = start + year / 2
 
     def live_until(moment: datetime) -> None:
         while till.ledger.now() < moment:
@@ -177,7 +180,7 @@ def test_the_months_of_a_year_cost_its_price(till: Till, total: Message, cost: b
     assert bill["amount_paid"] == 500
     bill |= {"total": 500, "total_excluding_tax": 500} if cost else {}
     till.tell(told)
-    live_until(start + timedelta(days=364))
+    live_until(start + year - timedelta(days=1))
     found = costs(till, account)
     if cost:
         assert sum(row[1] for row in found) == 1500
