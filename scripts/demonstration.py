@@ -165,7 +165,8 @@ class Demo:
         for table in ("credit_transactions", "credit_accounts", "user_credits"):
             rows = self.bob.table(table).select("*").execute().data
             expect("dalle3_image" not in json.dumps(rows), f"Bob sees {rows} in {table}")
-        seen = self.bob.table("credit_transactions").select("id").eq("id", self.spend["id"]).execute().data
+        entry = {"account_id": self.spend["account_id"], "id": self.spend["id"]}
+        seen = self.bob.table("credit_transactions").select("id").match(entry).execute().data
         expect(seen == [], f"Bob sees {seen}")
         error = refused(
             lambda: self._rpc(self.bob, "grant_credits", user_id=self.ann_id, amount=1, source="promo"),
