@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
         "start", parents=[common, on_port], help="start or repair it; apply pending migrations"
     )
     start.add_argument(
-        "--no-ticker", action="store_true", help="do not run credits.run_maintenance() every second"
+        "--no-ticker", action="store_true", help="do not run credits.maintain() every second"
     )
     start.add_argument(
         "--providers", action="store_true",
