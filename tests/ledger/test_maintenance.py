@@ -481,10 +481,11 @@ def test_who_reads_the_failures_with_a_lock_stops_nothing(own_db: Database, own_
     ledger, users = own_ledger, [buyer(own_ledger, 10) for _ in range(3)]
     bad = str(ledger.account(users[0])["id"])
     broken_seals(ledger, bad)
-    whole = replace_sweep(ledger, "holds", "raise 'away';")
+    ledger.rows("create table clock.swept (task text)")
+    replace_sweep(ledger, "holds", "raise 'away';")
     assert run(ledger)["settled"] == 2
     assert [row["task"] for row in report(ledger)] == ["settlement", "holds"]
-    ledger.rows(whole)
+    replace_sweep(ledger, "holds", "insert into clock.swept values ('holds'); return 0;")
     for user in users[1:]:
         ledger.as_user(user, "consume_credits", operation="one")
     ledger.pass_time(10 * SECOND)
@@ -492,6 +493,7 @@ def test_who_reads_the_failures_with_a_lock_stops_nothing(own_db: Database, own_
         operator.execute("select * from credits.maintenance_failures for update")
         assert run(ledger)["settled"] == 2
         assert [waiting(ledger, user) for user in users] == [1, 0, 0]
+        assert ledger.value("select count(*) from clock.swept") == 1
         assert [row["failures"] for row in report(ledger)] == [1, 1]
     run(ledger)
     assert [(row["task"], row["failures"]) for row in report(ledger)] == [("settlement", 2)]
@@ -500,6 +502,8 @@ def test_who_reads_the_failures_with_a_lock_stops_nothing(own_db: Database, own_
 
 def test_a_user_who_is_being_deleted_holds_nobody_up(own_db: Database, own_ledger: Ledger) -> None:
     """To expire a lot asks for the user's row, with the locks of all accounts of the batch held."""
+    asked = "select credits.attempt('holds', 'select to_jsonb(current_setting(''lock_timeout''))')"
+    assert own_ledger.value(asked) == "200ms"
     ledger, users = own_ledger, [buyer(own_ledger, 10) for _ in range(2)]
     lot(ledger, users[0], 5, MINUTE)
     ledger.pass_time(MINUTE)
