@@ -46,7 +46,8 @@
 --     left_to_refund, lock_account, make_spendable, note_operator, pay_debt, post_entry, return_to_lots
 --   sql/ledger/erasure: erase_hold_texts, erase_texts, is_callers_text
 --   sql/ledger/holds: capture, hold_refusal, lock_hold, prune_unused_holds, release, reserve, sweep_holds
---   sql/ledger/keys: check_key, check_repeat, key_is_new, keyed_hash, repeated_spend, replayed_entry, replayed_hold
+--   sql/ledger/keys: check_key, check_repeat, key_is_new, keyed_hash, refuse_key, repeated_spend, replayed_entry,
+--     replayed_hold
 --   sql/ledger/lots: add_lot, due_expiries, end_lot, expire_due, lots_as_of_now, next_expiry, write_off
 --   sql/ledger/rpc: capture_hold, consume_credits, erase_account_text, erase_transaction_text, grant_credits,
 --     hold_credits, refund, release_hold, verify_ledger
@@ -6094,25 +6095,21 @@ comment on function credits.sweep_holds(integer) is
 'holds stay for ever.';
 
 -- sql/ledger/keys/check_key.sql
-create function credits.check_key(idempotency_key text) returns void
-language plpgsql
+create function credits.check_key(idempotency_key text) returns text
+language sql
 stable
-set search_path = ''
 as $$
-begin
-  if starts_with(idempotency_key, 'sys:') then
-    perform credits.fail('PT400', 'Keys that start with "sys:" are reserved.', '{}', 'Choose another idempotency_key.');
-  elsif char_length(idempotency_key) not between 1 and 255 then
-    perform credits.fail(
-      'PT400', 'idempotency_key must have 1 to 255 characters.', '{}', 'A UUID made by the client for each action is a good key.'
-    );
-  end if;
-end
+  select case
+    when starts_with(idempotency_key, 'sys:') or char_length(idempotency_key) not between 1 and 255
+    then credits.refuse_key(idempotency_key)
+    else idempotency_key
+  end;
 $$;
 
 comment on function credits.check_key(text) is
-'Refuses with PT400 an idempotency key that a caller may not use: by its length, or because it is of the kind that the '
-'ledger itself uses, so that no caller can take the key of a bonus or a payment beforehand. Null may be used.';
+'The idempotency key, if a caller may use it; null for none. PT400 by its length, or because it is of the kind that '
+'the ledger itself uses, so that no caller can take the key of a bonus or a payment beforehand. Every spend asks: '
+'without a SET clause it is planned as part of its caller.';
 
 -- sql/ledger/keys/check_repeat.sql
 create function credits.check_repeat(idempotency_key text, is_same boolean) returns void
@@ -6173,6 +6170,26 @@ $$;
 comment on function credits.keyed_hash(text, text[]) is
 'SHA-256 of the request for a hold that came with an idempotency key (the call''s name, then each argument), by which '
 'a repeat is told; null without a key; PT400 for a key that a caller may not use.';
+
+-- sql/ledger/keys/refuse_key.sql
+create function credits.refuse_key(idempotency_key text) returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  if starts_with(idempotency_key, 'sys:') then
+    perform credits.fail('PT400', 'Keys that start with "sys:" are reserved.', '{}', 'Choose another idempotency_key.');
+  end if;
+  perform credits.fail(
+    'PT400', 'idempotency_key must have 1 to 255 characters.', '{}', 'A UUID made by the client for each action is a good key.'
+  );
+  return null;
+end
+$$;
+
+comment on function credits.refuse_key(text) is
+'Raises PT400 for an idempotency key that credits.check_key has refused, and says why.';
 
 -- sql/ledger/keys/repeated_spend.sql
 create function credits.repeated_spend(
@@ -6631,11 +6648,11 @@ set search_path = ''
 -- The prices fit on one page, which the planner would read and sort for each spend; the index has them in order.
 set enable_seqscan = off
 as $$
--- For the target of ON CONFLICT, whose names cannot be qualified.
-#variable_conflict use_column
 declare
   me uuid := credits.caller();
   account_id uuid;
+  seen record;
+  last_entry_seen bigint;
   price record;
   account record;
   entry public.credit_transactions;
@@ -6643,18 +6660,22 @@ begin
   if metadata is distinct from '{}' then
     perform credits.check_metadata(metadata);
   end if;
-  if idempotency_key is not null then
-    perform credits.check_key(idempotency_key);
+  if credits.check_key(idempotency_key) is not null then
     -- A repeat ends here, and writes nothing. A subquery, not a join: planned while few rows have keys, that would read
     -- all keys for one, and the plan is kept.
-    select t.* into entry
-    from public.credit_transactions as t
-    where
-      t.account_id = (select a.id from public.credit_accounts as a where a.user_id = me)
-      and t.idempotency_key = consume_credits.idempotency_key;
-    if found then
-      return credits.repeated_spend(entry, operation, quantity, metadata);
+    select
+      a.last_entry,
+      (
+        select t from public.credit_transactions as t
+        where t.account_id = a.id and t.idempotency_key = consume_credits.idempotency_key
+      ) as entry
+    into seen
+    from public.credit_accounts as a
+    where a.user_id = me;
+    if (seen.entry).id is not null then
+      return credits.repeated_spend(seen.entry, operation, quantity, metadata);
     end if;
+    last_entry_seen := seen.last_entry;
   end if;
   select * into price from credits.price(operation, quantity);
 
@@ -6675,48 +6696,25 @@ begin
       and a.frozen_at is null
       and a.last_entry - a.settled_through < credits.max_unsettled()
       and not credits.is_due(a.next_expiry)
-      -- Of ledger rows the key is looked up above, and held against all by the INSERT. Not here: a lookup that most
-      -- spends do not need would have each planned anew.
+      -- The key is still new where no ledger row came after the look-up above and no hold has a key. Else it is looked
+      -- up once more, in a function: a subquery here would be part of the plan of all spends.
       and (
         consume_credits.idempotency_key is null
-        or not a.has_keyed_holds
+        or (a.last_entry = last_entry_seen and not a.has_keyed_holds)
         or credits.key_is_new(a.id, consume_credits.idempotency_key)
       )
     returning a.id, a.last_entry, a.balance, a.updated_at into account;
-    if found and idempotency_key is null then
-      insert into public.credit_transactions (
-        account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor, metadata,
-        created_at
-      )
-      values (
-        account.id, account.last_entry, 'spend', -price.credits, account.balance, consume_credits.operation,
-        consume_credits.quantity, price.credits_per_unit, price.version, 'authenticated', consume_credits.metadata,
-        account.updated_at
-      )
-      returning * into entry;
-      exit;
-    elsif found then
+    if found then
       insert into public.credit_transactions (
         account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor,
         idempotency_key, metadata, created_at
       )
       values (
-        account.id, account.last_entry, 'spend', -price.credits, account.balance, consume_credits.operation,
-        consume_credits.quantity, price.credits_per_unit, price.version, 'authenticated',
-        consume_credits.idempotency_key, consume_credits.metadata, account.updated_at
+        account.id, account.last_entry, 'spend', -price.credits, account.balance, operation, quantity,
+        price.credits_per_unit, price.version, 'authenticated', idempotency_key, metadata, account.updated_at
       )
-      on conflict (account_id, idempotency_key) where idempotency_key is not null do nothing
       returning * into entry;
-      exit when found;
-      -- Another session's call with this key came in between: the UPDATE is taken back.
-      update public.credit_accounts as a
-      set
-        balance = a.balance + price.credits,
-        available = a.available + price.credits,
-        lifetime_spent = a.lifetime_spent - price.credits,
-        last_entry = a.last_entry - 1,
-        unsettled_since = case when a.last_entry - 1 > a.settled_through then a.unsettled_since end
-      where a.id = account.id;
+      return entry;
     end if;
 
     account_id := coalesce(credits.account_of(me), credits.open_account(me));
@@ -6728,7 +6726,6 @@ begin
     end if;
     perform credits.make_spendable(account_id, price.credits);
   end loop;
-  return entry;
 end
 $$;
 
