@@ -5,7 +5,7 @@ as $$
 begin
   perform credits.lock_account(account_id);
   perform credits.grant_allotments(account_id, purchase_id);
-  perform credits.net_purchase(account_id, purchase_id);
+  perform credits.claw_back_share(account_id, purchase_id);
   perform credits.collect_subscription_debts(account_id);
   perform credits.end_late_grants(account_id);
 end
