@@ -7,8 +7,8 @@ from . import databases
 from .make_migration import outline, statements
 
 CREATE = re.compile(
-    r"create (?:or replace )?(function|procedure|table|view|materialized view|type|domain) (?:if not exists )?"
-    r"((?:public|credits)\.\w+)"
+    r"create (?:or replace )?(function|procedure|table|view|materialized view|type|domain) "
+    r"(?:if not exists )?((?:public|credits)\.\w+)"
 )
 # Of schema credits and of schema public there is one of this name, which cannot both be called after it.
 OTHERWISE = {"public.usage_logs": "own_usage_logs"}

@@ -22,7 +22,10 @@ def run(ledger: Ledger, settle_after: timedelta = timedelta(0), batch: int = 200
 
 
 def maintain(
-    ledger: Ledger, settle_after: timedelta | None = timedelta(0), batch: int = 200, at_most: timedelta = MINUTE
+    ledger: Ledger,
+    settle_after: timedelta | None = timedelta(0),
+    batch: int = 200,
+    at_most: timedelta = MINUTE,
 ) -> bool:
     """The procedure that pg_cron calls; whether there is more to do."""
     more: bool = ledger.value("call credits.maintain(%s, %s, %s)", settle_after, batch, at_most)
@@ -31,7 +34,9 @@ def maintain(
 
 def replace_sweep(ledger: Ledger, task: str, body: str) -> str:
     """Have the sweep of a task do something else; returns what it was."""
-    whole: str = ledger.value("select pg_get_functiondef(oid) from pg_proc where proname = %s", f"sweep_{task}")
+    whole: str = ledger.value(
+        "select pg_get_functiondef(oid) from pg_proc where proname = %s", f"sweep_{task}"
+    )
     ledger.rows(whole.partition("AS $function$")[0] + f"as $body$begin {body} end$body$")
     return whole
 
@@ -477,7 +482,7 @@ def test_an_account_that_is_too_slow_stops_no_other(own_ledger: Ledger) -> None:
 
 
 def test_who_reads_the_failures_with_a_lock_stops_nothing(own_db: Database, own_ledger: Ledger) -> None:
-    """An operator's open transaction: on the row of a sweep that goes well again, and of one that fails again."""
+    """An operator's open transaction: on the row of a sweep that goes well again, and of one that does not."""
     ledger, users = own_ledger, [buyer(own_ledger, 10) for _ in range(3)]
     bad = str(ledger.account(users[0])["id"])
     broken_seals(ledger, bad)

@@ -413,7 +413,9 @@ def test_ticker_runs_maintenance_and_survives(checkout: Checkout) -> None:
         # Every third call fails; the first two of each three ask to be called again at once.
         db.execute(
             """
-            create procedure credits.maintain(settle_after interval default '0', inout more boolean default null)
+            create procedure credits.maintain(
+                settle_after interval default '0', inout more boolean default null
+            )
             language plpgsql as $$
             declare n bigint := nextval('credits.calls');
             begin
