@@ -4444,7 +4444,7 @@ comment on function credits.attempt(credits.maintenance_task, text, uuid[], uuid
 create procedure credits.maintain(
   settle_after interval default null,
   batch integer default 200,
-  at_most interval default '5 seconds',
+  at_most interval default '8 seconds',
   inout more boolean default null
 )
 language plpgsql
