@@ -8409,15 +8409,22 @@ declare
   session_id text := session ->> 'id';
   payment text := credits.stripe_id(session -> 'payment_intent');
   pinned text := session #>> '{metadata,credits}';
+  known credits.stripe_objects;
   account uuid;
   told public.purchase_status;
   many integer;
   purchase public.purchases;
 begin
-  if session #>> '{metadata,account_id}' is null or session ->> 'mode' not in ('payment', 'subscription') then
+  if session ->> 'mode' not in ('payment', 'subscription') then
     return 'ignored: The session was not made by the function checkout.';
   end if;
-  account := credits.paying_account(null, session #>> '{metadata,account_id}');
+  perform credits.lock_stripe_object(session_id);
+  -- Known once, known for good: whose it is, and what it sells, is not what its metadata say by now.
+  select * into known from credits.stripe_objects as o where o.id = session_id;
+  if known.id is null and session #>> '{metadata,account_id}' is null then
+    return 'ignored: The session was not made by the function checkout.';
+  end if;
+  account := coalesce(known.account_id, credits.paying_account(null, session #>> '{metadata,account_id}'));
   if session ->> 'mode' = 'subscription' then
     if session ->> 'status' <> 'complete' then
       return 'ignored: Nobody has subscribed yet.';
@@ -8431,9 +8438,11 @@ begin
     end;
   end if;
 
-  if session #>> '{metadata,package}' is null then
+  if known.purchase_id is not null then
+    select * into purchase from public.purchases as p where p.account_id = account and p.id = known.purchase_id;
+  elsif session #>> '{metadata,package}' is null then
     return 'ignored: The session sells no package.';
-  elsif pinned is null or pinned !~ '^[1-9][0-9]{0,12}$' then
+  elsif coalesce(pinned, '') !~ '^[1-9][0-9]{0,12}$' then
     perform credits.fail(
       'PT422', 'metadata.credits is not a whole number of credits.', jsonb_build_object('session', session_id),
       'Sessions of packages are made by the function checkout.'
@@ -8447,25 +8456,20 @@ begin
   end)::public.purchase_status;
   if told is null then
     return 'ignored: The session is still open.';
-  end if;
-
-  -- Nothing to pay, say with a promotion code of 100 percent: not for as many as one likes.
-  many := coalesce((session #>> '{metadata,quantity}')::integer, 1);
-  if session ->> 'amount_total' = '0' then
-    pinned := pinned::bigint / many * least(many, (select s.max_free_packages from credits.billing_settings as s));
+  elsif purchase.status >= told then
+    return 'unchanged';
   end if;
 
   perform credits.lock_stripe_object(payment);
   perform credits.lock_account(account);
   perform credits.link_customer(account, credits.stripe_id(session -> 'customer'))
   where session ->> 'customer' is not null;
-  select p.* into purchase
-  from credits.stripe_objects as o
-  inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
-  where o.id = session_id;
-  if purchase.status >= told then
-    return 'unchanged';
-  elsif purchase.id is null then
+  if purchase.id is null then
+    -- Nothing to pay, say with a promotion code of 100 percent: not for as many as one likes.
+    many := coalesce((session #>> '{metadata,quantity}')::integer, 1);
+    if session ->> 'amount_total' = '0' then
+      pinned := pinned::bigint / many * least(many, (select s.max_free_packages from credits.billing_settings as s));
+    end if;
     insert into public.purchases (
       account_id, id, checkout_session_id, payment_intent_id, package, quantity, amount, net_amount, tax_amount,
       currency, status, credits
@@ -8477,7 +8481,8 @@ begin
       (session #>> '{total_details,amount_tax}')::bigint, session ->> 'currency', told, pinned::bigint
     )
     returning * into purchase;
-    insert into credits.stripe_objects (id, account_id, purchase_id) values (session_id, account, purchase.id);
+    insert into credits.stripe_objects (id, account_id, purchase_id) values (session_id, account, purchase.id)
+    on conflict (id) do update set purchase_id = excluded.purchase_id;
   else
     update public.purchases as p
     set
@@ -8505,7 +8510,8 @@ $$;
 
 comment on function credits.apply_checkout_session(jsonb, text) is
 'What a Checkout session means: for a package, a purchase that is pending, failed, expired or paid, and granted when '
-'paid; for a plan, whose customer and subscription they are, and no credits. Returns changed, unchanged or ignored.';
+'paid; for a plan, whose customer and subscription they are, and no credits. Of the account that it was first told '
+'for, whatever its metadata say later. Returns changed, unchanged or ignored.';
 
 -- sql/payments/events/apply_customer.sql
 create function credits.apply_customer(customer jsonb, event_type text) returns text
@@ -8647,34 +8653,27 @@ begin
   elsif told is null then
     return 'ignored: The invoice is neither paid nor failed nor given up.';
   end if;
+  perform credits.lock_stripe_object(the_invoice);
+  select p.* into purchase
+  from credits.stripe_objects as o
+  inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
+  where o.id = the_invoice;
   -- Paid is final; a message that could not be granted as it was has nothing to add to one that could.
-  if exists (
-    select from credits.stripe_objects as o
-    inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
-    where o.id = the_invoice and p.status = 'paid'
-  ) then
+  if purchase.status >= told then
     return 'unchanged';
   end if;
-  account := credits.subscriber(subscription, invoice -> 'customer', details -> 'metadata');
+  -- Known once, known for good.
+  account := coalesce(purchase.account_id, credits.subscriber(subscription, invoice -> 'customer', details -> 'metadata'));
   if not credits.accept_invoice(account, invoice) then
     return 'ignored: The subscription is to no plan of ours.';
   end if;
 
-  perform credits.lock_stripe_object(the_invoice);
   for payment in
     select s.payment_intent_id from credits.stripe_payments as s where s.invoice_id = the_invoice order by 1
   loop
     perform credits.lock_stripe_object(payment);
   end loop;
   perform credits.lock_account(account);
-  select p.* into purchase
-  from credits.stripe_objects as o
-  inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
-  where o.id = the_invoice;
-  if purchase.status >= told then
-    return 'unchanged';
-  end if;
-
   perform credits.open_subscription(account, subscription);
   perform credits.note_second_subscription(account, subscription) where told = 'paid';
   select max(g.plan) as plan, coalesce(sum(g.credits), 0) as credits into brings from credits.invoice_grants(invoice) as g;
@@ -9035,8 +9034,8 @@ $$;
 
 comment on function credits.lock_stripe_object(text) is
 'Until the transaction ends, one session at a time deals with this Stripe object: a refund and its purchase, told at '
-'once by two messages, each see what the other wrote. Taken in the order event, invoice, payment intent; the '
-'account''s lock comes last.';
+'once by two messages, each see what the other wrote. Taken in the order event, invoice or session, payment intent; '
+'the account''s lock comes last.';
 
 -- sql/payments/events/note_balance_transaction.sql
 create function credits.note_balance_transaction(
@@ -9095,17 +9094,26 @@ begin
   insert into public.subscriptions (account_id, id, plan)
   values (open_subscription.account_id, open_subscription.subscription_id, open_subscription.plan)
   on conflict on constraint subscriptions_pkey do nothing;
-  if found then
-    insert into credits.stripe_objects (id, account_id)
-    values (open_subscription.subscription_id, open_subscription.account_id);
+  if not found then
+    return false;
   end if;
-  return found;
+  insert into credits.stripe_objects (id, account_id)
+  values (open_subscription.subscription_id, open_subscription.account_id)
+  on conflict (id) do nothing;
+  if not found then
+    perform credits.fail(
+      'PT422', 'The subscription is another account''s.',
+      jsonb_build_object('subscription', subscription_id, 'account_id', account_id),
+      'It stays with the account that it was first told for. Dismiss this, or move what it paid for by hand.'
+    );
+  end if;
+  return true;
 end
 $$;
 
 comment on function credits.open_subscription(uuid, text, text) is
-'Makes the row of a subscription, if there is none yet; returns whether there was none. The caller holds the '
-'account''s lock.';
+'Makes the row of a subscription, if there is none yet; returns whether there was none. PT422 for one that is another '
+'account''s. The caller holds the account''s lock.';
 
 -- sql/payments/events/paying_account.sql
 create function credits.paying_account(customer_id text, account_id text) returns uuid
