@@ -59,7 +59,7 @@
 --     apply_customer, apply_dispute, apply_fraud_warning, apply_invoice, apply_invoice_payment, apply_refund,
 --     apply_stripe_object, apply_subscription, balance_figures, is_live, link_customer, link_payment,
 --     lock_stripe_object, note_balance_transaction, open_subscription, paying_account, stripe_id, subscriber,
---     sweep_stripe_payloads, try_stripe_object
+--     sweep_stripe_payloads, sweep_unclaimed_payments, try_stripe_object, unclaimed_retention
 --   sql/payments/netting: debt_takings, end_late_grants, freeze_for_disputes, give_back_clawbacks, grant_purchase,
 --     is_disputed, net_payment, net_purchase, next_purchase, note_netting, purchase_payments, take_from_purchase
 --   sql/payments/rpc: claim_second_subscription, close_checkout, close_second_subscription, dismiss_stripe_event,
@@ -1288,7 +1288,8 @@ create type credits.maintenance_task as enum (
   'generations',
   'holds',
   'allotments',
-  'stripe_payloads'
+  'stripe_payloads',
+  'unclaimed_payments'
 );
 
 comment on type credits.maintenance_task is
@@ -1499,7 +1500,7 @@ comment on column credits.billing_settings.stripe_livemode is
 comment on column credits.billing_settings.stripe_account is
 'The connected account (acct_…) whose events count; null for the platform''s own.';
 comment on column credits.billing_settings.stripe_payload_retention is
-'How long the payloads of Stripe''s events are kept once they are done.';
+'How long the payloads of Stripe''s events are kept, and what is noted of events that were ignored.';
 comment on column credits.billing_settings.freeze_on_fraud_warning is
 'Whether a card issuer''s early fraud warning freezes the account that paid, until an operator unfreezes it. False '
 'notes it only. It counts when the warning comes: what was noted before freezes nothing later.';
@@ -1578,6 +1579,7 @@ create table credits.stripe_customers (
 );
 
 create unique index stripe_customers_account_id on credits.stripe_customers (account_id);
+create index stripe_customers_deleted_at on credits.stripe_customers (deleted_at) where deleted_at is not null;
 
 alter table credits.stripe_customers enable row level security;
 alter table credits.stripe_customers force row level security;
@@ -1585,7 +1587,7 @@ revoke all on table credits.stripe_customers from anon, authenticated, service_r
 
 comment on table credits.stripe_customers is
 'Which Stripe customer pays for which account: at most one per account. A deleted customer stays as a row with no '
-'account, so that a late message cannot link it again.';
+'account for credits.unclaimed_retention, so that a late message cannot link it again.';
 comment on column credits.stripe_customers.customer_id is 'Stripe''s cus_… id.';
 comment on column credits.stripe_customers.account_id is 'credit_accounts.id.';
 comment on column credits.stripe_customers.email_hash is
@@ -1617,6 +1619,7 @@ create index stripe_events_unapplied on credits.stripe_events (processed_at)
 where status in ('quarantined', 'failed') and payload is not null;
 create index stripe_events_problems on credits.stripe_events (received_at, id)
 where status in ('quarantined', 'failed');
+create index stripe_events_ignored on credits.stripe_events (received_at) where status = 'ignored';
 create index stripe_events_with_payload on credits.stripe_events (received_at) where payload is not null;
 
 alter table credits.stripe_events enable row level security;
@@ -1625,14 +1628,14 @@ revoke all on table credits.stripe_events from anon, authenticated, service_role
 
 comment on table credits.stripe_events is
 'Every Stripe event that was received, once, with what became of it. The row and the event''s effects are one '
-'transaction.';
+'transaction. What was ignored is forgotten after billing_settings.stripe_payload_retention.';
 comment on column credits.stripe_events.id is 'Stripe''s evt_… id.';
 comment on column credits.stripe_events.type is 'Such as checkout.session.completed.';
 comment on column credits.stripe_events.api_version is 'The version that the payload is written in.';
 comment on column credits.stripe_events.reason is
 'Why it is ignored, quarantined or failed, or was when it was dismissed.';
 comment on column credits.stripe_events.payload is
-'The event as Stripe sent it; null once billing_settings.stripe_payload_retention has passed.';
+'The event as Stripe sent it; null for what was ignored, and once billing_settings.stripe_payload_retention has passed.';
 comment on column credits.stripe_events.attempts is 'How often its effects were tried.';
 comment on column credits.stripe_events.dismissed_why is 'Why a person decided that it shall have no effect.';
 comment on column credits.stripe_events.dismissed_at is 'When they did.';
@@ -1666,6 +1669,7 @@ create table credits.stripe_payments (
   purchase_id bigint,
   refunded bigint not null default 0,
   receipt_url text,
+  received_at timestamptz not null default credits.now(),
   constraint refunded_must_be_0_or_more check (refunded >= 0),
   constraint a_purchase_must_have_an_account check ((account_id is null) = (purchase_id is null))
 );
@@ -1673,13 +1677,15 @@ create table credits.stripe_payments (
 create index stripe_payments_invoice_id on credits.stripe_payments (invoice_id) where invoice_id is not null;
 create index stripe_payments_purchase_id on credits.stripe_payments (account_id, purchase_id)
 where purchase_id is not null;
+create index stripe_payments_unclaimed on credits.stripe_payments (received_at) where purchase_id is null;
 
 alter table credits.stripe_payments enable row level security;
 alter table credits.stripe_payments force row level security;
 revoke all on table credits.stripe_payments from anon, authenticated, service_role;
 
 comment on table credits.stripe_payments is
-'What Stripe tells of a payment intent apart from the purchase that it pays, kept whether or not that is known yet.';
+'What Stripe tells of a payment intent apart from the purchase that it pays, kept whether or not that is known yet; '
+'where it never is, for credits.unclaimed_retention. Whatever names a payment has it here: refunds, disputes, warnings.';
 comment on column credits.stripe_payments.invoice_id is
 'The invoice that it pays. An invoice does not name its payments; invoice_payment objects do.';
 comment on column credits.stripe_payments.account_id is 'Whose purchase it pays, once known.';
@@ -1687,6 +1693,7 @@ comment on column credits.stripe_payments.purchase_id is 'purchases.id within th
 comment on column credits.stripe_payments.refunded is
 'The highest total of refunds that a charge of it has told, in minor units.';
 comment on column credits.stripe_payments.receipt_url is 'Stripe''s page of the receipt of a charge that succeeded.';
+comment on column credits.stripe_payments.received_at is 'When it was first told of.';
 
 -- sql/payments/tables/stripe_refunds.sql
 create table credits.stripe_refunds (
@@ -4413,8 +4420,8 @@ $$;
 
 comment on function public.maintenance_report() is
 'Operator: what maintenance could not do and still cannot, oldest first; no row when all is well. task: settlement (of '
-'an account), generations (the end of a job), allotments (the month of a plan), holds, stripe_payloads (a sweep as a '
-'whole). retry_at: when it is tried next.';
+'an account), generations (the end of a job), allotments (the month of a plan), holds, stripe_payloads, '
+'unclaimed_payments (a sweep as a whole). retry_at: when it is tried next.';
 
 grant execute on function public.maintenance_report() to service_role;
 
@@ -4491,9 +4498,10 @@ $$;
 comment on function credits.run_maintenance(interval, integer) is
 'Does each task of credits.maintenance_task once, in one bounded batch: settles accounts with ledger rows unsettled '
 'for settle_after or longer, and those where lots or holds have expired; ends overdue generations, deletes old unused '
-'holds, grants the months of plans with a monthly allotment and empties old payloads of Stripe''s. What fails is '
-'undone by itself and noted for maintenance_report, the rest goes on. Skips what others have locked; run as many at '
-'once as you like. Returns {settled: accounts, more: whether to call again now}.';
+'holds, grants the months of plans with a monthly allotment, empties old payloads of Stripe''s and forgets what of '
+'Stripe''s was none of ours. What fails is undone by itself and noted for maintenance_report, the rest goes on. Skips '
+'what others have locked; run as many at once as you like. Returns {settled: accounts, more: whether to call again '
+'now}.';
 
 -- sql/maintenance/schedule_maintenance.sql
 create function credits.schedule_maintenance() returns text
@@ -8375,6 +8383,17 @@ begin
   then
     return 'ignored: Nothing of the charge was booked or refunded and it has no receipt, or it has no payment intent.';
   end if;
+  -- Where one Stripe account serves several apps, theirs fill no table. What is bought here has a customer that is known
+  -- before. (A refund counts whoever paid: its purchase may come later.)
+  if
+    charge ->> 'amount_refunded' = '0'
+    and not exists (
+      select from credits.stripe_customers as c where c.customer_id = credits.stripe_id(charge -> 'customer')
+    )
+    and not exists (select from credits.stripe_payments as p where p.payment_intent_id = payment)
+  then
+    return 'ignored: The charge is of no customer and no payment of ours.';
+  end if;
   perform credits.lock_stripe_object(payment);
   is_booked := credits.note_balance_transaction(charge -> 'balance_transaction', payment, charge ->> 'id', 'payment');
   is_booked := credits.note_balance_transaction(
@@ -8398,7 +8417,8 @@ $$;
 
 comment on function credits.apply_charge(jsonb) is
 'Notes the total that a charge says was refunded, its receipt, and how Stripe booked it, and holds its purchase '
-'against them. Returns changed, unchanged or ignored.';
+'against them. One of a customer and a payment that nobody knows is none of ours. Returns changed, unchanged or '
+'ignored.';
 
 -- sql/payments/events/apply_checkout_session.sql
 create function credits.apply_checkout_session(session jsonb, event_type text) returns text
@@ -8553,6 +8573,7 @@ begin
   loop
     is_booked := credits.note_balance_transaction(booked, payment, dispute ->> 'id', 'dispute') or is_booked;
   end loop;
+  insert into credits.stripe_payments (payment_intent_id) values (payment) on conflict (payment_intent_id) do nothing;
   insert into credits.stripe_disputes as d (
     id, payment_intent_id, amount, currency, status, unknown_status, withdrawn, reinstated
   )
@@ -8607,6 +8628,7 @@ begin
     return 'ignored: The warning names no payment intent.';
   end if;
   perform credits.lock_stripe_object(payment);
+  insert into credits.stripe_payments (payment_intent_id) values (payment) on conflict (payment_intent_id) do nothing;
   insert into credits.stripe_fraud_warnings (id, payment_intent_id, fraud_type, freezes)
   select warning ->> 'id', payment, warning ->> 'fraud_type', s.freeze_on_fraud_warning
   from credits.billing_settings as s
@@ -8783,6 +8805,7 @@ begin
   is_booked := credits.note_balance_transaction(
     refund -> 'failure_balance_transaction', payment, refund ->> 'id', 'refund_failure'
   ) or is_booked;
+  insert into credits.stripe_payments (payment_intent_id) values (payment) on conflict (payment_intent_id) do nothing;
   insert into credits.stripe_refunds as r (id, payment_intent_id, amount, status, unknown_status)
   values (
     refund ->> 'id', payment, (refund ->> 'amount')::bigint,
@@ -9201,6 +9224,66 @@ comment on function credits.sweep_stripe_payloads(integer) is
 'many. What is quarantined or failed until then is given up. Their ids stay, so that they are still known when they '
 'come again.';
 
+-- sql/payments/events/sweep_unclaimed_payments.sql
+create function credits.sweep_unclaimed_payments(batch integer default 200) returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  -- Variables, so that the indexes find what is older.
+  before timestamptz := credits.now() - credits.unclaimed_retention();
+  ignored_before timestamptz := credits.now() - (select s.stripe_payload_retention from credits.billing_settings as s);
+  payment text;
+  part integer;
+  forgotten integer := 0;
+begin
+  for payment in
+    select p.payment_intent_id from credits.stripe_payments as p
+    where p.purchase_id is null and p.received_at < before
+    order by p.received_at
+    limit batch
+  loop
+    -- Whoever deals with it now may be about to find its purchase; and is not waited for.
+    continue when not pg_try_advisory_xact_lock(hashtextextended(payment, 0));
+    delete from credits.stripe_payments as p where p.payment_intent_id = payment and p.purchase_id is null;
+    continue when not found;
+    delete from credits.stripe_refunds as r where r.payment_intent_id = payment;
+    delete from credits.stripe_disputes as d where d.payment_intent_id = payment;
+    delete from credits.stripe_fraud_warnings as w where w.payment_intent_id = payment;
+    delete from credits.stripe_balance_transactions as b where b.payment_intent_id = payment;
+    forgotten := forgotten + 1;
+  end loop;
+
+  delete from credits.stripe_customers as c
+  where c.customer_id in (
+    select o.customer_id from credits.stripe_customers as o
+    where o.deleted_at < before
+    order by o.deleted_at
+    limit batch
+    for update skip locked
+  );
+  get diagnostics part = row_count;
+  forgotten := forgotten + part;
+
+  delete from credits.stripe_events as e
+  where e.id in (
+    select o.id from credits.stripe_events as o
+    where o.status = 'ignored' and o.received_at < ignored_before
+    order by o.received_at
+    limit batch
+    for update skip locked
+  );
+  get diagnostics part = row_count;
+  return forgotten + part;
+end
+$$;
+
+comment on function credits.sweep_unclaimed_payments(integer) is
+'Forgets what turned out to be none of our business, up to batch of each kind, so that another app on the same Stripe '
+'account fills no table: payments that no purchase has claimed for credits.unclaimed_retention, with their refunds, '
+'disputes, warnings and fees; customers that were deleted so long ago; events that were ignored '
+'billing_settings.stripe_payload_retention ago. Returns how many. What comes again is kept, or ignored, again.';
+
 -- sql/payments/events/try_stripe_object.sql
 create function credits.try_stripe_object(
   object jsonb,
@@ -9244,6 +9327,19 @@ comment on function credits.try_stripe_object(jsonb, text) is
 'credits.apply_stripe_object, with its reason apart, and with a refusal as an answer: quarantined when the object '
 'cannot be read, failed when a rule of the ledger refuses what it asks for; then nothing of it was done, and reason '
 'says why.';
+
+-- sql/payments/events/unclaimed_retention.sql
+create function credits.unclaimed_retention() returns interval
+language sql
+immutable
+as $$
+  select interval '200 days';
+$$;
+
+comment on function credits.unclaimed_retention() is
+'How long what Stripe tells of payments that nobody here has bought anything with is kept: their purchase may be told '
+'of late, or never, where one Stripe account serves several apps. Longer than reconciliation looks back, 180 days for '
+'disputes.';
 
 -- sql/payments/netting/debt_takings.sql
 create function credits.debt_takings(account_id uuid) returns table (
@@ -10109,13 +10205,17 @@ begin
   )::credits.stripe_event_status;
   if known is null then
     insert into credits.stripe_events (id, type, api_version, status, reason, payload)
-    values (event_id, event ->> 'type', event ->> 'api_version', result, outcome.reason, event);
+    values (
+      event_id, event ->> 'type', event ->> 'api_version', result, outcome.reason,
+      -- Most of another app's on the same Stripe account; nobody reads it again.
+      case when result <> 'ignored' then event end
+    );
   else
     update credits.stripe_events as e
     set
       status = result,
       reason = outcome.reason,
-      payload = event,
+      payload = case when result <> 'ignored' then event end,
       attempts = e.attempts + 1,
       processed_at = credits.now()
     where e.id = event_id;
