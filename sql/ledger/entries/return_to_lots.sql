@@ -108,7 +108,7 @@ begin
       where g.account_id = entry.account_id and g.id = lot.id;
     end if;
     -- At once, with what has just come back, not with what another part of the refund fills next.
-    perform credits.pay_debt(entry.account_id);
+    perform credits.pay_debt_from_new_credits(entry.account_id);
   end loop;
 
   update public.credit_accounts as a set next_expiry = credits.next_expiry(a.id, entry.created_at)
