@@ -38,7 +38,8 @@
 --     generation_terms, input_types, inputs_refusal, job_json, keep_hold, lease_generations, lock_generation,
 --     my_generation, note_generation, open_generation, refuse_softly, release_generations, sweep_files,
 --     sweep_generations, sweep_grace
---   sql/maintenance: maintenance_report, note_failure, run_maintenance, schedule_maintenance
+--   sql/maintenance: attempt, maintain, maintenance_report, note_failure, run_maintenance, run_task,
+--     schedule_maintenance
 --   sql/pricing: check_terms, generation_price, is_surcharge, is_whole, max_quantity, option_surcharge, price,
 --     price_in_force_id, quote_credits, record_price_change, refuse_price, version_price
 --   sql/usage: log_usage
@@ -52,9 +53,9 @@
 --   sql/ledger/lots: add_lot, due_expiries, end_lot, expire_due, lots_as_of_now, next_expiry, write_off
 --   sql/ledger/rpc: capture_hold, consume_credits, erase_account_text, erase_transaction_text, grant_credits,
 --     hold_credits, refund, release_hold, verify_ledger
---   sql/ledger/settlement: entry_digest, has_text, ledger_line, max_unsettled, seal_format, seal_hash,
---     settle_account, settle_accounts, settle_batch, settlement_batch, sweep_settlement, text_digest, text_salt,
---     try_settling, unsettled_of
+--   sql/ledger/settlement: accounts_to_settle, await_account, entry_digest, has_text, ledger_line, max_unsettled,
+--     seal_format, seal_hash, settle_account, settle_accounts, settle_batch, settle_before, settlement_batch,
+--     sweep_settlement, text_digest, text_salt, try_settling, unsettled_of, wants_settling
 --   sql/ledger/tables: refuse_all_but_erasure, refuse_change
 --   sql/payments/checkout: count_checkout, email_to_tell
 --   sql/payments/events: accept_invoice, apply_balance_transaction, apply_charge, apply_checkout_session,
@@ -69,9 +70,10 @@
 --     list_second_subscriptions, my_stripe_customer, note_stripe_price, prepare_checkout, prepare_portal,
 --     remember_checkout, retry_stripe_events, stripe_balance_transactions_to_ask, stripe_emails_to_tell,
 --     stripe_prices_to_check, stripe_problems, stripe_sync
---   sql/payments/subscriptions: allotment_months, change_allotments, collect_subscription_debts, grant_allotments,
---     grant_invoice, invoice_grants_and_rollover, is_second_subscription, note_second_subscription, open_allotment,
---     release_subscription_debts, set_subscription_status, subscription_rank, sweep_allotments
+--   sql/payments/subscriptions: allotment_months, begin_months, change_allotments, collect_subscription_debts,
+--     grant_allotments, grant_invoice, invoice_grants_and_rollover, is_second_subscription,
+--     note_second_subscription, open_allotment, release_subscription_debts, set_subscription_status,
+--     subscription_rank, sweep_allotments
 
 set local lock_timeout = '10s';
 set local check_function_bodies = off;
@@ -627,7 +629,8 @@ comment on column credits.billing_settings.hold_retention is
 'How long a hold is kept that ended without a capture, and a generation that charged nothing.';
 comment on column credits.billing_settings.settle_after is
 'How long a ledger row waits for its settlement, where the account is not settled for another reason before: a grant, '
-'an expiry, a whole batch of rows. What is read adds what waits, but credits.ledger_seals lacks it.';
+'an expiry, a whole batch of rows, the end of its day (UTC). What is read adds what waits, but credits.ledger_seals and '
+'credits.daily_usage lack it.';
 
 -- sql/ledger/tables/transaction_kind.sql
 create type public.transaction_kind as enum (
@@ -1082,8 +1085,10 @@ alter table credits.daily_usage force row level security;
 revoke all on table credits.daily_usage from anon, authenticated, service_role;
 
 comment on table credits.daily_usage is
-'Spends, captures and refunds rolled up by account, UTC day and operation. Kept by settlement, so it lacks what is not '
-'settled yet.';
+'Spends, captures and refunds rolled up by account, UTC day and operation, for operators. Kept by settlement, so it '
+'lacks what is not settled yet: of an account what came since credit_accounts.unsettled_since, of today up to '
+'billing_settings.settle_after. Maintenance settles what is of an earlier day as soon as that is over: a day is complete '
+'once no account has unsettled_since before its end.';
 comment on column credits.daily_usage.day is 'UTC.';
 comment on column credits.daily_usage.transactions is 'Spends and captures.';
 comment on column credits.daily_usage.quantity is 'Units bought.';
@@ -4360,13 +4365,16 @@ begin
     -- Waits for nobody: two sweeps that hold several accounts each would wait for one another.
     perform from public.credit_accounts as a where a.id = job.account_id for no key update skip locked;
     if found then
-      begin
-        perform credits.expire_generation(job, credits.lock_hold(job.account_id, job.hold_id));
-        swept := swept + 1;
-      exception
-        when others then
-          perform credits.note_failure('generations', sqlstate, sqlerrm, job.account_id, job.id);
-      end;
+      swept := swept + case when credits.attempt(
+        'generations',
+        format(
+          'select to_jsonb(e.id) from public.generation_jobs as j, '
+          'credits.expire_generation(j, credits.lock_hold(j.account_id, j.hold_id)) as e '
+          'where j.account_id = $1[1] and j.id = %L', job.id
+        ),
+        array[job.account_id],
+        job.id
+      ) is not null then 1 else 0 end;
     end if;
   end loop;
 
@@ -4399,6 +4407,92 @@ $$;
 comment on function credits.sweep_grace() is
 'How much longer than its job a hold lives, so that the sweep finds it: under a minute. Without a SET clause it is '
 'planned as part of its caller.';
+
+-- sql/maintenance/attempt.sql
+create function credits.attempt(
+  task credits.maintenance_task,
+  statement text,
+  accounts uuid[] default null,
+  job_id uuid default null
+) returns jsonb
+language plpgsql
+set search_path = ''
+-- Who waits here has others wait: for what is locked already, and for the rest of the run.
+set lock_timeout = '200ms'
+as $$
+declare
+  answer jsonb;
+begin
+  execute statement into answer using accounts;
+  return coalesce(answer, '{}');
+exception
+  -- OTHERS leaves out what a statement_timeout ends.
+  when query_canceled or others then
+    if cardinality(accounts) > 1 then
+      raise log 'credits: maintenance could not do % of % accounts together: % %',
+        task, cardinality(accounts), sqlstate, sqlerrm;
+    else
+      perform credits.note_failure(task, sqlstate, sqlerrm, accounts[1], job_id);
+    end if;
+    return null;
+end
+$$;
+
+comment on function credits.attempt(credits.maintenance_task, text, uuid[], uuid) is
+'Does a part of the maintenance, an SQL statement that may name accounts as $1, so that the others go on whatever '
+'becomes of it. Returns what the statement does; null where it failed, and nothing of it is left but the note of the '
+'failure (credits.note_failure): of the account, of the job, or of the sweep as a whole where there is neither. Of '
+'several accounts none is noted: the caller tries fewer.';
+
+-- sql/maintenance/maintain.sql
+create procedure credits.maintain(
+  settle_after interval default null,
+  batch integer default 200,
+  at_most interval default '5 seconds',
+  inout more boolean default null
+)
+language plpgsql
+-- A procedure with a SET clause may not commit.
+as $$
+declare
+  ends_at constant timestamptz := clock_timestamp() + at_most;
+  unfinished credits.maintenance_task[] := enum_range(null::credits.maintenance_task);
+  again credits.maintenance_task[];
+  current_task credits.maintenance_task;
+  waiting uuid[];
+  answer jsonb;
+begin
+  loop
+    again := '{}';
+    foreach current_task in array unfinished loop
+      answer := credits.attempt(
+        current_task,
+        format(
+          'select credits.run_task(%L, %L, %L, %L)', current_task, batch,
+          coalesce(settle_after, (select s.settle_after from credits.billing_settings as s)), waiting
+        )
+      );
+      -- What was done stays, whatever becomes of the rest; and nobody waits longer than for a batch.
+      commit;
+      if answer ? 'waiting' then
+        waiting := array(select jsonb_array_elements_text(answer -> 'waiting'));
+      end if;
+      if (answer ->> 'more')::boolean then
+        again := again || current_task;
+      end if;
+    end loop;
+    unfinished := again;
+    exit when unfinished = '{}' or clock_timestamp() >= ends_at;
+  end loop;
+  more := unfinished <> '{}';
+end
+$$;
+
+comment on procedure credits.maintain(interval, integer, interval, boolean) is
+'What pg_cron calls every ten seconds: does each task of credits.maintenance_task as credits.run_maintenance does, in a '
+'transaction of its own, and those with more to do again, in turn, until at_most has passed. So no lock is held longer '
+'than a batch takes, and what has piled up is worked off. settle_after: null for billing_settings.settle_after. more: '
+'whether the time was not enough. Call it outside a transaction.';
 
 -- sql/maintenance/maintenance_report.sql
 create function public.maintenance_report() returns table (
@@ -4450,24 +4544,31 @@ declare
   end;
 begin
   raise warning 'credits: maintenance could not do % of account %, job %: % %', task, account_id, job_id, state, message;
-  insert into credits.maintenance_failures as f (
-    task, account_id, job_id, sqlstate, message, first_at, last_at, retry_at
-  )
-  values (
-    note_failure.task, note_failure.account_id, note_failure.job_id, state, told, moment, moment,
-    moment + interval '10 seconds'
-  )
-  on conflict on constraint maintenance_failures_task_account_id_job_id_key do update set
-    sqlstate = excluded.sqlstate,
-    message = excluded.message,
-    failures = f.failures + 1,
-    last_at = excluded.last_at,
-    retry_at = moment + least(interval '10 seconds' * 2 ^ least(f.failures, 10), interval '1 hour');
+  begin
+    insert into credits.maintenance_failures as f (
+      task, account_id, job_id, sqlstate, message, first_at, last_at, retry_at
+    )
+    values (
+      note_failure.task, note_failure.account_id, note_failure.job_id, state, told, moment, moment,
+      moment + interval '10 seconds'
+    )
+    on conflict on constraint maintenance_failures_task_account_id_job_id_key do update set
+      sqlstate = excluded.sqlstate,
+      message = excluded.message,
+      failures = f.failures + 1,
+      last_at = excluded.last_at,
+      retry_at = moment + least(interval '10 seconds' * 2 ^ least(f.failures, 10), interval '1 hour');
+  exception
+    -- An operator may have its row locked.
+    when query_canceled or others then
+      raise warning 'credits: that could not be noted: % %', sqlstate, sqlerrm;
+  end;
 end
 $$;
 
 comment on function credits.note_failure(credits.maintenance_task, text, text, uuid, uuid) is
-'Writes down that a part of the maintenance failed, so that the others go on and an operator sees it.';
+'Writes down that a part of the maintenance failed, so that an operator sees it: in the server''s log, and in '
+'credits.maintenance_failures unless its row is locked. The caller is credits.attempt.';
 
 -- sql/maintenance/run_maintenance.sql
 create function credits.run_maintenance(
@@ -4476,28 +4577,24 @@ create function credits.run_maintenance(
 ) returns jsonb
 language plpgsql
 set search_path = ''
--- Nothing here waits longer than that for a session that was left open; what could not be done is noted.
-set lock_timeout = '3s'
 as $$
 declare
   current_task credits.maintenance_task;
-  answer jsonb := jsonb_build_object('settled', 0, 'more', false);
+  answer jsonb;
+  settlement jsonb;
 begin
   foreach current_task in array enum_range(null::credits.maintenance_task) loop
-    begin
-      if current_task = 'settlement' then
-        answer := credits.sweep_settlement(batch, settle_after);
-      else
-        execute format('select credits.%I($1)', 'sweep_' || current_task) using batch;
-      end if;
-      delete from credits.maintenance_failures as f
-      where f.task = current_task and f.account_id is null and f.job_id is null;
-    exception
-      when others then
-        perform credits.note_failure(current_task, sqlstate, sqlerrm);
-    end;
+    answer := credits.attempt(
+      current_task, format('select credits.run_task(%L, %L, %L, null)', current_task, batch, settle_after)
+    );
+    if current_task = 'settlement' then
+      settlement := answer;
+    end if;
   end loop;
-  return answer;
+  return jsonb_build_object(
+    'settled', coalesce((settlement ->> 'done')::integer, 0),
+    'more', coalesce((settlement ->> 'more')::boolean and (settlement ->> 'done')::integer > 0, false)
+  );
 end
 $$;
 
@@ -4507,7 +4604,50 @@ comment on function credits.run_maintenance(interval, integer) is
 'holds, grants the months of plans with a monthly allotment, empties old payloads of Stripe''s and forgets what of '
 'Stripe''s was none of ours. What fails is undone by itself and noted for maintenance_report, the rest goes on. Skips '
 'what others have locked; run as many at once as you like. Returns {settled: accounts, more: whether to call again '
-'now}.';
+'now}. All in one transaction, for who has no choice: credits.maintain commits in between, and goes on while there is '
+'more.';
+
+-- sql/maintenance/run_task.sql
+create function credits.run_task(
+  task credits.maintenance_task,
+  batch integer,
+  settle_after interval,
+  waiting uuid[]
+) returns jsonb
+language plpgsql
+set search_path = ''
+as $$
+declare
+  done integer;
+  answer jsonb;
+begin
+  if exists (
+    select from credits.maintenance_failures as f
+    where f.task = run_task.task and f.account_id is null and f.job_id is null and f.retry_at > credits.now()
+  ) then
+    return null;
+  end if;
+  if task = 'settlement' then
+    answer := credits.sweep_settlement(batch, settle_after, waiting);
+  else
+    execute format('select credits.%I($1)', 'sweep_' || task) into done using batch;
+    answer := jsonb_build_object('done', done, 'more', done >= batch);
+  end if;
+  delete from credits.maintenance_failures as f
+  where f.id in (
+    select o.id from credits.maintenance_failures as o
+    where o.task = run_task.task and o.account_id is null and o.job_id is null
+    -- An operator has it: the next time.
+    for update skip locked
+  );
+  return answer;
+end
+$$;
+
+comment on function credits.run_task(credits.maintenance_task, integer, interval, uuid[]) is
+'Does one batch of a task of the maintenance, unless it failed as a whole and its time has not come again. Returns '
+'{done, more: whether to call again now}, of settlement also {waiting: the accounts to begin with then}. settle_after '
+'and waiting are settlement''s. The caller is credits.attempt.';
 
 -- sql/maintenance/schedule_maintenance.sql
 create function credits.schedule_maintenance() returns text
@@ -4519,17 +4659,14 @@ begin
     return 'pg_cron is not installed: enable it (Dashboard, Integrations, Cron), then: select credits.schedule_maintenance();';
   end if;
   execute $job$
-    select cron.schedule(
-      'credits-maintenance', '10 seconds',
-      $$select credits.run_maintenance(s.settle_after) from credits.billing_settings as s$$
-    )
+    select cron.schedule('credits-maintenance', '10 seconds', 'call credits.maintain()')
   $job$;
   return 'Scheduled every 10 seconds as the pg_cron job credits-maintenance.';
 end
 $body$;
 
 comment on function credits.schedule_maintenance() is
-'Has pg_cron run credits.run_maintenance, where pg_cron is installed; says what it did. Safe to call again.';
+'Has pg_cron call credits.maintain, where pg_cron is installed; says what it did. Safe to call again.';
 
 select credits.schedule_maintenance();
 
@@ -6114,8 +6251,7 @@ begin
       and h.closed_at <= before
       and not exists (select from public.generation_jobs as j where j.account_id = h.account_id and j.hold_id = h.id and j.finished_at is null)
     order by h.closed_at
-    -- Quick ones: as many as a busy app leaves.
-    limit 5 * batch
+    limit batch
     for update of h skip locked
     for no key update of a skip locked
   ) as o;
@@ -6128,7 +6264,7 @@ end
 $$;
 
 comment on function credits.sweep_holds(integer) is
-'Deletes up to five times batch holds that ended without a capture billing_settings.hold_retention ago, with the '
+'Deletes up to batch holds that ended without a capture billing_settings.hold_retention ago, with the '
 'generations that they were made for; returns how many. Their provider calls stay in credits.usage_logs. Captured '
 'holds stay for ever.';
 
@@ -7495,6 +7631,53 @@ comment on function public.verify_ledger(uuid) is
 
 grant execute on function public.verify_ledger(uuid) to service_role;
 
+-- sql/ledger/settlement/accounts_to_settle.sql
+create function credits.accounts_to_settle(settle_after interval, batch integer) returns uuid[]
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  moment constant timestamptz := credits.now();
+  before constant timestamptz := credits.settle_before(settle_after);
+begin
+  return (
+    select coalesce(array_agg(due.id order by due.since), '{}')
+    from (
+      -- No index serves this: what it would hold changes with the spends, and each would pay for it.
+      select a.id, least(a.unsettled_since, a.next_expiry) as since
+      from public.credit_accounts as a
+      where
+        credits.wants_settling(a, moment, before)
+        and not exists (
+          select from credits.maintenance_failures as f
+          where f.account_id = a.id and f.task = 'settlement' and f.retry_at > moment
+        )
+      order by since
+      limit batch
+    ) as due
+  );
+end
+$$;
+
+comment on function credits.accounts_to_settle(interval, integer) is
+'Up to batch accounts that want settling (credits.wants_settling), who has waited longest first; without those that '
+'failed and are not to be tried yet. It reads all accounts.';
+
+-- sql/ledger/settlement/await_account.sql
+create function credits.await_account(account_id uuid) returns void
+language plpgsql
+set search_path = ''
+set lock_timeout = '3s'
+as $$
+begin
+  perform from public.credit_accounts as a where a.id = await_account.account_id for no key update;
+end
+$$;
+
+comment on function credits.await_account(uuid) is
+'Takes the account''s lock, for which it waits up to 3 seconds: longer than others of the maintenance may.';
+
 -- sql/ledger/settlement/entry_digest.sql
 create function credits.entry_digest(
   entry public.credit_transactions,
@@ -7912,6 +8095,23 @@ comment on function credits.settle_batch(uuid[], timestamptz, bigint) is
 'lots cannot pay (a clawback''s debt) waits for the next grant. One statement, for one account or hundreds: its price '
 'is in the statement. The caller holds the accounts'' locks.';
 
+-- sql/ledger/settlement/settle_before.sql
+create function credits.settle_before(settle_after interval) returns timestamptz
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  moment constant timestamptz := credits.now();
+begin
+  -- Of a day that is over one wants to read all.
+  return greatest(moment - settle_after, date_trunc('day', moment, 'UTC') - interval '1 microsecond');
+end
+$$;
+
+comment on function credits.settle_before(interval) is
+'Maintenance settles what was written until then: what has waited for settle_after, and what is of an earlier day (UTC).';
+
 -- sql/ledger/settlement/settlement_batch.sql
 create function credits.settlement_batch() returns integer
 language sql
@@ -7925,99 +8125,73 @@ comment on function credits.settlement_batch() is
 'clause it is planned as part of its caller.';
 
 -- sql/ledger/settlement/sweep_settlement.sql
-create function credits.sweep_settlement(batch integer, settle_after interval) returns jsonb
+create function credits.sweep_settlement(batch integer, settle_after interval, waiting uuid[] default null) returns jsonb
 language plpgsql
 set search_path = ''
 as $$
 declare
-  moment timestamptz := credits.now();
-  waiting uuid[];
+  moment constant timestamptz := credits.now();
+  before constant timestamptz := credits.settle_before(settle_after);
+  -- Ledger rows for which it takes locks: what bounds the time that it holds them.
+  most constant integer := 10 * credits.settlement_batch();
+  rows_taken bigint := 0;
+  places integer;
   overdue uuid;
   candidate record;
-  together uuid[] := array[]::uuid[];
-  together_pending bigint := 0::bigint;
+  together uuid[] := '{}';
+  again uuid[] := '{}';
   settled integer := 0;
-  unfinished boolean := false;
-  -- Ledger rows that one run settles for accounts with more than one batch: bounded, however much is pending.
-  budget integer := 60 * credits.settlement_batch();
 begin
-  -- No index serves this: what it would hold changes with the spends, and each would pay for it.
-  select
-    array_agg(due.id order by due.since),
-    (
-      array_agg(due.id order by due.since) filter (
-        where due.since < moment - settle_after - interval '1 minute' or due.pending >= 10 * credits.settlement_batch()
-      )
-    )[1]
-  into waiting, overdue
-  from (
-    select
-      a.id,
-      least(a.unsettled_since, a.next_expiry) as since,
-      a.last_entry - a.settled_through as pending
-    from public.credit_accounts as a
-    where
-      (
-        a.next_expiry <= moment
-        or a.unsettled_since <= moment - settle_after
-        or a.last_entry - a.settled_through >= credits.settlement_batch()
-      )
-      and not exists (
-        select from credits.maintenance_failures as f
-        where f.account_id = a.id and f.task = 'settlement' and f.retry_at > moment
-      )
-    order by since
-    limit batch
-  ) as due;
+  if coalesce(waiting, '{}') = '{}' then
+    -- For some calls at once: see there.
+    waiting := credits.accounts_to_settle(settle_after, 10 * batch);
+  end if;
+  places := least(batch, cardinality(waiting));
 
   -- An account that is spent from without a pause is never free when SKIP LOCKED looks. Wait for one such account,
   -- while this transaction holds no other lock that it could be waited for.
+  select a.id into overdue
+  from unnest(waiting[:places]) with ordinality as w (id, place)
+  inner join public.credit_accounts as a on w.id = a.id
+  where
+    credits.wants_settling(a, moment, before)
+    and (
+      least(a.unsettled_since, a.next_expiry) < moment - settle_after - interval '1 minute'
+      or a.last_entry - a.settled_through >= most
+    )
+  order by w.place
+  limit 1;
   if overdue is not null then
-    begin
-      perform from public.credit_accounts as a where a.id = overdue for no key update;
-    exception
-      when others then
-        perform credits.note_failure('settlement', sqlstate, sqlerrm, overdue);
-    end;
+    perform credits.attempt('settlement', 'select to_jsonb(credits.await_account($1[1]))', array[overdue]);
   end if;
 
   for candidate in
     select
       a.id,
       a.last_entry - a.settled_through as pending,
-      a.next_expiry <= moment as is_due
-    from unnest(waiting) with ordinality as w (id, place)
+      a.next_expiry <= moment as is_due,
+      w.place
+    from unnest(waiting[:places]) with ordinality as w (id, place)
     inner join public.credit_accounts as a on w.id = a.id
-    where
-      a.next_expiry <= moment
-      or a.unsettled_since <= moment - settle_after
-      or a.last_entry - a.settled_through >= credits.settlement_batch()
+    where credits.wants_settling(a, moment, before)
     order by w.place
     for no key update of a skip locked
   loop
-    if candidate.pending > credits.settlement_batch() then
-      if budget <= 0 then
-        unfinished := true;
-        continue;
+    if rows_taken >= most then
+      places := candidate.place - 1;
+      exit;
+    end if;
+    rows_taken := rows_taken + candidate.pending;
+    -- By itself, what takes more than one statement. To expire what is due writes the account's row a second time, for
+    -- which Postgres locks its user, and may have to wait for one who is being deleted.
+    if candidate.is_due or candidate.pending > credits.settlement_batch() then
+      if credits.try_settling(array[candidate.id]) = 1 then
+        settled := settled + 1;
+        again := again || case when candidate.pending > most then array[candidate.id] end;
       end if;
-      budget := budget - least(candidate.pending, 20 * credits.settlement_batch());
-      unfinished := unfinished or candidate.pending > 20 * credits.settlement_batch();
-      settled := settled + credits.try_settling(array[candidate.id]);
-      continue;
-    elsif candidate.is_due then
-      -- By itself: to expire what is due writes the account's row a second time, for which Postgres locks its user, and
-      -- may have to wait for one who is being deleted.
-      settled := settled + credits.try_settling(array[candidate.id]);
-      continue;
+    else
+      together := together || candidate.id;
     end if;
-    -- As many accounts in one statement as keep its memory bounded.
-    if together_pending + candidate.pending > 10 * credits.settlement_batch() then
-      settled := settled + credits.try_settling(together);
-      together := '{}';
-      together_pending := 0;
-    end if;
-    together := together || candidate.id;
-    together_pending := together_pending + candidate.pending;
   end loop;
   if together <> '{}' then
     settled := settled + credits.try_settling(together);
@@ -8033,16 +8207,18 @@ begin
     -- Another run has it, or has just written it.
     for update of o skip locked
   );
+  waiting := waiting[places + 1:] || again;
   return jsonb_build_object(
-    'settled', settled, 'more', settled > 0 and (unfinished or cardinality(waiting) = batch)
+    'done', settled, 'more', waiting <> '{}' or places = batch, 'waiting', to_jsonb(waiting)
   );
 end
 $$;
 
-comment on function credits.sweep_settlement(integer, interval) is
-'Settles up to batch accounts: those with ledger rows unsettled for settle_after or longer, or with a whole '
-'credits.settlement_batch of them, and those where lots or holds have expired; of one with very many, the '
-'oldest. Skips what others have locked, and notes what fails. Returns what credits.run_maintenance does.';
+comment on function credits.sweep_settlement(integer, interval, uuid[]) is
+'Settles up to batch accounts that want it (credits.wants_settling), those first that have waited longest; of one with '
+'very many ledger rows the oldest, and with many rows fewer accounts. waiting: whom to begin with, as the call before '
+'returned them; without any it looks for them. Skips what others have locked, and notes what fails. Returns what '
+'credits.run_task does.';
 
 -- sql/ledger/settlement/text_digest.sql
 create function credits.text_digest(entry public.credit_transactions, salt bytea) returns bytea
@@ -8079,22 +8255,19 @@ as $$
 declare
   half integer := cardinality(accounts) / 2;
 begin
-  begin
-    perform credits.settle_accounts(accounts, batches => 20);
+  if credits.attempt(
+    'settlement', 'select to_jsonb(credits.settle_accounts($1, batches => 10))', accounts
+  ) is not null then
     return cardinality(accounts);
-  exception
-    when others then
-      if half = 0 then
-        perform credits.note_failure('settlement', sqlstate, sqlerrm, accounts[1]);
-        return 0;
-      end if;
-  end;
+  elsif half = 0 then
+    return 0;
+  end if;
   return credits.try_settling(accounts[:half]) + credits.try_settling(accounts[half + 1:]);
 end
 $$;
 
 comment on function credits.try_settling(uuid[]) is
-'Settles the accounts together, up to 20 batches of each; returns how many it settled. Where that fails, each half by '
+'Settles the accounts together, up to 10 batches of each; returns how many it settled. Where that fails, each half by '
 'itself, and so on: one that cannot be settled is noted as a failure, and the others are settled. The caller holds the '
 'accounts'' locks.';
 
@@ -8114,6 +8287,26 @@ $$;
 
 comment on function credits.unsettled_of(uuid[]) is
 'Those of the accounts with ledger rows that are not settled; null for none.';
+
+-- sql/ledger/settlement/wants_settling.sql
+create function credits.wants_settling(
+  account public.credit_accounts,
+  moment timestamptz,
+  settle_before timestamptz
+) returns boolean
+language sql
+immutable
+as $$
+  select
+    account.next_expiry <= moment
+    or account.unsettled_since <= settle_before
+    or account.last_entry - account.settled_through >= credits.settlement_batch();
+$$;
+
+comment on function credits.wants_settling(public.credit_accounts, timestamptz, timestamptz) is
+'Whether maintenance settles the account: a lot or hold has expired, a ledger row is from settle_before '
+'(credits.settle_before) or earlier, or a whole credits.settlement_batch waits. Without a SET clause it is planned as '
+'part of its caller.';
 
 -- sql/ledger/tables/refuse_all_but_erasure.sql
 create function credits.refuse_all_but_erasure() returns trigger
@@ -11057,6 +11250,24 @@ comment on function credits.allotment_months(credits.allotments) is
 'all of them sum to the period''s credits and what changes of plan added; so does what was paid for them (cost_basis, '
 'minor units, null for unknown).';
 
+-- sql/payments/subscriptions/begin_months.sql
+create function credits.begin_months(account_id uuid, purchase_id bigint) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  perform credits.lock_account(account_id);
+  perform credits.grant_allotments(account_id, purchase_id);
+  perform credits.claw_back_share(account_id, purchase_id);
+  perform credits.collect_subscription_debts(account_id);
+  perform credits.end_late_grants(account_id);
+end
+$$;
+
+comment on function credits.begin_months(uuid, bigint) is
+'Grants the months that have begun of a period that is granted month by month, and holds its purchase against what '
+'refunds and downgrades take. The caller holds the locks of the purchase''s Stripe objects.';
+
 -- sql/payments/subscriptions/change_allotments.sql
 create function credits.change_allotments(
   account_id uuid,
@@ -11835,17 +12046,9 @@ begin
     );
     perform from public.credit_accounts as a where a.id = due.account_id for no key update skip locked;
     continue when not found;
-    begin
-      perform credits.lock_account(due.account_id);
-      perform credits.grant_allotments(due.account_id, due.purchase_id);
-      perform credits.claw_back_share(due.account_id, due.purchase_id);
-      perform credits.collect_subscription_debts(due.account_id);
-      perform credits.end_late_grants(due.account_id);
-      done := done + 1;
-    exception
-      when others then
-        perform credits.note_failure('allotments', sqlstate, sqlerrm, due.account_id);
-    end;
+    done := done + case when credits.attempt(
+      'allotments', format('select to_jsonb(credits.begin_months($1[1], %L))', due.purchase_id), array[due.account_id]
+    ) is not null then 1 else 0 end;
   end loop;
 
   -- Over, by whomever: no month waits any more.
