@@ -33,8 +33,8 @@
 --     freeze_account, handle_user, my_credits, normal_email, note_addresses, open_account, pass_debt, pass_freeze,
 --     pass_thaw, refuse_anonymous, return_debt, successor, unfreeze_account
 --   sql/base: check_metadata, check_request, fail, hmac_sha256, lasting
---   sql/generation: begin_generation, call_cost, cancel_generation, check_lease, close_generation,
---     count_generation, decline_generation, dispatch_generation, expire_generation, finish_generation,
+--   sql/generation: begin_generation, call_cost, cancel_generation, check_generation_limits, check_lease,
+--     close_generation, decline_generation, dispatch_generation, expire_generation, finish_generation,
 --     generation_terms, input_types, inputs_refusal, job_json, keep_hold, lease_generations, lock_generation,
 --     my_generation, note_generation, open_generation, refuse_softly, release_generations, sweep_files,
 --     sweep_generations, sweep_grace
@@ -43,10 +43,12 @@
 --     price_in_force_id, quote_credits, record_price_change, refuse_price, version_price
 --   sql/usage: log_usage
 --   sql/ledger/entries: actor, available, check_cost, claw_back, entry_moment, give_back, grant_to_account,
---     left_to_refund, lock_account, make_spendable, note_operator, pay_debt, post_entry, return_to_lots
+--     left_to_refund, lock_account, make_spendable, note_operator, pay_debt_from_new_credits, post_entry,
+--     return_to_lots
 --   sql/ledger/erasure: erase_hold_texts, erase_texts, is_callers_text
---   sql/ledger/holds: capture, hold_refusal, lock_hold, prune_unused_holds, release, reserve, sweep_holds
---   sql/ledger/keys: check_key, check_repeat, key_is_new, keyed_hash, repeated_spend, replayed_entry, replayed_hold
+--   sql/ledger/holds: capture, hold_at_price, hold_refusal, lock_hold, prune_unused_holds, release, sweep_holds
+--   sql/ledger/idempotency: check_key, check_repeat, key_is_new, keyed_hash, refuse_key, repeated_spend,
+--     replayed_entry, replayed_hold
 --   sql/ledger/lots: add_lot, due_expiries, end_lot, expire_due, lots_as_of_now, next_expiry, write_off
 --   sql/ledger/rpc: capture_hold, consume_credits, erase_account_text, erase_transaction_text, grant_credits,
 --     hold_credits, refund, release_hold, verify_ledger
@@ -60,15 +62,15 @@
 --     apply_stripe_object, apply_subscription, balance_figures, is_live, link_customer, link_payment,
 --     lock_stripe_object, note_balance_transaction, open_subscription, paying_account, stripe_id, subscriber,
 --     sweep_stripe_payloads, try_stripe_object
---   sql/payments/netting: debt_takings, end_late_grants, freeze_for_disputes, give_back_clawbacks, grant_purchase,
---     is_disputed, net_payment, net_purchase, next_purchase, note_netting, purchase_payments, take_from_purchase
+--   sql/payments/netting: claw_back_share, debt_takings, end_late_grants, freeze_for_disputes, give_back_clawbacks,
+--     grant_purchase, is_disputed, net_payment, next_purchase, note_netting, purchase_payments, take_from_purchase
 --   sql/payments/rpc: claim_second_subscription, close_checkout, close_second_subscription, dismiss_stripe_event,
 --     dismiss_stripe_object, ingest_stripe_event, ingest_stripe_object, link_stripe_customer,
 --     list_second_subscriptions, my_stripe_customer, note_stripe_price, prepare_checkout, prepare_portal,
 --     remember_checkout, retry_stripe_events, stripe_balance_transactions_to_ask, stripe_emails_to_tell,
 --     stripe_prices_to_check, stripe_problems, stripe_sync
 --   sql/payments/subscriptions: allotment_months, change_allotments, collect_subscription_debts, grant_allotments,
---     grant_invoice, invoice_grants, is_second_subscription, note_second_subscription, open_allotment,
+--     grant_invoice, invoice_grants_and_rollover, is_second_subscription, note_second_subscription, open_allotment,
 --     release_subscription_debts, set_subscription_status, subscription_rank, sweep_allotments
 
 set local lock_timeout = '10s';
@@ -2219,7 +2221,7 @@ comment on column credits.allotments.credits is
 'Credits of the whole period; of a change, what it adds to the months that follow, below 0 for less.';
 comment on column credits.allotments.months is 'In how many parts they come.';
 comment on column credits.allotments.key is
-'Stripe''s id of the line, the ledger takes each month of it once; of a change, invoice_grants.key.';
+'Stripe''s id of the line, the ledger takes each month of it once; of a change, invoice_grants_and_rollover.key.';
 comment on column credits.allotments.rollover is 'As the plan said when the period was paid.';
 comment on column credits.allotments.rollover_cap is 'As the plan said, for each month; null for all.';
 comment on column credits.allotments.priority is 'Of the lots, as the plan said.';
@@ -3097,7 +3099,7 @@ begin
   if owed > 0 then
     entry := credits.post_entry(account_id, 'grant', owed, metadata => jsonb_build_object('debt_passed_to', heir));
     perform credits.add_lot(entry, owed, 'refund', null, null, cost_basis => 0);
-    perform credits.pay_debt(account_id);
+    perform credits.pay_debt_from_new_credits(account_id);
     perform credits.claw_back(
       heir, owed,
       metadata => jsonb_build_object('debt_passed_from', account_id),
@@ -3411,7 +3413,7 @@ begin
       'PT400', 'request must be the SHA-256 of the request, in hex.', '{}', 'Call the function generate instead.'
     );
   end if;
-  full_up := credits.count_generation(account, idempotency_key);
+  full_up := credits.check_generation_limits(account, idempotency_key);
   if full_up is not null then
     return full_up;
   end if;
@@ -3510,6 +3512,68 @@ comment on function public.cancel_generation(uuid) is
 
 grant execute on function public.cancel_generation(uuid) to authenticated;
 
+-- sql/generation/check_generation_limits.sql
+create function credits.check_generation_limits(account_id uuid, idempotency_key text) returns jsonb
+language plpgsql
+set search_path = ''
+as $$
+declare
+  moment timestamptz := credits.now();
+  counted record;
+  account record;
+begin
+  if exists (
+    select from public.credit_holds as h
+    inner join public.generation_jobs as j on h.account_id = j.account_id and h.id = j.hold_id
+    where
+      h.account_id = check_generation_limits.account_id
+      and h.idempotency_key = check_generation_limits.idempotency_key
+  ) then
+    return null;
+  end if;
+  counted := credits.count_call(account_id, 'generation');
+
+  -- Under the lock of the count, so it also sees what the same key opened meanwhile.
+  select
+    s.max_generations_per_minute as most_calls,
+    s.max_generations_in_flight as most_in_flight,
+    (
+      select count(*) from public.generation_jobs as j
+      -- One whose time is over is not under way, swept or not.
+      where j.account_id = check_generation_limits.account_id and j.finished_at is null and j.deadline_at > moment
+    ) as in_flight,
+    exists (
+      select from public.credit_holds as h
+      inner join public.generation_jobs as j on h.account_id = j.account_id and h.id = j.hold_id
+      where
+        h.account_id = check_generation_limits.account_id
+        and h.idempotency_key = check_generation_limits.idempotency_key
+    ) as is_repeat
+  into account
+  from credits.billing_settings as s;
+
+  if account.is_repeat then
+    return null;
+  elsif counted.calls > account.most_calls then
+    return credits.refuse_softly(
+      'PT429', 'Too many generations in this minute.',
+      jsonb_build_object('limit', account.most_calls, 'retry_after', counted.retry_after)::text,
+      'Wait, then try again.'
+    );
+  elsif account.in_flight >= account.most_in_flight then
+    return credits.refuse_softly(
+      'PT429', 'Too many generations are under way.',
+      jsonb_build_object('limit', account.most_in_flight, 'retry_after', 5)::text, 'Wait for one to end.'
+    );
+  end if;
+  return null;
+end
+$$;
+
+comment on function credits.check_generation_limits(uuid, text) is
+'Counts a call of begin_generation against the account''s limits, one session per account at a time. Returns the '
+'refusal, or null to go on. A repeat of a key that opened a job is not counted.';
+
 -- sql/generation/check_lease.sql
 create function credits.check_lease(lease_seconds integer) returns void
 language plpgsql
@@ -3594,64 +3658,6 @@ comment on function credits.close_generation is
 'Ends a job: captures what was delivered or releases the hold, notes the outcome, logs the provider call with its cost '
 '(as told, else by credits.call_cost: for refusals and failures their tokens, if any), unless no provider was asked. '
 'delivered: how many outputs to charge. The caller holds the locks of both, and asks to capture only what is held.';
-
--- sql/generation/count_generation.sql
-create function credits.count_generation(account_id uuid, idempotency_key text) returns jsonb
-language plpgsql
-set search_path = ''
-as $$
-declare
-  moment timestamptz := credits.now();
-  counted record;
-  account record;
-begin
-  if exists (
-    select from public.credit_holds as h
-    inner join public.generation_jobs as j on h.account_id = j.account_id and h.id = j.hold_id
-    where h.account_id = count_generation.account_id and h.idempotency_key = count_generation.idempotency_key
-  ) then
-    return null;
-  end if;
-  counted := credits.count_call(account_id, 'generation');
-
-  -- Under the lock of the count, so it also sees what the same key opened meanwhile.
-  select
-    s.max_generations_per_minute as most_calls,
-    s.max_generations_in_flight as most_in_flight,
-    (
-      select count(*) from public.generation_jobs as j
-      -- One whose time is over is not under way, swept or not.
-      where j.account_id = count_generation.account_id and j.finished_at is null and j.deadline_at > moment
-    ) as in_flight,
-    exists (
-      select from public.credit_holds as h
-      inner join public.generation_jobs as j on h.account_id = j.account_id and h.id = j.hold_id
-      where h.account_id = count_generation.account_id and h.idempotency_key = count_generation.idempotency_key
-    ) as is_repeat
-  into account
-  from credits.billing_settings as s;
-
-  if account.is_repeat then
-    return null;
-  elsif counted.calls > account.most_calls then
-    return credits.refuse_softly(
-      'PT429', 'Too many generations in this minute.',
-      jsonb_build_object('limit', account.most_calls, 'retry_after', counted.retry_after)::text,
-      'Wait, then try again.'
-    );
-  elsif account.in_flight >= account.most_in_flight then
-    return credits.refuse_softly(
-      'PT429', 'Too many generations are under way.',
-      jsonb_build_object('limit', account.most_in_flight, 'retry_after', 5)::text, 'Wait for one to end.'
-    );
-  end if;
-  return null;
-end
-$$;
-
-comment on function credits.count_generation(uuid, text) is
-'Counts a call of begin_generation against the account''s limits, one session per account at a time. Returns the '
-'refusal, or null to go on. A repeat of a key that opened a job is not counted.';
 
 -- sql/generation/decline_generation.sql
 create function public.decline_generation(account_id uuid, job_id uuid, error jsonb) returns jsonb
@@ -4130,7 +4136,7 @@ begin
     open_generation.mask, open_generation.prompt_length
   );
   select * into wrong from credits.inputs_refusal(account_id, files);
-  hold := credits.reserve(
+  hold := credits.hold_at_price(
     account_id, operation, price.units, price.unit_price, price.version, case when wrong.code is null then price.amount end,
     interval '1 minute' + credits.sweep_grace(), idempotency_key,
     -- All that decides about the price is in it, and hold_credits makes another: what is begun with a key is what was
@@ -5343,7 +5349,7 @@ begin
   );
   update public.credit_accounts as a set next_expiry = least(a.next_expiry, grant_to_account.expires_at)
   where a.id = grant_to_account.account_id and grant_to_account.expires_at is not null;
-  perform credits.pay_debt(account_id);
+  perform credits.pay_debt_from_new_credits(account_id);
   return entry;
 end
 $$;
@@ -5452,21 +5458,22 @@ $$;
 comment on function credits.note_operator(public.credit_transactions) is
 'Keeps the login of a direct session that wrote the ledger row, where users cannot read it.';
 
--- sql/ledger/entries/pay_debt.sql
-create function credits.pay_debt(account_id uuid) returns void
+-- sql/ledger/entries/pay_debt_from_new_credits.sql
+create function credits.pay_debt_from_new_credits(account_id uuid) returns void
 language plpgsql
 set search_path = ''
 as $$
 begin
   if exists (
-    select from public.credit_accounts as a where a.id = pay_debt.account_id and a.debt_from is not null
+    select from public.credit_accounts as a
+    where a.id = pay_debt_from_new_credits.account_id and a.debt_from is not null
   ) then
     perform credits.settle_account(account_id);
   end if;
 end
 $$;
 
-comment on function credits.pay_debt(uuid) is
+comment on function credits.pay_debt_from_new_credits(uuid) is
 'Pays from new credits what a clawback had left unpaid. The caller holds the account''s lock.';
 
 -- sql/ledger/entries/post_entry.sql
@@ -5617,7 +5624,7 @@ begin
 
   update public.credit_accounts as a set next_expiry = credits.next_expiry(a.id, entry.created_at)
   where a.id = entry.account_id;
-  perform credits.pay_debt(entry.account_id);
+  perform credits.pay_debt_from_new_credits(entry.account_id);
   perform credits.return_debt(entry.account_id);
 end
 $$;
@@ -5808,6 +5815,87 @@ comment on function credits.capture(public.credit_holds, integer, jsonb) is
 'Charges quantity units of an open hold at its pinned price and frees the rest; returns the ledger row. The caller has '
 'the hold from credits.lock_hold, and checked that it is held and has that many units.';
 
+-- sql/ledger/holds/hold_at_price.sql
+create function credits.hold_at_price(
+  account_id uuid,
+  operation text,
+  quantity integer,
+  unit_price numeric,
+  price_version bigint,
+  amount bigint,
+  lifetime interval,
+  idempotency_key text,
+  hash bytea,
+  metadata jsonb,
+  is_limited boolean
+) returns public.credit_holds
+language plpgsql
+set search_path = ''
+as $$
+declare
+  account record;
+  refusal jsonb;
+  hold public.credit_holds;
+begin
+  loop
+    update public.credit_accounts as a
+    set
+      held = a.held + amount,
+      available = a.available - amount,
+      next_expiry = least(a.next_expiry, credits.now() + lifetime),
+      has_keyed_holds = a.has_keyed_holds or hold_at_price.idempotency_key is not null,
+      updated_at = credits.entry_moment(a.next_expiry)
+    where
+      a.id = hold_at_price.account_id
+      and a.available >= amount
+      and a.frozen_at is null
+      and not credits.is_due(a.next_expiry)
+      and (hold_at_price.idempotency_key is null or credits.key_is_new(a.id, hold_at_price.idempotency_key))
+      and (not is_limited or credits.hold_refusal(a.id) is null)
+    returning a.id, a.updated_at, a.next_expiry, a.updated_at + lifetime as expires_at into account;
+    exit when found;
+
+    hold := credits.replayed_hold(account_id, idempotency_key, hash);
+    if hold.id is not null then
+      return hold;
+    elsif amount is null then
+      return null;
+    end if;
+    perform credits.make_spendable(account_id, amount);
+    -- With the lock, which make_spendable took.
+    refusal := case when is_limited then credits.hold_refusal(account_id) end;
+    if refusal is not null then
+      perform credits.fail('PT429', refusal ->> 'message', refusal - 'message', 'Wait, or let open holds end.');
+    end if;
+  end loop;
+
+  insert into public.credit_holds (
+    account_id, operation, quantity, unit_price, price_version, amount, expires_at, idempotency_key, request_hash,
+    metadata, created_at
+  )
+  values (
+    account.id, hold_at_price.operation, hold_at_price.quantity, hold_at_price.unit_price,
+    hold_at_price.price_version, amount, account.expires_at, hold_at_price.idempotency_key, hash,
+    hold_at_price.metadata, account.updated_at
+  )
+  returning * into hold;
+
+  -- The clock may have moved on between the two columns that the UPDATE set from it.
+  if account.next_expiry > hold.expires_at then
+    update public.credit_accounts as a set next_expiry = hold.expires_at where a.id = account.id;
+  end if;
+  perform credits.prune_unused_holds(account.id, (select s.max_unused_holds from credits.billing_settings as s));
+  return hold;
+end
+$$;
+
+comment on function credits.hold_at_price is
+'Reserves amount credits of the account, ceil(unit_price * quantity), in a hold that pins unit_price; returns the '
+'hold, or the one that the same key and hash made before. Null for a new request without an amount: then the caller '
+'says what is wrong with it. The one place that makes holds; what they cost is for the caller to know, never for a '
+'client to say. is_limited: whether billing_settings.max_holds_per_minute and max_open_holds apply; generations have '
+'limits of their own. Errors: PT402, PT403, PT409, PT429.';
+
 -- sql/ledger/holds/hold_refusal.sql
 create function credits.hold_refusal(account_id uuid) returns jsonb
 language plpgsql
@@ -5974,86 +6062,6 @@ comment on function credits.release(public.credit_holds, text) is
 'Gives back everything that an open hold reserved; returns the hold. The caller has it from credits.lock_hold, and '
 'checked that it is held.';
 
--- sql/ledger/holds/reserve.sql
-create function credits.reserve(
-  account_id uuid,
-  operation text,
-  quantity integer,
-  unit_price numeric,
-  price_version bigint,
-  amount bigint,
-  lifetime interval,
-  idempotency_key text,
-  hash bytea,
-  metadata jsonb,
-  is_limited boolean
-) returns public.credit_holds
-language plpgsql
-set search_path = ''
-as $$
-declare
-  account record;
-  refusal jsonb;
-  hold public.credit_holds;
-begin
-  loop
-    update public.credit_accounts as a
-    set
-      held = a.held + amount,
-      available = a.available - amount,
-      next_expiry = least(a.next_expiry, credits.now() + lifetime),
-      has_keyed_holds = a.has_keyed_holds or reserve.idempotency_key is not null,
-      updated_at = credits.entry_moment(a.next_expiry)
-    where
-      a.id = reserve.account_id
-      and a.available >= amount
-      and a.frozen_at is null
-      and not credits.is_due(a.next_expiry)
-      and (reserve.idempotency_key is null or credits.key_is_new(a.id, reserve.idempotency_key))
-      and (not is_limited or credits.hold_refusal(a.id) is null)
-    returning a.id, a.updated_at, a.next_expiry, a.updated_at + lifetime as expires_at into account;
-    exit when found;
-
-    hold := credits.replayed_hold(account_id, idempotency_key, hash);
-    if hold.id is not null then
-      return hold;
-    elsif amount is null then
-      return null;
-    end if;
-    perform credits.make_spendable(account_id, amount);
-    -- With the lock, which make_spendable took.
-    refusal := case when is_limited then credits.hold_refusal(account_id) end;
-    if refusal is not null then
-      perform credits.fail('PT429', refusal ->> 'message', refusal - 'message', 'Wait, or let open holds end.');
-    end if;
-  end loop;
-
-  insert into public.credit_holds (
-    account_id, operation, quantity, unit_price, price_version, amount, expires_at, idempotency_key, request_hash,
-    metadata, created_at
-  )
-  values (
-    account.id, reserve.operation, reserve.quantity, reserve.unit_price, reserve.price_version, amount,
-    account.expires_at, reserve.idempotency_key, hash, reserve.metadata, account.updated_at
-  )
-  returning * into hold;
-
-  -- The clock may have moved on between the two columns that the UPDATE set from it.
-  if account.next_expiry > hold.expires_at then
-    update public.credit_accounts as a set next_expiry = hold.expires_at where a.id = account.id;
-  end if;
-  perform credits.prune_unused_holds(account.id, (select s.max_unused_holds from credits.billing_settings as s));
-  return hold;
-end
-$$;
-
-comment on function credits.reserve is
-'Reserves amount credits of the account, ceil(unit_price * quantity), in a hold that pins unit_price; returns the '
-'hold, or the one that the same key and hash made before. Null for a new request without an amount: then the caller '
-'says what is wrong with it. The one place that makes holds; what they cost is for the caller to know, never for a '
-'client to say. is_limited: whether billing_settings.max_holds_per_minute and max_open_holds apply; generations have '
-'limits of their own. Errors: PT402, PT403, PT409, PT429.';
-
 -- sql/ledger/holds/sweep_holds.sql
 create function credits.sweep_holds(batch integer default 200) returns integer
 language plpgsql
@@ -6093,28 +6101,24 @@ comment on function credits.sweep_holds(integer) is
 'generations that they were made for; returns how many. Their provider calls stay in credits.usage_logs. Captured '
 'holds stay for ever.';
 
--- sql/ledger/keys/check_key.sql
-create function credits.check_key(idempotency_key text) returns void
-language plpgsql
+-- sql/ledger/idempotency/check_key.sql
+create function credits.check_key(idempotency_key text) returns text
+language sql
 stable
-set search_path = ''
 as $$
-begin
-  if starts_with(idempotency_key, 'sys:') then
-    perform credits.fail('PT400', 'Keys that start with "sys:" are reserved.', '{}', 'Choose another idempotency_key.');
-  elsif char_length(idempotency_key) not between 1 and 255 then
-    perform credits.fail(
-      'PT400', 'idempotency_key must have 1 to 255 characters.', '{}', 'A UUID made by the client for each action is a good key.'
-    );
-  end if;
-end
+  select case
+    when starts_with(idempotency_key, 'sys:') or char_length(idempotency_key) not between 1 and 255
+    then credits.refuse_key(idempotency_key)
+    else idempotency_key
+  end;
 $$;
 
 comment on function credits.check_key(text) is
-'Refuses with PT400 an idempotency key that a caller may not use: by its length, or because it is of the kind that the '
-'ledger itself uses, so that no caller can take the key of a bonus or a payment beforehand. Null may be used.';
+'The idempotency key, if a caller may use it; null for none. PT400 by its length, or because it is of the kind that '
+'the ledger itself uses, so that no caller can take the key of a bonus or a payment beforehand. Every spend asks: '
+'without a SET clause it is planned as part of its caller.';
 
--- sql/ledger/keys/check_repeat.sql
+-- sql/ledger/idempotency/check_repeat.sql
 create function credits.check_repeat(idempotency_key text, is_same boolean) returns void
 language plpgsql
 stable
@@ -6134,7 +6138,7 @@ comment on function credits.check_repeat(text, boolean) is
 'PT409 unless the call asks for what its idempotency key was used for. A ledger row says itself what that was, and the '
 'caller compares it; a hold does not say all of it (a prompt, a lifetime), so it keeps a hash of the request.';
 
--- sql/ledger/keys/key_is_new.sql
+-- sql/ledger/idempotency/key_is_new.sql
 create function credits.key_is_new(account_id uuid, idempotency_key text) returns boolean
 language plpgsql
 volatile
@@ -6158,7 +6162,7 @@ comment on function credits.key_is_new(uuid, text) is
 'everything with a key changes the account''s row, so where the UPDATE had to wait, Postgres asks again once it has '
 'the lock, and being volatile the function then sees what the other session has committed.';
 
--- sql/ledger/keys/keyed_hash.sql
+-- sql/ledger/idempotency/keyed_hash.sql
 create function credits.keyed_hash(idempotency_key text, variadic request text[]) returns bytea
 language plpgsql
 stable
@@ -6174,7 +6178,27 @@ comment on function credits.keyed_hash(text, text[]) is
 'SHA-256 of the request for a hold that came with an idempotency key (the call''s name, then each argument), by which '
 'a repeat is told; null without a key; PT400 for a key that a caller may not use.';
 
--- sql/ledger/keys/repeated_spend.sql
+-- sql/ledger/idempotency/refuse_key.sql
+create function credits.refuse_key(idempotency_key text) returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  if starts_with(idempotency_key, 'sys:') then
+    perform credits.fail('PT400', 'Keys that start with "sys:" are reserved.', '{}', 'Choose another idempotency_key.');
+  end if;
+  perform credits.fail(
+    'PT400', 'idempotency_key must have 1 to 255 characters.', '{}', 'A UUID made by the client for each action is a good key.'
+  );
+  return null;
+end
+$$;
+
+comment on function credits.refuse_key(text) is
+'Raises PT400 for an idempotency key that credits.check_key has refused, and says why.';
+
+-- sql/ledger/idempotency/repeated_spend.sql
 create function credits.repeated_spend(
   entry public.credit_transactions,
   operation text,
@@ -6198,7 +6222,7 @@ $$;
 comment on function credits.repeated_spend(public.credit_transactions, text, integer, jsonb) is
 'The ledger row that has the key of a spend, if it is of the same request; PT409 otherwise.';
 
--- sql/ledger/keys/replayed_entry.sql
+-- sql/ledger/idempotency/replayed_entry.sql
 create function credits.replayed_entry(account_id uuid, idempotency_key text) returns public.credit_transactions
 language plpgsql
 set search_path = ''
@@ -6226,7 +6250,7 @@ comment on function credits.replayed_entry(uuid, text) is
 'a hold has it. With a key it takes the account''s row lock, so that no other session can use it meanwhile. The caller '
 'says with credits.check_repeat whether the row is what it asks for.';
 
--- sql/ledger/keys/replayed_hold.sql
+-- sql/ledger/idempotency/replayed_hold.sql
 create function credits.replayed_hold(account_id uuid, idempotency_key text, request_hash bytea)
 returns public.credit_holds
 language plpgsql
@@ -6631,11 +6655,11 @@ set search_path = ''
 -- The prices fit on one page, which the planner would read and sort for each spend; the index has them in order.
 set enable_seqscan = off
 as $$
--- For the target of ON CONFLICT, whose names cannot be qualified.
-#variable_conflict use_column
 declare
   me uuid := credits.caller();
   account_id uuid;
+  seen record;
+  last_entry_seen bigint;
   price record;
   account record;
   entry public.credit_transactions;
@@ -6643,18 +6667,22 @@ begin
   if metadata is distinct from '{}' then
     perform credits.check_metadata(metadata);
   end if;
-  if idempotency_key is not null then
-    perform credits.check_key(idempotency_key);
+  if credits.check_key(idempotency_key) is not null then
     -- A repeat ends here, and writes nothing. A subquery, not a join: planned while few rows have keys, that would read
     -- all keys for one, and the plan is kept.
-    select t.* into entry
-    from public.credit_transactions as t
-    where
-      t.account_id = (select a.id from public.credit_accounts as a where a.user_id = me)
-      and t.idempotency_key = consume_credits.idempotency_key;
-    if found then
-      return credits.repeated_spend(entry, operation, quantity, metadata);
+    select
+      a.last_entry,
+      (
+        select t from public.credit_transactions as t
+        where t.account_id = a.id and t.idempotency_key = consume_credits.idempotency_key
+      ) as entry
+    into seen
+    from public.credit_accounts as a
+    where a.user_id = me;
+    if (seen.entry).id is not null then
+      return credits.repeated_spend(seen.entry, operation, quantity, metadata);
     end if;
+    last_entry_seen := seen.last_entry;
   end if;
   select * into price from credits.price(operation, quantity);
 
@@ -6675,48 +6703,25 @@ begin
       and a.frozen_at is null
       and a.last_entry - a.settled_through < credits.max_unsettled()
       and not credits.is_due(a.next_expiry)
-      -- Of ledger rows the key is looked up above, and held against all by the INSERT. Not here: a lookup that most
-      -- spends do not need would have each planned anew.
+      -- The key is still new where no ledger row came after the look-up above and no hold has a key. Else it is looked
+      -- up once more, in a function: a subquery here would be part of the plan of all spends.
       and (
         consume_credits.idempotency_key is null
-        or not a.has_keyed_holds
+        or (a.last_entry = last_entry_seen and not a.has_keyed_holds)
         or credits.key_is_new(a.id, consume_credits.idempotency_key)
       )
     returning a.id, a.last_entry, a.balance, a.updated_at into account;
-    if found and idempotency_key is null then
-      insert into public.credit_transactions (
-        account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor, metadata,
-        created_at
-      )
-      values (
-        account.id, account.last_entry, 'spend', -price.credits, account.balance, consume_credits.operation,
-        consume_credits.quantity, price.credits_per_unit, price.version, 'authenticated', consume_credits.metadata,
-        account.updated_at
-      )
-      returning * into entry;
-      exit;
-    elsif found then
+    if found then
       insert into public.credit_transactions (
         account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor,
         idempotency_key, metadata, created_at
       )
       values (
-        account.id, account.last_entry, 'spend', -price.credits, account.balance, consume_credits.operation,
-        consume_credits.quantity, price.credits_per_unit, price.version, 'authenticated',
-        consume_credits.idempotency_key, consume_credits.metadata, account.updated_at
+        account.id, account.last_entry, 'spend', -price.credits, account.balance, operation, quantity,
+        price.credits_per_unit, price.version, 'authenticated', idempotency_key, metadata, account.updated_at
       )
-      on conflict (account_id, idempotency_key) where idempotency_key is not null do nothing
       returning * into entry;
-      exit when found;
-      -- Another session's call with this key came in between: the UPDATE is taken back.
-      update public.credit_accounts as a
-      set
-        balance = a.balance + price.credits,
-        available = a.available + price.credits,
-        lifetime_spent = a.lifetime_spent - price.credits,
-        last_entry = a.last_entry - 1,
-        unsettled_since = case when a.last_entry - 1 > a.settled_through then a.unsettled_since end
-      where a.id = account.id;
+      return entry;
     end if;
 
     account_id := coalesce(credits.account_of(me), credits.open_account(me));
@@ -6728,7 +6733,6 @@ begin
     end if;
     perform credits.make_spendable(account_id, price.credits);
   end loop;
-  return entry;
 end
 $$;
 
@@ -6904,7 +6908,7 @@ begin
   hash := credits.keyed_hash(idempotency_key, 'hold_credits', operation, quantity::text, ttl::text, metadata::text);
   select * into price from credits.price(operation, quantity);
   account_id := coalesce(credits.account_of(me), credits.open_account(me));
-  hold := credits.reserve(
+  hold := credits.hold_at_price(
     account_id, operation, quantity, price.credits_per_unit, price.version, price.credits, lifetime, idempotency_key, hash,
     metadata, is_limited => true
   );
@@ -8470,7 +8474,7 @@ begin
       account, purchase.id, purchase.credits, 'purchase', null, null, session_id, purchase.net_amount
     );
   end if;
-  perform credits.net_purchase(account, purchase.id);
+  perform credits.claw_back_share(account, purchase.id);
   perform credits.freeze_for_disputes(account, purchase.id);
   return 'changed';
 end
@@ -8650,7 +8654,8 @@ begin
 
   perform credits.open_subscription(account, subscription);
   perform credits.note_second_subscription(account, subscription) where told = 'paid';
-  select max(g.plan) as plan, coalesce(sum(g.credits), 0) as credits into brings from credits.invoice_grants(invoice) as g;
+  select max(g.plan) as plan, coalesce(sum(g.credits), 0) as credits into brings
+  from credits.invoice_grants_and_rollover(invoice) as g;
   if purchase.id is null then
     insert into public.purchases (
       account_id, id, invoice_id, payment_intent_id, subscription_id, plan, amount, net_amount, tax_amount, currency,
@@ -8689,7 +8694,7 @@ begin
     perform credits.grant_invoice(account, purchase.id, invoice);
   end if;
   perform credits.set_subscription_status(account, subscription);
-  perform credits.net_purchase(account, purchase.id);
+  perform credits.claw_back_share(account, purchase.id);
   perform credits.collect_subscription_debts(account);
   perform credits.end_late_grants(account);
   perform credits.freeze_for_disputes(account, purchase.id);
@@ -8699,8 +8704,8 @@ $$;
 
 comment on function credits.apply_invoice(jsonb) is
 'What an invoice of a subscription means: a purchase that is failed, given up or paid; the paid one grants what '
-'credits.invoice_grants says, once, and a failed one leaves what was granted before. Returns changed, unchanged or '
-'ignored; PT422 for one that cannot be read.';
+'credits.invoice_grants_and_rollover says, once, and a failed one leaves what was granted before. Returns changed, '
+'unchanged or ignored; PT422 for one that cannot be read.';
 
 -- sql/payments/events/apply_invoice_payment.sql
 create function credits.apply_invoice_payment(invoice_payment jsonb) returns text
@@ -8897,7 +8902,7 @@ begin
       where a.account_id = account and a.subscription_id = new.id and a.months is not null
       order by a.purchase_id
     loop
-      perform credits.net_purchase(account, period);
+      perform credits.claw_back_share(account, period);
     end loop;
     perform credits.collect_subscription_debts(account);
   end if;
@@ -9210,6 +9215,176 @@ comment on function credits.try_stripe_object(jsonb, text) is
 'cannot be read, failed when a rule of the ledger refuses what it asks for; then nothing of it was done, and reason '
 'says why.';
 
+-- sql/payments/netting/claw_back_share.sql
+create function credits.claw_back_share(account_id uuid, purchase_id bigint) returns boolean
+language plpgsql
+set search_path = ''
+as $$
+declare
+  purchase public.purchases;
+  refunded bigint;
+  disputed bigint;
+  gone bigint;
+  target bigint;
+  is_second boolean;
+  lot record;
+  figures jsonb;
+  receipt text;
+begin
+  select * into purchase
+  from public.purchases as p
+  where p.account_id = claw_back_share.account_id and p.id = purchase_id;
+
+  -- A refund that has failed does not count. What a charge tells beyond the refunds that we know, we have yet to hear
+  -- of one by one.
+  -- (By the purchase, not by an array of its payments: for that each call would be planned anew.)
+  select coalesce(sum(r.live + greatest(0, r.told - r.known)), 0), min(r.receipt_url) into refunded, receipt
+  from (
+    select
+      min(c.refunded) as told,
+      min(c.receipt_url) as receipt_url,
+      coalesce(sum(f.amount), 0) as known,
+      coalesce(sum(f.amount) filter (where f.status not in ('failed', 'canceled')), 0) as live
+    from credits.stripe_payments as c
+    left join credits.stripe_refunds as f on c.payment_intent_id = f.payment_intent_id
+    where c.account_id = purchase.account_id and c.purchase_id = purchase.id
+    group by c.payment_intent_id
+  ) as r;
+
+  -- In another currency than the payment's the bank's figure says nothing of the share: the whole is disputed.
+  select coalesce(sum(case when d.currency = purchase.currency then d.amount else purchase.amount end), 0) into disputed
+  from credits.stripe_payments as c
+  inner join credits.stripe_disputes as d on c.payment_intent_id = d.payment_intent_id
+  where c.account_id = purchase.account_id and c.purchase_id = purchase.id and d.takes;
+
+  -- Most purchases are of a package, and no money goes back: what follows would find nothing to take or to give.
+  if purchase.subscription_id is null and refunded + disputed = 0 and purchase.credits_clawed_back = 0 then
+    return credits.note_netting(purchase, 0, refunded, disputed, receipt);
+  end if;
+
+  -- What expired unused is not there to be taken a second time. Nor is what a downgrade took of a lot that has expired
+  -- since: of one that is alive it is given back first.
+  select coalesce(sum(case t.kind when 'expiry' then -t.amount else credits.left_to_refund(t) end), 0) into gone
+  from credits.purchase_grants as g
+  inner join credits.credit_grants as l on g.account_id = l.account_id and g.transaction_id = l.transaction_id
+  inner join public.credit_transactions as t on g.account_id = t.account_id and g.transaction_id = t.related_id
+  left join credits.clawbacks as c on t.account_id = c.account_id and t.id = c.transaction_id
+  where
+    g.account_id = purchase.account_id
+    and g.purchase_id = purchase.id
+    and (t.kind = 'expiry' or c.cause = 'downgrade' and l.expires_at <= credits.now());
+
+  is_second := purchase.subscription_id is not null
+    and credits.is_second_subscription(purchase.account_id, purchase.subscription_id);
+  target := case
+    when is_second
+      then greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
+    when purchase.amount = 0 then 0
+    else least(
+      round(purchase.credits_granted::numeric * least(refunded + disputed, purchase.amount) / purchase.amount)::bigint,
+      greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
+    )
+  end;
+  figures := jsonb_build_object(
+    'purchase', purchase.id, 'paid', purchase.amount, 'refunded', refunded, 'disputed', disputed,
+    'currency', purchase.currency
+  );
+  if purchase.subscription_id is not null and exists (
+    select from credits.allotments as a
+    where a.account_id = purchase.account_id and a.purchase_id = purchase.id and a.months is not null
+  ) then
+    -- Month by month where it came so: what expired unused of one month stands for nothing in another.
+    target := 0;
+    for lot in
+      select
+        l.transaction_id,
+        t.taken::bigint as taken,
+        least(round(l.amount * s.share), greatest(l.amount - t.gone, t.taken))::bigint as target
+      from credits.purchase_grants as g
+      inner join credits.credit_grants as l on g.account_id = l.account_id and g.transaction_id = l.transaction_id
+      cross join lateral (
+        select
+          coalesce(sum(case r.kind when 'expiry' then -r.amount else credits.left_to_refund(r) end) filter (
+            where r.kind = 'expiry' or c.cause = 'downgrade' and l.expires_at <= credits.now()
+          ), 0) as gone,
+          coalesce(sum(credits.left_to_refund(r)) filter (where c.cause = 'money_back'), 0) as taken
+        from public.credit_transactions as r
+        left join credits.clawbacks as c on r.account_id = c.account_id and r.id = c.transaction_id
+        where r.account_id = l.account_id and r.related_id = l.transaction_id and r.kind in ('expiry', 'clawback')
+      ) as t
+      -- Each part goes with the money that paid for it; all of what began when the subscription had ended.
+      cross join lateral (
+        select case
+          when is_second or exists (
+            select from credits.allotments as a
+            inner join public.subscriptions as e on a.account_id = e.account_id and a.subscription_id = e.id
+            where
+              a.account_id = g.account_id
+              and a.purchase_id = g.purchase_id
+              and a.key = g.allotment_key
+              and e.ended_at <= (
+                a.period_start at time zone 'UTC' + make_interval(months => g.month - 1)
+              ) at time zone 'UTC'
+          ) then 1
+          else coalesce(
+            (
+              select
+                sum(o.part * case
+                  when o.purchase_id = purchase.id then own.share
+                  else least(c.refunded_amount + c.disputed_amount, c.amount) / greatest(c.amount, 1)::numeric
+                end) / sum(o.part)
+              from credits.allotment_sources as o
+              inner join public.purchases as c on o.account_id = c.account_id and o.purchase_id = c.id
+              where o.account_id = g.account_id and o.transaction_id = g.transaction_id
+            ),
+            own.share
+          )
+        end as share
+        from (
+          select least(refunded + disputed, purchase.amount) / greatest(purchase.amount, 1)::numeric as share
+        ) as own
+      ) as s
+      where g.account_id = purchase.account_id and g.purchase_id = purchase.id
+      order by l.expires_at, l.id
+    loop
+      target := target + lot.target;
+      if lot.target > lot.taken then
+        perform credits.release_subscription_debts(purchase.account_id);
+        perform credits.claw_back(
+          purchase.account_id, lot.target - lot.taken, lot.transaction_id,
+          metadata => figures,
+          cause => 'money_back',
+          purchase_id => purchase.id
+        );
+      elsif lot.target < lot.taken then
+        perform credits.give_back_clawbacks(
+          purchase.account_id, 'money_back', purchase.id, lot.taken - lot.target, figures, lot.transaction_id
+        );
+      end if;
+    end loop;
+  elsif target > purchase.credits_clawed_back then
+    perform credits.release_subscription_debts(purchase.account_id);
+    perform credits.take_from_purchase(
+      purchase.account_id, purchase.id, target - purchase.credits_clawed_back, figures
+    );
+  elsif target < purchase.credits_clawed_back then
+    perform credits.give_back_clawbacks(
+      purchase.account_id, 'money_back', purchase.id, purchase.credits_clawed_back - target, figures
+    );
+  end if;
+
+  return credits.note_netting(purchase, target, refunded, disputed, receipt);
+end
+$$;
+
+comment on function credits.claw_back_share(uuid, bigint) is
+'Holds a purchase against its refunds and disputes: takes back credits in proportion to the money, round(granted * '
+'least(refunded + disputed, paid) / paid), or gives back what is too much; by the difference to what was taken so '
+'far, so that it may be called at any time and any number of times; month by month where it came so. Never takes '
+'what has expired; takes all of a second subscription''s. It comes before what downgrades take: '
+'credits.collect_subscription_debts has to follow. Returns whether anything changed. The caller holds the locks of '
+'its payments and of the account.';
+
 -- sql/payments/netting/debt_takings.sql
 create function credits.debt_takings(account_id uuid) returns table (
   debt_id bigint,
@@ -9502,7 +9677,7 @@ begin
     return false; -- kept until its purchase comes
   end if;
   perform credits.lock_account(purchase.account_id);
-  changed := credits.net_purchase(purchase.account_id, purchase.id);
+  changed := credits.claw_back_share(purchase.account_id, purchase.id);
   -- Money that came back lets the months go on; that of a change goes with what it added to them.
   for period in
     select distinct m.purchase_id
@@ -9514,7 +9689,7 @@ begin
     update credits.allotments as a set next_at = a.period_start
     where a.account_id = purchase.account_id and a.purchase_id = period and a.months is not null;
     perform credits.grant_allotments(purchase.account_id, period);
-    changed := credits.net_purchase(purchase.account_id, period) or changed;
+    changed := credits.claw_back_share(purchase.account_id, period) or changed;
   end loop;
   perform credits.collect_subscription_debts(purchase.account_id);
   perform credits.end_late_grants(purchase.account_id);
@@ -9526,176 +9701,6 @@ $$;
 comment on function credits.net_payment(text) is
 'Holds the purchase that a payment intent pays, if it is known, against its refunds and disputes. Returns whether '
 'anything changed. The caller holds the payment''s lock.';
-
--- sql/payments/netting/net_purchase.sql
-create function credits.net_purchase(account_id uuid, purchase_id bigint) returns boolean
-language plpgsql
-set search_path = ''
-as $$
-declare
-  purchase public.purchases;
-  refunded bigint;
-  disputed bigint;
-  gone bigint;
-  target bigint;
-  is_second boolean;
-  lot record;
-  figures jsonb;
-  receipt text;
-begin
-  select * into purchase
-  from public.purchases as p
-  where p.account_id = net_purchase.account_id and p.id = purchase_id;
-
-  -- A refund that has failed does not count. What a charge tells beyond the refunds that we know, we have yet to hear
-  -- of one by one.
-  -- (By the purchase, not by an array of its payments: for that each call would be planned anew.)
-  select coalesce(sum(r.live + greatest(0, r.told - r.known)), 0), min(r.receipt_url) into refunded, receipt
-  from (
-    select
-      min(c.refunded) as told,
-      min(c.receipt_url) as receipt_url,
-      coalesce(sum(f.amount), 0) as known,
-      coalesce(sum(f.amount) filter (where f.status not in ('failed', 'canceled')), 0) as live
-    from credits.stripe_payments as c
-    left join credits.stripe_refunds as f on c.payment_intent_id = f.payment_intent_id
-    where c.account_id = purchase.account_id and c.purchase_id = purchase.id
-    group by c.payment_intent_id
-  ) as r;
-
-  -- In another currency than the payment's the bank's figure says nothing of the share: the whole is disputed.
-  select coalesce(sum(case when d.currency = purchase.currency then d.amount else purchase.amount end), 0) into disputed
-  from credits.stripe_payments as c
-  inner join credits.stripe_disputes as d on c.payment_intent_id = d.payment_intent_id
-  where c.account_id = purchase.account_id and c.purchase_id = purchase.id and d.takes;
-
-  -- Most purchases are of a package, and no money goes back: what follows would find nothing to take or to give.
-  if purchase.subscription_id is null and refunded + disputed = 0 and purchase.credits_clawed_back = 0 then
-    return credits.note_netting(purchase, 0, refunded, disputed, receipt);
-  end if;
-
-  -- What expired unused is not there to be taken a second time. Nor is what a downgrade took of a lot that has expired
-  -- since: of one that is alive it is given back first.
-  select coalesce(sum(case t.kind when 'expiry' then -t.amount else credits.left_to_refund(t) end), 0) into gone
-  from credits.purchase_grants as g
-  inner join credits.credit_grants as l on g.account_id = l.account_id and g.transaction_id = l.transaction_id
-  inner join public.credit_transactions as t on g.account_id = t.account_id and g.transaction_id = t.related_id
-  left join credits.clawbacks as c on t.account_id = c.account_id and t.id = c.transaction_id
-  where
-    g.account_id = purchase.account_id
-    and g.purchase_id = purchase.id
-    and (t.kind = 'expiry' or c.cause = 'downgrade' and l.expires_at <= credits.now());
-
-  is_second := purchase.subscription_id is not null
-    and credits.is_second_subscription(purchase.account_id, purchase.subscription_id);
-  target := case
-    when is_second
-      then greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
-    when purchase.amount = 0 then 0
-    else least(
-      round(purchase.credits_granted::numeric * least(refunded + disputed, purchase.amount) / purchase.amount)::bigint,
-      greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
-    )
-  end;
-  figures := jsonb_build_object(
-    'purchase', purchase.id, 'paid', purchase.amount, 'refunded', refunded, 'disputed', disputed,
-    'currency', purchase.currency
-  );
-  if purchase.subscription_id is not null and exists (
-    select from credits.allotments as a
-    where a.account_id = purchase.account_id and a.purchase_id = purchase.id and a.months is not null
-  ) then
-    -- Month by month where it came so: what expired unused of one month stands for nothing in another.
-    target := 0;
-    for lot in
-      select
-        l.transaction_id,
-        t.taken::bigint as taken,
-        least(round(l.amount * s.share), greatest(l.amount - t.gone, t.taken))::bigint as target
-      from credits.purchase_grants as g
-      inner join credits.credit_grants as l on g.account_id = l.account_id and g.transaction_id = l.transaction_id
-      cross join lateral (
-        select
-          coalesce(sum(case r.kind when 'expiry' then -r.amount else credits.left_to_refund(r) end) filter (
-            where r.kind = 'expiry' or c.cause = 'downgrade' and l.expires_at <= credits.now()
-          ), 0) as gone,
-          coalesce(sum(credits.left_to_refund(r)) filter (where c.cause = 'money_back'), 0) as taken
-        from public.credit_transactions as r
-        left join credits.clawbacks as c on r.account_id = c.account_id and r.id = c.transaction_id
-        where r.account_id = l.account_id and r.related_id = l.transaction_id and r.kind in ('expiry', 'clawback')
-      ) as t
-      -- Each part goes with the money that paid for it; all of what began when the subscription had ended.
-      cross join lateral (
-        select case
-          when is_second or exists (
-            select from credits.allotments as a
-            inner join public.subscriptions as e on a.account_id = e.account_id and a.subscription_id = e.id
-            where
-              a.account_id = g.account_id
-              and a.purchase_id = g.purchase_id
-              and a.key = g.allotment_key
-              and e.ended_at <= (
-                a.period_start at time zone 'UTC' + make_interval(months => g.month - 1)
-              ) at time zone 'UTC'
-          ) then 1
-          else coalesce(
-            (
-              select
-                sum(o.part * case
-                  when o.purchase_id = purchase.id then own.share
-                  else least(c.refunded_amount + c.disputed_amount, c.amount) / greatest(c.amount, 1)::numeric
-                end) / sum(o.part)
-              from credits.allotment_sources as o
-              inner join public.purchases as c on o.account_id = c.account_id and o.purchase_id = c.id
-              where o.account_id = g.account_id and o.transaction_id = g.transaction_id
-            ),
-            own.share
-          )
-        end as share
-        from (
-          select least(refunded + disputed, purchase.amount) / greatest(purchase.amount, 1)::numeric as share
-        ) as own
-      ) as s
-      where g.account_id = purchase.account_id and g.purchase_id = purchase.id
-      order by l.expires_at, l.id
-    loop
-      target := target + lot.target;
-      if lot.target > lot.taken then
-        perform credits.release_subscription_debts(purchase.account_id);
-        perform credits.claw_back(
-          purchase.account_id, lot.target - lot.taken, lot.transaction_id,
-          metadata => figures,
-          cause => 'money_back',
-          purchase_id => purchase.id
-        );
-      elsif lot.target < lot.taken then
-        perform credits.give_back_clawbacks(
-          purchase.account_id, 'money_back', purchase.id, lot.taken - lot.target, figures, lot.transaction_id
-        );
-      end if;
-    end loop;
-  elsif target > purchase.credits_clawed_back then
-    perform credits.release_subscription_debts(purchase.account_id);
-    perform credits.take_from_purchase(
-      purchase.account_id, purchase.id, target - purchase.credits_clawed_back, figures
-    );
-  elsif target < purchase.credits_clawed_back then
-    perform credits.give_back_clawbacks(
-      purchase.account_id, 'money_back', purchase.id, purchase.credits_clawed_back - target, figures
-    );
-  end if;
-
-  return credits.note_netting(purchase, target, refunded, disputed, receipt);
-end
-$$;
-
-comment on function credits.net_purchase(uuid, bigint) is
-'Holds a purchase against its refunds and disputes: takes back credits in proportion to the money, round(granted * '
-'least(refunded + disputed, paid) / paid), or gives back what is too much; by the difference to what was taken so '
-'far, so that it may be called at any time and any number of times; month by month where it came so. Never takes '
-'what has expired; takes all of a second subscription''s. It comes before what downgrades take: '
-'credits.collect_subscription_debts has to follow. Returns whether anything changed. The caller holds the locks of '
-'its payments and of the account.';
 
 -- sql/payments/netting/next_purchase.sql
 create function credits.next_purchase(account_id uuid) returns bigint
@@ -9745,8 +9750,8 @@ end
 $$;
 
 comment on function credits.note_netting(public.purchases, bigint, bigint, bigint, text) is
-'Last part of credits.net_purchase: notes on a purchase what went back, in credits and in minor units; returns whether '
-'that was news.';
+'Last part of credits.claw_back_share: notes on a purchase what went back, in credits and in minor units; returns '
+'whether that was news.';
 
 -- sql/payments/netting/purchase_payments.sql
 create function credits.purchase_payments(purchase public.purchases) returns text[]
@@ -9913,7 +9918,7 @@ begin
         and p.subscription_id = close_second_subscription.subscription_id
       order by p.id
     loop
-      perform credits.net_purchase(account_id, purchase);
+      perform credits.claw_back_share(account_id, purchase);
     end loop;
     perform credits.collect_subscription_debts(account_id);
     perform credits.end_late_grants(account_id);
@@ -11236,7 +11241,7 @@ $$;
 
 comment on function credits.grant_allotments(uuid, bigint) is
 'Grants the months of a purchase''s period that have begun, once each; none while all of its money is refunded or '
-'disputed, and none that begins after the subscription has ended. credits.net_purchase, which takes the share of a '
+'disputed, and none that begins after the subscription has ended. credits.claw_back_share, which takes the share of a '
 'part that was refunded, and credits.collect_subscription_debts have to follow. The caller holds the account''s lock.';
 
 -- sql/payments/subscriptions/grant_invoice.sql
@@ -11257,7 +11262,7 @@ begin
   ) into had_trial;
   select s.max_grant into most from credits.billing_settings as s;
   for part in
-    select g.* from credits.invoice_grants(invoice) as g order by g.expires_at, g.key
+    select g.* from credits.invoice_grants_and_rollover(invoice) as g order by g.expires_at, g.key
   loop
     if part.is_trial and had_trial then
       continue;
@@ -11305,8 +11310,8 @@ comment on function credits.grant_invoice(uuid, bigint, jsonb) is
 'Grants what a paid invoice brings, a trial once per address, and notes what a downgrade takes. The caller holds the '
 'account''s lock. PT422 for a proration beyond billing_settings.max_grant.';
 
--- sql/payments/subscriptions/invoice_grants.sql
-create function credits.invoice_grants(invoice jsonb) returns table (
+-- sql/payments/subscriptions/invoice_grants_and_rollover.sql
+create function credits.invoice_grants_and_rollover(invoice jsonb) returns table (
   key text,
   plan text,
   credits bigint,
@@ -11455,7 +11460,7 @@ as $$
   where d.credits <> 0;
 $$;
 
-comment on function credits.invoice_grants(jsonb) is
+comment on function credits.invoice_grants_and_rollover(jsonb) is
 'What a paid invoice of a subscription grants: one row per lot, with the key that makes it once, the credits and when '
 'they expire. A full line brings the plan''s credits; what of them may roll over is a lot of its own that lives '
 'longer. A trial brings its credits once, whatever the quantity; a line that is wholly discounted those of '
@@ -11675,7 +11680,7 @@ begin
     begin
       perform credits.lock_account(due.account_id);
       perform credits.grant_allotments(due.account_id, due.purchase_id);
-      perform credits.net_purchase(due.account_id, due.purchase_id);
+      perform credits.claw_back_share(due.account_id, due.purchase_id);
       perform credits.collect_subscription_debts(due.account_id);
       perform credits.end_late_grants(due.account_id);
       done := done + 1;

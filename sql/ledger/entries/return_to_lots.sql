@@ -91,7 +91,7 @@ begin
 
   update public.credit_accounts as a set next_expiry = credits.next_expiry(a.id, entry.created_at)
   where a.id = entry.account_id;
-  perform credits.pay_debt(entry.account_id);
+  perform credits.pay_debt_from_new_credits(entry.account_id);
   perform credits.return_debt(entry.account_id);
 end
 $$;

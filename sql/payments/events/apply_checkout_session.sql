@@ -94,7 +94,7 @@ begin
       account, purchase.id, purchase.credits, 'purchase', null, null, session_id, purchase.net_amount
     );
   end if;
-  perform credits.net_purchase(account, purchase.id);
+  perform credits.claw_back_share(account, purchase.id);
   perform credits.freeze_for_disputes(account, purchase.id);
   return 'changed';
 end

@@ -57,7 +57,8 @@ begin
 
   perform credits.open_subscription(account, subscription);
   perform credits.note_second_subscription(account, subscription) where told = 'paid';
-  select max(g.plan) as plan, coalesce(sum(g.credits), 0) as credits into brings from credits.invoice_grants(invoice) as g;
+  select max(g.plan) as plan, coalesce(sum(g.credits), 0) as credits into brings
+  from credits.invoice_grants_and_rollover(invoice) as g;
   if purchase.id is null then
     insert into public.purchases (
       account_id, id, invoice_id, payment_intent_id, subscription_id, plan, amount, net_amount, tax_amount, currency,
@@ -96,7 +97,7 @@ begin
     perform credits.grant_invoice(account, purchase.id, invoice);
   end if;
   perform credits.set_subscription_status(account, subscription);
-  perform credits.net_purchase(account, purchase.id);
+  perform credits.claw_back_share(account, purchase.id);
   perform credits.collect_subscription_debts(account);
   perform credits.end_late_grants(account);
   perform credits.freeze_for_disputes(account, purchase.id);
@@ -106,5 +107,5 @@ $$;
 
 comment on function credits.apply_invoice(jsonb) is
 'What an invoice of a subscription means: a purchase that is failed, given up or paid; the paid one grants what '
-'credits.invoice_grants says, once, and a failed one leaves what was granted before. Returns changed, unchanged or '
-'ignored; PT422 for one that cannot be read.';
+'credits.invoice_grants_and_rollover says, once, and a failed one leaves what was granted before. Returns changed, '
+'unchanged or ignored; PT422 for one that cannot be read.';

@@ -30,7 +30,7 @@ begin
     begin
       perform credits.lock_account(due.account_id);
       perform credits.grant_allotments(due.account_id, due.purchase_id);
-      perform credits.net_purchase(due.account_id, due.purchase_id);
+      perform credits.claw_back_share(due.account_id, due.purchase_id);
       perform credits.collect_subscription_debts(due.account_id);
       perform credits.end_late_grants(due.account_id);
       done := done + 1;
