@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from scripts.local.stack.paths import Paths
+from scripts.local.stack.postgres import binaries
 from tests.support import prepared
 
 
@@ -30,42 +31,39 @@ def test_whatever_it_is_made_from_makes_another_one(project: Path, monkeypatch: 
     migration.write_text("select 1;\n")
     keys.append(prepared.key(project))
     another = project / "pgbin"
-    another.symlink_to(prepared.binaries())
+    another.symlink_to(binaries())
     monkeypatch.setenv("PGBIN", str(another))
     keys.append(prepared.key(project))
     assert len(set(keys)) == len(keys)
 
 
-class Made:
-    """Stands for the server: what happened to it, with the name of its cluster."""
-
-    did: list[tuple[str, str]] = []
-
-    def __init__(self, paths: Paths) -> None:
-        self.paths = paths
-
-    def __getattr__(self, name: str) -> object:
-        return lambda: self.did.append((name, self.paths.name))
-
-
 def test_half_a_one_is_made_anew_and_an_old_one_deleted(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fill(_root: Path, server: Made) -> None:
-        server.filled()
+    did: list[tuple[str, str]] = []
+
+    class Server:
+        """Notes what happens to it, with the name of its cluster."""
+
+        def __init__(self, paths: Paths) -> None:
+            for step in ("create", "start", "stop"):
+                setattr(self, step, lambda step=step: did.append((step, paths.name)))
+
+    def fill(*_: object) -> None:
+        did.append(("fill", name))
         if interrupted:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(prepared, "_postgres", Made)
+    monkeypatch.setattr(prepared, "_postgres", Server)
     monkeypatch.setattr(prepared, "_fill", fill)
     name, interrupted = f"prepared-{prepared.key(project)}", True
     with pytest.raises(KeyboardInterrupt):
         prepared._made(project)
-    made = [("create", name), ("start", name), ("filled", name), ("stop", name)]
-    assert Made.did == made
+    made = [("create", name), ("start", name), ("fill", name), ("stop", name)]
+    assert did == made
     interrupted = False
     assert prepared._made(project).name == prepared._made(project).name == name
-    assert Made.did == [*made, ("stop", name), *made]  # whatever still ran was stopped
+    assert did == [*made, ("stop", name), *made]  # whatever still ran was stopped
     change(project / "supabase" / "seed.sql")
     assert prepared._made(project).name == f"prepared-{prepared.key(project)}" != name
     assert not Paths(project, name).state.exists() and not Paths(project, name).data.exists()
