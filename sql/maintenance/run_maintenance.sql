@@ -28,7 +28,8 @@ $$;
 comment on function credits.run_maintenance(interval, integer) is
 'Does each task of credits.maintenance_task once, in one bounded batch: settles accounts with ledger rows unsettled '
 'for settle_after or longer, and those where lots or holds have expired; ends overdue generations, deletes old unused '
-'holds, grants the months of plans with a monthly allotment and empties old payloads of Stripe''s. What fails is '
-'undone by itself and noted for maintenance_report, the rest goes on. Skips what others have locked; run as many at '
-'once as you like. Returns {settled: accounts, more: whether to call again now}. All in one transaction, for who has '
-'no choice: credits.maintain commits in between, and goes on while there is more.';
+'holds, grants the months of plans with a monthly allotment, empties old payloads of Stripe''s and forgets what of '
+'Stripe''s was none of ours. What fails is undone by itself and noted for maintenance_report, the rest goes on. Skips '
+'what others have locked; run as many at once as you like. Returns {settled: accounts, more: whether to call again '
+'now}. All in one transaction, for who has no choice: credits.maintain commits in between, and goes on while there is '
+'more.';
