@@ -62,7 +62,7 @@
 --     apply_customer, apply_dispute, apply_fraud_warning, apply_invoice, apply_invoice_payment, apply_refund,
 --     apply_stripe_object, apply_subscription, balance_figures, is_live, link_customer, link_payment,
 --     lock_stripe_object, note_balance_transaction, open_subscription, paying_account, stripe_id, subscriber,
---     sweep_stripe_payloads, try_stripe_object
+--     sweep_stripe_payloads, sweep_unclaimed_payments, try_stripe_object, unclaimed_retention
 --   sql/payments/netting: claw_back_share, debt_takings, end_late_grants, freeze_for_disputes, give_back_clawbacks,
 --     grant_purchase, is_disputed, net_payment, next_purchase, note_netting, purchase_payments, take_from_purchase
 --   sql/payments/rpc: claim_second_subscription, close_checkout, close_second_subscription, dismiss_stripe_event,
@@ -1299,7 +1299,8 @@ create type credits.maintenance_task as enum (
   'generations',
   'holds',
   'allotments',
-  'stripe_payloads'
+  'stripe_payloads',
+  'unclaimed_payments'
 );
 
 comment on type credits.maintenance_task is
@@ -1510,7 +1511,7 @@ comment on column credits.billing_settings.stripe_livemode is
 comment on column credits.billing_settings.stripe_account is
 'The connected account (acct_…) whose events count; null for the platform''s own.';
 comment on column credits.billing_settings.stripe_payload_retention is
-'How long the payloads of Stripe''s events are kept once they are done.';
+'How long the payloads of Stripe''s events are kept, and what is noted of events that were ignored.';
 comment on column credits.billing_settings.freeze_on_fraud_warning is
 'Whether a card issuer''s early fraud warning freezes the account that paid, until an operator unfreezes it. False '
 'notes it only. It counts when the warning comes: what was noted before freezes nothing later.';
@@ -1589,6 +1590,7 @@ create table credits.stripe_customers (
 );
 
 create unique index stripe_customers_account_id on credits.stripe_customers (account_id);
+create index stripe_customers_deleted_at on credits.stripe_customers (deleted_at) where deleted_at is not null;
 
 alter table credits.stripe_customers enable row level security;
 alter table credits.stripe_customers force row level security;
@@ -1596,7 +1598,7 @@ revoke all on table credits.stripe_customers from anon, authenticated, service_r
 
 comment on table credits.stripe_customers is
 'Which Stripe customer pays for which account: at most one per account. A deleted customer stays as a row with no '
-'account, so that a late message cannot link it again.';
+'account for credits.unclaimed_retention, so that a late message cannot link it again.';
 comment on column credits.stripe_customers.customer_id is 'Stripe''s cus_… id.';
 comment on column credits.stripe_customers.account_id is 'credit_accounts.id.';
 comment on column credits.stripe_customers.email_hash is
@@ -1628,6 +1630,7 @@ create index stripe_events_unapplied on credits.stripe_events (processed_at)
 where status in ('quarantined', 'failed') and payload is not null;
 create index stripe_events_problems on credits.stripe_events (received_at, id)
 where status in ('quarantined', 'failed');
+create index stripe_events_ignored on credits.stripe_events (received_at) where status = 'ignored';
 create index stripe_events_with_payload on credits.stripe_events (received_at) where payload is not null;
 
 alter table credits.stripe_events enable row level security;
@@ -1636,14 +1639,14 @@ revoke all on table credits.stripe_events from anon, authenticated, service_role
 
 comment on table credits.stripe_events is
 'Every Stripe event that was received, once, with what became of it. The row and the event''s effects are one '
-'transaction.';
+'transaction. What was ignored is forgotten after billing_settings.stripe_payload_retention.';
 comment on column credits.stripe_events.id is 'Stripe''s evt_… id.';
 comment on column credits.stripe_events.type is 'Such as checkout.session.completed.';
 comment on column credits.stripe_events.api_version is 'The version that the payload is written in.';
 comment on column credits.stripe_events.reason is
 'Why it is ignored, quarantined or failed, or was when it was dismissed.';
 comment on column credits.stripe_events.payload is
-'The event as Stripe sent it; null once billing_settings.stripe_payload_retention has passed.';
+'The event as Stripe sent it; null for what was ignored, and once billing_settings.stripe_payload_retention has passed.';
 comment on column credits.stripe_events.attempts is 'How often its effects were tried.';
 comment on column credits.stripe_events.dismissed_why is 'Why a person decided that it shall have no effect.';
 comment on column credits.stripe_events.dismissed_at is 'When they did.';
@@ -1677,6 +1680,7 @@ create table credits.stripe_payments (
   purchase_id bigint,
   refunded bigint not null default 0,
   receipt_url text,
+  received_at timestamptz not null default credits.now(),
   constraint refunded_must_be_0_or_more check (refunded >= 0),
   constraint a_purchase_must_have_an_account check ((account_id is null) = (purchase_id is null))
 );
@@ -1684,13 +1688,15 @@ create table credits.stripe_payments (
 create index stripe_payments_invoice_id on credits.stripe_payments (invoice_id) where invoice_id is not null;
 create index stripe_payments_purchase_id on credits.stripe_payments (account_id, purchase_id)
 where purchase_id is not null;
+create index stripe_payments_unclaimed on credits.stripe_payments (received_at) where purchase_id is null;
 
 alter table credits.stripe_payments enable row level security;
 alter table credits.stripe_payments force row level security;
 revoke all on table credits.stripe_payments from anon, authenticated, service_role;
 
 comment on table credits.stripe_payments is
-'What Stripe tells of a payment intent apart from the purchase that it pays, kept whether or not that is known yet.';
+'What Stripe tells of a payment intent apart from the purchase that it pays, kept whether or not that is known yet; '
+'where it never is, for credits.unclaimed_retention. Whatever names a payment has it here: refunds, disputes, warnings.';
 comment on column credits.stripe_payments.invoice_id is
 'The invoice that it pays. An invoice does not name its payments; invoice_payment objects do.';
 comment on column credits.stripe_payments.account_id is 'Whose purchase it pays, once known.';
@@ -1698,6 +1704,7 @@ comment on column credits.stripe_payments.purchase_id is 'purchases.id within th
 comment on column credits.stripe_payments.refunded is
 'The highest total of refunds that a charge of it has told, in minor units.';
 comment on column credits.stripe_payments.receipt_url is 'Stripe''s page of the receipt of a charge that succeeded.';
+comment on column credits.stripe_payments.received_at is 'When it was first told of.';
 
 -- sql/payments/tables/stripe_refunds.sql
 create table credits.stripe_refunds (
@@ -4516,8 +4523,8 @@ $$;
 
 comment on function public.maintenance_report() is
 'Operator: what maintenance could not do and still cannot, oldest first; no row when all is well. task: settlement (of '
-'an account), generations (the end of a job), allotments (the month of a plan), holds, stripe_payloads (a sweep as a '
-'whole). retry_at: when it is tried next.';
+'an account), generations (the end of a job), allotments (the month of a plan), holds, stripe_payloads, '
+'unclaimed_payments (a sweep as a whole). retry_at: when it is tried next.';
 
 grant execute on function public.maintenance_report() to service_role;
 
@@ -4597,10 +4604,11 @@ $$;
 comment on function credits.run_maintenance(interval, integer) is
 'Does each task of credits.maintenance_task once, in one bounded batch: settles accounts with ledger rows unsettled '
 'for settle_after or longer, and those where lots or holds have expired; ends overdue generations, deletes old unused '
-'holds, grants the months of plans with a monthly allotment and empties old payloads of Stripe''s. What fails is '
-'undone by itself and noted for maintenance_report, the rest goes on. Skips what others have locked; run as many at '
-'once as you like. Returns {settled: accounts, more: whether to call again now}. All in one transaction, for who has '
-'no choice: credits.maintain commits in between, and goes on while there is more.';
+'holds, grants the months of plans with a monthly allotment, empties old payloads of Stripe''s and forgets what of '
+'Stripe''s was none of ours. What fails is undone by itself and noted for maintenance_report, the rest goes on. Skips '
+'what others have locked; run as many at once as you like. Returns {settled: accounts, more: whether to call again '
+'now}. All in one transaction, for who has no choice: credits.maintain commits in between, and goes on while there is '
+'more.';
 
 -- sql/maintenance/run_task.sql
 create function credits.run_task(
@@ -5684,7 +5692,8 @@ declare
 begin
   select entry.created_at + s.refund_grace into grace from credits.billing_settings as s;
 
-  -- The lot that burned last is filled first, as if less had been spent.
+  -- What was paid last is given back first, as if less had been spent. So it does not matter into how many refunds an
+  -- amount is split: which part of the transaction it undoes depends on how much was refunded before, and on nothing else.
   for lot in
     with refunds as (
       select t.id from public.credit_transactions as t
@@ -5701,7 +5710,7 @@ begin
       group by x.grant_id
     )
 
-    -- What no lot has paid for yet, a debt, goes back before any of them.
+    -- What no lot has paid for yet, its own debt, goes before any of them.
     select
       null as id,
       null as expires_at,
@@ -5736,22 +5745,41 @@ begin
       p.last_paid
     from paid as p
     inner join credits.credit_grants as g on g.account_id = entry.account_id and p.grant_id = g.id
+    -- What paid off its own debt in an earlier refund came from no lot.
+    where g.returned_from is not null or g.transaction_id not in (select refunds.id from refunds)
     order by last_paid desc nulls first
   loop
     part := least(still_to_return, lot.left_to_return);
     continue when part <= 0;
     still_to_return := still_to_return - part;
-    if lot.id is null or lot.expires_at <= entry.created_at then
+    if lot.id is null then
+      -- Not an older debt, and not from other lots: the debt that this transaction made is taken back.
+      perform credits.add_lot(entry, part, 'refund', grace, null, cost_basis => 0);
+      with paying as (
+        update credits.credit_grants as g set remaining = 0
+        where
+          g.account_id = entry.account_id
+          and g.id = (select max(n.id) from credits.credit_grants as n where n.account_id = entry.account_id)
+        returning g.id
+      )
+
+      insert into credits.lot_payments (
+        account_id, grant_id, first_id, last_id, first_amount, last_amount, number, is_late
+      )
+      select
+        entry.account_id, paying.id, entry.related_id, entry.related_id, part, part,
+        (select coalesce(max(p.number), 0) + 1 from credits.lot_payments as p where p.account_id = entry.account_id), true
+      from paying;
+    elsif lot.expires_at <= entry.created_at then
       -- The share of what was paid for the lot, so that all parts together have no more and no less than all of it.
       select coalesce(sum(n.amount), 0) into returned
       from credits.credit_grants as n
       where n.account_id = entry.account_id and n.returned_from = lot.id;
       perform credits.add_lot(
         entry, part, 'refund', grace, lot.priority, lot.id,
-        case
-          when lot.id is null then 0
-          else div(lot.cost_basis::numeric * (returned + part), lot.size) - div(lot.cost_basis::numeric * returned, lot.size)
-        end::bigint,
+        (
+          div(lot.cost_basis::numeric * (returned + part), lot.size) - div(lot.cost_basis::numeric * returned, lot.size)
+        )::bigint,
         lot.currency
       );
     else
@@ -5760,19 +5788,22 @@ begin
       update credits.credit_grants as g set remaining = g.remaining + part
       where g.account_id = entry.account_id and g.id = lot.id;
     end if;
+    -- At once, with what has just come back, not with what another part of the refund fills next.
+    perform credits.pay_debt_from_new_credits(entry.account_id);
   end loop;
 
   update public.credit_accounts as a set next_expiry = credits.next_expiry(a.id, entry.created_at)
   where a.id = entry.account_id;
-  perform credits.pay_debt_from_new_credits(entry.account_id);
   perform credits.return_debt(entry.account_id);
 end
 $$;
 
 comment on function credits.return_to_lots(public.credit_transactions) is
-'Puts the credits of a refund back into the lots that paid for its transaction; for lots that have expired since, into '
-'new lots that live for billing_settings.refund_grace. A deleted user''s account passes them on as far as its '
-'successor took over its debt. The caller holds the account''s lock and has settled it.';
+'Puts the credits of a refund back where its transaction had them from, what was paid last first: takes back what of it '
+'is still a debt, then fills the lots that paid for it; for lots that have expired since, into new lots that live for '
+'billing_settings.refund_grace. What comes back pays the account''s other debts first. Several refunds end as one of '
+'the same sum does. A deleted user''s account passes them on as far as its successor took over its debt. The caller '
+'holds the account''s lock and has settled it.';
 
 -- sql/ledger/erasure/erase_hold_texts.sql
 create function credits.erase_hold_texts(account_id uuid, transaction_id bigint default null) returns bigint
@@ -8311,6 +8342,7 @@ begin
   if tg_relid = 'public.credit_transactions'::regclass then
     is_erased :=
       after = before || '{"idempotency_key": null, "metadata": {}}'
+      and credits.is_callers_text(old)
       and exists (
         select from credits.sealed_texts as x
         where x.account_id = old.account_id and x.transaction_id = old.id and x.digest is not null
@@ -8320,9 +8352,12 @@ begin
       after = before || '{"salt": null}'
       and exists (
         select from credits.sealed_texts as x
+        inner join public.credit_transactions as t on x.account_id = t.account_id and x.transaction_id = t.id
         where
           x.account_id = old.account_id and x.digest is not null
           and x.transaction_id between old.through_id - old.entries + 1 and old.through_id
+          -- It is still there: the salt goes first.
+          and credits.is_callers_text(t)
       );
   end if;
   if not is_erased then
@@ -8336,8 +8371,9 @@ end
 $$;
 
 comment on function credits.refuse_all_but_erasure() is
-'Refuses UPDATE, whoever asks, but for the one that credits.erase_texts does: a text that credits.sealed_texts says is '
-'erased is taken out of its ledger row, or the salt out of its seal, and nothing else changes.';
+'Refuses UPDATE, whoever asks, but for the one that credits.erase_texts does: a caller''s text that '
+'credits.sealed_texts says is erased is taken out of its ledger row, or the salt out of its seal, and nothing else '
+'changes. What the ledger wrote itself, such as the keys by which a bonus or a payment comes once, nobody takes out.';
 
 create trigger only_erased before update on public.credit_transactions
 for each row execute function credits.refuse_all_but_erasure();
@@ -8392,6 +8428,28 @@ for each row when (
   or (new.account_id, new.transaction_id) is distinct from (old.account_id, old.transaction_id)
 ) execute function credits.refuse_change();
 create trigger no_truncate before truncate on credits.sealed_texts
+for each statement execute function credits.refuse_change();
+
+create trigger append_only before update or delete on credits.operator_entries
+for each row execute function credits.refuse_change();
+create trigger no_truncate before truncate on credits.operator_entries
+for each statement execute function credits.refuse_change();
+-- By these a refund knows what to take back and a dispute that is won what to give back.
+create trigger append_only before update or delete on credits.clawbacks
+for each row execute function credits.refuse_change();
+create trigger no_truncate before truncate on credits.clawbacks
+for each statement execute function credits.refuse_change();
+create trigger append_only before update or delete on credits.purchase_grants
+for each row execute function credits.refuse_change();
+create trigger no_truncate before truncate on credits.purchase_grants
+for each statement execute function credits.refuse_change();
+create trigger append_only before update or delete on credits.allotment_sources
+for each row execute function credits.refuse_change();
+create trigger no_truncate before truncate on credits.allotment_sources
+for each statement execute function credits.refuse_change();
+create trigger no_delete before delete on public.purchases
+for each row execute function credits.refuse_change();
+create trigger no_truncate before truncate on public.purchases
 for each statement execute function credits.refuse_change();
 
 create trigger append_only before update or delete on credits.pricing_tier_history
@@ -8566,6 +8624,17 @@ begin
   then
     return 'ignored: Nothing of the charge was booked or refunded and it has no receipt, or it has no payment intent.';
   end if;
+  -- Where one Stripe account serves several apps, theirs fill no table. What is bought here has a customer that is known
+  -- before. (A refund counts whoever paid: its purchase may come later.)
+  if
+    charge ->> 'amount_refunded' = '0'
+    and not exists (
+      select from credits.stripe_customers as c where c.customer_id = credits.stripe_id(charge -> 'customer')
+    )
+    and not exists (select from credits.stripe_payments as p where p.payment_intent_id = payment)
+  then
+    return 'ignored: The charge is of no customer and no payment of ours.';
+  end if;
   perform credits.lock_stripe_object(payment);
   is_booked := credits.note_balance_transaction(charge -> 'balance_transaction', payment, charge ->> 'id', 'payment');
   is_booked := credits.note_balance_transaction(
@@ -8589,7 +8658,8 @@ $$;
 
 comment on function credits.apply_charge(jsonb) is
 'Notes the total that a charge says was refunded, its receipt, and how Stripe booked it, and holds its purchase '
-'against them. Returns changed, unchanged or ignored.';
+'against them. One of a customer and a payment that nobody knows is none of ours. Returns changed, unchanged or '
+'ignored.';
 
 -- sql/payments/events/apply_checkout_session.sql
 create function credits.apply_checkout_session(session jsonb, event_type text) returns text
@@ -8600,15 +8670,22 @@ declare
   session_id text := session ->> 'id';
   payment text := credits.stripe_id(session -> 'payment_intent');
   pinned text := session #>> '{metadata,credits}';
+  known credits.stripe_objects;
   account uuid;
   told public.purchase_status;
   many integer;
   purchase public.purchases;
 begin
-  if session #>> '{metadata,account_id}' is null or session ->> 'mode' not in ('payment', 'subscription') then
+  if session ->> 'mode' not in ('payment', 'subscription') then
     return 'ignored: The session was not made by the function checkout.';
   end if;
-  account := credits.paying_account(null, session #>> '{metadata,account_id}');
+  perform credits.lock_stripe_object(session_id);
+  -- Known once, known for good: whose it is, and what it sells, is not what its metadata say by now.
+  select * into known from credits.stripe_objects as o where o.id = session_id;
+  if known.id is null and session #>> '{metadata,account_id}' is null then
+    return 'ignored: The session was not made by the function checkout.';
+  end if;
+  account := coalesce(known.account_id, credits.paying_account(null, session #>> '{metadata,account_id}'));
   if session ->> 'mode' = 'subscription' then
     if session ->> 'status' <> 'complete' then
       return 'ignored: Nobody has subscribed yet.';
@@ -8622,9 +8699,11 @@ begin
     end;
   end if;
 
-  if session #>> '{metadata,package}' is null then
+  if known.purchase_id is not null then
+    select * into purchase from public.purchases as p where p.account_id = account and p.id = known.purchase_id;
+  elsif session #>> '{metadata,package}' is null then
     return 'ignored: The session sells no package.';
-  elsif pinned is null or pinned !~ '^[1-9][0-9]{0,12}$' then
+  elsif coalesce(pinned, '') !~ '^[1-9][0-9]{0,12}$' then
     perform credits.fail(
       'PT422', 'metadata.credits is not a whole number of credits.', jsonb_build_object('session', session_id),
       'Sessions of packages are made by the function checkout.'
@@ -8638,25 +8717,20 @@ begin
   end)::public.purchase_status;
   if told is null then
     return 'ignored: The session is still open.';
-  end if;
-
-  -- Nothing to pay, say with a promotion code of 100 percent: not for as many as one likes.
-  many := coalesce((session #>> '{metadata,quantity}')::integer, 1);
-  if session ->> 'amount_total' = '0' then
-    pinned := pinned::bigint / many * least(many, (select s.max_free_packages from credits.billing_settings as s));
+  elsif purchase.status >= told then
+    return 'unchanged';
   end if;
 
   perform credits.lock_stripe_object(payment);
   perform credits.lock_account(account);
   perform credits.link_customer(account, credits.stripe_id(session -> 'customer'))
   where session ->> 'customer' is not null;
-  select p.* into purchase
-  from credits.stripe_objects as o
-  inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
-  where o.id = session_id;
-  if purchase.status >= told then
-    return 'unchanged';
-  elsif purchase.id is null then
+  if purchase.id is null then
+    -- Nothing to pay, say with a promotion code of 100 percent: not for as many as one likes.
+    many := coalesce((session #>> '{metadata,quantity}')::integer, 1);
+    if session ->> 'amount_total' = '0' then
+      pinned := pinned::bigint / many * least(many, (select s.max_free_packages from credits.billing_settings as s));
+    end if;
     insert into public.purchases (
       account_id, id, checkout_session_id, payment_intent_id, package, quantity, amount, net_amount, tax_amount,
       currency, status, credits
@@ -8668,7 +8742,8 @@ begin
       (session #>> '{total_details,amount_tax}')::bigint, session ->> 'currency', told, pinned::bigint
     )
     returning * into purchase;
-    insert into credits.stripe_objects (id, account_id, purchase_id) values (session_id, account, purchase.id);
+    insert into credits.stripe_objects (id, account_id, purchase_id) values (session_id, account, purchase.id)
+    on conflict (id) do update set purchase_id = excluded.purchase_id;
   else
     update public.purchases as p
     set
@@ -8696,7 +8771,8 @@ $$;
 
 comment on function credits.apply_checkout_session(jsonb, text) is
 'What a Checkout session means: for a package, a purchase that is pending, failed, expired or paid, and granted when '
-'paid; for a plan, whose customer and subscription they are, and no credits. Returns changed, unchanged or ignored.';
+'paid; for a plan, whose customer and subscription they are, and no credits. Of the account that it was first told '
+'for, whatever its metadata say later. Returns changed, unchanged or ignored.';
 
 -- sql/payments/events/apply_customer.sql
 create function credits.apply_customer(customer jsonb, event_type text) returns text
@@ -8738,6 +8814,7 @@ begin
   loop
     is_booked := credits.note_balance_transaction(booked, payment, dispute ->> 'id', 'dispute') or is_booked;
   end loop;
+  insert into credits.stripe_payments (payment_intent_id) values (payment) on conflict (payment_intent_id) do nothing;
   insert into credits.stripe_disputes as d (
     id, payment_intent_id, amount, currency, status, unknown_status, withdrawn, reinstated
   )
@@ -8792,6 +8869,7 @@ begin
     return 'ignored: The warning names no payment intent.';
   end if;
   perform credits.lock_stripe_object(payment);
+  insert into credits.stripe_payments (payment_intent_id) values (payment) on conflict (payment_intent_id) do nothing;
   insert into credits.stripe_fraud_warnings (id, payment_intent_id, fraud_type, freezes)
   select warning ->> 'id', payment, warning ->> 'fraud_type', s.freeze_on_fraud_warning
   from credits.billing_settings as s
@@ -8838,34 +8916,27 @@ begin
   elsif told is null then
     return 'ignored: The invoice is neither paid nor failed nor given up.';
   end if;
+  perform credits.lock_stripe_object(the_invoice);
+  select p.* into purchase
+  from credits.stripe_objects as o
+  inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
+  where o.id = the_invoice;
   -- Paid is final; a message that could not be granted as it was has nothing to add to one that could.
-  if exists (
-    select from credits.stripe_objects as o
-    inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
-    where o.id = the_invoice and p.status = 'paid'
-  ) then
+  if purchase.status >= told then
     return 'unchanged';
   end if;
-  account := credits.subscriber(subscription, invoice -> 'customer', details -> 'metadata');
+  -- Known once, known for good.
+  account := coalesce(purchase.account_id, credits.subscriber(subscription, invoice -> 'customer', details -> 'metadata'));
   if not credits.accept_invoice(account, invoice) then
     return 'ignored: The subscription is to no plan of ours.';
   end if;
 
-  perform credits.lock_stripe_object(the_invoice);
   for payment in
     select s.payment_intent_id from credits.stripe_payments as s where s.invoice_id = the_invoice order by 1
   loop
     perform credits.lock_stripe_object(payment);
   end loop;
   perform credits.lock_account(account);
-  select p.* into purchase
-  from credits.stripe_objects as o
-  inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
-  where o.id = the_invoice;
-  if purchase.status >= told then
-    return 'unchanged';
-  end if;
-
   perform credits.open_subscription(account, subscription);
   perform credits.note_second_subscription(account, subscription) where told = 'paid';
   select max(g.plan) as plan, coalesce(sum(g.credits), 0) as credits into brings
@@ -8976,6 +9047,7 @@ begin
   is_booked := credits.note_balance_transaction(
     refund -> 'failure_balance_transaction', payment, refund ->> 'id', 'refund_failure'
   ) or is_booked;
+  insert into credits.stripe_payments (payment_intent_id) values (payment) on conflict (payment_intent_id) do nothing;
   insert into credits.stripe_refunds as r (id, payment_intent_id, amount, status, unknown_status)
   values (
     refund ->> 'id', payment, (refund ->> 'amount')::bigint,
@@ -9227,8 +9299,8 @@ $$;
 
 comment on function credits.lock_stripe_object(text) is
 'Until the transaction ends, one session at a time deals with this Stripe object: a refund and its purchase, told at '
-'once by two messages, each see what the other wrote. Taken in the order event, invoice, payment intent; the '
-'account''s lock comes last.';
+'once by two messages, each see what the other wrote. Taken in the order event, invoice or session, payment intent; '
+'the account''s lock comes last.';
 
 -- sql/payments/events/note_balance_transaction.sql
 create function credits.note_balance_transaction(
@@ -9287,17 +9359,26 @@ begin
   insert into public.subscriptions (account_id, id, plan)
   values (open_subscription.account_id, open_subscription.subscription_id, open_subscription.plan)
   on conflict on constraint subscriptions_pkey do nothing;
-  if found then
-    insert into credits.stripe_objects (id, account_id)
-    values (open_subscription.subscription_id, open_subscription.account_id);
+  if not found then
+    return false;
   end if;
-  return found;
+  insert into credits.stripe_objects (id, account_id)
+  values (open_subscription.subscription_id, open_subscription.account_id)
+  on conflict (id) do nothing;
+  if not found then
+    perform credits.fail(
+      'PT422', 'The subscription is another account''s.',
+      jsonb_build_object('subscription', subscription_id, 'account_id', account_id),
+      'It stays with the account that it was first told for. Dismiss this, or move what it paid for by hand.'
+    );
+  end if;
+  return true;
 end
 $$;
 
 comment on function credits.open_subscription(uuid, text, text) is
-'Makes the row of a subscription, if there is none yet; returns whether there was none. The caller holds the '
-'account''s lock.';
+'Makes the row of a subscription, if there is none yet; returns whether there was none. PT422 for one that is another '
+'account''s. The caller holds the account''s lock.';
 
 -- sql/payments/events/paying_account.sql
 create function credits.paying_account(customer_id text, account_id text) returns uuid
@@ -9385,6 +9466,66 @@ comment on function credits.sweep_stripe_payloads(integer) is
 'many. What is quarantined or failed until then is given up. Their ids stay, so that they are still known when they '
 'come again.';
 
+-- sql/payments/events/sweep_unclaimed_payments.sql
+create function credits.sweep_unclaimed_payments(batch integer default 200) returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  -- Variables, so that the indexes find what is older.
+  before timestamptz := credits.now() - credits.unclaimed_retention();
+  ignored_before timestamptz := credits.now() - (select s.stripe_payload_retention from credits.billing_settings as s);
+  payment text;
+  part integer;
+  forgotten integer := 0;
+begin
+  for payment in
+    select p.payment_intent_id from credits.stripe_payments as p
+    where p.purchase_id is null and p.received_at < before
+    order by p.received_at
+    limit batch
+  loop
+    -- Whoever deals with it now may be about to find its purchase; and is not waited for.
+    continue when not pg_try_advisory_xact_lock(hashtextextended(payment, 0));
+    delete from credits.stripe_payments as p where p.payment_intent_id = payment and p.purchase_id is null;
+    continue when not found;
+    delete from credits.stripe_refunds as r where r.payment_intent_id = payment;
+    delete from credits.stripe_disputes as d where d.payment_intent_id = payment;
+    delete from credits.stripe_fraud_warnings as w where w.payment_intent_id = payment;
+    delete from credits.stripe_balance_transactions as b where b.payment_intent_id = payment;
+    forgotten := forgotten + 1;
+  end loop;
+
+  delete from credits.stripe_customers as c
+  where c.customer_id in (
+    select o.customer_id from credits.stripe_customers as o
+    where o.deleted_at < before
+    order by o.deleted_at
+    limit batch
+    for update skip locked
+  );
+  get diagnostics part = row_count;
+  forgotten := forgotten + part;
+
+  delete from credits.stripe_events as e
+  where e.id in (
+    select o.id from credits.stripe_events as o
+    where o.status = 'ignored' and o.received_at < ignored_before
+    order by o.received_at
+    limit batch
+    for update skip locked
+  );
+  get diagnostics part = row_count;
+  return forgotten + part;
+end
+$$;
+
+comment on function credits.sweep_unclaimed_payments(integer) is
+'Forgets what turned out to be none of our business, up to batch of each kind, so that another app on the same Stripe '
+'account fills no table: payments that no purchase has claimed for credits.unclaimed_retention, with their refunds, '
+'disputes, warnings and fees; customers that were deleted so long ago; events that were ignored '
+'billing_settings.stripe_payload_retention ago. Returns how many. What comes again is kept, or ignored, again.';
+
 -- sql/payments/events/try_stripe_object.sql
 create function credits.try_stripe_object(
   object jsonb,
@@ -9428,6 +9569,19 @@ comment on function credits.try_stripe_object(jsonb, text) is
 'credits.apply_stripe_object, with its reason apart, and with a refusal as an answer: quarantined when the object '
 'cannot be read, failed when a rule of the ledger refuses what it asks for; then nothing of it was done, and reason '
 'says why.';
+
+-- sql/payments/events/unclaimed_retention.sql
+create function credits.unclaimed_retention() returns interval
+language sql
+immutable
+as $$
+  select interval '200 days';
+$$;
+
+comment on function credits.unclaimed_retention() is
+'How long what Stripe tells of payments that nobody here has bought anything with is kept: their purchase may be told '
+'of late, or never, where one Stripe account serves several apps. Longer than reconciliation looks back, 180 days for '
+'disputes.';
 
 -- sql/payments/netting/claw_back_share.sql
 create function credits.claw_back_share(account_id uuid, purchase_id bigint) returns boolean
@@ -10293,13 +10447,17 @@ begin
   )::credits.stripe_event_status;
   if known is null then
     insert into credits.stripe_events (id, type, api_version, status, reason, payload)
-    values (event_id, event ->> 'type', event ->> 'api_version', result, outcome.reason, event);
+    values (
+      event_id, event ->> 'type', event ->> 'api_version', result, outcome.reason,
+      -- Most of another app's on the same Stripe account; nobody reads it again.
+      case when result <> 'ignored' then event end
+    );
   else
     update credits.stripe_events as e
     set
       status = result,
       reason = outcome.reason,
-      payload = event,
+      payload = case when result <> 'ignored' then event end,
       attempts = e.attempts + 1,
       processed_at = credits.now()
     where e.id = event_id;
