@@ -27,34 +27,27 @@ begin
   elsif told is null then
     return 'ignored: The invoice is neither paid nor failed nor given up.';
   end if;
+  perform credits.lock_stripe_object(the_invoice);
+  select p.* into purchase
+  from credits.stripe_objects as o
+  inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
+  where o.id = the_invoice;
   -- Paid is final; a message that could not be granted as it was has nothing to add to one that could.
-  if exists (
-    select from credits.stripe_objects as o
-    inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
-    where o.id = the_invoice and p.status = 'paid'
-  ) then
+  if purchase.status >= told then
     return 'unchanged';
   end if;
-  account := credits.subscriber(subscription, invoice -> 'customer', details -> 'metadata');
+  -- Known once, known for good.
+  account := coalesce(purchase.account_id, credits.subscriber(subscription, invoice -> 'customer', details -> 'metadata'));
   if not credits.accept_invoice(account, invoice) then
     return 'ignored: The subscription is to no plan of ours.';
   end if;
 
-  perform credits.lock_stripe_object(the_invoice);
   for payment in
     select s.payment_intent_id from credits.stripe_payments as s where s.invoice_id = the_invoice order by 1
   loop
     perform credits.lock_stripe_object(payment);
   end loop;
   perform credits.lock_account(account);
-  select p.* into purchase
-  from credits.stripe_objects as o
-  inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
-  where o.id = the_invoice;
-  if purchase.status >= told then
-    return 'unchanged';
-  end if;
-
   perform credits.open_subscription(account, subscription);
   perform credits.note_second_subscription(account, subscription) where told = 'paid';
   select max(g.plan) as plan, coalesce(sum(g.credits), 0) as credits into brings
