@@ -1004,8 +1004,8 @@ alter table credits.ledger_seals force row level security;
 revoke all on table credits.ledger_seals from anon, authenticated, service_role;
 
 comment on table credits.ledger_seals is
-'Tamper evidence: for each account a chain of hashes over batches of its ledger rows. Export the newest hash to '
-'another system and nobody can rewrite the past unseen.';
+'Tamper evidence: for each account a chain of hashes over batches of its ledger rows. Made by credits.settle_batch, '
+'verified by verify_ledger. Export the newest hash to another system and nobody can rewrite the past unseen.';
 comment on column credits.ledger_seals.number is '1, 2, 3 within the account.';
 comment on column credits.ledger_seals.through_id is
 'The last ledger row of the batch; it begins after the previous seal''s.';
@@ -2798,6 +2798,7 @@ begin
   if coalesce(btrim(reason), '') = '' then
     perform credits.fail('PT400', 'A freeze needs a reason.', '{}', 'Send reason as text.');
   end if;
+  -- credits.make_spendable refuses spends and holds of it, prepare_checkout its checkouts.
   update public.credit_accounts as a
   set
     frozen_at = coalesce(a.frozen_at, credits.now()),
@@ -9065,9 +9066,9 @@ end
 $$;
 
 comment on function credits.apply_refund(jsonb) is
-'Notes how far a refund has come, and how Stripe booked it, and holds its purchase against it. A refund that fails '
-'after it succeeded is the later news, whatever the order of arrival; one in a state that Stripe has invented since '
-'counts until another is told. Returns changed, unchanged or ignored.';
+'Notes how far a refund has come, and how Stripe booked it; credits.claw_back_share says how many credits that takes. '
+'A refund that fails after it succeeded is the later news, whatever the order of arrival; one in a state that Stripe '
+'has invented since counts until another is told. Returns changed, unchanged or ignored.';
 
 -- sql/payments/events/apply_stripe_object.sql
 create function credits.apply_stripe_object(object jsonb, event_type text default null) returns text
