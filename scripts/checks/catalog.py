@@ -557,7 +557,9 @@ REFUSALS = """
             and t.tgtype & v.bit <> 0
             and t.tgtype & 2 <> 0 -- before
             and t.tgenabled in ('O', 'A')
-            and t.tgfoid in (to_regproc('credits.refuse_change'), to_regproc('credits.refuse_all_but_erasure'))
+            and t.tgfoid in (
+                to_regproc('credits.refuse_change'), to_regproc('credits.refuse_all_but_erasure')
+            )
     where n.nspname = any(%(schemas)s) and c.relkind in ('r', 'p')
     group by n.nspname, c.relname, v.verb
     order by 1, 2
@@ -584,7 +586,8 @@ def changeable(connection: Connection, listed: Mapping[str, Mapping[str, str]]) 
         sections = [section for section in REFUSED if table in listed.get(section, {})]
         if len(sections) != 1:
             findings.append(
-                f"{table} stands in {len(sections)} lists of {CHANGES.name}: say in one what it refuses."
+                f"{table} stands in {len(sections)} lists of {CHANGES.name}: "
+                "say in one what it refuses."
             )
             continue
         (section,) = sections
