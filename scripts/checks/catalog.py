@@ -586,8 +586,7 @@ def changeable(connection: Connection, listed: Mapping[str, Mapping[str, str]]) 
         sections = [section for section in REFUSED if table in listed.get(section, {})]
         if len(sections) != 1:
             findings.append(
-                f"{table} stands in {len(sections)} lists of {CHANGES.name}: "
-                "say in one what it refuses."
+                f"{table} stands in {len(sections)} lists of {CHANGES.name}: say in one what it refuses."
             )
             continue
         (section,) = sections
@@ -601,7 +600,8 @@ def changeable(connection: Connection, listed: Mapping[str, Mapping[str, str]]) 
             findings.append(f"{table} refuses nothing: say in {CHANGES.name} why.")
         elif section != "changing" and all(verbs.values()) == bool(text):
             findings.append(
-                f"{table} {'always refuses' if text else 'does not always refuse'} {_words(REFUSED[section])}: "
+                f"{table} {'always refuses' if text else 'does not always refuse'} "
+                f"{_words(REFUSED[section])}: "
                 f"{CHANGES.name} says otherwise."
             )
     for section, tables in listed.items():
