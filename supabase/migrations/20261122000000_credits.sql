@@ -1630,8 +1630,9 @@ create index stripe_events_unapplied on credits.stripe_events (processed_at)
 where status in ('quarantined', 'failed') and payload is not null;
 create index stripe_events_problems on credits.stripe_events (received_at, id)
 where status in ('quarantined', 'failed');
-create index stripe_events_ignored on credits.stripe_events (received_at) where status = 'ignored';
-create index stripe_events_with_payload on credits.stripe_events (received_at) where payload is not null;
+-- What there is to forget: one index for both, because each is a price of every event.
+create index stripe_events_to_forget on credits.stripe_events (received_at)
+where payload is not null or status = 'ignored';
 
 alter table credits.stripe_events enable row level security;
 alter table credits.stripe_events force row level security;
@@ -5496,8 +5497,11 @@ begin
     cost_basis => coalesce(cost_basis, case when source in ('bonus', 'referral', 'promo') then 0 end),
     currency => lower(currency)
   );
-  update public.credit_accounts as a set next_expiry = least(a.next_expiry, grant_to_account.expires_at)
-  where a.id = grant_to_account.account_id and grant_to_account.expires_at is not null;
+  -- Not as a condition of the UPDATE: for that each grant would be planned anew.
+  if expires_at is not null then
+    update public.credit_accounts as a set next_expiry = least(a.next_expiry, grant_to_account.expires_at)
+    where a.id = grant_to_account.account_id;
+  end if;
   perform credits.pay_debt_from_new_credits(account_id);
   return entry;
 end
@@ -8724,8 +8728,9 @@ begin
 
   perform credits.lock_stripe_object(payment);
   perform credits.lock_account(account);
-  perform credits.link_customer(account, credits.stripe_id(session -> 'customer'))
-  where session ->> 'customer' is not null;
+  if session ->> 'customer' is not null then
+    perform credits.link_customer(account, credits.stripe_id(session -> 'customer'));
+  end if;
   if purchase.id is null then
     -- Nothing to pay, say with a promotion code of 100 percent: not for as many as one likes.
     many := coalesce((session #>> '{metadata,quantity}')::integer, 1);
@@ -8757,7 +8762,9 @@ begin
     where p.account_id = purchase.account_id and p.id = purchase.id
     returning * into purchase;
   end if;
-  perform credits.link_payment(account, purchase.id, payment) where payment is not null;
+  if payment is not null then
+    perform credits.link_payment(account, purchase.id, payment);
+  end if;
 
   if told = 'paid' then
     perform credits.grant_purchase(
@@ -10404,8 +10411,11 @@ declare
   object jsonb := event #> '{data,object}';
   settings credits.billing_settings;
   known credits.stripe_event_status;
+  kind text := object ->> 'object';
   outcome record;
   result credits.stripe_event_status;
+  refresh text;
+  second text;
 begin
   if
     jsonb_typeof(event) is distinct from 'object'
@@ -10440,7 +10450,7 @@ begin
       'Written in an API version before 2025-03-31; give the webhook endpoint a newer one.' as reason
     into outcome;
   else
-    select t.status, t.reason into outcome from credits.try_stripe_object(object, event ->> 'type') as t;
+    outcome := credits.try_stripe_object(object, event ->> 'type');
   end if;
 
   result := (
@@ -10463,32 +10473,24 @@ begin
       processed_at = credits.now()
     where e.id = event_id;
   end if;
-  return jsonb_build_object(
-    'status', result,
-    'reason', outcome.reason,
-    'refresh', case object ->> 'object'
-      when 'subscription'
-        then (
-          select s.id
-          from credits.stripe_objects as o
-          inner join public.subscriptions as s on o.account_id = s.account_id and o.id = s.id
-          where o.id = object ->> 'id' and s.refresh_wanted
-        )
-      when 'invoice'
-        then case when result = 'quarantined' and object #> '{lines,has_more}' = 'true' then object ->> 'id' end
-    end,
-    'second', (
-      select s.subscription_id
-      from credits.stripe_objects as o
-      inner join credits.second_subscriptions as s on o.account_id = s.account_id and o.id = s.subscription_id
-      where
-        object ->> 'object' in ('subscription', 'invoice')
-        and (s.outcome is null or s.outcome = 'refunded')
-        and o.id = coalesce(
-          credits.stripe_id(object #> '{parent,subscription_details,subscription}'), object ->> 'id'
-        )
-    )
-  );
+  -- Asked only where it may be so: in one expression, all of it would be planned anew for every event.
+  if kind = 'subscription' then
+    select s.id into refresh
+    from credits.stripe_objects as o
+    inner join public.subscriptions as s on o.account_id = s.account_id and o.id = s.id
+    where o.id = object ->> 'id' and s.refresh_wanted;
+  elsif kind = 'invoice' and result = 'quarantined' and object #> '{lines,has_more}' = 'true' then
+    refresh := object ->> 'id';
+  end if;
+  if kind in ('subscription', 'invoice') then
+    select s.subscription_id into second
+    from credits.stripe_objects as o
+    inner join credits.second_subscriptions as s on o.account_id = s.account_id and o.id = s.subscription_id
+    where
+      o.id = coalesce(credits.stripe_id(object #> '{parent,subscription_details,subscription}'), object ->> 'id')
+      and (s.outcome is null or s.outcome = 'refunded');
+  end if;
+  return jsonb_build_object('status', result, 'reason', outcome.reason, 'refresh', refresh, 'second', second);
 end
 $$;
 
@@ -10499,11 +10501,14 @@ comment on function credits.ingest_stripe_event(jsonb) is
 'failed is tried again when it comes again. PT400 for what is no event.';
 
 create function public.ingest_stripe_event(jsonb) returns jsonb
-language sql
+language plpgsql
 security definer
 set search_path = ''
 as $$
-  select credits.ingest_stripe_event($1);
+begin
+  -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
+  return credits.ingest_stripe_event($1);
+end
 $$;
 
 comment on function public.ingest_stripe_event(jsonb) is
