@@ -20,10 +20,7 @@ begin
     foreach current_task in array unfinished loop
       answer := credits.attempt(
         current_task,
-        format(
-          'select credits.run_task(%L, %L, %L, %L)', current_task, batch,
-          coalesce(settle_after, (select s.settle_after from credits.billing_settings as s)), waiting
-        )
+        format('select credits.run_task(%L, %L, %L, %L)', current_task, batch, settle_after, waiting)
       );
       -- What was done stays, whatever becomes of the rest; and nobody waits longer than for a batch.
       commit;

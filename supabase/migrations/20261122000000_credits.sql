@@ -4470,10 +4470,7 @@ begin
     foreach current_task in array unfinished loop
       answer := credits.attempt(
         current_task,
-        format(
-          'select credits.run_task(%L, %L, %L, %L)', current_task, batch,
-          coalesce(settle_after, (select s.settle_after from credits.billing_settings as s)), waiting
-        )
+        format('select credits.run_task(%L, %L, %L, %L)', current_task, batch, settle_after, waiting)
       );
       -- What was done stays, whatever becomes of the rest; and nobody waits longer than for a batch.
       commit;
@@ -4631,7 +4628,9 @@ begin
     return null;
   end if;
   if task = 'settlement' then
-    answer := credits.sweep_settlement(batch, settle_after, waiting);
+    answer := credits.sweep_settlement(
+      batch, coalesce(settle_after, (select s.settle_after from credits.billing_settings as s)), waiting
+    );
   else
     execute format('select credits.%I($1)', 'sweep_' || task) into done using batch;
     answer := jsonb_build_object('done', done, 'more', done >= batch);
@@ -4650,7 +4649,7 @@ $$;
 comment on function credits.run_task(credits.maintenance_task, integer, interval, uuid[]) is
 'Does one batch of a task of the maintenance, unless it failed as a whole and its time has not come again. Returns '
 '{done, more: whether to call again now}, of settlement also {waiting: the accounts to begin with then}. settle_after '
-'and waiting are settlement''s. The caller is credits.attempt.';
+'(null: billing_settings.settle_after) and waiting are settlement''s. The caller is credits.attempt.';
 
 -- sql/maintenance/schedule_maintenance.sql
 create function credits.schedule_maintenance() returns text
@@ -4661,6 +4660,7 @@ begin
   if not exists (select from pg_catalog.pg_extension where extname = 'pg_cron') then
     return 'pg_cron is not installed: enable it (Dashboard, Integrations, Cron), then: select credits.schedule_maintenance();';
   end if;
+  -- One statement: pg_cron runs several in one transaction, which a procedure may not end.
   execute $job$
     select cron.schedule('credits-maintenance', '10 seconds', 'call credits.maintain()')
   $job$;
