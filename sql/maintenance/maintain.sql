@@ -38,8 +38,8 @@ begin
 end
 $$;
 
-comment on procedure credits.maintain(interval, integer, interval, boolean) is
-'What pg_cron calls every ten seconds: does each task of credits.maintenance_task as credits.run_maintenance does, in a '
-'transaction of its own, and those with more to do again, in turn, until at_most has passed. So no lock is held longer '
-'than a batch takes, and what has piled up is worked off. settle_after: null for billing_settings.settle_after. more: '
-'whether the time was not enough. Call it outside a transaction.';
+comment on procedure credits.maintain(interval, integer, interval, boolean) is -- noqa: LT01
+'What pg_cron calls every ten seconds: does each task of credits.maintenance_task as credits.run_maintenance does, in '
+'a transaction of its own, and those with more to do again, in turn, until at_most has passed. So no lock is held '
+'longer than a batch takes, and what has piled up is worked off. settle_after: null for '
+'billing_settings.settle_after. more: whether the time was not enough. Call it outside a transaction.';

@@ -629,8 +629,8 @@ comment on column credits.billing_settings.hold_retention is
 'How long a hold is kept that ended without a capture, and a generation that charged nothing.';
 comment on column credits.billing_settings.settle_after is
 'How long a ledger row waits for its settlement, where the account is not settled for another reason before: a grant, '
-'an expiry, a whole batch of rows, the end of its day (UTC). What is read adds what waits, but credits.ledger_seals and '
-'credits.daily_usage lack it.';
+'an expiry, a whole batch of rows, the end of its day (UTC). What is read adds what waits, but credits.ledger_seals '
+'and credits.daily_usage lack it.';
 
 -- sql/ledger/tables/transaction_kind.sql
 create type public.transaction_kind as enum (
@@ -1004,8 +1004,8 @@ alter table credits.ledger_seals force row level security;
 revoke all on table credits.ledger_seals from anon, authenticated, service_role;
 
 comment on table credits.ledger_seals is
-'Tamper evidence: for each account a chain of hashes over batches of its ledger rows. Export the newest hash to '
-'another system and nobody can rewrite the past unseen.';
+'Tamper evidence: for each account a chain of hashes over batches of its ledger rows. Made by credits.settle_batch, '
+'verified by verify_ledger. Export the newest hash to another system and nobody can rewrite the past unseen.';
 comment on column credits.ledger_seals.number is '1, 2, 3 within the account.';
 comment on column credits.ledger_seals.through_id is
 'The last ledger row of the batch; it begins after the previous seal''s.';
@@ -1087,8 +1087,8 @@ revoke all on table credits.daily_usage from anon, authenticated, service_role;
 comment on table credits.daily_usage is
 'Spends, captures and refunds rolled up by account, UTC day and operation, for operators. Kept by settlement, so it '
 'lacks what is not settled yet: of an account what came since credit_accounts.unsettled_since, of today up to '
-'billing_settings.settle_after. Maintenance settles what is of an earlier day as soon as that is over: a day is complete '
-'once no account has unsettled_since before its end.';
+'billing_settings.settle_after. Maintenance settles what is of an earlier day as soon as that is over: a day is '
+'complete once no account has unsettled_since before its end.';
 comment on column credits.daily_usage.day is 'UTC.';
 comment on column credits.daily_usage.transactions is 'Spends and captures.';
 comment on column credits.daily_usage.quantity is 'Units bought.';
@@ -2798,6 +2798,7 @@ begin
   if coalesce(btrim(reason), '') = '' then
     perform credits.fail('PT400', 'A freeze needs a reason.', '{}', 'Send reason as text.');
   end if;
+  -- credits.make_spendable refuses spends and holds of it, prepare_checkout its checkouts.
   update public.credit_accounts as a
   set
     frozen_at = coalesce(a.frozen_at, credits.now()),
@@ -4488,11 +4489,11 @@ begin
 end
 $$;
 
-comment on procedure credits.maintain(interval, integer, interval, boolean) is
-'What pg_cron calls every ten seconds: does each task of credits.maintenance_task as credits.run_maintenance does, in a '
-'transaction of its own, and those with more to do again, in turn, until at_most has passed. So no lock is held longer '
-'than a batch takes, and what has piled up is worked off. settle_after: null for billing_settings.settle_after. more: '
-'whether the time was not enough. Call it outside a transaction.';
+comment on procedure credits.maintain(interval, integer, interval, boolean) is -- noqa: LT01
+'What pg_cron calls every ten seconds: does each task of credits.maintenance_task as credits.run_maintenance does, in '
+'a transaction of its own, and those with more to do again, in turn, until at_most has passed. So no lock is held '
+'longer than a batch takes, and what has piled up is worked off. settle_after: null for '
+'billing_settings.settle_after. more: whether the time was not enough. Call it outside a transaction.';
 
 -- sql/maintenance/maintenance_report.sql
 create function public.maintenance_report() returns table (
@@ -8131,7 +8132,8 @@ end
 $$;
 
 comment on function credits.settle_before(interval) is
-'Maintenance settles what was written until then: what has waited for settle_after, and what is of an earlier day (UTC).';
+'Maintenance settles what was written until then: what has waited for settle_after, and what is of an earlier day '
+'(UTC).';
 
 -- sql/ledger/settlement/settlement_batch.sql
 create function credits.settlement_batch() returns integer
@@ -8146,7 +8148,11 @@ comment on function credits.settlement_batch() is
 'clause it is planned as part of its caller.';
 
 -- sql/ledger/settlement/sweep_settlement.sql
-create function credits.sweep_settlement(batch integer, settle_after interval, waiting uuid[] default null) returns jsonb
+create function credits.sweep_settlement(
+  batch integer,
+  settle_after interval,
+  waiting uuid[] default null
+) returns jsonb
 language plpgsql
 set search_path = ''
 as $$
@@ -9065,9 +9071,9 @@ end
 $$;
 
 comment on function credits.apply_refund(jsonb) is
-'Notes how far a refund has come, and how Stripe booked it, and holds its purchase against it. A refund that fails '
-'after it succeeded is the later news, whatever the order of arrival; one in a state that Stripe has invented since '
-'counts until another is told. Returns changed, unchanged or ignored.';
+'Notes how far a refund has come, and how Stripe booked it; credits.claw_back_share says how many credits that takes. '
+'A refund that fails after it succeeded is the later news, whatever the order of arrival; one in a state that Stripe '
+'has invented since counts until another is told. Returns changed, unchanged or ignored.';
 
 -- sql/payments/events/apply_stripe_object.sql
 create function credits.apply_stripe_object(object jsonb, event_type text default null) returns text
