@@ -629,8 +629,8 @@ comment on column credits.billing_settings.hold_retention is
 'How long a hold is kept that ended without a capture, and a generation that charged nothing.';
 comment on column credits.billing_settings.settle_after is
 'How long a ledger row waits for its settlement, where the account is not settled for another reason before: a grant, '
-'an expiry, a whole batch of rows, the end of its day (UTC). What is read adds what waits, but credits.ledger_seals and '
-'credits.daily_usage lack it.';
+'an expiry, a whole batch of rows, the end of its day (UTC). What is read adds what waits, but credits.ledger_seals '
+'and credits.daily_usage lack it.';
 
 -- sql/ledger/tables/transaction_kind.sql
 create type public.transaction_kind as enum (
@@ -1087,8 +1087,8 @@ revoke all on table credits.daily_usage from anon, authenticated, service_role;
 comment on table credits.daily_usage is
 'Spends, captures and refunds rolled up by account, UTC day and operation, for operators. Kept by settlement, so it '
 'lacks what is not settled yet: of an account what came since credit_accounts.unsettled_since, of today up to '
-'billing_settings.settle_after. Maintenance settles what is of an earlier day as soon as that is over: a day is complete '
-'once no account has unsettled_since before its end.';
+'billing_settings.settle_after. Maintenance settles what is of an earlier day as soon as that is over: a day is '
+'complete once no account has unsettled_since before its end.';
 comment on column credits.daily_usage.day is 'UTC.';
 comment on column credits.daily_usage.transactions is 'Spends and captures.';
 comment on column credits.daily_usage.quantity is 'Units bought.';
@@ -4472,10 +4472,7 @@ begin
     foreach current_task in array unfinished loop
       answer := credits.attempt(
         current_task,
-        format(
-          'select credits.run_task(%L, %L, %L, %L)', current_task, batch,
-          coalesce(settle_after, (select s.settle_after from credits.billing_settings as s)), waiting
-        )
+        format('select credits.run_task(%L, %L, %L, %L)', current_task, batch, settle_after, waiting)
       );
       -- What was done stays, whatever becomes of the rest; and nobody waits longer than for a batch.
       commit;
@@ -4493,11 +4490,11 @@ begin
 end
 $$;
 
-comment on procedure credits.maintain(interval, integer, interval, boolean) is
-'What pg_cron calls every ten seconds: does each task of credits.maintenance_task as credits.run_maintenance does, in a '
-'transaction of its own, and those with more to do again, in turn, until at_most has passed. So no lock is held longer '
-'than a batch takes, and what has piled up is worked off. settle_after: null for billing_settings.settle_after. more: '
-'whether the time was not enough. Call it outside a transaction.';
+comment on procedure credits.maintain(interval, integer, interval, boolean) is -- noqa: LT01
+'What pg_cron calls every ten seconds: does each task of credits.maintenance_task as credits.run_maintenance does, in '
+'a transaction of its own, and those with more to do again, in turn, until at_most has passed. So no lock is held '
+'longer than a batch takes, and what has piled up is worked off. settle_after: null for '
+'billing_settings.settle_after. more: whether the time was not enough. Call it outside a transaction.';
 
 -- sql/maintenance/maintenance_report.sql
 create function public.maintenance_report() returns table (
@@ -4633,7 +4630,9 @@ begin
     return null;
   end if;
   if task = 'settlement' then
-    answer := credits.sweep_settlement(batch, settle_after, waiting);
+    answer := credits.sweep_settlement(
+      batch, coalesce(settle_after, (select s.settle_after from credits.billing_settings as s)), waiting
+    );
   else
     execute format('select credits.%I($1)', 'sweep_' || task) into done using batch;
     answer := jsonb_build_object('done', done, 'more', done >= batch);
@@ -4652,7 +4651,7 @@ $$;
 comment on function credits.run_task(credits.maintenance_task, integer, interval, uuid[]) is
 'Does one batch of a task of the maintenance, unless it failed as a whole and its time has not come again. Returns '
 '{done, more: whether to call again now}, of settlement also {waiting: the accounts to begin with then}. settle_after '
-'and waiting are settlement''s. The caller is credits.attempt.';
+'(null: billing_settings.settle_after) and waiting are settlement''s. The caller is credits.attempt.';
 
 -- sql/maintenance/schedule_maintenance.sql
 create function credits.schedule_maintenance() returns text
@@ -4663,6 +4662,7 @@ begin
   if not exists (select from pg_catalog.pg_extension where extname = 'pg_cron') then
     return 'pg_cron is not installed: enable it (Dashboard, Integrations, Cron), then: select credits.schedule_maintenance();';
   end if;
+  -- One statement: pg_cron runs several in one transaction, which a procedure may not end.
   execute $job$
     select cron.schedule('credits-maintenance', '10 seconds', 'call credits.maintain()')
   $job$;
@@ -8136,7 +8136,8 @@ end
 $$;
 
 comment on function credits.settle_before(interval) is
-'Maintenance settles what was written until then: what has waited for settle_after, and what is of an earlier day (UTC).';
+'Maintenance settles what was written until then: what has waited for settle_after, and what is of an earlier day '
+'(UTC).';
 
 -- sql/ledger/settlement/settlement_batch.sql
 create function credits.settlement_batch() returns integer
@@ -8151,7 +8152,11 @@ comment on function credits.settlement_batch() is
 'clause it is planned as part of its caller.';
 
 -- sql/ledger/settlement/sweep_settlement.sql
-create function credits.sweep_settlement(batch integer, settle_after interval, waiting uuid[] default null) returns jsonb
+create function credits.sweep_settlement(
+  batch integer,
+  settle_after interval,
+  waiting uuid[] default null
+) returns jsonb
 language plpgsql
 set search_path = ''
 as $$
