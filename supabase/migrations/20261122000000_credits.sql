@@ -1647,7 +1647,7 @@ comment on column credits.stripe_events.api_version is 'The version that the pay
 comment on column credits.stripe_events.reason is
 'Why it is ignored, quarantined or failed, or was when it was dismissed.';
 comment on column credits.stripe_events.payload is
-'The event as Stripe sent it; null for what was ignored, and once billing_settings.stripe_payload_retention has passed.';
+'The event as Stripe sent it; null for what was ignored, and after billing_settings.stripe_payload_retention.';
 comment on column credits.stripe_events.attempts is 'How often its effects were tried.';
 comment on column credits.stripe_events.dismissed_why is 'Why a person decided that it shall have no effect.';
 comment on column credits.stripe_events.dismissed_at is 'When they did.';
@@ -1697,7 +1697,7 @@ revoke all on table credits.stripe_payments from anon, authenticated, service_ro
 
 comment on table credits.stripe_payments is
 'What Stripe tells of a payment intent apart from the purchase that it pays, kept whether or not that is known yet; '
-'where it never is, for credits.unclaimed_retention. Whatever names a payment has it here: refunds, disputes, warnings.';
+'where it never is, for credits.unclaimed_retention. What names a payment has it here: refunds, disputes, warnings.';
 comment on column credits.stripe_payments.invoice_id is
 'The invoice that it pays. An invoice does not name its payments; invoice_payment objects do.';
 comment on column credits.stripe_payments.account_id is 'Whose purchase it pays, once known.';
@@ -5805,7 +5805,7 @@ $$;
 
 comment on function credits.return_to_lots(public.credit_transactions) is
 'Puts the credits of a refund back where its transaction had them from, what was paid last first: takes back what of it '
-'is still a debt, then fills the lots that paid for it; for lots that have expired since, into new lots that live for '
+'is still a debt, then fills the lots that paid for it; those that have expired since, as new lots that live for '
 'billing_settings.refund_grace. What comes back pays the account''s other debts first. Several refunds end as one of '
 'the same sum does. A deleted user''s account passes them on as far as its successor took over its debt. The caller '
 'holds the account''s lock and has settled it.';

@@ -160,7 +160,9 @@ def test_a_key_is_free_again_after_a_refusal(bank: Bank) -> None:
 
 
 def test_repeats_that_waited_and_the_deletion_of_their_user_do_not_block_each_other(bank: Bank) -> None:
-    """A second UPDATE of the account in one call would look for the user again, whom the deletion has locked."""
+    """A second UPDATE of the account in one call would look for the user again, whom the deletion has
+    locked.
+    """
     user = bank.user(500)
     deletion = bank.owner_session()
     calls = [spend(session, user, 2) for session in bank.sessions(2)]

@@ -381,7 +381,7 @@ class Account:
         entry = self._post("refund", amount, operation=spent.operation, related=spent)
         spent.refunded += amount
         grace = self.now + self.refund_grace
-        # What no lot has paid for, its own debt, is taken back before the others: by a lot that is spent on it.
+        # What no lot has paid for, its own debt, is taken back first: by a lot that is spent on it.
         part = min(amount, spent.unpaid())
         if part:
             self._new_lot(entry, part, "refund", grace, 50)

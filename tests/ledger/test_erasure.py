@@ -273,8 +273,8 @@ def test_nobody_blanks_a_text_otherwise(ledger: Ledger) -> None:
 
 
 def test_nobody_blanks_what_the_ledger_wrote(own_ledger: Ledger) -> None:
-    """Whoever could take a bonus's or a payment's key away could have it come again. Not even the owner, who can
-    write that it was erased.
+    """Whoever could take a bonus's or a payment's key away could have it come again. Not even the owner,
+    who can write that it was erased.
     """
     ledger = own_ledger
     ledger.rows("update credits.billing_settings set signup_bonus = 7")

@@ -136,7 +136,8 @@ def left(ledger: Ledger, user: str) -> tuple[int, dict[tuple[object, ...], int]]
 )
 @given(
     lots=LOTS, part=st.floats(0.1, 1), taken=st.tuples(st.integers(1, 80), st.integers(0, 20)),
-    later=st.integers(0, 30), expired=st.booleans(), cuts=st.lists(st.integers(1, 40), min_size=1, max_size=4),
+    later=st.integers(0, 30), expired=st.booleans(),
+    cuts=st.lists(st.integers(1, 40), min_size=1, max_size=4),
 )  # fmt: skip
 # Of a capture of 10 two lots paid 3 each; the refund of its debt came from no lot.
 @example(lots=[(5, 1, 40), (5, 60, 50)], part=1.0, taken=(4, 0), later=0, expired=False, cuts=[4, 3])

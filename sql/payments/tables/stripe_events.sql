@@ -39,7 +39,7 @@ comment on column credits.stripe_events.api_version is 'The version that the pay
 comment on column credits.stripe_events.reason is
 'Why it is ignored, quarantined or failed, or was when it was dismissed.';
 comment on column credits.stripe_events.payload is
-'The event as Stripe sent it; null for what was ignored, and once billing_settings.stripe_payload_retention has passed.';
+'The event as Stripe sent it; null for what was ignored, and after billing_settings.stripe_payload_retention.';
 comment on column credits.stripe_events.attempts is 'How often its effects were tried.';
 comment on column credits.stripe_events.dismissed_why is 'Why a person decided that it shall have no effect.';
 comment on column credits.stripe_events.dismissed_at is 'When they did.';

@@ -21,7 +21,7 @@ revoke all on table credits.stripe_payments from anon, authenticated, service_ro
 
 comment on table credits.stripe_payments is
 'What Stripe tells of a payment intent apart from the purchase that it pays, kept whether or not that is known yet; '
-'where it never is, for credits.unclaimed_retention. Whatever names a payment has it here: refunds, disputes, warnings.';
+'where it never is, for credits.unclaimed_retention. What names a payment has it here: refunds, disputes, warnings.';
 comment on column credits.stripe_payments.invoice_id is
 'The invoice that it pays. An invoice does not name its payments; invoice_payment objects do.';
 comment on column credits.stripe_payments.account_id is 'Whose purchase it pays, once known.';
