@@ -193,11 +193,11 @@ async def open_stream(db_url: str, publications: Sequence[str]) -> Stream:
     try:
         slot = f"local_realtime_{secrets.token_hex(8)}"
         await connection.execute(
-            f"create_replication_slot {slot} temporary logical pgoutput (snapshot 'nothing')".encode()
+            f"CREATE_REPLICATION_SLOT {slot} TEMPORARY LOGICAL pgoutput (SNAPSHOT 'nothing')".encode()
         )
         options = f"proto_version '1', publication_names '{','.join(publications)}'"
         pgconn = connection.pgconn
-        pgconn.send_query(f"start_replication slot {slot} logical 0/0 ({options})".encode())
+        pgconn.send_query(f"START_REPLICATION SLOT {slot} LOGICAL 0/0 ({options})".encode())
         pgconn.flush()
         while pgconn.is_busy():
             await readable(pgconn.socket)

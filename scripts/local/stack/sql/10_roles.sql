@@ -29,10 +29,10 @@ grant authenticator to supabase_storage_admin;
 alter role supabase_storage_admin set search_path to storage;
 alter role supabase_storage_admin set idle_in_transaction_session_timeout to 60000;
 
--- What the realtime server logs in as: it reads the publication, and asks policies as one of the three. (Hosted it
--- logs in as supabase_admin, and this role is nologin.)
-create role supabase_realtime_admin login noinherit replication;
-grant authenticator to supabase_realtime_admin;
+-- What the realtime server logs in as: it reads the publication, and asks policies as one of the three. It may use
+-- the types of every schema, to tell their values. (Hosted it logs in as supabase_admin; this role cannot log in.)
+create role supabase_realtime_admin login replication;
+grant authenticator, pg_read_all_data to supabase_realtime_admin;
 alter role supabase_realtime_admin set search_path to public, extensions;
 alter role supabase_realtime_admin set statement_timeout to '8s';
 alter role supabase_realtime_admin set idle_in_transaction_session_timeout to 60000;
