@@ -77,7 +77,7 @@ class Realtime:
         version = query.get("vsn", ["1.0.0"])[0]
         token = self._token_of(api_key)
         if token is None:
-            message = "InvalidError API key" if api_key else "No API key found in request"
+            message = "Invalid API key" if api_key else "No API key found in request"
             hint = "`scripts/stack status` prints the keys; clients send one as `apikey`."
             await refuse_websocket(scope, receive, send, 401, message, hint)
         elif version not in VERSIONS:
