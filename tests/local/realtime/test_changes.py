@@ -118,8 +118,8 @@ def test_values_come_as_json(env: Env, user: MakeUser, tables: Db) -> None:
 
 FILTERS = [
     "tall=eq.3", "tall=neq.3", "tall=lt.3", "tall=lte.3", "tall=gt.3", "tall=gte.3", "tall=in.(3,5)",
-    "id=eq.2", "id=in.(1,2)", 'name=eq."b,c"', "name=like.b%", "name=ilike.B%", "name=match.^b", "name=is.null",
-    "tall=not.in.(3,5)", "tall=gt.1,tall=lt.4", "tall=isdistinct.3", "", "name=in.(b,\"b,c\")",
+    "id=eq.2", "id=in.(1,2)", 'name=eq."b,c"', "name=like.b%", "name=ilike.B%", "name=match.^b",
+    "name=is.null", "tall=not.in.(3,5)", "tall=gt.1,tall=lt.4", "tall=isdistinct.3", "", "name=in.(b,\"b,c\")",
 ]  # fmt: skip
 MEETS: list[Callable[[int, int | None, str | None], bool]] = [
     lambda _, tall, __: tall == 3,
@@ -175,7 +175,8 @@ def test_events_schemas_and_tables(env: Env, user: MakeUser, tables: Db) -> None
         inserts, deletes, schema, everything, chosen = client.watch(
             "events", user().token,
             change("open_board", "INSERT"), change("open_board", "DELETE"),
-            {"event": "*", "schema": "public"}, {"event": "*", "schema": "*"}, change("open_board", select=["name"]),
+            {"event": "*", "schema": "public"}, {"event": "*", "schema": "*"},
+            change("open_board", select=["name"]),
         )  # fmt: skip
         tables.execute("insert into public.open_board values (10, 1, 'x')")
         tables.execute("delete from public.open_board where id = 10")
