@@ -5,9 +5,10 @@
     /functions/v1  functions/NAME/index.py, in this process
     /storage/v1    storage/, in this process
     /realtime/v1   realtime/, in this process, and the WebSocket
+    /mail          what Auth would have sent (no key needed)
     /health        whether this process answers (no key needed)
 
-Development only: keys are compared, nothing is rate limited, nothing is encrypted.
+Development only: keys are compared, nothing is encrypted.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from yarl import URL
 
 from .auth import Auth
+from .auth import config as auth_config
 from .auth.tokens import Tokens
 from .functions import Functions
 from .keys import Keys
@@ -51,6 +53,7 @@ HOP_BY_HOP = frozenset(
      b"transfer-encoding", b"upgrade"}
 )  # fmt: skip
 FUNCTIONS, STORAGE, REALTIME = "/functions/v1", "/storage/v1", "/realtime/v1"
+MAIL = ("/mail", "/mail.json")
 WEBSOCKET_BYTES = 1024 * 1024  # that a message may have
 EXPOSED = (
     b"Content-Encoding, Content-Location, Content-Range, Content-Type, Date, Location, Server, "
@@ -102,7 +105,8 @@ class Cors:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI interface."""
-        if below(scope["path"], FUNCTIONS):
+        # Nor for the messages, which hold codes: no page may read them but that of their own origin.
+        if below(scope["path"], FUNCTIONS) or scope["path"] in MAIL:
             await self.app(scope, receive, send)
             return
         headers: RawHeaders = scope["headers"]
@@ -202,7 +206,7 @@ class Gateway:
     """Routes by prefix, after the API key is checked."""
 
     # No API key needed, as hosted. A signed URL has its own token; what is public is for everybody.
-    OPEN = ("/auth/v1/.well-known/jwks.json",)
+    OPEN = ("/auth/v1/.well-known/jwks.json", "/auth/v1/verify")
     OPEN_TO_READ = (
         "/storage/v1/object/public/", "/storage/v1/object/info/public/", "/storage/v1/object/sign/",
     )  # fmt: skip
@@ -212,7 +216,7 @@ class Gateway:
         self,
         keys: ApiKeys,
         rest: ASGIApp,
-        auth: ASGIApp,
+        auth: Auth,
         storage: ASGIApp,
         realtime: Realtime,
         functions: ASGIApp,
@@ -228,6 +232,8 @@ class Gateway:
             await self._websocket(path, scope, receive, send)
         elif path == "/health":
             await JSONResponse({"status": "ok"})(scope, receive, send)
+        elif path in MAIL:
+            await self.auth.mail(scope, receive, send)
         elif below(path, FUNCTIONS):
             # Functions look at tokens themselves; hosted ones need no API key either.
             await self.functions({**scope, "path": path.removeprefix(FUNCTIONS) or "/"}, receive, send)
@@ -275,7 +281,7 @@ class Gateway:
     async def _pass_on(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """To the part that serves the path."""
         mounted = (
-            ("/rest/v1", self.rest), ("/auth/v1", self.auth), (STORAGE, self.storage),
+            ("/rest/v1", self.rest), ("/auth/v1", self.auth.app), (STORAGE, self.storage),
             (REALTIME, self.realtime.app),
         )  # fmt: skip
         for prefix, app in mounted:
@@ -330,14 +336,15 @@ class Server(uvicorn.Server):
 def application(settings: GatewaySettings, root: Path, functions: Functions) -> ASGIApp:
     """The whole app of a stack, with its background task."""
     proxy = Proxy(settings.postgrest_url)
-    auth = Auth(settings.keys, settings.auth_db_url, settings.issuer)
+    config = auth_config.read(root / "supabase" / "config.toml")
+    auth = Auth(settings.keys, settings.auth_db_url, settings.issuer, config)
     storage = Storage(
         settings.keys, settings.storage_db_url, settings.storage_folder, settings.issuer,
         configured_limit(root / "supabase" / "config.toml"),
     )  # fmt: skip
     keys = ApiKeys(settings.keys)
     realtime = Realtime(Tokens(settings.keys, settings.issuer), settings.realtime_db_url, keys.token)
-    gateway = Gateway(keys, proxy, auth.app, storage.app, realtime, functions)
+    gateway = Gateway(keys, proxy, auth, storage.app, realtime, functions)
 
     async def lifespan(receive: Receive, send: Send) -> None:
         async with contextlib.AsyncExitStack() as resources:
@@ -378,7 +385,7 @@ def main() -> None:
     chosen = arguments.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     stack = Stack(chosen.root, chosen.name)
-    log.info("For development only: sign-ups are confirmed at once and nothing is rate limited.")
+    log.info("For development only: mail stays in this machine, and few limits hold.")
     settings = stack.gateway_settings()
     functions = Functions(
         stack.root / "functions",

@@ -82,6 +82,7 @@ class Status:
             "PUBLISHABLE_KEY": self.publishable_key,
             "SECRET_KEY": self.secret_key,
             "JWT_SECRET": self.jwt_secret,
+            "MAILPIT_URL": f"{self.api_url}/mail",
             "STRIPE_API_BASE": self.stripe_api_base,
             "STRIPE_SECRET_KEY": self.stripe_secret_key,
             "STRIPE_WEBHOOK_SECRET": self.stripe_webhook_secret,

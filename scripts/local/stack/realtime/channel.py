@@ -1,12 +1,11 @@
 """One topic that one client has joined, and the presences on a topic."""
 
 import asyncio
-import time
 import uuid
-from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..rate import Rate
 from .filters import Wanted
 from .frames import Broadcast, dumps
 from .store import Claims, Rights, Simple
@@ -17,23 +16,6 @@ if TYPE_CHECKING:
 
 # Whether it is private, and its name without `realtime:`. A private topic and a public one are two.
 Topic = tuple[bool, str]
-
-
-class Rate:
-    """So many in so many seconds, and no more."""
-
-    def __init__(self, most: int, seconds: float) -> None:
-        self._seconds = seconds
-        self._past: deque[float] = deque(maxlen=most)
-
-    def spend(self) -> bool:
-        """Count one; False when it is one too many."""
-        now = time.monotonic()
-        past = self._past
-        if past.maxlen == len(past) and now - past[0] < self._seconds:
-            return False
-        past.append(now)
-        return True
 
 
 @dataclass

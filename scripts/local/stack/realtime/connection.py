@@ -14,7 +14,8 @@ from psycopg_pool import PoolTimeout
 from starlette.types import Receive, Send
 
 from ..auth.tokens import Tokens
-from .channel import Binding, Channel, Rate, Topic
+from ..rate import Rate
+from .channel import Binding, Channel, Topic
 from .frames import Broadcast, FrameError, Message, decode, dumps, encode, encode_broadcast
 from .hub import UNREACHABLE, Hub
 from .store import Claims, Rights
