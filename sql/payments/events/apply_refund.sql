@@ -16,6 +16,7 @@ begin
   is_booked := credits.note_balance_transaction(
     refund -> 'failure_balance_transaction', payment, refund ->> 'id', 'refund_failure'
   ) or is_booked;
+  insert into credits.stripe_payments (payment_intent_id) values (payment) on conflict (payment_intent_id) do nothing;
   insert into credits.stripe_refunds as r (id, payment_intent_id, amount, status, unknown_status)
   values (
     refund ->> 'id', payment, (refund ->> 'amount')::bigint,
@@ -33,6 +34,6 @@ end
 $$;
 
 comment on function credits.apply_refund(jsonb) is
-'Notes how far a refund has come, and how Stripe booked it, and holds its purchase against it. A refund that fails '
-'after it succeeded is the later news, whatever the order of arrival; one in a state that Stripe has invented since '
-'counts until another is told. Returns changed, unchanged or ignored.';
+'Notes how far a refund has come, and how Stripe booked it; credits.claw_back_share says how many credits that takes. '
+'A refund that fails after it succeeded is the later news, whatever the order of arrival; one in a state that Stripe '
+'has invented since counts until another is told. Returns changed, unchanged or ignored.';
