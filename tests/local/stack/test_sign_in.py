@@ -95,11 +95,13 @@ def method(token: str) -> str:
     return str(claims["amr"][0]["method"])
 
 
-def test_a_code_signs_up_and_in_once(env: Env) -> None:
+def test_a_code_signs_up_and_in_once(env: Env, db: Db) -> None:
     client, email = env.client(), address()
     client.auth.sign_in_with_otp({"email": email.upper(), "options": {"data": {"name": "Ann"}}})
     code = code_for(env, email, "magiclink")
     assert len(code) == 6 and code.isdigit()
+    kept = db.execute("select code from auth.local_mails where recipient = %s", [email]).fetchall()
+    assert kept == [(code,)]
     answer = client.auth.verify_otp({"email": email.upper(), "token": code, "type": "email"})
     assert answer.session and answer.user and answer.user.email == email
     assert method(answer.session.access_token) == "otp"
