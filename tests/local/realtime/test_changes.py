@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from supabase import Client
-from tests.local.realtime.client import Json, change, raw
+from tests.support.realtime import Json, change, raw
 from tests.support.stack import Env, User
 
 Db = psycopg.Connection[Any]

@@ -14,8 +14,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.local.realtime.client import Raw, address, change, raw
 from tests.support.clock import until
+from tests.support.realtime import Raw, address, change, raw
 from tests.support.stack import Env, User
 
 MakeUser = Callable[..., User]

@@ -10,7 +10,7 @@ import httpx
 import psycopg
 import pytest
 
-from tests.local.realtime.client import Json, raw
+from tests.support.realtime import Json, raw
 from tests.support.stack import Env, User
 
 Db = psycopg.Connection[Any]

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from tests.local.realtime.client import SUBSCRIBED, address, change, raw
+from tests.support.realtime import SUBSCRIBED, address, change, raw
 from tests.support.stack import Env, User
 
 MakeUser = Callable[..., User]

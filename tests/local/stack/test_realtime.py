@@ -3,9 +3,9 @@
 import os
 import signal
 
-from tests.local.realtime.client import Raw, change, raw
 from tests.support.clock import until
 from tests.support.projects import Checkout
+from tests.support.realtime import Raw, change, raw
 from tests.support.stack import Env
 
 
