@@ -81,7 +81,10 @@ class Raw:
     def until(self, event: str, matches: Callable[[Heard], bool] = lambda _: True) -> Heard:
         """The next message of that kind; what comes before goes to `passed`."""
         while True:
-            heard = self.hear()
+            try:
+                heard = self.hear()
+            except TimeoutError as error:
+                raise AssertionError(f"no {event} was heard, but {self.passed}") from error
             if heard.event == event and matches(heard):
                 return heard
             self.passed.append(heard)

@@ -75,6 +75,7 @@ class Hub:
 
     async def _end_stream(self) -> None:
         task, self._stream_task = self._stream_task, None
+        self._streaming.clear()  # who joins now waits for the next one
         if task:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -186,6 +187,8 @@ class Hub:
                 await self._bring(change)
         except (psycopg.OperationalError, PoolTimeout) as error:
             log.warning("The stream of changes ended and begins again: %s", str(error).strip())
+        except Exception:
+            log.exception("The stream of changes failed and begins again")
         finally:
             self._streaming.clear()
             await stream.close()
