@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jwt
@@ -9,6 +10,7 @@ import psycopg
 import pytest
 
 from supabase import Client
+from tests.support.clock import until
 from tests.support.realtime import Json, change, raw
 from tests.support.stack import Env, User
 
@@ -268,6 +270,35 @@ def test_a_transaction_that_is_rolled_back_is_not_heard_of(env: Env, user: MakeU
         tables.execute("delete from public.open_board")
     assert [(each["type"], each["record"]["id"]) for each in heard] == [("INSERT", 42), ("UPDATE", 43)]
     assert heard[1]["old_record"]["id"] == 42
+
+
+def test_a_change_waits_until_it_can_be_read(env: Env, user: MakeUser, tables: Db, admin_db: Db) -> None:
+    """It is streamed when its commit is on disk, which is before others see the row."""
+    mine = user()
+
+    def standby(name: str) -> None:
+        admin_db.execute(f"alter system set synchronous_standby_names = '{name}'".encode())
+        admin_db.execute("select pg_reload_conf()")
+
+    def waits(condition: str) -> bool:
+        row = admin_db.execute(
+            f"select exists (select from pg_stat_activity where {condition})".encode()
+        ).fetchone()
+        return row == (True,)
+
+    with raw(env) as client, ThreadPoolExecutor(1) as pool:
+        client.watch("a", mine.token, change("parcel"))
+        standby("nobody")  # a commit waits for it between the two
+        try:
+            insert = "insert into public.parcel (id, owner) values (51, %s)"
+            done = pool.submit(tables.execute, insert, [mine.id])
+            until(lambda: waits("wait_event = 'SyncRep' and query like 'insert into public.parcel%'"))
+            until(lambda: waits("usename = 'supabase_realtime_admin' and wait_event = 'PgSleep'"))
+        finally:
+            standby("")
+        done.result()
+        assert client.hear_change()["data"]["record"]["id"] == 51
+    tables.execute("delete from public.parcel")
 
 
 def test_tables_of_this_project_that_are_published(env: Env, user: MakeUser) -> None:

@@ -92,8 +92,8 @@ class Store:
         """What the subscribers see of a change, one entry for each form of it."""
         rows = await self._rows(
             "select numbers, columns::text, record::text, old_record::text, errors "
-            "from realtime.local_change(%s, %s, %s, %s, %s, %s, %s)",
-            change.relation.oid, change.action, list(change.new), list(change.new.values()),
+            "from realtime.local_change(%s, %s, %s, %s, %s, %s, %s, %s)",
+            change.xid, change.relation.oid, change.action, list(change.new), list(change.new.values()),
             list(change.old), list(change.old.values()), Jsonb(list(subscribers)),
         )  # fmt: skip
         return [Seen(row["numbers"], _data(change, row)) for row in rows]

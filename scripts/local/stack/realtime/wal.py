@@ -39,6 +39,7 @@ class Change:
     action: str
     relation: Relation
     committed: str  # ISO 8601, milliseconds
+    xid: int  # of its transaction, without the epoch
     new: dict[str, str | None]
     old: dict[str, str | None]
 
@@ -49,12 +50,14 @@ class Decoder:
 
     relations: dict[int, Relation] = field(default_factory=dict)
     committed: str = ""
+    xid: int = 0
 
     def change(self, message: bytes) -> Change | None:
         """What the message says of a row; None when it is about something else."""
         kind, body = message[:1], message[1:]
         if kind == b"B":
             moment = EPOCH + timedelta(microseconds=struct.unpack_from("!q", body, 8)[0])
+            (self.xid,) = struct.unpack_from("!I", body, 16)
             self.committed = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         elif kind == b"R":
             self._relation(body)
@@ -94,7 +97,7 @@ class Decoder:
         elif action == "UPDATE":
             # What is too long to be written again with an unchanged value is in the old row.
             new = {**{name: value for name, value in old.items() if name not in new}, **new}
-        return Change(action, relation, self.committed, new, old)
+        return Change(action, relation, self.committed, self.xid, new, old)
 
     @staticmethod
     def _row(relation: Relation, body: bytes, at: int) -> tuple[dict[str, str | None], int]:

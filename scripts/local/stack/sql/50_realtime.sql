@@ -243,8 +243,11 @@ $$;
 -- What each subscriber sees of one change. `subscribers` is [{number, role, claims, filters, selected}, ...]; the
 -- answer has a row for each form of the change, with the numbers of those that get it. Who may not select the row, as
 -- it is now, gets nothing; of a deleted row there is nothing to ask any more, so only its key is told.
+--
+-- A change can come here before its transaction is visible: it is sent when the commit is on disk. So that is waited
+-- for; else nobody would see the row, and who reads it on this signal would read what was before.
 create function realtime.local_change(
-    entity oid, action text, names text[], vals text[], old_names text[], old_vals text[], subscribers jsonb
+    xid bigint, entity oid, action text, names text[], vals text[], old_names text[], old_vals text[], subscribers jsonb
 ) returns table (numbers int[], columns jsonb, record jsonb, old_record jsonb, errors text[])
 language plpgsql
 as $$
@@ -258,7 +261,15 @@ declare
     asked jsonb;
     seen boolean;
     shown name[];
+    next_xid bigint := pg_snapshot_xmax(pg_current_snapshot())::text::bigint;
+    behind bigint := (next_xid - xid) & 4294967295;
+    full_xid xid8;
 begin
+    -- The nearest transaction of that number: those that run now may be past next_xid.
+    full_xid := (next_xid - behind + case when behind >= 2147483648 then 4294967296 else 0 end)::text::xid8;
+    while not pg_visible_in_snapshot(full_xid, pg_current_snapshot()) loop
+        perform pg_sleep(0.002);
+    end loop;
     select c.relrowsecurity into guarded from pg_class as c where c.oid = entity;
     select array_agg(a.attname), string_agg(format('%I = %L', a.attname, v.val), ' and ')
     into key_names, key_condition
@@ -373,7 +384,7 @@ revoke execute on function
     realtime.local_condition(oid, text, jsonb), realtime.local_passes(oid, text[], text[], jsonb),
     realtime.local_subscribe(text, text, text, jsonb, text[]),
     realtime.local_record(oid, text[], text[], name[], boolean),
-    realtime.local_change(oid, text, text[], text[], text[], text[], jsonb),
+    realtime.local_change(bigint, oid, text, text[], text[], text[], text[], jsonb),
     realtime.local_rights(text, jsonb, jsonb)
 from public;
 
