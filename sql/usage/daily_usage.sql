@@ -16,8 +16,8 @@ revoke all on table credits.daily_usage from anon, authenticated, service_role;
 comment on table credits.daily_usage is
 'Spends, captures and refunds rolled up by account, UTC day and operation, for operators. Kept by settlement, so it '
 'lacks what is not settled yet: of an account what came since credit_accounts.unsettled_since, of today up to '
-'billing_settings.settle_after. Maintenance settles what is of an earlier day as soon as that is over: a day is complete '
-'once no account has unsettled_since before its end.';
+'billing_settings.settle_after. Maintenance settles what is of an earlier day as soon as that is over: a day is '
+'complete once no account has unsettled_since before its end.';
 comment on column credits.daily_usage.day is 'UTC.';
 comment on column credits.daily_usage.transactions is 'Spends and captures.';
 comment on column credits.daily_usage.quantity is 'Units bought.';
