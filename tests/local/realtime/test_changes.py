@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jwt
@@ -286,18 +286,26 @@ def test_a_change_waits_until_it_can_be_read(env: Env, user: MakeUser, tables: D
         ).fetchone()
         return row == (True,)
 
+    sent: list[Future[Any]] = []
     with raw(env) as client, ThreadPoolExecutor(1) as pool:
+
+        def one_waits() -> bool:
+            """Another row as long as none waits: the setting holds from when the checkpointer hears of it."""
+            if not sent or sent[-1].done():
+                insert = "insert into public.parcel (id, owner) values (%s, %s)"
+                sent.append(pool.submit(tables.execute, insert, [50 + len(sent), mine.id]))
+            return waits("wait_event = 'SyncRep' and query like 'insert into public.parcel%'")
+
         client.watch("a", mine.token, change("parcel"))
         standby("nobody")  # a commit waits for it between the two
         try:
-            insert = "insert into public.parcel (id, owner) values (51, %s)"
-            done = pool.submit(tables.execute, insert, [mine.id])
-            until(lambda: waits("wait_event = 'SyncRep' and query like 'insert into public.parcel%'"))
+            until(one_waits)
             until(lambda: waits("usename = 'supabase_realtime_admin' and wait_event = 'PgSleep'"))
         finally:
             standby("")
-        done.result()
-        assert client.hear_change()["data"]["record"]["id"] == 51
+        sent[-1].result()
+        heard = [client.hear_change()["data"]["record"]["id"] for _ in sent]
+    assert heard == [50 + number for number in range(len(sent))]
     tables.execute("delete from public.parcel")
 
 
