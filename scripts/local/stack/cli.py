@@ -14,8 +14,8 @@ from .stack import DEFAULT_PORT, OPTIONAL_PARTS, PARTS, Stack
 ROOT = Path(__file__).resolve().parents[3]
 
 DESCRIPTION = """\
-Supabase on this machine without Docker: Postgres, PostgREST, auth, storage and functions behind one port,
-and a local Stripe beside it.
+Supabase on this machine without Docker: Postgres, PostgREST, auth, storage, realtime and functions behind one
+port, and a local Stripe beside it.
 For development and tests only. State lies in .stack/NAME/.
 """
 
@@ -78,7 +78,7 @@ def print_status(stack: Stack, output: str) -> None:
         labels = {
             "API_URL": "API URL", "DB_URL": "DB URL", "FUNCTIONS_URL": "Functions URL",
             "PUBLISHABLE_KEY": "Publishable key", "SECRET_KEY": "Secret key",
-            "STRIPE_API_BASE": "Local Stripe", "PROVIDERS_URL": "AI providers",
+            "MAILPIT_URL": "Local mail", "STRIPE_API_BASE": "Local Stripe", "PROVIDERS_URL": "AI providers",
         }  # fmt: skip
         print(f"The stack `{stack.name}` is running. It is for development only.\n")
         if status.moved_to:

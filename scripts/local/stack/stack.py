@@ -82,6 +82,7 @@ class Status:
             "PUBLISHABLE_KEY": self.publishable_key,
             "SECRET_KEY": self.secret_key,
             "JWT_SECRET": self.jwt_secret,
+            "MAILPIT_URL": f"{self.api_url}/mail",
             "STRIPE_API_BASE": self.stripe_api_base,
             "STRIPE_SECRET_KEY": self.stripe_secret_key,
             "STRIPE_WEBHOOK_SECRET": self.stripe_webhook_secret,
@@ -102,6 +103,7 @@ class GatewaySettings:
     auth_db_url: str
     storage_db_url: str
     storage_folder: Path
+    realtime_db_url: str
     stripe_api_base: str
     providers: dict[str, str]
     redirect_origins: str
@@ -538,6 +540,7 @@ class Stack:
             auth_db_url=postgres.url(role="supabase_auth_admin"),
             storage_db_url=postgres.url(role="supabase_storage_admin"),
             storage_folder=self.paths.file("storage"),
+            realtime_db_url=postgres.url(role="supabase_realtime_admin"),
             stripe_api_base=f"http://{ports.HOST}:{state.stripe_port}",
             providers=self._provider_environment(state),
             redirect_origins=redirect_origins(self.root),

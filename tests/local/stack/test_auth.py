@@ -145,8 +145,10 @@ def test_update_user(env: Env, user: MakeUser) -> None:
     assert made.client.auth.get_user()
     env.client().auth.sign_in_with_password({"email": made.email, "password": "another horse"})
 
+    # A new address counts once its code has come back.
     email = fresh_email()
-    assert made.client.auth.update_user({"email": email}).user.email == email
+    asked = made.client.auth.update_user({"email": email}).user
+    assert (asked.email, asked.new_email) == (made.email, email)
     with pytest.raises(AuthApiError) as caught:
         made.client.auth.update_user({"email": user().email})
     assert (caught.value.status, caught.value.code) == (422, "email_exists")
@@ -270,7 +272,7 @@ def test_unknown_grants_and_paths(env: Env) -> None:
     assert call(env, "POST", "/token?grant_type=magic", json={}).status_code == 400
     assert call(env, "POST", "/token", json={}).status_code == 400
     for method, path, status in (
-        ("POST", "/nothing", 404), ("POST", "/otp", 404), ("GET", "/", 404),
+        ("POST", "/nothing", 404), ("POST", "/factors", 404), ("GET", "/", 404),
         ("DELETE", "/user/identities/x", 404), ("GET", "/signup", 405), ("DELETE", "/user", 405),
     ):  # fmt: skip
         answer = call(env, method, path)
@@ -278,10 +280,10 @@ def test_unknown_grants_and_paths(env: Env) -> None:
         assert set(answer.json()) == {"code", "error_code", "msg"}
         assert answer.json()["code"] == status
         assert f"{method} {path}" in answer.json()["msg"]
-    new = call(env, "POST", "/otp", json={}, headers={"X-Supabase-Api-Version": "2024-01-01"})
+    new = call(env, "POST", "/factors", json={}, headers={"X-Supabase-Api-Version": "2024-01-01"})
     assert set(new.json()) == {"code", "message"}
     with pytest.raises(AuthApiError) as caught:  # and not AuthRetryableError or AuthUnknownError
-        env.client().auth.sign_in_with_otp({"email": fresh_email()})
+        env.client().auth.sign_in_with_sso({"domain": "example.com"})
     assert (caught.value.status, caught.value.code) == (404, "feature_disabled")
 
 

@@ -69,7 +69,7 @@ def test_status_formats(running: Checkout) -> None:
     values = json.loads(running.run("status", "-o", "json").stdout)
     names = {
         "API_URL", "DB_URL", "ANON_KEY", "SERVICE_ROLE_KEY", "PUBLISHABLE_KEY", "SECRET_KEY", "JWT_SECRET",
-        "FUNCTIONS_URL", "STRIPE_API_BASE", "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET",
+        "FUNCTIONS_URL", "MAILPIT_URL", "STRIPE_API_BASE", "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET",
     }  # fmt: skip
     assert set(values) == names
     lines = running.run("status", "-o", "env").stdout.splitlines()

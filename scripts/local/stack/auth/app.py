@@ -21,8 +21,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ..keys import Keys
-from . import inputs, store
+from ..rate import Rates
+from . import codes, inputs, store
+from .config import Config
 from .errors import AuthError, invalid_credentials
+from .sign_in import TOO_OFTEN, SignIn, client
 from .store import Connection, Row
 from .tokens import LIFETIME, Tokens
 
@@ -32,6 +35,10 @@ log = logging.getLogger("auth")
 REUSE_INTERVAL = timedelta(seconds=10)
 # As Supabase Auth. Tests, which sign up hundreds of users, take the least, 4.
 BCRYPT_COST = int(os.environ.get("LOCAL_AUTH_BCRYPT_COST", "10"))
+TIMES = (
+    "email_confirmed_at", "confirmed_at", "last_sign_in_at", "banned_until", "deleted_at", "invited_at",
+    "confirmation_sent_at", "recovery_sent_at", "email_change_sent_at",
+)  # fmt: skip
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -70,9 +77,11 @@ def user_json(row: Row, identities: list[Row]) -> Row:
         "updated_at": instant(row["updated_at"]),
         "is_anonymous": row["is_anonymous"],
     }
-    for name in ("email_confirmed_at", "confirmed_at", "last_sign_in_at", "banned_until", "deleted_at"):
+    for name in TIMES:
         if row[name]:
             shown[name] = instant(row[name])
+    if row["email_change"]:
+        shown["new_email"] = row["email_change"]
     return shown
 
 
@@ -106,8 +115,8 @@ def merged(old: Row | None, new: Row) -> Jsonb:
 class Auth:
     """The app for one stack, as `app`; open() before the first request, close() at the end."""
 
-    def __init__(self, keys: Keys, db_url: str, issuer: str) -> None:
-        self.keys = keys
+    def __init__(self, keys: Keys, db_url: str, issuer: str, config: Config | None = None) -> None:
+        self.keys, self.config = keys, config or Config()
         self.tokens = Tokens(keys, issuer)
         self.pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             db_url,
@@ -118,7 +127,10 @@ class Auth:
             check=AsyncConnectionPool.check_connection,  # Postgres may have been restarted since
             open=False,
         )
+        self.sign_in = SignIn(self)
+        self._anonymous = Rates(self.config.anonymous_an_hour, 3600.0)
         routes: list[tuple[str, str, Endpoint]] = [
+            *self.sign_in.routes(),
             ("GET", "/health", self.health),
             ("GET", "/settings", self.settings),
             ("GET", "/.well-known/jwks.json", self.jwks),
@@ -133,6 +145,8 @@ class Auth:
             ("PUT", "/admin/users/{user_id}", self.admin_update),
             ("DELETE", "/admin/users/{user_id}", self.admin_delete),
         ]
+        mail = [Route(path, guarded(self.sign_in.mail), methods=["GET"]) for path in ("/mail", "/mail.json")]
+        self.mail = Starlette(routes=mail)
         self.app = Starlette(
             routes=[Route(path, guarded(endpoint), methods=[method]) for method, path, endpoint in routes],
             exception_handlers={HTTPException: absent},
@@ -157,9 +171,9 @@ class Auth:
         """What clients may ask before they show a sign-in form."""
         return JSONResponse(
             {
-                "external": {"email": True, "phone": False, "anonymous_users": False},
-                "disable_signup": False,
-                "mailer_autoconfirm": True,
+                "external": {"email": True, "phone": False, "anonymous_users": self.config.anonymous},
+                "disable_signup": not self.config.signup,
+                "mailer_autoconfirm": not self.config.confirmations,
                 "phone_autoconfirm": False,
                 "sms_provider": "",
                 "saml_enabled": False,
@@ -173,45 +187,75 @@ class Auth:
     # -- signing up and in -----------------------------------------------------------------------
 
     async def sign_up(self, request: Request) -> Response:
-        """{email, password, data?} -> a session; 422 user_already_exists."""
+        """{email, password, data?} -> a session; 422 user_already_exists.
+
+        Where addresses have to be confirmed, the user, to whom a code is sent. Without an address an
+        anonymous user, where that is allowed.
+        """
         params = await inputs.body(request)
         email, data = inputs.email(params), inputs.mapping(params, "data") or {}
         if email is None:
             if inputs.text(params, "phone"):
                 raise AuthError(400, "phone_provider_disabled", "Phone signups are disabled")
-            raise AuthError(422, "anonymous_provider_disabled", "Anonymous sign-ins are disabled")
+            return await self._sign_up_anonymously(request, data)
         password = inputs.password(params)
         if password is None:
             raise AuthError(400, "validation_failed", "Signup requires a valid password")
-        taken = AuthError(422, "user_already_exists", "User already registered")
+        flow = self.sign_in.flow(request, params)
         async with self.pool.connection() as connection:
-            if await store.user_by_email(connection, email):
-                raise taken
-            hashed = await hash_password(password)
-            user_id = uuid.uuid4()
-            claims = {"sub": str(user_id), "email": email, "email_verified": False, "phone_verified": False}
-            try:
-                async with connection.transaction():
-                    user = await store.create_user(
-                        connection, email, hashed, {**data, **claims},
-                        {"provider": "email", "providers": ["email"]}, confirm=True, user_id=user_id,
-                    )  # fmt: skip
-            except psycopg.errors.UniqueViolation as error:
-                # Only then is it this user that exists; a trigger's own violation is another matter.
-                if error.diag.schema_name == "auth":
-                    raise taken from error
-                raise
-            return await self._new_session(connection, request, user)
+            user = await store.user_by_email(connection, email)
+            known = user is not None and (user["email_confirmed_at"] or not self.config.confirmations)
+            if known and not self.config.confirmations:
+                raise registered()
+            if known:
+                return JSONResponse(stranger(email, data))
+            user = user or await self.new_user(connection, email, password, data)
+            if not self.config.confirmations:
+                return await self.new_session(connection, request, user)
+            await self.sign_in.send(connection, user["id"], "signup", flow)
+            return JSONResponse(await self.shown(connection, await self.user_of(connection, user["id"])))
+
+    async def new_user(
+        self, connection: Connection, email: str, password: str | None, data: Row, confirm: bool | None = None
+    ) -> Row:
+        """Sign somebody up, confirmed unless config.toml or `confirm` says otherwise."""
+        if not self.config.signup and confirm is None:
+            raise AuthError(422, "signup_disabled", "Signups not allowed for this instance")
+        hashed = await hash_password(password) if password else None
+        user_id = uuid.uuid4()
+        claims = {"sub": str(user_id), "email": email, "email_verified": False, "phone_verified": False}
+        try:
+            async with connection.transaction():
+                return await store.create_user(
+                    connection, email, hashed, {**data, **claims},
+                    {"provider": "email", "providers": ["email"]},
+                    confirm=not self.config.confirmations if confirm is None else confirm, user_id=user_id,
+                )  # fmt: skip
+        except psycopg.errors.UniqueViolation as error:
+            # Only then is it this user that exists; a trigger's own violation is another matter.
+            if error.diag.schema_name == "auth":
+                raise registered() from error
+            raise
+
+    async def _sign_up_anonymously(self, request: Request, data: Row) -> Response:
+        if not self.config.anonymous:
+            raise AuthError(422, "anonymous_provider_disabled", "Anonymous sign-ins are disabled")
+        if not self._anonymous.of(client(request)).spend():
+            raise TOO_OFTEN
+        async with self.pool.connection() as connection:
+            async with connection.transaction():
+                user = await store.create_user(connection, None, None, data, {}, confirm=False)
+            return await self.new_session(connection, request, user, "anonymous")
 
     async def token(self, request: Request) -> Response:
-        """?grant_type=password or refresh_token -> a session; pkce is refused, as there are no codes."""
+        """?grant_type=password, refresh_token, or pkce with the code of a link -> a session."""
         match request.query_params.get("grant_type"):
             case "password":
                 return await self._password_grant(request)
             case "refresh_token":
                 return await self._refresh_grant(request)
             case "pkce":
-                return await self._pkce_grant(request)
+                return await self.sign_in.exchange(request, await inputs.body(request))
         raise AuthError(400, "invalid_credentials", "unsupported_grant_type")
 
     async def _password_grant(self, request: Request) -> Response:
@@ -229,20 +273,22 @@ class Auth:
                 raise AuthError(400, "user_banned", "User is banned")
             if user["email_confirmed_at"] is None:
                 raise AuthError(400, "email_not_confirmed", "Email not confirmed")
-            return await self._new_session(connection, request, user)
+            return await self.new_session(connection, request, user)
 
-    async def _pkce_grant(self, request: Request) -> Response:
-        params = await inputs.body(request)
-        if not inputs.text(params, "auth_code") or not inputs.text(params, "code_verifier"):
-            message = "invalid request: both auth code and code verifier should be non-empty"
-            raise AuthError(400, "validation_failed", message)
-        raise AuthError(404, "flow_state_not_found", "invalid flow state, no valid flow state found")
+    async def new_session(
+        self, connection: Connection, request: Request, user: Row, method: str = "password"
+    ) -> Response:
+        """A session that begins now, as clients get it."""
+        return JSONResponse(await self.session(connection, request, user, method))
 
-    async def _new_session(self, connection: Connection, request: Request, user: Row) -> Response:
+    async def session(self, connection: Connection, request: Request, user: Row, method: str) -> Row:
+        """A session that begins now."""
+        if banned(user):
+            raise AuthError(403, "user_banned", "User is banned")
         async with connection.transaction():
             agent = request.headers.get("user-agent", "")
             session_id, refresh = await store.open_session(connection, user["id"], agent)
-        return await self._session_response(connection, user["id"], session_id, refresh, "password")
+        return await self._session_of(connection, user["id"], session_id, refresh, method)
 
     async def _refresh_grant(self, request: Request) -> Response:
         params = await inputs.body(request)
@@ -275,26 +321,25 @@ class Auth:
             if stolen or refresh is None:
                 raise AuthError(400, "refresh_token_already_used", "Invalid Refresh Token: Already Used")
             user_id = uuid.UUID(token["user_id"])
-            return await self._session_response(
+            session = await self._session_of(
                 connection, user_id, token["session_id"], refresh, "token_refresh"
             )
+            return JSONResponse(session)
 
-    async def _session_response(
+    async def _session_of(
         self, connection: Connection, user_id: uuid.UUID, session_id: uuid.UUID, refresh: str, method: str
-    ) -> Response:
-        user = await self._user(connection, user_id)
+    ) -> Row:
+        user = await self.user_of(connection, user_id)
         access, expires_at = self.tokens.sign(user, str(session_id), method)
-        return JSONResponse(
-            {
-                "access_token": access,
-                "token_type": "bearer",
-                "expires_in": LIFETIME,
-                "expires_at": expires_at,
-                "refresh_token": refresh,
-                "user": await self._shown(connection, user),
-                "weak_password": None,
-            }
-        )
+        return {
+            "access_token": access,
+            "token_type": "bearer",
+            "expires_in": LIFETIME,
+            "expires_at": expires_at,
+            "refresh_token": refresh,
+            "user": await self.shown(connection, user),
+            "weak_password": None,
+        }
 
     # -- the signed-in user ----------------------------------------------------------------------
 
@@ -319,13 +364,15 @@ class Auth:
             raise AuthError(403, "user_banned", "User is banned")
         return user, session_id
 
-    async def _user(self, connection: Connection, user_id: uuid.UUID) -> Row:
+    async def user_of(self, connection: Connection, user_id: uuid.UUID) -> Row:
+        """The user with that id. Raises AuthError."""
         user = await store.user_by_id(connection, user_id)
         if user is None:
             raise AuthError(404, "user_not_found", "User not found")
         return user
 
-    async def _shown(self, connection: Connection, user: Row) -> Row:
+    async def shown(self, connection: Connection, user: Row) -> Row:
+        """A user as clients see it."""
         identities = await store.identities(connection, [user["id"]])
         return user_json(user, identities[user["id"]])
 
@@ -333,10 +380,14 @@ class Auth:
         """The user of the token."""
         async with self.pool.connection() as connection:
             user, _ = await self._signed_in(connection, request)
-            return JSONResponse(await self._shown(connection, user))
+            return JSONResponse(await self.shown(connection, user))
 
     async def put_user(self, request: Request) -> Response:
-        """{email?, password?, data?} -> the user. A new password ends the other sessions."""
+        """{email?, password?, data?} -> the user. A new password ends the other sessions.
+
+        A new address counts once its codes have come back; that of an anonymous user at once, where
+        addresses need not be confirmed.
+        """
         params = await inputs.body(request)
         if params.get("app_metadata") is not None:
             raise AuthError(403, "not_admin", "Updating app_metadata requires admin privileges")
@@ -344,10 +395,16 @@ class Auth:
         async with self.pool.connection() as connection:
             user, session_id = await self._signed_in(connection, request)
             changes: Row = {}
-            if email and email != user["email"]:
-                await self._require_unused(connection, email)
-                changes["email"] = email
+            address = email if email != user["email"] else None
+            if address:
+                await self.require_unused(connection, address)
             if password:
+                if user["is_anonymous"] and not address:
+                    raise AuthError(
+                        422,
+                        "validation_failed",
+                        "Updating password of an anonymous user without an email or phone is not allowed",
+                    )
                 if await same_password(password, user["encrypted_password"]):
                     raise AuthError(
                         422, "same_password", "New password should be different from the old password."
@@ -359,9 +416,15 @@ class Auth:
                 await store.update_user(connection, user["id"], changes)
                 if password:
                     await store.end_sessions(connection, user["id"], keep=session_id)
-            return JSONResponse(await self._shown(connection, await self._user(connection, user["id"])))
+                if address and user["is_anonymous"] and not self.config.confirmations:
+                    await codes.take_address(connection, user, address)
+                elif address:
+                    flow = self.sign_in.flow(request, params)
+                    await self.sign_in.change_address(connection, user["id"], address, flow)
+            return JSONResponse(await self.shown(connection, await self.user_of(connection, user["id"])))
 
-    async def _require_unused(self, connection: Connection, email: str) -> None:
+    async def require_unused(self, connection: Connection, email: str) -> None:
+        """Raises AuthError when the address is somebody's."""
         if await store.user_by_email(connection, email):
             raise AuthError(422, "email_exists", "A user with this email address has already been registered")
 
@@ -402,7 +465,7 @@ class Auth:
         except ValueError as error:
             raise AuthError(400, "validation_failed", "ID must conform to the uuid v4 format") from error
         async with self.pool.connection() as connection:
-            await self._require_unused(connection, email)
+            await self.require_unused(connection, email)
             hashed = await hash_password(password or secrets.token_urlsafe(32))
             async with connection.transaction():
                 user = await store.create_user(
@@ -417,7 +480,7 @@ class Auth:
                 )
                 if ban:
                     await store.update_user(connection, user["id"], {"banned_until": datetime.now(UTC) + ban})
-            return JSONResponse(await self._shown(connection, await self._user(connection, user["id"])))
+            return JSONResponse(await self.shown(connection, await self.user_of(connection, user["id"])))
 
     async def admin_list(self, request: Request) -> Response:
         """?page=1&per_page=50 -> {users, aud}; the total is in the header x-total-count."""
@@ -448,13 +511,13 @@ class Auth:
             user_id = uuid.UUID(request.path_params["user_id"])
         except ValueError as error:
             raise AuthError(404, "validation_failed", "user_id must be an UUID") from error
-        return await self._user(connection, user_id)
+        return await self.user_of(connection, user_id)
 
     async def admin_get(self, request: Request) -> Response:
         """One user."""
         self.tokens.require_admin(request)
         async with self.pool.connection() as connection:
-            return JSONResponse(await self._shown(connection, await self._named(connection, request)))
+            return JSONResponse(await self.shown(connection, await self._named(connection, request)))
 
     async def admin_update(self, request: Request) -> Response:
         """The same fields as admin_create -> the user. A new password ends all sessions."""
@@ -470,7 +533,7 @@ class Auth:
             user = await self._named(connection, request)
             changes: Row = {}
             if email and email != user["email"]:
-                await self._require_unused(connection, email)
+                await self.require_unused(connection, email)
                 changes["email"] = email
             if password:
                 changes["encrypted_password"] = await hash_password(password)
@@ -488,7 +551,7 @@ class Auth:
                 await store.update_user(connection, user["id"], changes)
                 if password:
                     await store.end_sessions(connection, user["id"])
-            return JSONResponse(await self._shown(connection, await self._user(connection, user["id"])))
+            return JSONResponse(await self.shown(connection, await self.user_of(connection, user["id"])))
 
     async def admin_delete(self, request: Request) -> Response:
         """{should_soft_delete?} -> {}."""
@@ -501,11 +564,28 @@ class Auth:
         return JSONResponse({})
 
 
+def registered() -> AuthError:
+    """The address is somebody's already."""
+    return AuthError(422, "user_already_exists", "User already registered")
+
+
+def stranger(email: str, data: Row) -> Row:
+    """A user who is not there, for who signs up with another's confirmed address: it tells them nothing."""
+    now = instant(datetime.now(UTC))
+    return {
+        "id": str(uuid.uuid4()), "aud": "authenticated", "role": "", "email": email, "phone": "",
+        "confirmation_sent_at": now, "app_metadata": {"provider": "email", "providers": ["email"]},
+        "user_metadata": data, "identities": [], "created_at": now, "updated_at": now, "is_anonymous": False,
+    }  # fmt: skip
+
+
 async def absent(request: Request, error: Exception) -> Response:
     """404 and 405 of the router, in the form of every other error."""
     assert isinstance(error, HTTPException)
     what = f"{request.method} {request.url.path}"
-    message = f"The local Auth has no {what}: it serves e-mail and password, sessions and the admin's users"
+    message = (
+        f"The local Auth has no {what}: it serves e-mail with password, code or link, and the admin's users"
+    )
     answer = AuthError(error.status_code, "feature_disabled", message).response(request)
     answer.headers.update(error.headers or {})
     return answer

@@ -114,8 +114,16 @@ def ban_duration(params: Json) -> timedelta | None:
         return None
     if value == "none":
         return timedelta(0)
+    found = duration(value)
+    if found is None:
+        raise AuthError(400, "validation_failed", f"invalid format for ban duration: {value[:40]}")
+    return found
+
+
+def duration(value: str) -> timedelta | None:
+    """A duration as Go writes it, a hundred years at most; None when it is none."""
     parts = DURATION.findall(value)
     if not parts or "".join(number + unit for number, unit in parts) != value:
-        raise AuthError(400, "validation_failed", f"invalid format for ban duration: {value[:40]}")
+        return None
     seconds = sum(float(number) * SECONDS[unit] for number, unit in parts)
     return timedelta(seconds=min(seconds, 100 * 365 * 86400))

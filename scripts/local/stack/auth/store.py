@@ -37,46 +37,71 @@ async def user_by_id(connection: Connection, user_id: uuid.UUID) -> Row | None:
     return await one(connection, "select * from auth.users where id = %s", user_id)
 
 
+async def locked_user(connection: Connection, column: str, tokens: list[str]) -> Row | None:
+    """The user one of whose tokens that is, locked until the transaction ends. No request names columns."""
+    query = sql.SQL("select * from auth.users where {} = any (%s) and is_sso_user = false for update")
+    return await (await connection.execute(query.format(sql.Identifier(column)), (tokens,))).fetchone()
+
+
+async def lock_user(connection: Connection, user_id: uuid.UUID) -> Row | None:
+    """The user as it is now, locked until the transaction ends."""
+    return await one(connection, "select * from auth.users where id = %s for update", user_id)
+
+
 async def create_user(
-    connection: Connection, email: str, password_hash: str, user_metadata: Row, app_metadata: Row,
-    *, confirm: bool, role: str = "authenticated", user_id: uuid.UUID | None = None,
+    connection: Connection, email: str | None, password_hash: str | None, user_metadata: Row,
+    app_metadata: Row, *, confirm: bool, role: str = "authenticated", user_id: uuid.UUID | None = None,
 ) -> Row:  # fmt: skip
     """Insert a user with its identity, then confirm it, in the order in which Supabase Auth does it:
-    a trigger on insert sees email_confirmed_at null.
+    a trigger on insert sees email_confirmed_at null. Without an address it is an anonymous user.
     """
     user_id = user_id or uuid.uuid4()
-    identity = {"sub": str(user_id), "email": email, "email_verified": False, "phone_verified": False}
     await connection.execute(
         """
         insert into auth.users (instance_id, id, aud, role, email, encrypted_password, raw_app_meta_data,
             raw_user_meta_data, created_at, updated_at, confirmation_token, recovery_token,
-            email_change_token_new, email_change)
+            email_change_token_new, email_change, is_anonymous)
         values ('00000000-0000-0000-0000-000000000000', %s, 'authenticated', %s, %s, %s, %s, %s, now(), now(),
-            '', '', '', '')
+            '', '', '', '', %s)
         """,
-        (user_id, role, email, password_hash, Jsonb(app_metadata), Jsonb(user_metadata)),
+        (user_id, role, email, password_hash, Jsonb(app_metadata), Jsonb(user_metadata), email is None),
     )
+    if email is not None:
+        await add_identity(connection, user_id, email)
+    if confirm:
+        await confirm_user(connection, user_id)
+    user = await user_by_id(connection, user_id)
+    assert user is not None
+    return user
+
+
+async def add_identity(connection: Connection, user_id: uuid.UUID, email: str) -> None:
+    """The identity of an address; the user's only one of that kind."""
+    identity = {"sub": str(user_id), "email": email, "email_verified": False, "phone_verified": False}
     await connection.execute(
         """
         insert into auth.identities (provider_id, user_id, identity_data, provider, last_sign_in_at,
             created_at, updated_at)
         values (%s, %s, %s, 'email', now(), now(), now())
+        on conflict (provider_id, provider) do update
+        set identity_data = identities.identity_data || excluded.identity_data, updated_at = now()
         """,
         (str(user_id), user_id, Jsonb(identity)),
     )
-    if confirm:
-        await connection.execute(
-            """
-            update auth.users
-            set email_confirmed_at = now(), updated_at = now(),
-                raw_user_meta_data = coalesce(raw_user_meta_data, '{}') || '{"email_verified": true}'
-            where id = %s
-            """,
-            (user_id,),
-        )
-    user = await user_by_id(connection, user_id)
-    assert user is not None
-    return user
+
+
+async def confirm_user(connection: Connection, user_id: uuid.UUID) -> None:
+    """The user has shown that the address is theirs."""
+    await connection.execute(
+        """
+        update auth.users
+        set email_confirmed_at = coalesce(email_confirmed_at, now()), confirmation_token = '',
+            updated_at = now(),
+            raw_user_meta_data = coalesce(raw_user_meta_data, '{}') || '{"email_verified": true}'
+        where id = %s
+        """,
+        (user_id,),
+    )
 
 
 async def update_user(connection: Connection, user_id: uuid.UUID, changes: Mapping[str, Any]) -> None:

@@ -98,11 +98,41 @@ create index refresh_tokens_parent_idx on auth.refresh_tokens (parent);
 create index refresh_tokens_session_id_revoked_idx on auth.refresh_tokens (session_id, revoked);
 create index refresh_tokens_user_id_idx on auth.refresh_tokens (instance_id, user_id);
 
+-- Of sign-ins by link that end in a code for the app (PKCE).
+create table auth.flow_state (
+    id uuid not null primary key,
+    user_id uuid references auth.users (id) on delete cascade,
+    auth_code text,
+    code_challenge_method text not null,
+    code_challenge text not null,
+    provider_type text not null,
+    authentication_method text not null,
+    created_at timestamptz,
+    updated_at timestamptz,
+    auth_code_issued_at timestamptz
+);
+create index flow_state_auth_code_idx on auth.flow_state (auth_code);
+
+-- What would have been sent by mail. Hosted there is no such table.
+create table auth.local_mails (
+    id bigint generated always as identity primary key,
+    sent_at timestamptz not null default now(),
+    recipient text not null,
+    kind text not null,
+    subject text not null,
+    code text,
+    link text
+);
+create index local_mails_recipient_idx on auth.local_mails (recipient);
+comment on table auth.local_mails is 'Local only: the messages that Auth would have sent, also at /mail of the API.';
+
 -- No policy: only the owner and roles that bypass row security see anything.
 alter table auth.users enable row level security;
 alter table auth.identities enable row level security;
 alter table auth.sessions enable row level security;
 alter table auth.refresh_tokens enable row level security;
+alter table auth.flow_state enable row level security;
+alter table auth.local_mails enable row level security;
 
 -- PostgREST sets request.jwt.claims; old versions set request.jwt.claim.NAME.
 create function auth.uid() returns uuid
