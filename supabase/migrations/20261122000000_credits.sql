@@ -35,44 +35,48 @@
 --     freeze_account, handle_user, my_credits, normal_email, note_addresses, open_account, pass_debt, pass_freeze,
 --     pass_thaw, refuse_anonymous, return_debt, successor, unfreeze_account
 --   sql/base: check_metadata, check_request, fail, hmac_sha256, lasting
---   sql/generation: begin_generation, call_cost, cancel_generation, check_lease, close_generation,
---     count_generation, decline_generation, dispatch_generation, expire_generation, finish_generation,
+--   sql/generation: begin_generation, call_cost, cancel_generation, check_generation_limits, check_lease,
+--     close_generation, decline_generation, dispatch_generation, expire_generation, finish_generation,
 --     generation_terms, input_types, inputs_refusal, job_json, keep_hold, lease_generations, lock_generation,
 --     my_generation, note_generation, open_generation, refuse_softly, release_generations, sweep_files,
 --     sweep_generations, sweep_grace
---   sql/maintenance: maintenance_report, note_failure, run_maintenance, schedule_maintenance
+--   sql/maintenance: attempt, maintain, maintenance_report, note_failure, run_maintenance, run_task,
+--     schedule_maintenance
 --   sql/pricing: check_terms, generation_price, is_surcharge, is_whole, max_quantity, option_surcharge, price,
 --     price_in_force_id, quote_credits, record_price_change, refuse_price, version_price
 --   sql/usage: credit_history, credit_lots, credit_usage, entries_before, is_wanted, is_zone, log_usage,
 --     rebuild_usage, set_account_zone, set_time_zone, usage_by_day, usage_by_hour, usage_filter
 --   sql/ledger/entries: actor, available, check_cost, claw_back, entry_moment, give_back, grant_to_account,
---     left_to_refund, lock_account, make_spendable, note_operator, pay_debt, post_entry, return_to_lots
+--     left_to_refund, lock_account, make_spendable, note_operator, pay_debt_from_new_credits, post_entry,
+--     return_to_lots
 --   sql/ledger/erasure: erase_hold_texts, erase_texts, is_callers_text
---   sql/ledger/holds: capture, hold_refusal, lock_hold, prune_unused_holds, release, reserve, sweep_holds
---   sql/ledger/keys: check_key, check_repeat, key_is_new, keyed_hash, repeated_spend, replayed_entry, replayed_hold
+--   sql/ledger/holds: capture, hold_at_price, hold_refusal, lock_hold, prune_unused_holds, release, sweep_holds
+--   sql/ledger/idempotency: check_key, check_repeat, key_is_new, keyed_hash, refuse_key, repeated_spend,
+--     replayed_entry, replayed_hold
 --   sql/ledger/lots: add_lot, due_expiries, end_lot, expire_due, next_expiry, write_off
 --   sql/ledger/rpc: capture_hold, consume_credits, erase_account_text, erase_transaction_text, grant_credits,
 --     hold_credits, refund, release_hold, verify_ledger
---   sql/ledger/settlement: entry_digest, has_text, ledger_line, max_unsettled, seal_format, seal_hash,
---     settle_account, settle_accounts, settle_batch, settlement_batch, sweep_settlement, text_digest, text_salt,
---     try_settling, unsettled_of
+--   sql/ledger/settlement: accounts_to_settle, await_account, entry_digest, has_text, ledger_line, max_unsettled,
+--     seal_format, seal_hash, settle_account, settle_accounts, settle_batch, settle_before, settlement_batch,
+--     sweep_settlement, text_digest, text_salt, try_settling, unsettled_of, wants_settling
 --   sql/ledger/tables: refuse_all_but_erasure, refuse_change
 --   sql/payments/checkout: count_checkout, email_to_tell
 --   sql/payments/events: accept_invoice, apply_balance_transaction, apply_charge, apply_checkout_session,
 --     apply_customer, apply_dispute, apply_fraud_warning, apply_invoice, apply_invoice_payment, apply_refund,
 --     apply_stripe_object, apply_subscription, balance_figures, is_live, link_customer, link_payment,
 --     lock_stripe_object, note_balance_transaction, open_subscription, paying_account, stripe_id, subscriber,
---     sweep_stripe_payloads, try_stripe_object
---   sql/payments/netting: debt_takings, end_late_grants, freeze_for_disputes, give_back_clawbacks, grant_purchase,
---     is_disputed, net_payment, net_purchase, next_purchase, note_netting, purchase_payments, take_from_purchase
+--     sweep_stripe_payloads, sweep_unclaimed_payments, try_stripe_object, unclaimed_retention
+--   sql/payments/netting: claw_back_share, debt_takings, end_late_grants, freeze_for_disputes, give_back_clawbacks,
+--     grant_purchase, is_disputed, net_payment, next_purchase, note_netting, purchase_payments, take_from_purchase
 --   sql/payments/rpc: claim_second_subscription, close_checkout, close_second_subscription, dismiss_stripe_event,
 --     dismiss_stripe_object, ingest_stripe_event, ingest_stripe_object, link_stripe_customer,
 --     list_second_subscriptions, my_stripe_customer, note_stripe_price, prepare_checkout, prepare_portal,
 --     remember_checkout, retry_stripe_events, stripe_balance_transactions_to_ask, stripe_emails_to_tell,
 --     stripe_prices_to_check, stripe_problems, stripe_sync
---   sql/payments/subscriptions: allotment_months, change_allotments, collect_subscription_debts, grant_allotments,
---     grant_invoice, invoice_grants, is_second_subscription, note_second_subscription, open_allotment,
---     release_subscription_debts, set_subscription_status, subscription_rank, sweep_allotments
+--   sql/payments/subscriptions: allotment_months, begin_months, change_allotments, collect_subscription_debts,
+--     grant_allotments, grant_invoice, invoice_grants_and_rollover, is_second_subscription,
+--     note_second_subscription, open_allotment, release_subscription_debts, set_subscription_status,
+--     subscription_rank, sweep_allotments
 
 set local lock_timeout = '10s';
 set local check_function_bodies = off;
@@ -632,7 +636,8 @@ comment on column credits.billing_settings.hold_retention is
 'How long a hold is kept that ended without a capture, and a generation that charged nothing.';
 comment on column credits.billing_settings.settle_after is
 'How long a ledger row waits for its settlement, where the account is not settled for another reason before: a grant, '
-'an expiry, a whole batch of rows. What is read adds what waits, but credits.ledger_seals lacks it.';
+'an expiry, a whole batch of rows, the end of its day (UTC). What is read adds what waits, but credits.ledger_seals and '
+'credits.daily_usage lack it.';
 
 -- sql/ledger/tables/transaction_kind.sql
 create type public.transaction_kind as enum (
@@ -1469,7 +1474,8 @@ create type credits.maintenance_task as enum (
   'generations',
   'holds',
   'allotments',
-  'stripe_payloads'
+  'stripe_payloads',
+  'unclaimed_payments'
 );
 
 comment on type credits.maintenance_task is
@@ -1680,7 +1686,7 @@ comment on column credits.billing_settings.stripe_livemode is
 comment on column credits.billing_settings.stripe_account is
 'The connected account (acct_…) whose events count; null for the platform''s own.';
 comment on column credits.billing_settings.stripe_payload_retention is
-'How long the payloads of Stripe''s events are kept once they are done.';
+'How long the payloads of Stripe''s events are kept, and what is noted of events that were ignored.';
 comment on column credits.billing_settings.freeze_on_fraud_warning is
 'Whether a card issuer''s early fraud warning freezes the account that paid, until an operator unfreezes it. False '
 'notes it only. It counts when the warning comes: what was noted before freezes nothing later.';
@@ -1759,6 +1765,7 @@ create table credits.stripe_customers (
 );
 
 create unique index stripe_customers_account_id on credits.stripe_customers (account_id);
+create index stripe_customers_deleted_at on credits.stripe_customers (deleted_at) where deleted_at is not null;
 
 alter table credits.stripe_customers enable row level security;
 alter table credits.stripe_customers force row level security;
@@ -1766,7 +1773,7 @@ revoke all on table credits.stripe_customers from anon, authenticated, service_r
 
 comment on table credits.stripe_customers is
 'Which Stripe customer pays for which account: at most one per account. A deleted customer stays as a row with no '
-'account, so that a late message cannot link it again.';
+'account for credits.unclaimed_retention, so that a late message cannot link it again.';
 comment on column credits.stripe_customers.customer_id is 'Stripe''s cus_… id.';
 comment on column credits.stripe_customers.account_id is 'credit_accounts.id.';
 comment on column credits.stripe_customers.email_hash is
@@ -1798,6 +1805,7 @@ create index stripe_events_unapplied on credits.stripe_events (processed_at)
 where status in ('quarantined', 'failed') and payload is not null;
 create index stripe_events_problems on credits.stripe_events (received_at, id)
 where status in ('quarantined', 'failed');
+create index stripe_events_ignored on credits.stripe_events (received_at) where status = 'ignored';
 create index stripe_events_with_payload on credits.stripe_events (received_at) where payload is not null;
 
 alter table credits.stripe_events enable row level security;
@@ -1806,14 +1814,14 @@ revoke all on table credits.stripe_events from anon, authenticated, service_role
 
 comment on table credits.stripe_events is
 'Every Stripe event that was received, once, with what became of it. The row and the event''s effects are one '
-'transaction.';
+'transaction. What was ignored is forgotten after billing_settings.stripe_payload_retention.';
 comment on column credits.stripe_events.id is 'Stripe''s evt_… id.';
 comment on column credits.stripe_events.type is 'Such as checkout.session.completed.';
 comment on column credits.stripe_events.api_version is 'The version that the payload is written in.';
 comment on column credits.stripe_events.reason is
 'Why it is ignored, quarantined or failed, or was when it was dismissed.';
 comment on column credits.stripe_events.payload is
-'The event as Stripe sent it; null once billing_settings.stripe_payload_retention has passed.';
+'The event as Stripe sent it; null for what was ignored, and once billing_settings.stripe_payload_retention has passed.';
 comment on column credits.stripe_events.attempts is 'How often its effects were tried.';
 comment on column credits.stripe_events.dismissed_why is 'Why a person decided that it shall have no effect.';
 comment on column credits.stripe_events.dismissed_at is 'When they did.';
@@ -1847,6 +1855,7 @@ create table credits.stripe_payments (
   purchase_id bigint,
   refunded bigint not null default 0,
   receipt_url text,
+  received_at timestamptz not null default credits.now(),
   constraint refunded_must_be_0_or_more check (refunded >= 0),
   constraint a_purchase_must_have_an_account check ((account_id is null) = (purchase_id is null))
 );
@@ -1854,13 +1863,15 @@ create table credits.stripe_payments (
 create index stripe_payments_invoice_id on credits.stripe_payments (invoice_id) where invoice_id is not null;
 create index stripe_payments_purchase_id on credits.stripe_payments (account_id, purchase_id)
 where purchase_id is not null;
+create index stripe_payments_unclaimed on credits.stripe_payments (received_at) where purchase_id is null;
 
 alter table credits.stripe_payments enable row level security;
 alter table credits.stripe_payments force row level security;
 revoke all on table credits.stripe_payments from anon, authenticated, service_role;
 
 comment on table credits.stripe_payments is
-'What Stripe tells of a payment intent apart from the purchase that it pays, kept whether or not that is known yet.';
+'What Stripe tells of a payment intent apart from the purchase that it pays, kept whether or not that is known yet; '
+'where it never is, for credits.unclaimed_retention. Whatever names a payment has it here: refunds, disputes, warnings.';
 comment on column credits.stripe_payments.invoice_id is
 'The invoice that it pays. An invoice does not name its payments; invoice_payment objects do.';
 comment on column credits.stripe_payments.account_id is 'Whose purchase it pays, once known.';
@@ -1868,6 +1879,7 @@ comment on column credits.stripe_payments.purchase_id is 'purchases.id within th
 comment on column credits.stripe_payments.refunded is
 'The highest total of refunds that a charge of it has told, in minor units.';
 comment on column credits.stripe_payments.receipt_url is 'Stripe''s page of the receipt of a charge that succeeded.';
+comment on column credits.stripe_payments.received_at is 'When it was first told of.';
 
 -- sql/payments/tables/stripe_refunds.sql
 create table credits.stripe_refunds (
@@ -2400,7 +2412,7 @@ comment on column credits.allotments.credits is
 'Credits of the whole period; of a change, what it adds to the months that follow, below 0 for less.';
 comment on column credits.allotments.months is 'In how many parts they come.';
 comment on column credits.allotments.key is
-'Stripe''s id of the line, the ledger takes each month of it once; of a change, invoice_grants.key.';
+'Stripe''s id of the line, the ledger takes each month of it once; of a change, invoice_grants_and_rollover.key.';
 comment on column credits.allotments.rollover is 'As the plan said when the period was paid.';
 comment on column credits.allotments.rollover_cap is 'As the plan said, for each month; null for all.';
 comment on column credits.allotments.priority is 'Of the lots, as the plan said.';
@@ -3367,7 +3379,7 @@ begin
   if owed > 0 then
     entry := credits.post_entry(account_id, 'grant', owed, metadata => jsonb_build_object('debt_passed_to', heir));
     perform credits.add_lot(entry, owed, 'refund', null, null, cost_basis => 0);
-    perform credits.pay_debt(account_id);
+    perform credits.pay_debt_from_new_credits(account_id);
     perform credits.claw_back(
       heir, owed,
       metadata => jsonb_build_object('debt_passed_from', account_id),
@@ -3681,7 +3693,7 @@ begin
       'PT400', 'request must be the SHA-256 of the request, in hex.', '{}', 'Call the function generate instead.'
     );
   end if;
-  full_up := credits.count_generation(account, idempotency_key);
+  full_up := credits.check_generation_limits(account, idempotency_key);
   if full_up is not null then
     return full_up;
   end if;
@@ -3780,6 +3792,68 @@ comment on function public.cancel_generation(uuid) is
 
 grant execute on function public.cancel_generation(uuid) to authenticated;
 
+-- sql/generation/check_generation_limits.sql
+create function credits.check_generation_limits(account_id uuid, idempotency_key text) returns jsonb
+language plpgsql
+set search_path = ''
+as $$
+declare
+  moment timestamptz := credits.now();
+  counted record;
+  account record;
+begin
+  if exists (
+    select from public.credit_holds as h
+    inner join public.generation_jobs as j on h.account_id = j.account_id and h.id = j.hold_id
+    where
+      h.account_id = check_generation_limits.account_id
+      and h.idempotency_key = check_generation_limits.idempotency_key
+  ) then
+    return null;
+  end if;
+  counted := credits.count_call(account_id, 'generation');
+
+  -- Under the lock of the count, so it also sees what the same key opened meanwhile.
+  select
+    s.max_generations_per_minute as most_calls,
+    s.max_generations_in_flight as most_in_flight,
+    (
+      select count(*) from public.generation_jobs as j
+      -- One whose time is over is not under way, swept or not.
+      where j.account_id = check_generation_limits.account_id and j.finished_at is null and j.deadline_at > moment
+    ) as in_flight,
+    exists (
+      select from public.credit_holds as h
+      inner join public.generation_jobs as j on h.account_id = j.account_id and h.id = j.hold_id
+      where
+        h.account_id = check_generation_limits.account_id
+        and h.idempotency_key = check_generation_limits.idempotency_key
+    ) as is_repeat
+  into account
+  from credits.billing_settings as s;
+
+  if account.is_repeat then
+    return null;
+  elsif counted.calls > account.most_calls then
+    return credits.refuse_softly(
+      'PT429', 'Too many generations in this minute.',
+      jsonb_build_object('limit', account.most_calls, 'retry_after', counted.retry_after)::text,
+      'Wait, then try again.'
+    );
+  elsif account.in_flight >= account.most_in_flight then
+    return credits.refuse_softly(
+      'PT429', 'Too many generations are under way.',
+      jsonb_build_object('limit', account.most_in_flight, 'retry_after', 5)::text, 'Wait for one to end.'
+    );
+  end if;
+  return null;
+end
+$$;
+
+comment on function credits.check_generation_limits(uuid, text) is
+'Counts a call of begin_generation against the account''s limits, one session per account at a time. Returns the '
+'refusal, or null to go on. A repeat of a key that opened a job is not counted.';
+
 -- sql/generation/check_lease.sql
 create function credits.check_lease(lease_seconds integer) returns void
 language plpgsql
@@ -3864,64 +3938,6 @@ comment on function credits.close_generation is
 'Ends a job: captures what was delivered or releases the hold, notes the outcome, logs the provider call with its cost '
 '(as told, else by credits.call_cost: for refusals and failures their tokens, if any), unless no provider was asked. '
 'delivered: how many outputs to charge. The caller holds the locks of both, and asks to capture only what is held.';
-
--- sql/generation/count_generation.sql
-create function credits.count_generation(account_id uuid, idempotency_key text) returns jsonb
-language plpgsql
-set search_path = ''
-as $$
-declare
-  moment timestamptz := credits.now();
-  counted record;
-  account record;
-begin
-  if exists (
-    select from public.credit_holds as h
-    inner join public.generation_jobs as j on h.account_id = j.account_id and h.id = j.hold_id
-    where h.account_id = count_generation.account_id and h.idempotency_key = count_generation.idempotency_key
-  ) then
-    return null;
-  end if;
-  counted := credits.count_call(account_id, 'generation');
-
-  -- Under the lock of the count, so it also sees what the same key opened meanwhile.
-  select
-    s.max_generations_per_minute as most_calls,
-    s.max_generations_in_flight as most_in_flight,
-    (
-      select count(*) from public.generation_jobs as j
-      -- One whose time is over is not under way, swept or not.
-      where j.account_id = count_generation.account_id and j.finished_at is null and j.deadline_at > moment
-    ) as in_flight,
-    exists (
-      select from public.credit_holds as h
-      inner join public.generation_jobs as j on h.account_id = j.account_id and h.id = j.hold_id
-      where h.account_id = count_generation.account_id and h.idempotency_key = count_generation.idempotency_key
-    ) as is_repeat
-  into account
-  from credits.billing_settings as s;
-
-  if account.is_repeat then
-    return null;
-  elsif counted.calls > account.most_calls then
-    return credits.refuse_softly(
-      'PT429', 'Too many generations in this minute.',
-      jsonb_build_object('limit', account.most_calls, 'retry_after', counted.retry_after)::text,
-      'Wait, then try again.'
-    );
-  elsif account.in_flight >= account.most_in_flight then
-    return credits.refuse_softly(
-      'PT429', 'Too many generations are under way.',
-      jsonb_build_object('limit', account.most_in_flight, 'retry_after', 5)::text, 'Wait for one to end.'
-    );
-  end if;
-  return null;
-end
-$$;
-
-comment on function credits.count_generation(uuid, text) is
-'Counts a call of begin_generation against the account''s limits, one session per account at a time. Returns the '
-'refusal, or null to go on. A repeat of a key that opened a job is not counted.';
 
 -- sql/generation/decline_generation.sql
 create function public.decline_generation(account_id uuid, job_id uuid, error jsonb) returns jsonb
@@ -4400,7 +4416,7 @@ begin
     open_generation.mask, open_generation.prompt_length
   );
   select * into wrong from credits.inputs_refusal(account_id, files);
-  hold := credits.reserve(
+  hold := credits.hold_at_price(
     account_id, operation, price.units, price.unit_price, price.version, case when wrong.code is null then price.amount end,
     interval '1 minute' + credits.sweep_grace(), idempotency_key,
     -- All that decides about the price is in it, and hold_credits makes another: what is begun with a key is what was
@@ -4617,13 +4633,16 @@ begin
     -- Waits for nobody: two sweeps that hold several accounts each would wait for one another.
     perform from public.credit_accounts as a where a.id = job.account_id for no key update skip locked;
     if found then
-      begin
-        perform credits.expire_generation(job, credits.lock_hold(job.account_id, job.hold_id));
-        swept := swept + 1;
-      exception
-        when others then
-          perform credits.note_failure('generations', sqlstate, sqlerrm, job.account_id, job.id);
-      end;
+      swept := swept + case when credits.attempt(
+        'generations',
+        format(
+          'select to_jsonb(e.id) from public.generation_jobs as j, '
+          'credits.expire_generation(j, credits.lock_hold(j.account_id, j.hold_id)) as e '
+          'where j.account_id = $1[1] and j.id = %L', job.id
+        ),
+        array[job.account_id],
+        job.id
+      ) is not null then 1 else 0 end;
     end if;
   end loop;
 
@@ -4657,6 +4676,92 @@ comment on function credits.sweep_grace() is
 'How much longer than its job a hold lives, so that the sweep finds it: under a minute. Without a SET clause it is '
 'planned as part of its caller.';
 
+-- sql/maintenance/attempt.sql
+create function credits.attempt(
+  task credits.maintenance_task,
+  statement text,
+  accounts uuid[] default null,
+  job_id uuid default null
+) returns jsonb
+language plpgsql
+set search_path = ''
+-- Who waits here has others wait: for what is locked already, and for the rest of the run.
+set lock_timeout = '200ms'
+as $$
+declare
+  answer jsonb;
+begin
+  execute statement into answer using accounts;
+  return coalesce(answer, '{}');
+exception
+  -- OTHERS leaves out what a statement_timeout ends.
+  when query_canceled or others then
+    if cardinality(accounts) > 1 then
+      raise log 'credits: maintenance could not do % of % accounts together: % %',
+        task, cardinality(accounts), sqlstate, sqlerrm;
+    else
+      perform credits.note_failure(task, sqlstate, sqlerrm, accounts[1], job_id);
+    end if;
+    return null;
+end
+$$;
+
+comment on function credits.attempt(credits.maintenance_task, text, uuid[], uuid) is
+'Does a part of the maintenance, an SQL statement that may name accounts as $1, so that the others go on whatever '
+'becomes of it. Returns what the statement does; null where it failed, and nothing of it is left but the note of the '
+'failure (credits.note_failure): of the account, of the job, or of the sweep as a whole where there is neither. Of '
+'several accounts none is noted: the caller tries fewer.';
+
+-- sql/maintenance/maintain.sql
+create procedure credits.maintain(
+  settle_after interval default null,
+  batch integer default 200,
+  at_most interval default '5 seconds',
+  inout more boolean default null
+)
+language plpgsql
+-- A procedure with a SET clause may not commit.
+as $$
+declare
+  ends_at constant timestamptz := clock_timestamp() + at_most;
+  unfinished credits.maintenance_task[] := enum_range(null::credits.maintenance_task);
+  again credits.maintenance_task[];
+  current_task credits.maintenance_task;
+  waiting uuid[];
+  answer jsonb;
+begin
+  loop
+    again := '{}';
+    foreach current_task in array unfinished loop
+      answer := credits.attempt(
+        current_task,
+        format(
+          'select credits.run_task(%L, %L, %L, %L)', current_task, batch,
+          coalesce(settle_after, (select s.settle_after from credits.billing_settings as s)), waiting
+        )
+      );
+      -- What was done stays, whatever becomes of the rest; and nobody waits longer than for a batch.
+      commit;
+      if answer ? 'waiting' then
+        waiting := array(select jsonb_array_elements_text(answer -> 'waiting'));
+      end if;
+      if (answer ->> 'more')::boolean then
+        again := again || current_task;
+      end if;
+    end loop;
+    unfinished := again;
+    exit when unfinished = '{}' or clock_timestamp() >= ends_at;
+  end loop;
+  more := unfinished <> '{}';
+end
+$$;
+
+comment on procedure credits.maintain(interval, integer, interval, boolean) is
+'What pg_cron calls every ten seconds: does each task of credits.maintenance_task as credits.run_maintenance does, in a '
+'transaction of its own, and those with more to do again, in turn, until at_most has passed. So no lock is held longer '
+'than a batch takes, and what has piled up is worked off. settle_after: null for billing_settings.settle_after. more: '
+'whether the time was not enough. Call it outside a transaction.';
+
 -- sql/maintenance/maintenance_report.sql
 create function public.maintenance_report() returns table (
   task text,
@@ -4683,8 +4788,8 @@ $$;
 
 comment on function public.maintenance_report() is
 'Operator: what maintenance could not do and still cannot, oldest first; no row when all is well. task: settlement (of '
-'an account), generations (the end of a job), allotments (the month of a plan), holds, stripe_payloads (a sweep as a '
-'whole). retry_at: when it is tried next.';
+'an account), generations (the end of a job), allotments (the month of a plan), holds, stripe_payloads, '
+'unclaimed_payments (a sweep as a whole). retry_at: when it is tried next.';
 
 grant execute on function public.maintenance_report() to service_role;
 
@@ -4707,24 +4812,31 @@ declare
   end;
 begin
   raise warning 'credits: maintenance could not do % of account %, job %: % %', task, account_id, job_id, state, message;
-  insert into credits.maintenance_failures as f (
-    task, account_id, job_id, sqlstate, message, first_at, last_at, retry_at
-  )
-  values (
-    note_failure.task, note_failure.account_id, note_failure.job_id, state, told, moment, moment,
-    moment + interval '10 seconds'
-  )
-  on conflict on constraint maintenance_failures_task_account_id_job_id_key do update set
-    sqlstate = excluded.sqlstate,
-    message = excluded.message,
-    failures = f.failures + 1,
-    last_at = excluded.last_at,
-    retry_at = moment + least(interval '10 seconds' * 2 ^ least(f.failures, 10), interval '1 hour');
+  begin
+    insert into credits.maintenance_failures as f (
+      task, account_id, job_id, sqlstate, message, first_at, last_at, retry_at
+    )
+    values (
+      note_failure.task, note_failure.account_id, note_failure.job_id, state, told, moment, moment,
+      moment + interval '10 seconds'
+    )
+    on conflict on constraint maintenance_failures_task_account_id_job_id_key do update set
+      sqlstate = excluded.sqlstate,
+      message = excluded.message,
+      failures = f.failures + 1,
+      last_at = excluded.last_at,
+      retry_at = moment + least(interval '10 seconds' * 2 ^ least(f.failures, 10), interval '1 hour');
+  exception
+    -- An operator may have its row locked.
+    when query_canceled or others then
+      raise warning 'credits: that could not be noted: % %', sqlstate, sqlerrm;
+  end;
 end
 $$;
 
 comment on function credits.note_failure(credits.maintenance_task, text, text, uuid, uuid) is
-'Writes down that a part of the maintenance failed, so that the others go on and an operator sees it.';
+'Writes down that a part of the maintenance failed, so that an operator sees it: in the server''s log, and in '
+'credits.maintenance_failures unless its row is locked. The caller is credits.attempt.';
 
 -- sql/maintenance/run_maintenance.sql
 create function credits.run_maintenance(
@@ -4733,37 +4845,77 @@ create function credits.run_maintenance(
 ) returns jsonb
 language plpgsql
 set search_path = ''
--- Nothing here waits longer than that for a session that was left open; what could not be done is noted.
-set lock_timeout = '3s'
 as $$
 declare
   current_task credits.maintenance_task;
-  answer jsonb := jsonb_build_object('settled', 0, 'more', false);
+  answer jsonb;
+  settlement jsonb;
 begin
   foreach current_task in array enum_range(null::credits.maintenance_task) loop
-    begin
-      if current_task = 'settlement' then
-        answer := credits.sweep_settlement(batch, settle_after);
-      else
-        execute format('select credits.%I($1)', 'sweep_' || current_task) using batch;
-      end if;
-      delete from credits.maintenance_failures as f
-      where f.task = current_task and f.account_id is null and f.job_id is null;
-    exception
-      when others then
-        perform credits.note_failure(current_task, sqlstate, sqlerrm);
-    end;
+    answer := credits.attempt(
+      current_task, format('select credits.run_task(%L, %L, %L, null)', current_task, batch, settle_after)
+    );
+    if current_task = 'settlement' then
+      settlement := answer;
+    end if;
   end loop;
-  return answer;
+  return jsonb_build_object(
+    'settled', coalesce((settlement ->> 'done')::integer, 0),
+    'more', coalesce((settlement ->> 'more')::boolean and (settlement ->> 'done')::integer > 0, false)
+  );
 end
 $$;
 
 comment on function credits.run_maintenance(interval, integer) is
 'Does each task of credits.maintenance_task once, in one bounded batch: settles accounts with ledger rows unsettled '
 'for settle_after or longer, and those where lots or holds have expired; ends overdue generations, deletes old unused '
-'holds, grants the months of plans with a monthly allotment and empties old payloads of Stripe''s. What fails is '
-'undone by itself and noted for maintenance_report, the rest goes on. Skips what others have locked; run as many at '
-'once as you like. Returns {settled: accounts, more: whether to call again now}.';
+'holds, grants the months of plans with a monthly allotment, empties old payloads of Stripe''s and forgets what of '
+'Stripe''s was none of ours. What fails is undone by itself and noted for maintenance_report, the rest goes on. Skips '
+'what others have locked; run as many at once as you like. Returns {settled: accounts, more: whether to call again '
+'now}. All in one transaction, for who has no choice: credits.maintain commits in between, and goes on while there is '
+'more.';
+
+-- sql/maintenance/run_task.sql
+create function credits.run_task(
+  task credits.maintenance_task,
+  batch integer,
+  settle_after interval,
+  waiting uuid[]
+) returns jsonb
+language plpgsql
+set search_path = ''
+as $$
+declare
+  done integer;
+  answer jsonb;
+begin
+  if exists (
+    select from credits.maintenance_failures as f
+    where f.task = run_task.task and f.account_id is null and f.job_id is null and f.retry_at > credits.now()
+  ) then
+    return null;
+  end if;
+  if task = 'settlement' then
+    answer := credits.sweep_settlement(batch, settle_after, waiting);
+  else
+    execute format('select credits.%I($1)', 'sweep_' || task) into done using batch;
+    answer := jsonb_build_object('done', done, 'more', done >= batch);
+  end if;
+  delete from credits.maintenance_failures as f
+  where f.id in (
+    select o.id from credits.maintenance_failures as o
+    where o.task = run_task.task and o.account_id is null and o.job_id is null
+    -- An operator has it: the next time.
+    for update skip locked
+  );
+  return answer;
+end
+$$;
+
+comment on function credits.run_task(credits.maintenance_task, integer, interval, uuid[]) is
+'Does one batch of a task of the maintenance, unless it failed as a whole and its time has not come again. Returns '
+'{done, more: whether to call again now}, of settlement also {waiting: the accounts to begin with then}. settle_after '
+'and waiting are settlement''s. The caller is credits.attempt.';
 
 -- sql/maintenance/schedule_maintenance.sql
 create function credits.schedule_maintenance() returns text
@@ -4775,17 +4927,14 @@ begin
     return 'pg_cron is not installed: enable it (Dashboard, Integrations, Cron), then: select credits.schedule_maintenance();';
   end if;
   execute $job$
-    select cron.schedule(
-      'credits-maintenance', '10 seconds',
-      $$select credits.run_maintenance(s.settle_after) from credits.billing_settings as s$$
-    )
+    select cron.schedule('credits-maintenance', '10 seconds', 'call credits.maintain()')
   $job$;
   return 'Scheduled every 10 seconds as the pg_cron job credits-maintenance.';
 end
 $body$;
 
 comment on function credits.schedule_maintenance() is
-'Has pg_cron run credits.run_maintenance, where pg_cron is installed; says what it did. Safe to call again.';
+'Has pg_cron call credits.maintain, where pg_cron is installed; says what it did. Safe to call again.';
 
 select credits.schedule_maintenance();
 
@@ -6567,7 +6716,7 @@ begin
   );
   update public.credit_accounts as a set next_expiry = least(a.next_expiry, grant_to_account.expires_at)
   where a.id = grant_to_account.account_id and grant_to_account.expires_at is not null;
-  perform credits.pay_debt(account_id);
+  perform credits.pay_debt_from_new_credits(account_id);
   return entry;
 end
 $$;
@@ -6676,21 +6825,22 @@ $$;
 comment on function credits.note_operator(public.credit_transactions) is
 'Keeps the login of a direct session that wrote the ledger row, where users cannot read it.';
 
--- sql/ledger/entries/pay_debt.sql
-create function credits.pay_debt(account_id uuid) returns void
+-- sql/ledger/entries/pay_debt_from_new_credits.sql
+create function credits.pay_debt_from_new_credits(account_id uuid) returns void
 language plpgsql
 set search_path = ''
 as $$
 begin
   if exists (
-    select from public.credit_accounts as a where a.id = pay_debt.account_id and a.debt_from is not null
+    select from public.credit_accounts as a
+    where a.id = pay_debt_from_new_credits.account_id and a.debt_from is not null
   ) then
     perform credits.settle_account(account_id);
   end if;
 end
 $$;
 
-comment on function credits.pay_debt(uuid) is
+comment on function credits.pay_debt_from_new_credits(uuid) is
 'Pays from new credits what a clawback had left unpaid. The caller holds the account''s lock.';
 
 -- sql/ledger/entries/post_entry.sql
@@ -6761,7 +6911,8 @@ declare
 begin
   select entry.created_at + s.refund_grace into grace from credits.billing_settings as s;
 
-  -- The lot that burned last is filled first, as if less had been spent.
+  -- What was paid last is given back first, as if less had been spent. So it does not matter into how many refunds an
+  -- amount is split: which part of the transaction it undoes depends on how much was refunded before, and on nothing else.
   for lot in
     with refunds as (
       select t.id from public.credit_transactions as t
@@ -6778,7 +6929,7 @@ begin
       group by x.grant_id
     )
 
-    -- What no lot has paid for yet, a debt, goes back before any of them.
+    -- What no lot has paid for yet, its own debt, goes before any of them.
     select
       null as id,
       null as expires_at,
@@ -6813,22 +6964,41 @@ begin
       p.last_paid
     from paid as p
     inner join credits.credit_grants as g on g.account_id = entry.account_id and p.grant_id = g.id
+    -- What paid off its own debt in an earlier refund came from no lot.
+    where g.returned_from is not null or g.transaction_id not in (select refunds.id from refunds)
     order by last_paid desc nulls first
   loop
     part := least(still_to_return, lot.left_to_return);
     continue when part <= 0;
     still_to_return := still_to_return - part;
-    if lot.id is null or lot.expires_at <= entry.created_at then
+    if lot.id is null then
+      -- Not an older debt, and not from other lots: the debt that this transaction made is taken back.
+      perform credits.add_lot(entry, part, 'refund', grace, null, cost_basis => 0);
+      with paying as (
+        update credits.credit_grants as g set remaining = 0
+        where
+          g.account_id = entry.account_id
+          and g.id = (select max(n.id) from credits.credit_grants as n where n.account_id = entry.account_id)
+        returning g.id
+      )
+
+      insert into credits.lot_payments (
+        account_id, grant_id, first_id, last_id, first_amount, last_amount, number, is_late
+      )
+      select
+        entry.account_id, paying.id, entry.related_id, entry.related_id, part, part,
+        (select coalesce(max(p.number), 0) + 1 from credits.lot_payments as p where p.account_id = entry.account_id), true
+      from paying;
+    elsif lot.expires_at <= entry.created_at then
       -- The share of what was paid for the lot, so that all parts together have no more and no less than all of it.
       select coalesce(sum(n.amount), 0) into returned
       from credits.credit_grants as n
       where n.account_id = entry.account_id and n.returned_from = lot.id;
       perform credits.add_lot(
         entry, part, 'refund', grace, lot.priority, lot.id,
-        case
-          when lot.id is null then 0
-          else div(lot.cost_basis::numeric * (returned + part), lot.size) - div(lot.cost_basis::numeric * returned, lot.size)
-        end::bigint,
+        (
+          div(lot.cost_basis::numeric * (returned + part), lot.size) - div(lot.cost_basis::numeric * returned, lot.size)
+        )::bigint,
         lot.currency
       );
     else
@@ -6837,19 +7007,22 @@ begin
       update credits.credit_grants as g set remaining = g.remaining + part
       where g.account_id = entry.account_id and g.id = lot.id;
     end if;
+    -- At once, with what has just come back, not with what another part of the refund fills next.
+    perform credits.pay_debt_from_new_credits(entry.account_id);
   end loop;
 
   update public.credit_accounts as a set next_expiry = credits.next_expiry(a.id, entry.created_at)
   where a.id = entry.account_id;
-  perform credits.pay_debt(entry.account_id);
   perform credits.return_debt(entry.account_id);
 end
 $$;
 
 comment on function credits.return_to_lots(public.credit_transactions) is
-'Puts the credits of a refund back into the lots that paid for its transaction; for lots that have expired since, into '
-'new lots that live for billing_settings.refund_grace. A deleted user''s account passes them on as far as its '
-'successor took over its debt. The caller holds the account''s lock and has settled it.';
+'Puts the credits of a refund back where its transaction had them from, what was paid last first: takes back what of it '
+'is still a debt, then fills the lots that paid for it; for lots that have expired since, into new lots that live for '
+'billing_settings.refund_grace. What comes back pays the account''s other debts first. Several refunds end as one of '
+'the same sum does. A deleted user''s account passes them on as far as its successor took over its debt. The caller '
+'holds the account''s lock and has settled it.';
 
 -- sql/ledger/erasure/erase_hold_texts.sql
 create function credits.erase_hold_texts(account_id uuid, transaction_id bigint default null) returns bigint
@@ -7032,6 +7205,87 @@ comment on function credits.capture(public.credit_holds, integer, jsonb) is
 'Charges quantity units of an open hold at its pinned price and frees the rest; returns the ledger row. The caller has '
 'the hold from credits.lock_hold, and checked that it is held and has that many units.';
 
+-- sql/ledger/holds/hold_at_price.sql
+create function credits.hold_at_price(
+  account_id uuid,
+  operation text,
+  quantity integer,
+  unit_price numeric,
+  price_version bigint,
+  amount bigint,
+  lifetime interval,
+  idempotency_key text,
+  hash bytea,
+  metadata jsonb,
+  is_limited boolean
+) returns public.credit_holds
+language plpgsql
+set search_path = ''
+as $$
+declare
+  account record;
+  refusal jsonb;
+  hold public.credit_holds;
+begin
+  loop
+    update public.credit_accounts as a
+    set
+      held = a.held + amount,
+      available = a.available - amount,
+      next_expiry = least(a.next_expiry, credits.now() + lifetime),
+      has_keyed_holds = a.has_keyed_holds or hold_at_price.idempotency_key is not null,
+      updated_at = credits.entry_moment(a.next_expiry)
+    where
+      a.id = hold_at_price.account_id
+      and a.available >= amount
+      and a.frozen_at is null
+      and not credits.is_due(a.next_expiry)
+      and (hold_at_price.idempotency_key is null or credits.key_is_new(a.id, hold_at_price.idempotency_key))
+      and (not is_limited or credits.hold_refusal(a.id) is null)
+    returning a.id, a.updated_at, a.next_expiry, a.updated_at + lifetime as expires_at into account;
+    exit when found;
+
+    hold := credits.replayed_hold(account_id, idempotency_key, hash);
+    if hold.id is not null then
+      return hold;
+    elsif amount is null then
+      return null;
+    end if;
+    perform credits.make_spendable(account_id, amount);
+    -- With the lock, which make_spendable took.
+    refusal := case when is_limited then credits.hold_refusal(account_id) end;
+    if refusal is not null then
+      perform credits.fail('PT429', refusal ->> 'message', refusal - 'message', 'Wait, or let open holds end.');
+    end if;
+  end loop;
+
+  insert into public.credit_holds (
+    account_id, operation, quantity, unit_price, price_version, amount, expires_at, idempotency_key, request_hash,
+    metadata, created_at
+  )
+  values (
+    account.id, hold_at_price.operation, hold_at_price.quantity, hold_at_price.unit_price,
+    hold_at_price.price_version, amount, account.expires_at, hold_at_price.idempotency_key, hash,
+    hold_at_price.metadata, account.updated_at
+  )
+  returning * into hold;
+
+  -- The clock may have moved on between the two columns that the UPDATE set from it.
+  if account.next_expiry > hold.expires_at then
+    update public.credit_accounts as a set next_expiry = hold.expires_at where a.id = account.id;
+  end if;
+  perform credits.prune_unused_holds(account.id, (select s.max_unused_holds from credits.billing_settings as s));
+  return hold;
+end
+$$;
+
+comment on function credits.hold_at_price is
+'Reserves amount credits of the account, ceil(unit_price * quantity), in a hold that pins unit_price; returns the '
+'hold, or the one that the same key and hash made before. Null for a new request without an amount: then the caller '
+'says what is wrong with it. The one place that makes holds; what they cost is for the caller to know, never for a '
+'client to say. is_limited: whether billing_settings.max_holds_per_minute and max_open_holds apply; generations have '
+'limits of their own. Errors: PT402, PT403, PT409, PT429.';
+
 -- sql/ledger/holds/hold_refusal.sql
 create function credits.hold_refusal(account_id uuid) returns jsonb
 language plpgsql
@@ -7198,86 +7452,6 @@ comment on function credits.release(public.credit_holds, text) is
 'Gives back everything that an open hold reserved; returns the hold. The caller has it from credits.lock_hold, and '
 'checked that it is held.';
 
--- sql/ledger/holds/reserve.sql
-create function credits.reserve(
-  account_id uuid,
-  operation text,
-  quantity integer,
-  unit_price numeric,
-  price_version bigint,
-  amount bigint,
-  lifetime interval,
-  idempotency_key text,
-  hash bytea,
-  metadata jsonb,
-  is_limited boolean
-) returns public.credit_holds
-language plpgsql
-set search_path = ''
-as $$
-declare
-  account record;
-  refusal jsonb;
-  hold public.credit_holds;
-begin
-  loop
-    update public.credit_accounts as a
-    set
-      held = a.held + amount,
-      available = a.available - amount,
-      next_expiry = least(a.next_expiry, credits.now() + lifetime),
-      has_keyed_holds = a.has_keyed_holds or reserve.idempotency_key is not null,
-      updated_at = credits.entry_moment(a.next_expiry)
-    where
-      a.id = reserve.account_id
-      and a.available >= amount
-      and a.frozen_at is null
-      and not credits.is_due(a.next_expiry)
-      and (reserve.idempotency_key is null or credits.key_is_new(a.id, reserve.idempotency_key))
-      and (not is_limited or credits.hold_refusal(a.id) is null)
-    returning a.id, a.updated_at, a.next_expiry, a.updated_at + lifetime as expires_at into account;
-    exit when found;
-
-    hold := credits.replayed_hold(account_id, idempotency_key, hash);
-    if hold.id is not null then
-      return hold;
-    elsif amount is null then
-      return null;
-    end if;
-    perform credits.make_spendable(account_id, amount);
-    -- With the lock, which make_spendable took.
-    refusal := case when is_limited then credits.hold_refusal(account_id) end;
-    if refusal is not null then
-      perform credits.fail('PT429', refusal ->> 'message', refusal - 'message', 'Wait, or let open holds end.');
-    end if;
-  end loop;
-
-  insert into public.credit_holds (
-    account_id, operation, quantity, unit_price, price_version, amount, expires_at, idempotency_key, request_hash,
-    metadata, created_at
-  )
-  values (
-    account.id, reserve.operation, reserve.quantity, reserve.unit_price, reserve.price_version, amount,
-    account.expires_at, reserve.idempotency_key, hash, reserve.metadata, account.updated_at
-  )
-  returning * into hold;
-
-  -- The clock may have moved on between the two columns that the UPDATE set from it.
-  if account.next_expiry > hold.expires_at then
-    update public.credit_accounts as a set next_expiry = hold.expires_at where a.id = account.id;
-  end if;
-  perform credits.prune_unused_holds(account.id, (select s.max_unused_holds from credits.billing_settings as s));
-  return hold;
-end
-$$;
-
-comment on function credits.reserve is
-'Reserves amount credits of the account, ceil(unit_price * quantity), in a hold that pins unit_price; returns the '
-'hold, or the one that the same key and hash made before. Null for a new request without an amount: then the caller '
-'says what is wrong with it. The one place that makes holds; what they cost is for the caller to know, never for a '
-'client to say. is_limited: whether billing_settings.max_holds_per_minute and max_open_holds apply; generations have '
-'limits of their own. Errors: PT402, PT403, PT409, PT429.';
-
 -- sql/ledger/holds/sweep_holds.sql
 create function credits.sweep_holds(batch integer default 200) returns integer
 language plpgsql
@@ -7299,8 +7473,7 @@ begin
       and h.closed_at <= before
       and not exists (select from public.generation_jobs as j where j.account_id = h.account_id and j.hold_id = h.id and j.finished_at is null)
     order by h.closed_at
-    -- Quick ones: as many as a busy app leaves.
-    limit 5 * batch
+    limit batch
     for update of h skip locked
     for no key update of a skip locked
   ) as o;
@@ -7313,32 +7486,28 @@ end
 $$;
 
 comment on function credits.sweep_holds(integer) is
-'Deletes up to five times batch holds that ended without a capture billing_settings.hold_retention ago, with the '
+'Deletes up to batch holds that ended without a capture billing_settings.hold_retention ago, with the '
 'generations that they were made for; returns how many. Their provider calls stay in credits.usage_logs. Captured '
 'holds stay for ever.';
 
--- sql/ledger/keys/check_key.sql
-create function credits.check_key(idempotency_key text) returns void
-language plpgsql
+-- sql/ledger/idempotency/check_key.sql
+create function credits.check_key(idempotency_key text) returns text
+language sql
 stable
-set search_path = ''
 as $$
-begin
-  if starts_with(idempotency_key, 'sys:') then
-    perform credits.fail('PT400', 'Keys that start with "sys:" are reserved.', '{}', 'Choose another idempotency_key.');
-  elsif char_length(idempotency_key) not between 1 and 255 then
-    perform credits.fail(
-      'PT400', 'idempotency_key must have 1 to 255 characters.', '{}', 'A UUID made by the client for each action is a good key.'
-    );
-  end if;
-end
+  select case
+    when starts_with(idempotency_key, 'sys:') or char_length(idempotency_key) not between 1 and 255
+    then credits.refuse_key(idempotency_key)
+    else idempotency_key
+  end;
 $$;
 
 comment on function credits.check_key(text) is
-'Refuses with PT400 an idempotency key that a caller may not use: by its length, or because it is of the kind that the '
-'ledger itself uses, so that no caller can take the key of a bonus or a payment beforehand. Null may be used.';
+'The idempotency key, if a caller may use it; null for none. PT400 by its length, or because it is of the kind that '
+'the ledger itself uses, so that no caller can take the key of a bonus or a payment beforehand. Every spend asks: '
+'without a SET clause it is planned as part of its caller.';
 
--- sql/ledger/keys/check_repeat.sql
+-- sql/ledger/idempotency/check_repeat.sql
 create function credits.check_repeat(idempotency_key text, is_same boolean) returns void
 language plpgsql
 stable
@@ -7358,7 +7527,7 @@ comment on function credits.check_repeat(text, boolean) is
 'PT409 unless the call asks for what its idempotency key was used for. A ledger row says itself what that was, and the '
 'caller compares it; a hold does not say all of it (a prompt, a lifetime), so it keeps a hash of the request.';
 
--- sql/ledger/keys/key_is_new.sql
+-- sql/ledger/idempotency/key_is_new.sql
 create function credits.key_is_new(account_id uuid, idempotency_key text) returns boolean
 language plpgsql
 volatile
@@ -7382,7 +7551,7 @@ comment on function credits.key_is_new(uuid, text) is
 'everything with a key changes the account''s row, so where the UPDATE had to wait, Postgres asks again once it has '
 'the lock, and being volatile the function then sees what the other session has committed.';
 
--- sql/ledger/keys/keyed_hash.sql
+-- sql/ledger/idempotency/keyed_hash.sql
 create function credits.keyed_hash(idempotency_key text, variadic request text[]) returns bytea
 language plpgsql
 stable
@@ -7398,7 +7567,27 @@ comment on function credits.keyed_hash(text, text[]) is
 'SHA-256 of the request for a hold that came with an idempotency key (the call''s name, then each argument), by which '
 'a repeat is told; null without a key; PT400 for a key that a caller may not use.';
 
--- sql/ledger/keys/repeated_spend.sql
+-- sql/ledger/idempotency/refuse_key.sql
+create function credits.refuse_key(idempotency_key text) returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  if starts_with(idempotency_key, 'sys:') then
+    perform credits.fail('PT400', 'Keys that start with "sys:" are reserved.', '{}', 'Choose another idempotency_key.');
+  end if;
+  perform credits.fail(
+    'PT400', 'idempotency_key must have 1 to 255 characters.', '{}', 'A UUID made by the client for each action is a good key.'
+  );
+  return null;
+end
+$$;
+
+comment on function credits.refuse_key(text) is
+'Raises PT400 for an idempotency key that credits.check_key has refused, and says why.';
+
+-- sql/ledger/idempotency/repeated_spend.sql
 create function credits.repeated_spend(
   entry public.credit_transactions,
   operation text,
@@ -7422,7 +7611,7 @@ $$;
 comment on function credits.repeated_spend(public.credit_transactions, text, integer, jsonb) is
 'The ledger row that has the key of a spend, if it is of the same request; PT409 otherwise.';
 
--- sql/ledger/keys/replayed_entry.sql
+-- sql/ledger/idempotency/replayed_entry.sql
 create function credits.replayed_entry(account_id uuid, idempotency_key text) returns public.credit_transactions
 language plpgsql
 set search_path = ''
@@ -7450,7 +7639,7 @@ comment on function credits.replayed_entry(uuid, text) is
 'a hold has it. With a key it takes the account''s row lock, so that no other session can use it meanwhile. The caller '
 'says with credits.check_repeat whether the row is what it asks for.';
 
--- sql/ledger/keys/replayed_hold.sql
+-- sql/ledger/idempotency/replayed_hold.sql
 create function credits.replayed_hold(account_id uuid, idempotency_key text, request_hash bytea)
 returns public.credit_holds
 language plpgsql
@@ -7790,11 +7979,11 @@ set search_path = ''
 -- The prices fit on one page, which the planner would read and sort for each spend; the index has them in order.
 set enable_seqscan = off
 as $$
--- For the target of ON CONFLICT, whose names cannot be qualified.
-#variable_conflict use_column
 declare
   me uuid := credits.caller();
   account_id uuid;
+  seen record;
+  last_entry_seen bigint;
   price record;
   account record;
   entry public.credit_transactions;
@@ -7802,18 +7991,22 @@ begin
   if metadata is distinct from '{}' then
     perform credits.check_metadata(metadata);
   end if;
-  if idempotency_key is not null then
-    perform credits.check_key(idempotency_key);
+  if credits.check_key(idempotency_key) is not null then
     -- A repeat ends here, and writes nothing. A subquery, not a join: planned while few rows have keys, that would read
     -- all keys for one, and the plan is kept.
-    select t.* into entry
-    from public.credit_transactions as t
-    where
-      t.account_id = (select a.id from public.credit_accounts as a where a.user_id = me)
-      and t.idempotency_key = consume_credits.idempotency_key;
-    if found then
-      return credits.repeated_spend(entry, operation, quantity, metadata);
+    select
+      a.last_entry,
+      (
+        select t from public.credit_transactions as t
+        where t.account_id = a.id and t.idempotency_key = consume_credits.idempotency_key
+      ) as entry
+    into seen
+    from public.credit_accounts as a
+    where a.user_id = me;
+    if (seen.entry).id is not null then
+      return credits.repeated_spend(seen.entry, operation, quantity, metadata);
     end if;
+    last_entry_seen := seen.last_entry;
   end if;
   select * into price from credits.price(operation, quantity);
 
@@ -7834,48 +8027,25 @@ begin
       and a.frozen_at is null
       and a.last_entry - a.settled_through < credits.max_unsettled()
       and not credits.is_due(a.next_expiry)
-      -- Of ledger rows the key is looked up above, and held against all by the INSERT. Not here: a lookup that most
-      -- spends do not need would have each planned anew.
+      -- The key is still new where no ledger row came after the look-up above and no hold has a key. Else it is looked
+      -- up once more, in a function: a subquery here would be part of the plan of all spends.
       and (
         consume_credits.idempotency_key is null
-        or not a.has_keyed_holds
+        or (a.last_entry = last_entry_seen and not a.has_keyed_holds)
         or credits.key_is_new(a.id, consume_credits.idempotency_key)
       )
     returning a.id, a.last_entry, a.balance, a.updated_at into account;
-    if found and idempotency_key is null then
-      insert into public.credit_transactions (
-        account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor, metadata,
-        created_at
-      )
-      values (
-        account.id, account.last_entry, 'spend', -price.credits, account.balance, consume_credits.operation,
-        consume_credits.quantity, price.credits_per_unit, price.version, 'authenticated', consume_credits.metadata,
-        account.updated_at
-      )
-      returning * into entry;
-      exit;
-    elsif found then
+    if found then
       insert into public.credit_transactions (
         account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor,
         idempotency_key, metadata, created_at
       )
       values (
-        account.id, account.last_entry, 'spend', -price.credits, account.balance, consume_credits.operation,
-        consume_credits.quantity, price.credits_per_unit, price.version, 'authenticated',
-        consume_credits.idempotency_key, consume_credits.metadata, account.updated_at
+        account.id, account.last_entry, 'spend', -price.credits, account.balance, operation, quantity,
+        price.credits_per_unit, price.version, 'authenticated', idempotency_key, metadata, account.updated_at
       )
-      on conflict (account_id, idempotency_key) where idempotency_key is not null do nothing
       returning * into entry;
-      exit when found;
-      -- Another session's call with this key came in between: the UPDATE is taken back.
-      update public.credit_accounts as a
-      set
-        balance = a.balance + price.credits,
-        available = a.available + price.credits,
-        lifetime_spent = a.lifetime_spent - price.credits,
-        last_entry = a.last_entry - 1,
-        unsettled_since = case when a.last_entry - 1 > a.settled_through then a.unsettled_since end
-      where a.id = account.id;
+      return entry;
     end if;
 
     account_id := coalesce(credits.account_of(me), credits.open_account(me));
@@ -7887,7 +8057,6 @@ begin
     end if;
     perform credits.make_spendable(account_id, price.credits);
   end loop;
-  return entry;
 end
 $$;
 
@@ -8063,7 +8232,7 @@ begin
   hash := credits.keyed_hash(idempotency_key, 'hold_credits', operation, quantity::text, ttl::text, metadata::text);
   select * into price from credits.price(operation, quantity);
   account_id := coalesce(credits.account_of(me), credits.open_account(me));
-  hold := credits.reserve(
+  hold := credits.hold_at_price(
     account_id, operation, quantity, price.credits_per_unit, price.version, price.credits, lifetime, idempotency_key, hash,
     metadata, is_limited => true
   );
@@ -8641,6 +8810,53 @@ comment on function public.verify_ledger(uuid) is
 
 grant execute on function public.verify_ledger(uuid) to service_role;
 
+-- sql/ledger/settlement/accounts_to_settle.sql
+create function credits.accounts_to_settle(settle_after interval, batch integer) returns uuid[]
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  moment constant timestamptz := credits.now();
+  before constant timestamptz := credits.settle_before(settle_after);
+begin
+  return (
+    select coalesce(array_agg(due.id order by due.since), '{}')
+    from (
+      -- No index serves this: what it would hold changes with the spends, and each would pay for it.
+      select a.id, least(a.unsettled_since, a.next_expiry) as since
+      from public.credit_accounts as a
+      where
+        credits.wants_settling(a, moment, before)
+        and not exists (
+          select from credits.maintenance_failures as f
+          where f.account_id = a.id and f.task = 'settlement' and f.retry_at > moment
+        )
+      order by since
+      limit batch
+    ) as due
+  );
+end
+$$;
+
+comment on function credits.accounts_to_settle(interval, integer) is
+'Up to batch accounts that want settling (credits.wants_settling), who has waited longest first; without those that '
+'failed and are not to be tried yet. It reads all accounts.';
+
+-- sql/ledger/settlement/await_account.sql
+create function credits.await_account(account_id uuid) returns void
+language plpgsql
+set search_path = ''
+set lock_timeout = '3s'
+as $$
+begin
+  perform from public.credit_accounts as a where a.id = await_account.account_id for no key update;
+end
+$$;
+
+comment on function credits.await_account(uuid) is
+'Takes the account''s lock, for which it waits up to 3 seconds: longer than others of the maintenance may.';
+
 -- sql/ledger/settlement/entry_digest.sql
 create function credits.entry_digest(
   entry public.credit_transactions,
@@ -9085,6 +9301,23 @@ comment on function credits.settle_batch(uuid[], timestamptz, bigint) is
 'lots cannot pay (a clawback''s debt) waits for the next grant. One statement, for one account or hundreds: its price '
 'is in the statement. The caller holds the accounts'' locks.';
 
+-- sql/ledger/settlement/settle_before.sql
+create function credits.settle_before(settle_after interval) returns timestamptz
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  moment constant timestamptz := credits.now();
+begin
+  -- Of a day that is over one wants to read all.
+  return greatest(moment - settle_after, date_trunc('day', moment, 'UTC') - interval '1 microsecond');
+end
+$$;
+
+comment on function credits.settle_before(interval) is
+'Maintenance settles what was written until then: what has waited for settle_after, and what is of an earlier day (UTC).';
+
 -- sql/ledger/settlement/settlement_batch.sql
 create function credits.settlement_batch() returns integer
 language sql
@@ -9098,99 +9331,73 @@ comment on function credits.settlement_batch() is
 'clause it is planned as part of its caller.';
 
 -- sql/ledger/settlement/sweep_settlement.sql
-create function credits.sweep_settlement(batch integer, settle_after interval) returns jsonb
+create function credits.sweep_settlement(batch integer, settle_after interval, waiting uuid[] default null) returns jsonb
 language plpgsql
 set search_path = ''
 as $$
 declare
-  moment timestamptz := credits.now();
-  waiting uuid[];
+  moment constant timestamptz := credits.now();
+  before constant timestamptz := credits.settle_before(settle_after);
+  -- Ledger rows for which it takes locks: what bounds the time that it holds them.
+  most constant integer := 10 * credits.settlement_batch();
+  rows_taken bigint := 0;
+  places integer;
   overdue uuid;
   candidate record;
-  together uuid[] := array[]::uuid[];
-  together_pending bigint := 0::bigint;
+  together uuid[] := '{}';
+  again uuid[] := '{}';
   settled integer := 0;
-  unfinished boolean := false;
-  -- Ledger rows that one run settles for accounts with more than one batch: bounded, however much is pending.
-  budget integer := 60 * credits.settlement_batch();
 begin
-  -- No index serves this: what it would hold changes with the spends, and each would pay for it.
-  select
-    array_agg(due.id order by due.since),
-    (
-      array_agg(due.id order by due.since) filter (
-        where due.since < moment - settle_after - interval '1 minute' or due.pending >= 10 * credits.settlement_batch()
-      )
-    )[1]
-  into waiting, overdue
-  from (
-    select
-      a.id,
-      least(a.unsettled_since, a.next_expiry) as since,
-      a.last_entry - a.settled_through as pending
-    from public.credit_accounts as a
-    where
-      (
-        a.next_expiry <= moment
-        or a.unsettled_since <= moment - settle_after
-        or a.last_entry - a.settled_through >= credits.settlement_batch()
-      )
-      and not exists (
-        select from credits.maintenance_failures as f
-        where f.account_id = a.id and f.task = 'settlement' and f.retry_at > moment
-      )
-    order by since
-    limit batch
-  ) as due;
+  if coalesce(waiting, '{}') = '{}' then
+    -- For some calls at once: see there.
+    waiting := credits.accounts_to_settle(settle_after, 10 * batch);
+  end if;
+  places := least(batch, cardinality(waiting));
 
   -- An account that is spent from without a pause is never free when SKIP LOCKED looks. Wait for one such account,
   -- while this transaction holds no other lock that it could be waited for.
+  select a.id into overdue
+  from unnest(waiting[:places]) with ordinality as w (id, place)
+  inner join public.credit_accounts as a on w.id = a.id
+  where
+    credits.wants_settling(a, moment, before)
+    and (
+      least(a.unsettled_since, a.next_expiry) < moment - settle_after - interval '1 minute'
+      or a.last_entry - a.settled_through >= most
+    )
+  order by w.place
+  limit 1;
   if overdue is not null then
-    begin
-      perform from public.credit_accounts as a where a.id = overdue for no key update;
-    exception
-      when others then
-        perform credits.note_failure('settlement', sqlstate, sqlerrm, overdue);
-    end;
+    perform credits.attempt('settlement', 'select to_jsonb(credits.await_account($1[1]))', array[overdue]);
   end if;
 
   for candidate in
     select
       a.id,
       a.last_entry - a.settled_through as pending,
-      a.next_expiry <= moment as is_due
-    from unnest(waiting) with ordinality as w (id, place)
+      a.next_expiry <= moment as is_due,
+      w.place
+    from unnest(waiting[:places]) with ordinality as w (id, place)
     inner join public.credit_accounts as a on w.id = a.id
-    where
-      a.next_expiry <= moment
-      or a.unsettled_since <= moment - settle_after
-      or a.last_entry - a.settled_through >= credits.settlement_batch()
+    where credits.wants_settling(a, moment, before)
     order by w.place
     for no key update of a skip locked
   loop
-    if candidate.pending > credits.settlement_batch() then
-      if budget <= 0 then
-        unfinished := true;
-        continue;
+    if rows_taken >= most then
+      places := candidate.place - 1;
+      exit;
+    end if;
+    rows_taken := rows_taken + candidate.pending;
+    -- By itself, what takes more than one statement. To expire what is due writes the account's row a second time, for
+    -- which Postgres locks its user, and may have to wait for one who is being deleted.
+    if candidate.is_due or candidate.pending > credits.settlement_batch() then
+      if credits.try_settling(array[candidate.id]) = 1 then
+        settled := settled + 1;
+        again := again || case when candidate.pending > most then array[candidate.id] end;
       end if;
-      budget := budget - least(candidate.pending, 20 * credits.settlement_batch());
-      unfinished := unfinished or candidate.pending > 20 * credits.settlement_batch();
-      settled := settled + credits.try_settling(array[candidate.id]);
-      continue;
-    elsif candidate.is_due then
-      -- By itself: to expire what is due writes the account's row a second time, for which Postgres locks its user, and
-      -- may have to wait for one who is being deleted.
-      settled := settled + credits.try_settling(array[candidate.id]);
-      continue;
+    else
+      together := together || candidate.id;
     end if;
-    -- As many accounts in one statement as keep its memory bounded.
-    if together_pending + candidate.pending > 10 * credits.settlement_batch() then
-      settled := settled + credits.try_settling(together);
-      together := '{}';
-      together_pending := 0;
-    end if;
-    together := together || candidate.id;
-    together_pending := together_pending + candidate.pending;
   end loop;
   if together <> '{}' then
     settled := settled + credits.try_settling(together);
@@ -9206,16 +9413,18 @@ begin
     -- Another run has it, or has just written it.
     for update of o skip locked
   );
+  waiting := waiting[places + 1:] || again;
   return jsonb_build_object(
-    'settled', settled, 'more', settled > 0 and (unfinished or cardinality(waiting) = batch)
+    'done', settled, 'more', waiting <> '{}' or places = batch, 'waiting', to_jsonb(waiting)
   );
 end
 $$;
 
-comment on function credits.sweep_settlement(integer, interval) is
-'Settles up to batch accounts: those with ledger rows unsettled for settle_after or longer, or with a whole '
-'credits.settlement_batch of them, and those where lots or holds have expired; of one with very many, the '
-'oldest. Skips what others have locked, and notes what fails. Returns what credits.run_maintenance does.';
+comment on function credits.sweep_settlement(integer, interval, uuid[]) is
+'Settles up to batch accounts that want it (credits.wants_settling), those first that have waited longest; of one with '
+'very many ledger rows the oldest, and with many rows fewer accounts. waiting: whom to begin with, as the call before '
+'returned them; without any it looks for them. Skips what others have locked, and notes what fails. Returns what '
+'credits.run_task does.';
 
 -- sql/ledger/settlement/text_digest.sql
 create function credits.text_digest(entry public.credit_transactions, salt bytea) returns bytea
@@ -9252,22 +9461,19 @@ as $$
 declare
   half integer := cardinality(accounts) / 2;
 begin
-  begin
-    perform credits.settle_accounts(accounts, batches => 20);
+  if credits.attempt(
+    'settlement', 'select to_jsonb(credits.settle_accounts($1, batches => 10))', accounts
+  ) is not null then
     return cardinality(accounts);
-  exception
-    when others then
-      if half = 0 then
-        perform credits.note_failure('settlement', sqlstate, sqlerrm, accounts[1]);
-        return 0;
-      end if;
-  end;
+  elsif half = 0 then
+    return 0;
+  end if;
   return credits.try_settling(accounts[:half]) + credits.try_settling(accounts[half + 1:]);
 end
 $$;
 
 comment on function credits.try_settling(uuid[]) is
-'Settles the accounts together, up to 20 batches of each; returns how many it settled. Where that fails, each half by '
+'Settles the accounts together, up to 10 batches of each; returns how many it settled. Where that fails, each half by '
 'itself, and so on: one that cannot be settled is noted as a failure, and the others are settled. The caller holds the '
 'accounts'' locks.';
 
@@ -9288,6 +9494,26 @@ $$;
 comment on function credits.unsettled_of(uuid[]) is
 'Those of the accounts with ledger rows that are not settled; null for none.';
 
+-- sql/ledger/settlement/wants_settling.sql
+create function credits.wants_settling(
+  account public.credit_accounts,
+  moment timestamptz,
+  settle_before timestamptz
+) returns boolean
+language sql
+immutable
+as $$
+  select
+    account.next_expiry <= moment
+    or account.unsettled_since <= settle_before
+    or account.last_entry - account.settled_through >= credits.settlement_batch();
+$$;
+
+comment on function credits.wants_settling(public.credit_accounts, timestamptz, timestamptz) is
+'Whether maintenance settles the account: a lot or hold has expired, a ledger row is from settle_before '
+'(credits.settle_before) or earlier, or a whole credits.settlement_batch waits. Without a SET clause it is planned as '
+'part of its caller.';
+
 -- sql/ledger/tables/refuse_all_but_erasure.sql
 create function credits.refuse_all_but_erasure() returns trigger
 language plpgsql
@@ -9301,6 +9527,7 @@ begin
   if tg_relid = 'public.credit_transactions'::regclass then
     is_erased :=
       after = before || '{"idempotency_key": null, "metadata": {}}'
+      and credits.is_callers_text(old)
       and exists (
         select from credits.sealed_texts as x
         where x.account_id = old.account_id and x.transaction_id = old.id and x.digest is not null
@@ -9310,9 +9537,12 @@ begin
       after = before || '{"salt": null}'
       and exists (
         select from credits.sealed_texts as x
+        inner join public.credit_transactions as t on x.account_id = t.account_id and x.transaction_id = t.id
         where
           x.account_id = old.account_id and x.digest is not null
           and x.transaction_id between old.through_id - old.entries + 1 and old.through_id
+          -- It is still there: the salt goes first.
+          and credits.is_callers_text(t)
       );
   end if;
   if not is_erased then
@@ -9326,8 +9556,9 @@ end
 $$;
 
 comment on function credits.refuse_all_but_erasure() is
-'Refuses UPDATE, whoever asks, but for the one that credits.erase_texts does: a text that credits.sealed_texts says is '
-'erased is taken out of its ledger row, or the salt out of its seal, and nothing else changes.';
+'Refuses UPDATE, whoever asks, but for the one that credits.erase_texts does: a caller''s text that '
+'credits.sealed_texts says is erased is taken out of its ledger row, or the salt out of its seal, and nothing else '
+'changes. What the ledger wrote itself, such as the keys by which a bonus or a payment comes once, nobody takes out.';
 
 create trigger only_erased before update on public.credit_transactions
 for each row execute function credits.refuse_all_but_erasure();
@@ -9382,6 +9613,28 @@ for each row when (
   or (new.account_id, new.transaction_id) is distinct from (old.account_id, old.transaction_id)
 ) execute function credits.refuse_change();
 create trigger no_truncate before truncate on credits.sealed_texts
+for each statement execute function credits.refuse_change();
+
+create trigger append_only before update or delete on credits.operator_entries
+for each row execute function credits.refuse_change();
+create trigger no_truncate before truncate on credits.operator_entries
+for each statement execute function credits.refuse_change();
+-- By these a refund knows what to take back and a dispute that is won what to give back.
+create trigger append_only before update or delete on credits.clawbacks
+for each row execute function credits.refuse_change();
+create trigger no_truncate before truncate on credits.clawbacks
+for each statement execute function credits.refuse_change();
+create trigger append_only before update or delete on credits.purchase_grants
+for each row execute function credits.refuse_change();
+create trigger no_truncate before truncate on credits.purchase_grants
+for each statement execute function credits.refuse_change();
+create trigger append_only before update or delete on credits.allotment_sources
+for each row execute function credits.refuse_change();
+create trigger no_truncate before truncate on credits.allotment_sources
+for each statement execute function credits.refuse_change();
+create trigger no_delete before delete on public.purchases
+for each row execute function credits.refuse_change();
+create trigger no_truncate before truncate on public.purchases
 for each statement execute function credits.refuse_change();
 
 create trigger append_only before update or delete on credits.pricing_tier_history
@@ -9556,6 +9809,17 @@ begin
   then
     return 'ignored: Nothing of the charge was booked or refunded and it has no receipt, or it has no payment intent.';
   end if;
+  -- Where one Stripe account serves several apps, theirs fill no table. What is bought here has a customer that is known
+  -- before. (A refund counts whoever paid: its purchase may come later.)
+  if
+    charge ->> 'amount_refunded' = '0'
+    and not exists (
+      select from credits.stripe_customers as c where c.customer_id = credits.stripe_id(charge -> 'customer')
+    )
+    and not exists (select from credits.stripe_payments as p where p.payment_intent_id = payment)
+  then
+    return 'ignored: The charge is of no customer and no payment of ours.';
+  end if;
   perform credits.lock_stripe_object(payment);
   is_booked := credits.note_balance_transaction(charge -> 'balance_transaction', payment, charge ->> 'id', 'payment');
   is_booked := credits.note_balance_transaction(
@@ -9579,7 +9843,8 @@ $$;
 
 comment on function credits.apply_charge(jsonb) is
 'Notes the total that a charge says was refunded, its receipt, and how Stripe booked it, and holds its purchase '
-'against them. Returns changed, unchanged or ignored.';
+'against them. One of a customer and a payment that nobody knows is none of ours. Returns changed, unchanged or '
+'ignored.';
 
 -- sql/payments/events/apply_checkout_session.sql
 create function credits.apply_checkout_session(session jsonb, event_type text) returns text
@@ -9590,15 +9855,22 @@ declare
   session_id text := session ->> 'id';
   payment text := credits.stripe_id(session -> 'payment_intent');
   pinned text := session #>> '{metadata,credits}';
+  known credits.stripe_objects;
   account uuid;
   told public.purchase_status;
   many integer;
   purchase public.purchases;
 begin
-  if session #>> '{metadata,account_id}' is null or session ->> 'mode' not in ('payment', 'subscription') then
+  if session ->> 'mode' not in ('payment', 'subscription') then
     return 'ignored: The session was not made by the function checkout.';
   end if;
-  account := credits.paying_account(null, session #>> '{metadata,account_id}');
+  perform credits.lock_stripe_object(session_id);
+  -- Known once, known for good: whose it is, and what it sells, is not what its metadata say by now.
+  select * into known from credits.stripe_objects as o where o.id = session_id;
+  if known.id is null and session #>> '{metadata,account_id}' is null then
+    return 'ignored: The session was not made by the function checkout.';
+  end if;
+  account := coalesce(known.account_id, credits.paying_account(null, session #>> '{metadata,account_id}'));
   if session ->> 'mode' = 'subscription' then
     if session ->> 'status' <> 'complete' then
       return 'ignored: Nobody has subscribed yet.';
@@ -9612,9 +9884,11 @@ begin
     end;
   end if;
 
-  if session #>> '{metadata,package}' is null then
+  if known.purchase_id is not null then
+    select * into purchase from public.purchases as p where p.account_id = account and p.id = known.purchase_id;
+  elsif session #>> '{metadata,package}' is null then
     return 'ignored: The session sells no package.';
-  elsif pinned is null or pinned !~ '^[1-9][0-9]{0,12}$' then
+  elsif coalesce(pinned, '') !~ '^[1-9][0-9]{0,12}$' then
     perform credits.fail(
       'PT422', 'metadata.credits is not a whole number of credits.', jsonb_build_object('session', session_id),
       'Sessions of packages are made by the function checkout.'
@@ -9628,25 +9902,20 @@ begin
   end)::public.purchase_status;
   if told is null then
     return 'ignored: The session is still open.';
-  end if;
-
-  -- Nothing to pay, say with a promotion code of 100 percent: not for as many as one likes.
-  many := coalesce((session #>> '{metadata,quantity}')::integer, 1);
-  if session ->> 'amount_total' = '0' then
-    pinned := pinned::bigint / many * least(many, (select s.max_free_packages from credits.billing_settings as s));
+  elsif purchase.status >= told then
+    return 'unchanged';
   end if;
 
   perform credits.lock_stripe_object(payment);
   perform credits.lock_account(account);
   perform credits.link_customer(account, credits.stripe_id(session -> 'customer'))
   where session ->> 'customer' is not null;
-  select p.* into purchase
-  from credits.stripe_objects as o
-  inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
-  where o.id = session_id;
-  if purchase.status >= told then
-    return 'unchanged';
-  elsif purchase.id is null then
+  if purchase.id is null then
+    -- Nothing to pay, say with a promotion code of 100 percent: not for as many as one likes.
+    many := coalesce((session #>> '{metadata,quantity}')::integer, 1);
+    if session ->> 'amount_total' = '0' then
+      pinned := pinned::bigint / many * least(many, (select s.max_free_packages from credits.billing_settings as s));
+    end if;
     insert into public.purchases (
       account_id, id, checkout_session_id, payment_intent_id, package, quantity, amount, net_amount, tax_amount,
       currency, status, credits
@@ -9658,7 +9927,8 @@ begin
       (session #>> '{total_details,amount_tax}')::bigint, session ->> 'currency', told, pinned::bigint
     )
     returning * into purchase;
-    insert into credits.stripe_objects (id, account_id, purchase_id) values (session_id, account, purchase.id);
+    insert into credits.stripe_objects (id, account_id, purchase_id) values (session_id, account, purchase.id)
+    on conflict (id) do update set purchase_id = excluded.purchase_id;
   else
     update public.purchases as p
     set
@@ -9678,7 +9948,7 @@ begin
       account, purchase.id, purchase.credits, 'purchase', null, null, session_id, purchase.net_amount
     );
   end if;
-  perform credits.net_purchase(account, purchase.id);
+  perform credits.claw_back_share(account, purchase.id);
   perform credits.freeze_for_disputes(account, purchase.id);
   return 'changed';
 end
@@ -9686,7 +9956,8 @@ $$;
 
 comment on function credits.apply_checkout_session(jsonb, text) is
 'What a Checkout session means: for a package, a purchase that is pending, failed, expired or paid, and granted when '
-'paid; for a plan, whose customer and subscription they are, and no credits. Returns changed, unchanged or ignored.';
+'paid; for a plan, whose customer and subscription they are, and no credits. Of the account that it was first told '
+'for, whatever its metadata say later. Returns changed, unchanged or ignored.';
 
 -- sql/payments/events/apply_customer.sql
 create function credits.apply_customer(customer jsonb, event_type text) returns text
@@ -9728,6 +9999,7 @@ begin
   loop
     is_booked := credits.note_balance_transaction(booked, payment, dispute ->> 'id', 'dispute') or is_booked;
   end loop;
+  insert into credits.stripe_payments (payment_intent_id) values (payment) on conflict (payment_intent_id) do nothing;
   insert into credits.stripe_disputes as d (
     id, payment_intent_id, amount, currency, status, unknown_status, withdrawn, reinstated
   )
@@ -9782,6 +10054,7 @@ begin
     return 'ignored: The warning names no payment intent.';
   end if;
   perform credits.lock_stripe_object(payment);
+  insert into credits.stripe_payments (payment_intent_id) values (payment) on conflict (payment_intent_id) do nothing;
   insert into credits.stripe_fraud_warnings (id, payment_intent_id, fraud_type, freezes)
   select warning ->> 'id', payment, warning ->> 'fraud_type', s.freeze_on_fraud_warning
   from credits.billing_settings as s
@@ -9828,37 +10101,31 @@ begin
   elsif told is null then
     return 'ignored: The invoice is neither paid nor failed nor given up.';
   end if;
+  perform credits.lock_stripe_object(the_invoice);
+  select p.* into purchase
+  from credits.stripe_objects as o
+  inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
+  where o.id = the_invoice;
   -- Paid is final; a message that could not be granted as it was has nothing to add to one that could.
-  if exists (
-    select from credits.stripe_objects as o
-    inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
-    where o.id = the_invoice and p.status = 'paid'
-  ) then
+  if purchase.status >= told then
     return 'unchanged';
   end if;
-  account := credits.subscriber(subscription, invoice -> 'customer', details -> 'metadata');
+  -- Known once, known for good.
+  account := coalesce(purchase.account_id, credits.subscriber(subscription, invoice -> 'customer', details -> 'metadata'));
   if not credits.accept_invoice(account, invoice) then
     return 'ignored: The subscription is to no plan of ours.';
   end if;
 
-  perform credits.lock_stripe_object(the_invoice);
   for payment in
     select s.payment_intent_id from credits.stripe_payments as s where s.invoice_id = the_invoice order by 1
   loop
     perform credits.lock_stripe_object(payment);
   end loop;
   perform credits.lock_account(account);
-  select p.* into purchase
-  from credits.stripe_objects as o
-  inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
-  where o.id = the_invoice;
-  if purchase.status >= told then
-    return 'unchanged';
-  end if;
-
   perform credits.open_subscription(account, subscription);
   perform credits.note_second_subscription(account, subscription) where told = 'paid';
-  select max(g.plan) as plan, coalesce(sum(g.credits), 0) as credits into brings from credits.invoice_grants(invoice) as g;
+  select max(g.plan) as plan, coalesce(sum(g.credits), 0) as credits into brings
+  from credits.invoice_grants_and_rollover(invoice) as g;
   if purchase.id is null then
     insert into public.purchases (
       account_id, id, invoice_id, payment_intent_id, subscription_id, plan, amount, net_amount, tax_amount, currency,
@@ -9897,7 +10164,7 @@ begin
     perform credits.grant_invoice(account, purchase.id, invoice);
   end if;
   perform credits.set_subscription_status(account, subscription);
-  perform credits.net_purchase(account, purchase.id);
+  perform credits.claw_back_share(account, purchase.id);
   perform credits.collect_subscription_debts(account);
   perform credits.end_late_grants(account);
   perform credits.freeze_for_disputes(account, purchase.id);
@@ -9907,8 +10174,8 @@ $$;
 
 comment on function credits.apply_invoice(jsonb) is
 'What an invoice of a subscription means: a purchase that is failed, given up or paid; the paid one grants what '
-'credits.invoice_grants says, once, and a failed one leaves what was granted before. Returns changed, unchanged or '
-'ignored; PT422 for one that cannot be read.';
+'credits.invoice_grants_and_rollover says, once, and a failed one leaves what was granted before. Returns changed, '
+'unchanged or ignored; PT422 for one that cannot be read.';
 
 -- sql/payments/events/apply_invoice_payment.sql
 create function credits.apply_invoice_payment(invoice_payment jsonb) returns text
@@ -9965,6 +10232,7 @@ begin
   is_booked := credits.note_balance_transaction(
     refund -> 'failure_balance_transaction', payment, refund ->> 'id', 'refund_failure'
   ) or is_booked;
+  insert into credits.stripe_payments (payment_intent_id) values (payment) on conflict (payment_intent_id) do nothing;
   insert into credits.stripe_refunds as r (id, payment_intent_id, amount, status, unknown_status)
   values (
     refund ->> 'id', payment, (refund ->> 'amount')::bigint,
@@ -10105,7 +10373,7 @@ begin
       where a.account_id = account and a.subscription_id = new.id and a.months is not null
       order by a.purchase_id
     loop
-      perform credits.net_purchase(account, period);
+      perform credits.claw_back_share(account, period);
     end loop;
     perform credits.collect_subscription_debts(account);
   end if;
@@ -10216,8 +10484,8 @@ $$;
 
 comment on function credits.lock_stripe_object(text) is
 'Until the transaction ends, one session at a time deals with this Stripe object: a refund and its purchase, told at '
-'once by two messages, each see what the other wrote. Taken in the order event, invoice, payment intent; the '
-'account''s lock comes last.';
+'once by two messages, each see what the other wrote. Taken in the order event, invoice or session, payment intent; '
+'the account''s lock comes last.';
 
 -- sql/payments/events/note_balance_transaction.sql
 create function credits.note_balance_transaction(
@@ -10276,17 +10544,26 @@ begin
   insert into public.subscriptions (account_id, id, plan)
   values (open_subscription.account_id, open_subscription.subscription_id, open_subscription.plan)
   on conflict on constraint subscriptions_pkey do nothing;
-  if found then
-    insert into credits.stripe_objects (id, account_id)
-    values (open_subscription.subscription_id, open_subscription.account_id);
+  if not found then
+    return false;
   end if;
-  return found;
+  insert into credits.stripe_objects (id, account_id)
+  values (open_subscription.subscription_id, open_subscription.account_id)
+  on conflict (id) do nothing;
+  if not found then
+    perform credits.fail(
+      'PT422', 'The subscription is another account''s.',
+      jsonb_build_object('subscription', subscription_id, 'account_id', account_id),
+      'It stays with the account that it was first told for. Dismiss this, or move what it paid for by hand.'
+    );
+  end if;
+  return true;
 end
 $$;
 
 comment on function credits.open_subscription(uuid, text, text) is
-'Makes the row of a subscription, if there is none yet; returns whether there was none. The caller holds the '
-'account''s lock.';
+'Makes the row of a subscription, if there is none yet; returns whether there was none. PT422 for one that is another '
+'account''s. The caller holds the account''s lock.';
 
 -- sql/payments/events/paying_account.sql
 create function credits.paying_account(customer_id text, account_id text) returns uuid
@@ -10374,6 +10651,66 @@ comment on function credits.sweep_stripe_payloads(integer) is
 'many. What is quarantined or failed until then is given up. Their ids stay, so that they are still known when they '
 'come again.';
 
+-- sql/payments/events/sweep_unclaimed_payments.sql
+create function credits.sweep_unclaimed_payments(batch integer default 200) returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  -- Variables, so that the indexes find what is older.
+  before timestamptz := credits.now() - credits.unclaimed_retention();
+  ignored_before timestamptz := credits.now() - (select s.stripe_payload_retention from credits.billing_settings as s);
+  payment text;
+  part integer;
+  forgotten integer := 0;
+begin
+  for payment in
+    select p.payment_intent_id from credits.stripe_payments as p
+    where p.purchase_id is null and p.received_at < before
+    order by p.received_at
+    limit batch
+  loop
+    -- Whoever deals with it now may be about to find its purchase; and is not waited for.
+    continue when not pg_try_advisory_xact_lock(hashtextextended(payment, 0));
+    delete from credits.stripe_payments as p where p.payment_intent_id = payment and p.purchase_id is null;
+    continue when not found;
+    delete from credits.stripe_refunds as r where r.payment_intent_id = payment;
+    delete from credits.stripe_disputes as d where d.payment_intent_id = payment;
+    delete from credits.stripe_fraud_warnings as w where w.payment_intent_id = payment;
+    delete from credits.stripe_balance_transactions as b where b.payment_intent_id = payment;
+    forgotten := forgotten + 1;
+  end loop;
+
+  delete from credits.stripe_customers as c
+  where c.customer_id in (
+    select o.customer_id from credits.stripe_customers as o
+    where o.deleted_at < before
+    order by o.deleted_at
+    limit batch
+    for update skip locked
+  );
+  get diagnostics part = row_count;
+  forgotten := forgotten + part;
+
+  delete from credits.stripe_events as e
+  where e.id in (
+    select o.id from credits.stripe_events as o
+    where o.status = 'ignored' and o.received_at < ignored_before
+    order by o.received_at
+    limit batch
+    for update skip locked
+  );
+  get diagnostics part = row_count;
+  return forgotten + part;
+end
+$$;
+
+comment on function credits.sweep_unclaimed_payments(integer) is
+'Forgets what turned out to be none of our business, up to batch of each kind, so that another app on the same Stripe '
+'account fills no table: payments that no purchase has claimed for credits.unclaimed_retention, with their refunds, '
+'disputes, warnings and fees; customers that were deleted so long ago; events that were ignored '
+'billing_settings.stripe_payload_retention ago. Returns how many. What comes again is kept, or ignored, again.';
+
 -- sql/payments/events/try_stripe_object.sql
 create function credits.try_stripe_object(
   object jsonb,
@@ -10417,6 +10754,189 @@ comment on function credits.try_stripe_object(jsonb, text) is
 'credits.apply_stripe_object, with its reason apart, and with a refusal as an answer: quarantined when the object '
 'cannot be read, failed when a rule of the ledger refuses what it asks for; then nothing of it was done, and reason '
 'says why.';
+
+-- sql/payments/events/unclaimed_retention.sql
+create function credits.unclaimed_retention() returns interval
+language sql
+immutable
+as $$
+  select interval '200 days';
+$$;
+
+comment on function credits.unclaimed_retention() is
+'How long what Stripe tells of payments that nobody here has bought anything with is kept: their purchase may be told '
+'of late, or never, where one Stripe account serves several apps. Longer than reconciliation looks back, 180 days for '
+'disputes.';
+
+-- sql/payments/netting/claw_back_share.sql
+create function credits.claw_back_share(account_id uuid, purchase_id bigint) returns boolean
+language plpgsql
+set search_path = ''
+as $$
+declare
+  purchase public.purchases;
+  refunded bigint;
+  disputed bigint;
+  gone bigint;
+  target bigint;
+  is_second boolean;
+  lot record;
+  figures jsonb;
+  receipt text;
+begin
+  select * into purchase
+  from public.purchases as p
+  where p.account_id = claw_back_share.account_id and p.id = purchase_id;
+
+  -- A refund that has failed does not count. What a charge tells beyond the refunds that we know, we have yet to hear
+  -- of one by one.
+  -- (By the purchase, not by an array of its payments: for that each call would be planned anew.)
+  select coalesce(sum(r.live + greatest(0, r.told - r.known)), 0), min(r.receipt_url) into refunded, receipt
+  from (
+    select
+      min(c.refunded) as told,
+      min(c.receipt_url) as receipt_url,
+      coalesce(sum(f.amount), 0) as known,
+      coalesce(sum(f.amount) filter (where f.status not in ('failed', 'canceled')), 0) as live
+    from credits.stripe_payments as c
+    left join credits.stripe_refunds as f on c.payment_intent_id = f.payment_intent_id
+    where c.account_id = purchase.account_id and c.purchase_id = purchase.id
+    group by c.payment_intent_id
+  ) as r;
+
+  -- In another currency than the payment's the bank's figure says nothing of the share: the whole is disputed.
+  select coalesce(sum(case when d.currency = purchase.currency then d.amount else purchase.amount end), 0) into disputed
+  from credits.stripe_payments as c
+  inner join credits.stripe_disputes as d on c.payment_intent_id = d.payment_intent_id
+  where c.account_id = purchase.account_id and c.purchase_id = purchase.id and d.takes;
+
+  -- Most purchases are of a package, and no money goes back: what follows would find nothing to take or to give.
+  if purchase.subscription_id is null and refunded + disputed = 0 and purchase.credits_clawed_back = 0 then
+    return credits.note_netting(purchase, 0, refunded, disputed, receipt);
+  end if;
+
+  -- What expired unused is not there to be taken a second time. Nor is what a downgrade took of a lot that has expired
+  -- since: of one that is alive it is given back first.
+  select coalesce(sum(case t.kind when 'expiry' then -t.amount else credits.left_to_refund(t) end), 0) into gone
+  from credits.purchase_grants as g
+  inner join credits.credit_grants as l on g.account_id = l.account_id and g.transaction_id = l.transaction_id
+  inner join public.credit_transactions as t on g.account_id = t.account_id and g.transaction_id = t.related_id
+  left join credits.clawbacks as c on t.account_id = c.account_id and t.id = c.transaction_id
+  where
+    g.account_id = purchase.account_id
+    and g.purchase_id = purchase.id
+    and (t.kind = 'expiry' or c.cause = 'downgrade' and l.expires_at <= credits.now());
+
+  is_second := purchase.subscription_id is not null
+    and credits.is_second_subscription(purchase.account_id, purchase.subscription_id);
+  target := case
+    when is_second
+      then greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
+    when purchase.amount = 0 then 0
+    else least(
+      round(purchase.credits_granted::numeric * least(refunded + disputed, purchase.amount) / purchase.amount)::bigint,
+      greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
+    )
+  end;
+  figures := jsonb_build_object(
+    'purchase', purchase.id, 'paid', purchase.amount, 'refunded', refunded, 'disputed', disputed,
+    'currency', purchase.currency
+  );
+  if purchase.subscription_id is not null and exists (
+    select from credits.allotments as a
+    where a.account_id = purchase.account_id and a.purchase_id = purchase.id and a.months is not null
+  ) then
+    -- Month by month where it came so: what expired unused of one month stands for nothing in another.
+    target := 0;
+    for lot in
+      select
+        l.transaction_id,
+        t.taken::bigint as taken,
+        least(round(l.amount * s.share), greatest(l.amount - t.gone, t.taken))::bigint as target
+      from credits.purchase_grants as g
+      inner join credits.credit_grants as l on g.account_id = l.account_id and g.transaction_id = l.transaction_id
+      cross join lateral (
+        select
+          coalesce(sum(case r.kind when 'expiry' then -r.amount else credits.left_to_refund(r) end) filter (
+            where r.kind = 'expiry' or c.cause = 'downgrade' and l.expires_at <= credits.now()
+          ), 0) as gone,
+          coalesce(sum(credits.left_to_refund(r)) filter (where c.cause = 'money_back'), 0) as taken
+        from public.credit_transactions as r
+        left join credits.clawbacks as c on r.account_id = c.account_id and r.id = c.transaction_id
+        where r.account_id = l.account_id and r.related_id = l.transaction_id and r.kind in ('expiry', 'clawback')
+      ) as t
+      -- Each part goes with the money that paid for it; all of what began when the subscription had ended.
+      cross join lateral (
+        select case
+          when is_second or exists (
+            select from credits.allotments as a
+            inner join public.subscriptions as e on a.account_id = e.account_id and a.subscription_id = e.id
+            where
+              a.account_id = g.account_id
+              and a.purchase_id = g.purchase_id
+              and a.key = g.allotment_key
+              and e.ended_at <= (
+                a.period_start at time zone 'UTC' + make_interval(months => g.month - 1)
+              ) at time zone 'UTC'
+          ) then 1
+          else coalesce(
+            (
+              select
+                sum(o.part * case
+                  when o.purchase_id = purchase.id then own.share
+                  else least(c.refunded_amount + c.disputed_amount, c.amount) / greatest(c.amount, 1)::numeric
+                end) / sum(o.part)
+              from credits.allotment_sources as o
+              inner join public.purchases as c on o.account_id = c.account_id and o.purchase_id = c.id
+              where o.account_id = g.account_id and o.transaction_id = g.transaction_id
+            ),
+            own.share
+          )
+        end as share
+        from (
+          select least(refunded + disputed, purchase.amount) / greatest(purchase.amount, 1)::numeric as share
+        ) as own
+      ) as s
+      where g.account_id = purchase.account_id and g.purchase_id = purchase.id
+      order by l.expires_at, l.id
+    loop
+      target := target + lot.target;
+      if lot.target > lot.taken then
+        perform credits.release_subscription_debts(purchase.account_id);
+        perform credits.claw_back(
+          purchase.account_id, lot.target - lot.taken, lot.transaction_id,
+          metadata => figures,
+          cause => 'money_back',
+          purchase_id => purchase.id
+        );
+      elsif lot.target < lot.taken then
+        perform credits.give_back_clawbacks(
+          purchase.account_id, 'money_back', purchase.id, lot.taken - lot.target, figures, lot.transaction_id
+        );
+      end if;
+    end loop;
+  elsif target > purchase.credits_clawed_back then
+    perform credits.release_subscription_debts(purchase.account_id);
+    perform credits.take_from_purchase(
+      purchase.account_id, purchase.id, target - purchase.credits_clawed_back, figures
+    );
+  elsif target < purchase.credits_clawed_back then
+    perform credits.give_back_clawbacks(
+      purchase.account_id, 'money_back', purchase.id, purchase.credits_clawed_back - target, figures
+    );
+  end if;
+
+  return credits.note_netting(purchase, target, refunded, disputed, receipt);
+end
+$$;
+
+comment on function credits.claw_back_share(uuid, bigint) is
+'Holds a purchase against its refunds and disputes: takes back credits in proportion to the money, round(granted * '
+'least(refunded + disputed, paid) / paid), or gives back what is too much; by the difference to what was taken so '
+'far, so that it may be called at any time and any number of times; month by month where it came so. Never takes '
+'what has expired; takes all of a second subscription''s. It comes before what downgrades take: '
+'credits.collect_subscription_debts has to follow. Returns whether anything changed. The caller holds the locks of '
+'its payments and of the account.';
 
 -- sql/payments/netting/debt_takings.sql
 create function credits.debt_takings(account_id uuid) returns table (
@@ -10710,7 +11230,7 @@ begin
     return false; -- kept until its purchase comes
   end if;
   perform credits.lock_account(purchase.account_id);
-  changed := credits.net_purchase(purchase.account_id, purchase.id);
+  changed := credits.claw_back_share(purchase.account_id, purchase.id);
   -- Money that came back lets the months go on; that of a change goes with what it added to them.
   for period in
     select distinct m.purchase_id
@@ -10722,7 +11242,7 @@ begin
     update credits.allotments as a set next_at = a.period_start
     where a.account_id = purchase.account_id and a.purchase_id = period and a.months is not null;
     perform credits.grant_allotments(purchase.account_id, period);
-    changed := credits.net_purchase(purchase.account_id, period) or changed;
+    changed := credits.claw_back_share(purchase.account_id, period) or changed;
   end loop;
   perform credits.collect_subscription_debts(purchase.account_id);
   perform credits.end_late_grants(purchase.account_id);
@@ -10734,176 +11254,6 @@ $$;
 comment on function credits.net_payment(text) is
 'Holds the purchase that a payment intent pays, if it is known, against its refunds and disputes. Returns whether '
 'anything changed. The caller holds the payment''s lock.';
-
--- sql/payments/netting/net_purchase.sql
-create function credits.net_purchase(account_id uuid, purchase_id bigint) returns boolean
-language plpgsql
-set search_path = ''
-as $$
-declare
-  purchase public.purchases;
-  refunded bigint;
-  disputed bigint;
-  gone bigint;
-  target bigint;
-  is_second boolean;
-  lot record;
-  figures jsonb;
-  receipt text;
-begin
-  select * into purchase
-  from public.purchases as p
-  where p.account_id = net_purchase.account_id and p.id = purchase_id;
-
-  -- A refund that has failed does not count. What a charge tells beyond the refunds that we know, we have yet to hear
-  -- of one by one.
-  -- (By the purchase, not by an array of its payments: for that each call would be planned anew.)
-  select coalesce(sum(r.live + greatest(0, r.told - r.known)), 0), min(r.receipt_url) into refunded, receipt
-  from (
-    select
-      min(c.refunded) as told,
-      min(c.receipt_url) as receipt_url,
-      coalesce(sum(f.amount), 0) as known,
-      coalesce(sum(f.amount) filter (where f.status not in ('failed', 'canceled')), 0) as live
-    from credits.stripe_payments as c
-    left join credits.stripe_refunds as f on c.payment_intent_id = f.payment_intent_id
-    where c.account_id = purchase.account_id and c.purchase_id = purchase.id
-    group by c.payment_intent_id
-  ) as r;
-
-  -- In another currency than the payment's the bank's figure says nothing of the share: the whole is disputed.
-  select coalesce(sum(case when d.currency = purchase.currency then d.amount else purchase.amount end), 0) into disputed
-  from credits.stripe_payments as c
-  inner join credits.stripe_disputes as d on c.payment_intent_id = d.payment_intent_id
-  where c.account_id = purchase.account_id and c.purchase_id = purchase.id and d.takes;
-
-  -- Most purchases are of a package, and no money goes back: what follows would find nothing to take or to give.
-  if purchase.subscription_id is null and refunded + disputed = 0 and purchase.credits_clawed_back = 0 then
-    return credits.note_netting(purchase, 0, refunded, disputed, receipt);
-  end if;
-
-  -- What expired unused is not there to be taken a second time. Nor is what a downgrade took of a lot that has expired
-  -- since: of one that is alive it is given back first.
-  select coalesce(sum(case t.kind when 'expiry' then -t.amount else credits.left_to_refund(t) end), 0) into gone
-  from credits.purchase_grants as g
-  inner join credits.credit_grants as l on g.account_id = l.account_id and g.transaction_id = l.transaction_id
-  inner join public.credit_transactions as t on g.account_id = t.account_id and g.transaction_id = t.related_id
-  left join credits.clawbacks as c on t.account_id = c.account_id and t.id = c.transaction_id
-  where
-    g.account_id = purchase.account_id
-    and g.purchase_id = purchase.id
-    and (t.kind = 'expiry' or c.cause = 'downgrade' and l.expires_at <= credits.now());
-
-  is_second := purchase.subscription_id is not null
-    and credits.is_second_subscription(purchase.account_id, purchase.subscription_id);
-  target := case
-    when is_second
-      then greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
-    when purchase.amount = 0 then 0
-    else least(
-      round(purchase.credits_granted::numeric * least(refunded + disputed, purchase.amount) / purchase.amount)::bigint,
-      greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
-    )
-  end;
-  figures := jsonb_build_object(
-    'purchase', purchase.id, 'paid', purchase.amount, 'refunded', refunded, 'disputed', disputed,
-    'currency', purchase.currency
-  );
-  if purchase.subscription_id is not null and exists (
-    select from credits.allotments as a
-    where a.account_id = purchase.account_id and a.purchase_id = purchase.id and a.months is not null
-  ) then
-    -- Month by month where it came so: what expired unused of one month stands for nothing in another.
-    target := 0;
-    for lot in
-      select
-        l.transaction_id,
-        t.taken::bigint as taken,
-        least(round(l.amount * s.share), greatest(l.amount - t.gone, t.taken))::bigint as target
-      from credits.purchase_grants as g
-      inner join credits.credit_grants as l on g.account_id = l.account_id and g.transaction_id = l.transaction_id
-      cross join lateral (
-        select
-          coalesce(sum(case r.kind when 'expiry' then -r.amount else credits.left_to_refund(r) end) filter (
-            where r.kind = 'expiry' or c.cause = 'downgrade' and l.expires_at <= credits.now()
-          ), 0) as gone,
-          coalesce(sum(credits.left_to_refund(r)) filter (where c.cause = 'money_back'), 0) as taken
-        from public.credit_transactions as r
-        left join credits.clawbacks as c on r.account_id = c.account_id and r.id = c.transaction_id
-        where r.account_id = l.account_id and r.related_id = l.transaction_id and r.kind in ('expiry', 'clawback')
-      ) as t
-      -- Each part goes with the money that paid for it; all of what began when the subscription had ended.
-      cross join lateral (
-        select case
-          when is_second or exists (
-            select from credits.allotments as a
-            inner join public.subscriptions as e on a.account_id = e.account_id and a.subscription_id = e.id
-            where
-              a.account_id = g.account_id
-              and a.purchase_id = g.purchase_id
-              and a.key = g.allotment_key
-              and e.ended_at <= (
-                a.period_start at time zone 'UTC' + make_interval(months => g.month - 1)
-              ) at time zone 'UTC'
-          ) then 1
-          else coalesce(
-            (
-              select
-                sum(o.part * case
-                  when o.purchase_id = purchase.id then own.share
-                  else least(c.refunded_amount + c.disputed_amount, c.amount) / greatest(c.amount, 1)::numeric
-                end) / sum(o.part)
-              from credits.allotment_sources as o
-              inner join public.purchases as c on o.account_id = c.account_id and o.purchase_id = c.id
-              where o.account_id = g.account_id and o.transaction_id = g.transaction_id
-            ),
-            own.share
-          )
-        end as share
-        from (
-          select least(refunded + disputed, purchase.amount) / greatest(purchase.amount, 1)::numeric as share
-        ) as own
-      ) as s
-      where g.account_id = purchase.account_id and g.purchase_id = purchase.id
-      order by l.expires_at, l.id
-    loop
-      target := target + lot.target;
-      if lot.target > lot.taken then
-        perform credits.release_subscription_debts(purchase.account_id);
-        perform credits.claw_back(
-          purchase.account_id, lot.target - lot.taken, lot.transaction_id,
-          metadata => figures,
-          cause => 'money_back',
-          purchase_id => purchase.id
-        );
-      elsif lot.target < lot.taken then
-        perform credits.give_back_clawbacks(
-          purchase.account_id, 'money_back', purchase.id, lot.taken - lot.target, figures, lot.transaction_id
-        );
-      end if;
-    end loop;
-  elsif target > purchase.credits_clawed_back then
-    perform credits.release_subscription_debts(purchase.account_id);
-    perform credits.take_from_purchase(
-      purchase.account_id, purchase.id, target - purchase.credits_clawed_back, figures
-    );
-  elsif target < purchase.credits_clawed_back then
-    perform credits.give_back_clawbacks(
-      purchase.account_id, 'money_back', purchase.id, purchase.credits_clawed_back - target, figures
-    );
-  end if;
-
-  return credits.note_netting(purchase, target, refunded, disputed, receipt);
-end
-$$;
-
-comment on function credits.net_purchase(uuid, bigint) is
-'Holds a purchase against its refunds and disputes: takes back credits in proportion to the money, round(granted * '
-'least(refunded + disputed, paid) / paid), or gives back what is too much; by the difference to what was taken so '
-'far, so that it may be called at any time and any number of times; month by month where it came so. Never takes '
-'what has expired; takes all of a second subscription''s. It comes before what downgrades take: '
-'credits.collect_subscription_debts has to follow. Returns whether anything changed. The caller holds the locks of '
-'its payments and of the account.';
 
 -- sql/payments/netting/next_purchase.sql
 create function credits.next_purchase(account_id uuid) returns bigint
@@ -10953,8 +11303,8 @@ end
 $$;
 
 comment on function credits.note_netting(public.purchases, bigint, bigint, bigint, text) is
-'Last part of credits.net_purchase: notes on a purchase what went back, in credits and in minor units; returns whether '
-'that was news.';
+'Last part of credits.claw_back_share: notes on a purchase what went back, in credits and in minor units; returns '
+'whether that was news.';
 
 -- sql/payments/netting/purchase_payments.sql
 create function credits.purchase_payments(purchase public.purchases) returns text[]
@@ -11121,7 +11471,7 @@ begin
         and p.subscription_id = close_second_subscription.subscription_id
       order by p.id
     loop
-      perform credits.net_purchase(account_id, purchase);
+      perform credits.claw_back_share(account_id, purchase);
     end loop;
     perform credits.collect_subscription_debts(account_id);
     perform credits.end_late_grants(account_id);
@@ -11282,13 +11632,17 @@ begin
   )::credits.stripe_event_status;
   if known is null then
     insert into credits.stripe_events (id, type, api_version, status, reason, payload)
-    values (event_id, event ->> 'type', event ->> 'api_version', result, outcome.reason, event);
+    values (
+      event_id, event ->> 'type', event ->> 'api_version', result, outcome.reason,
+      -- Most of another app's on the same Stripe account; nobody reads it again.
+      case when result <> 'ignored' then event end
+    );
   else
     update credits.stripe_events as e
     set
       status = result,
       reason = outcome.reason,
-      payload = event,
+      payload = case when result <> 'ignored' then event end,
       attempts = e.attempts + 1,
       processed_at = credits.now()
     where e.id = event_id;
@@ -12102,6 +12456,24 @@ comment on function credits.allotment_months(credits.allotments) is
 'all of them sum to the period''s credits and what changes of plan added; so does what was paid for them (cost_basis, '
 'minor units, null for unknown).';
 
+-- sql/payments/subscriptions/begin_months.sql
+create function credits.begin_months(account_id uuid, purchase_id bigint) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  perform credits.lock_account(account_id);
+  perform credits.grant_allotments(account_id, purchase_id);
+  perform credits.claw_back_share(account_id, purchase_id);
+  perform credits.collect_subscription_debts(account_id);
+  perform credits.end_late_grants(account_id);
+end
+$$;
+
+comment on function credits.begin_months(uuid, bigint) is
+'Grants the months that have begun of a period that is granted month by month, and holds its purchase against what '
+'refunds and downgrades take. The caller holds the locks of the purchase''s Stripe objects.';
+
 -- sql/payments/subscriptions/change_allotments.sql
 create function credits.change_allotments(
   account_id uuid,
@@ -12444,7 +12816,7 @@ $$;
 
 comment on function credits.grant_allotments(uuid, bigint) is
 'Grants the months of a purchase''s period that have begun, once each; none while all of its money is refunded or '
-'disputed, and none that begins after the subscription has ended. credits.net_purchase, which takes the share of a '
+'disputed, and none that begins after the subscription has ended. credits.claw_back_share, which takes the share of a '
 'part that was refunded, and credits.collect_subscription_debts have to follow. The caller holds the account''s lock.';
 
 -- sql/payments/subscriptions/grant_invoice.sql
@@ -12465,7 +12837,7 @@ begin
   ) into had_trial;
   select s.max_grant into most from credits.billing_settings as s;
   for part in
-    select g.* from credits.invoice_grants(invoice) as g order by g.expires_at, g.key
+    select g.* from credits.invoice_grants_and_rollover(invoice) as g order by g.expires_at, g.key
   loop
     if part.is_trial and had_trial then
       continue;
@@ -12513,8 +12885,8 @@ comment on function credits.grant_invoice(uuid, bigint, jsonb) is
 'Grants what a paid invoice brings, a trial once per address, and notes what a downgrade takes. The caller holds the '
 'account''s lock. PT422 for a proration beyond billing_settings.max_grant.';
 
--- sql/payments/subscriptions/invoice_grants.sql
-create function credits.invoice_grants(invoice jsonb) returns table (
+-- sql/payments/subscriptions/invoice_grants_and_rollover.sql
+create function credits.invoice_grants_and_rollover(invoice jsonb) returns table (
   key text,
   plan text,
   credits bigint,
@@ -12663,7 +13035,7 @@ as $$
   where d.credits <> 0;
 $$;
 
-comment on function credits.invoice_grants(jsonb) is
+comment on function credits.invoice_grants_and_rollover(jsonb) is
 'What a paid invoice of a subscription grants: one row per lot, with the key that makes it once, the credits and when '
 'they expire. A full line brings the plan''s credits; what of them may roll over is a lot of its own that lives '
 'longer. A trial brings its credits once, whatever the quantity; a line that is wholly discounted those of '
@@ -12880,17 +13252,9 @@ begin
     );
     perform from public.credit_accounts as a where a.id = due.account_id for no key update skip locked;
     continue when not found;
-    begin
-      perform credits.lock_account(due.account_id);
-      perform credits.grant_allotments(due.account_id, due.purchase_id);
-      perform credits.net_purchase(due.account_id, due.purchase_id);
-      perform credits.collect_subscription_debts(due.account_id);
-      perform credits.end_late_grants(due.account_id);
-      done := done + 1;
-    exception
-      when others then
-        perform credits.note_failure('allotments', sqlstate, sqlerrm, due.account_id);
-    end;
+    done := done + case when credits.attempt(
+      'allotments', format('select to_jsonb(credits.begin_months($1[1], %L))', due.purchase_id), array[due.account_id]
+    ) is not null then 1 else 0 end;
   end loop;
 
   -- Over, by whomever: no month waits any more.
