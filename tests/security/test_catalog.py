@@ -198,9 +198,9 @@ MISTAKES = [
         "credits.lot_payments always refuses",
     ),
     (
-        "create trigger no_delete before delete on credits.daily_usage for each row "
+        "create trigger no_delete before delete on credits.usage_days for each row "
         "execute function credits.refuse_change()",
-        "credits.daily_usage refuses delete, and should nothing",
+        "credits.usage_days refuses delete, and should nothing",
     ),
     (
         "drop table credits.file_sweep cascade",
