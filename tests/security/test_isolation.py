@@ -180,7 +180,8 @@ def test_a_year_is_one_document_and_too_much_is_refused_with_a_way_out(ann: Pers
     year = ann.caller.rpc("credit_usage", **{"from": "2026-01-01", "to": "2028-01-01"})
     assert year.status_code == 200 and len(year.json()["starts"]) == 730
     for asked in (
-        {"from": "0001-01-01", "to": "9999-12-31"}, {"grain": "hour", "from": "2026-01-01", "to": "2026-02-01"},
+        {"from": "0001-01-01", "to": "9999-12-31"},
+        {"grain": "hour", "from": "2026-01-01", "to": "2026-02-01"},
         {"filter": {"account_id": "x"}}, {"by": "member"},
     ):  # fmt: skip
         answer = ann.caller.rpc("credit_usage", **asked)
