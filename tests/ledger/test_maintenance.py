@@ -114,7 +114,7 @@ def test_a_day_that_is_over_does_not_wait_for_settle_after(own_ledger: Ledger) -
     )
     assert [row["user_id"] for row in incomplete] == [user]
     assert run(ledger, hour)["settled"] == 1
-    usage = ledger.rows("select day::text, spent from credits.daily_usage order by day")
+    usage = ledger.rows("select day::text, spent from credits.usage_days order by day")
     assert [list(row.values()) for row in usage] == [["2100-01-01", 7]]
     assert waiting(ledger, other) == 1
     # In the middle of a day it waits.

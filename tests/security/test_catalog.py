@@ -131,13 +131,13 @@ MISTAKES = [
         "made_later has the primary key (id, account_id)",
     ),
     (
-        "create unique index made_later on credits.daily_usage (day)",
-        "credits.made_later is unique on credits.daily_usage without account_id",
+        "create unique index made_later on credits.usage_days (day)",
+        "credits.made_later is unique on credits.usage_days without account_id",
     ),
     (
         # As a column that comes along it makes nothing the account's own.
-        "create unique index made_later on credits.daily_usage (day) include (account_id)",
-        "credits.made_later is unique on credits.daily_usage without account_id",
+        "create unique index made_later on credits.usage_days (day) include (account_id)",
+        "credits.made_later is unique on credits.usage_days without account_id",
     ),
     (
         "create table credits.made_later (account_id uuid, number int, primary key (account_id, number)); "
@@ -198,9 +198,9 @@ MISTAKES = [
         "credits.lot_payments always refuses",
     ),
     (
-        "create trigger no_delete before delete on credits.daily_usage for each row "
+        "create trigger no_delete before delete on credits.usage_days for each row "
         "execute function credits.refuse_change()",
-        "credits.daily_usage refuses delete, and should nothing",
+        "credits.usage_days refuses delete, and should nothing",
     ),
     (
         "drop table credits.file_sweep cascade",
