@@ -8147,7 +8147,8 @@ comment on function credits.settlement_batch() is
 'clause it is planned as part of its caller.';
 
 -- sql/ledger/settlement/sweep_settlement.sql
-create function credits.sweep_settlement(batch integer, settle_after interval, waiting uuid[] default null) returns jsonb
+create function credits.sweep_settlement(batch integer, settle_after interval, waiting uuid[] default null)
+returns jsonb
 language plpgsql
 set search_path = ''
 as $$
