@@ -522,6 +522,41 @@ def test_a_user_who_is_being_deleted_holds_nobody_up(own_db: Database, own_ledge
     assert report(ledger) == []
 
 
+def test_a_run_ends_where_all_that_waits_is_locked(own_db: Database, own_ledger: Ledger) -> None:
+    """As many as a batch, left locked by a session: looking for them again and again helps nobody."""
+    users = [buyer(own_ledger, 10) for _ in range(2)]
+    with psycopg.connect(own_db.url) as session:
+        session.execute(
+            "select from public.credit_accounts where user_id = any(%s::uuid[]) for update", (users,)
+        )
+        assert maintain(own_ledger, batch=2, at_most=3 * SECOND) is False
+    assert maintain(own_ledger, batch=2) is False
+    assert [waiting(own_ledger, user) for user in users] == [0, 0]
+    assert report(own_ledger) == []
+
+
+def test_users_who_are_being_deleted_do_not_have_the_others_wait(
+    own_db: Database, own_ledger: Ledger
+) -> None:
+    """A session that deletes many users: waiting for each of them may not add up, with all locks held."""
+    ledger, users = own_ledger, [buyer(own_ledger, 10) for _ in range(12)]
+    for user in users:
+        lot(ledger, user, 5, MINUTE)
+    ledger.pass_time(MINUTE)
+    with psycopg.connect(own_db.url) as other:
+        other.execute("select from auth.users where id = any(%s::uuid[]) for update", (users[:11],))
+        assert run(ledger)["more"] is False
+        failed = len(report(ledger))
+        assert 1 <= failed < 11
+        maintain(ledger)
+        assert waiting(ledger, users[11]) == 0
+        assert len(report(ledger)) == 11
+    ledger.pass_time(MINUTE)
+    maintain(ledger)
+    assert report(ledger) == []
+    assert ledger.broken() == []
+
+
 def test_users_do_not_read_the_report(own_ledger: Ledger) -> None:
     with pytest.raises(Refused, match="42501"):
         own_ledger.as_user(own_ledger.sign_up(), "maintenance_report")

@@ -12,6 +12,7 @@ declare
   -- Ledger rows for which it takes locks: what bounds the time that it holds them.
   most constant integer := 10 * credits.settlement_batch();
   rows_taken bigint := 0;
+  ends_at timestamptz;
   places integer;
   overdue uuid;
   candidate record;
@@ -42,6 +43,8 @@ begin
     perform credits.attempt('settlement', 'select to_jsonb(credits.await_account($1[1]))', array[overdue]);
   end if;
 
+  -- Of users who are being deleted each may be waited for, and others wait for all accounts that are locked meanwhile.
+  ends_at := clock_timestamp() + interval '1 second';
   for candidate in
     select
       a.id,
@@ -54,7 +57,7 @@ begin
     order by w.place
     for no key update of a skip locked
   loop
-    if rows_taken >= most then
+    if rows_taken >= most or clock_timestamp() >= ends_at then
       places := candidate.place - 1;
       exit;
     end if;
@@ -86,13 +89,16 @@ begin
   );
   waiting := waiting[places + 1:] || again;
   return jsonb_build_object(
-    'done', settled, 'more', waiting <> '{}' or places = batch, 'waiting', to_jsonb(waiting)
+    'done', settled,
+    -- Where a whole batch is locked by others, to look once more at once would find the same.
+    'more', waiting <> '{}' or places = batch and settled > 0,
+    'waiting', to_jsonb(waiting)
   );
 end
 $$;
 
 comment on function credits.sweep_settlement(integer, interval, uuid[]) is
 'Settles up to batch accounts that want it (credits.wants_settling), those first that have waited longest; of one with '
-'very many ledger rows the oldest, and with many rows fewer accounts. waiting: whom to begin with, as the call before '
-'returned them; without any it looks for them. Skips what others have locked, and notes what fails. Returns what '
-'credits.run_task does.';
+'very many ledger rows the oldest, and with many rows, or after a second, fewer accounts. waiting: whom to begin with, '
+'as the call before returned them; without any it looks for them. Skips what others have locked, and notes what fails. '
+'Returns what credits.run_task does.';
