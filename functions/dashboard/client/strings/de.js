@@ -1,0 +1,6 @@
+/**
+ * The words in German.
+ * @module
+ */
+/** @type {import("../language.js").Texts} */
+export default {};
