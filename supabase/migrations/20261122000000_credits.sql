@@ -12,7 +12,8 @@
 --   sql/ledger/tables: settings, transaction_kind, hold_status, grant_source, clawback_cause, credit_transactions,
 --     credit_holds, credit_grants, lot_payments, lot_returns, credit_allocations, clawbacks, ledger_seals,
 --     sealed_texts, operator_entries
---   sql/usage: daily_usage, usage_logs, own_usage_logs
+--   sql/usage: settings, account_zones, account_zone, usage_days, usage_of, usage_as_of_now, daily_usage,
+--     usage_logs, own_usage_logs
 --   sql/generation: settings, generation_status, generation_jobs
 --   sql/maintenance: maintenance_task, maintenance_failures
 --   sql/generation: file_sweep, provider_costs, generation_margins, generation_failures
@@ -41,7 +42,8 @@
 --   sql/maintenance: maintenance_report, note_failure, run_maintenance, schedule_maintenance
 --   sql/pricing: check_terms, generation_price, is_surcharge, is_whole, max_quantity, option_surcharge, price,
 --     price_in_force_id, quote_credits, record_price_change, refuse_price, version_price
---   sql/usage: log_usage
+--   sql/usage: credit_usage, entries_before, log_usage, rebuild_usage, set_account_zone, set_time_zone,
+--     usage_by_day, usage_by_hour, usage_filter, zone_name
 --   sql/ledger/entries: actor, available, check_cost, claw_back, entry_moment, give_back, grant_to_account,
 --     left_to_refund, lock_account, make_spendable, note_operator, pay_debt, post_entry, return_to_lots
 --   sql/ledger/erasure: erase_hold_texts, erase_texts, is_callers_text
@@ -1063,30 +1065,202 @@ comment on column credits.operator_entries.transaction_id is 'credit_transaction
 comment on column credits.operator_entries.login is 'The session_user.';
 comment on column credits.operator_entries.noted_at is 'When.';
 
--- sql/usage/daily_usage.sql
-create table credits.daily_usage (
+-- sql/usage/settings.sql
+alter table credits.billing_settings
+add column max_time_zone_changes integer not null default 5,
+add constraint max_time_zone_changes_must_be_0_to_1000 check (max_time_zone_changes between 0 and 1000);
+
+comment on column credits.billing_settings.max_time_zone_changes is
+'How often a user may change their time zone on one day (UTC): each change adds their usage up anew.';
+
+-- sql/usage/account_zones.sql
+create table credits.account_zones (
+  account_id uuid not null references public.credit_accounts (id),
+  zone text not null,
+  changed_on date not null,
+  changes integer not null default 1,
+  constraint account_zones_pkey primary key (account_id),
+  constraint changes_must_not_be_negative check (changes >= 0)
+);
+
+alter table credits.account_zones enable row level security;
+alter table credits.account_zones force row level security;
+revoke all on table credits.account_zones from anon, authenticated, service_role;
+
+comment on table credits.account_zones is
+'The time zone in which an account''s days are counted, one for all who read it; UTC for accounts without a row. Not in '
+'credit_accounts, which each spend rewrites. Written under the account''s lock.';
+comment on column credits.account_zones.zone is 'An IANA name, as credits.zone_name writes it.';
+comment on column credits.account_zones.changed_on is 'The day (UTC) of the last change.';
+comment on column credits.account_zones.changes is
+'How often its user changed it on that day, for billing_settings.max_time_zone_changes.';
+
+-- sql/usage/account_zone.sql
+create function credits.account_zone(account_id uuid) returns text
+language sql
+stable
+set search_path = ''
+as $$
+  select coalesce(
+    (select z.zone from credits.account_zones as z where z.account_id = account_zone.account_id), 'UTC'
+  );
+$$;
+
+comment on function credits.account_zone(uuid) is 'The time zone in which the account''s days are counted.';
+
+-- sql/usage/usage_days.sql
+create table credits.usage_days (
   account_id uuid not null references public.credit_accounts (id),
   day date not null,
-  operation text not null,
+  price_version bigint not null,
   transactions bigint not null,
   quantity bigint not null,
   spent bigint not null,
   refunded bigint not null,
-  constraint daily_usage_pkey primary key (account_id, day, operation)
+  refunded_of bigint not null,
+  constraint usage_days_pkey primary key (account_id, day, price_version)
 );
 
-alter table credits.daily_usage enable row level security;
-alter table credits.daily_usage force row level security;
+alter table credits.usage_days enable row level security;
+alter table credits.usage_days force row level security;
+revoke all on table credits.usage_days from anon, authenticated, service_role;
+
+comment on table credits.usage_days is
+'Spends, captures and refunds added up by account, day in the account''s time zone (credits.account_zones) and price, '
+'which tells operation, provider and model. Kept by settlement, so it lacks what is not settled yet: '
+'credits.usage_as_of_now has that, too.';
+comment on column credits.usage_days.day is 'In the account''s time zone.';
+comment on column credits.usage_days.price_version is
+'credits.pricing_tier_history.version; of a refund that of the transaction which it gives back.';
+comment on column credits.usage_days.transactions is 'Spends and captures.';
+comment on column credits.usage_days.quantity is 'Units bought.';
+comment on column credits.usage_days.spent is 'Credits spent.';
+comment on column credits.usage_days.refunded is 'Credits refunded, on the day of the refund.';
+comment on column credits.usage_days.refunded_of is
+'Credits refunded of what was spent on this day, whenever that was.';
+
+-- sql/usage/usage_of.sql
+create function credits.usage_of(account_id uuid, zone text, after_id bigint, through_id bigint) returns table (
+  day date,
+  price_version bigint,
+  transactions bigint,
+  quantity bigint,
+  spent bigint,
+  refunded bigint,
+  refunded_of bigint
+)
+language sql
+stable
+set search_path = ''
+as $$
+  with entry as materialized (
+    select
+      (t.created_at at time zone usage_of.zone)::date as day,
+      t.kind,
+      t.amount,
+      t.quantity,
+      t.price_version,
+      t.related_id
+    from public.credit_transactions as t
+    -- As rows: the planner then takes the rows of the account in order, however many they are.
+    where (t.account_id, t.id) > (usage_of.account_id, after_id) and (t.account_id, t.id) <= (usage_of.account_id, through_id)
+  ),
+
+  part as (
+    select
+      e.day,
+      e.price_version,
+      1 as transactions,
+      e.quantity,
+      -e.amount as spent,
+      0::bigint as refunded,
+      0::bigint as refunded_of
+    from entry as e
+    where e.price_version is not null
+    union all
+    select p.day, s.price_version, 0, 0, 0::bigint, p.refunded, p.refunded_of
+    from entry as e
+    inner join public.credit_transactions as s on s.account_id = usage_of.account_id and e.related_id = s.id
+    cross join lateral (
+      values (e.day, e.amount, 0::bigint), ((s.created_at at time zone usage_of.zone)::date, 0::bigint, e.amount)
+    ) as p (day, refunded, refunded_of)
+    where e.kind = 'refund' and s.price_version is not null
+  )
+
+  select
+    p.day,
+    p.price_version,
+    sum(p.transactions)::bigint,
+    sum(p.quantity)::bigint,
+    sum(p.spent)::bigint,
+    sum(p.refunded)::bigint,
+    sum(p.refunded_of)::bigint
+  from part as p
+  group by p.day, p.price_version;
+$$;
+
+comment on function credits.usage_of(uuid, text, bigint, bigint) is
+'What the account''s ledger rows after after_id up to through_id add to credits.usage_days, by day in the zone and price. '
+'A refund counts twice: as refunded on its own day, and as refunded_of on that of its spend. One of a clawback is no '
+'usage. credits.settle_batch adds the same up for many accounts at once; verify_ledger compares.';
+
+-- sql/usage/usage_as_of_now.sql
+create view credits.usage_as_of_now
+with (security_invoker = true)
+as
+select
+  u.account_id,
+  u.day,
+  u.price_version,
+  u.transactions,
+  u.quantity,
+  u.spent,
+  u.refunded,
+  u.refunded_of
+from credits.usage_days as u
+union all
+select
+  a.id as account_id,
+  u.day,
+  u.price_version,
+  u.transactions,
+  u.quantity,
+  u.spent,
+  u.refunded,
+  u.refunded_of
+from public.credit_accounts as a
+cross join lateral credits.usage_of(a.id, credits.account_zone(a.id), a.settled_through, a.last_entry) as u
+where a.last_entry > a.settled_through;
+
+revoke all on table credits.usage_as_of_now from anon, authenticated, service_role;
+
+comment on view credits.usage_as_of_now is
+'credits.usage_days and, in rows of their own, what is not settled yet: add them up.';
+
+-- sql/usage/daily_usage.sql
+create view credits.daily_usage
+with (security_invoker = true)
+as
+select
+  u.account_id,
+  u.day,
+  h.new ->> 'operation' as operation,
+  h.new ->> 'provider' as provider,
+  h.new ->> 'model' as model,
+  sum(u.transactions)::bigint as transactions,
+  sum(u.quantity)::bigint as quantity,
+  sum(u.spent)::bigint as spent,
+  sum(u.refunded)::bigint as refunded,
+  sum(u.refunded_of)::bigint as refunded_of
+from credits.usage_as_of_now as u
+left join credits.pricing_tier_history as h on u.price_version = h.version
+group by u.account_id, u.day, h.new ->> 'operation', h.new ->> 'provider', h.new ->> 'model';
+
 revoke all on table credits.daily_usage from anon, authenticated, service_role;
 
-comment on table credits.daily_usage is
-'Spends, captures and refunds rolled up by account, UTC day and operation. Kept by settlement, so it lacks what is not '
-'settled yet.';
-comment on column credits.daily_usage.day is 'UTC.';
-comment on column credits.daily_usage.transactions is 'Spends and captures.';
-comment on column credits.daily_usage.quantity is 'Units bought.';
-comment on column credits.daily_usage.spent is 'Credits spent.';
-comment on column credits.daily_usage.refunded is 'Credits refunded, on the day of the refund.';
+comment on view credits.daily_usage is
+'For operators: usage by account, day in the account''s time zone, operation, provider and model, in credits and units, '
+'as of now. refunded: on the day of the refund; refunded_of: of what was spent on this day, whenever that was.';
 
 -- sql/usage/usage_logs.sql
 create table credits.usage_logs (
@@ -5046,6 +5220,269 @@ comment on function credits.version_price() is
 create trigger version_price before insert or update on public.pricing_tiers
 for each row execute function credits.version_price();
 
+-- sql/usage/credit_usage.sql
+create function public.credit_usage(
+  "from" date default null,
+  "to" date default null,
+  grain text default 'day',
+  by text default 'operation',
+  filter jsonb default '{}',
+  compare boolean default false
+) returns json
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  me uuid := credits.account_of(credits.caller());
+  zone text := credits.account_zone(me);
+  moment timestamptz := credits.now();
+  last_day date := coalesce("to", (moment at time zone zone)::date + 1);
+  first_day date := coalesce("from", last_day - case when grain = 'hour' then 1 else 30 end);
+  chosen jsonb := credits.usage_filter(filter);
+  before_day date;
+  days date[];
+  hours timestamptz[];
+  answer json;
+begin
+  if grain is null or grain not in ('hour', 'day', 'week', 'month') then
+    perform credits.fail(
+      'PT400', 'grain must be hour, day, week or month.', jsonb_build_object('grain', left(grain, 100)),
+      'Leave it out for days.'
+    );
+  elsif by is null or by not in ('operation', 'provider', 'model') then
+    perform credits.fail(
+      'PT400', 'by must be operation, provider or model.', jsonb_build_object('by', left(by, 100)),
+      'Usage can be told apart by these.'
+    );
+  elsif first_day < date '2000-01-01' or last_day > date '9999-12-31' then
+    perform credits.fail(
+      'PT400', 'from and to must be from 2000-01-01 to 9999-12-31.', jsonb_build_object('from', first_day, 'to', last_day),
+      'Send dates such as 2026-11-24.'
+    );
+  elsif last_day <= first_day then
+    perform credits.fail(
+      'PT400', 'to must be after from.', jsonb_build_object('from', first_day, 'to', last_day),
+      'The range ends before the day to: for one day it is the next.'
+    );
+  elsif grain = 'hour' and last_day - first_day > 7 then
+    perform credits.fail(
+      'PT400', 'By the hour a range has at most 7 days.', jsonb_build_object('from', first_day, 'to', last_day),
+      'Ask for fewer days, or for grain day.'
+    );
+  elsif last_day > first_day + interval '2 years' then
+    perform credits.fail(
+      'PT400', 'A range has at most 2 years.', jsonb_build_object('from', first_day, 'to', last_day),
+      'Ask for one part after the other.'
+    );
+  end if;
+
+  if grain = 'hour' then
+    -- Clocks of all zones differ by quarters of an hour; on the days of a change an hour is there twice, or not at all.
+    select array_agg(s.start order by s.start) into hours
+    from (
+      select min(q.at) as start
+      from generate_series(
+        first_day::timestamp at time zone 'UTC' - interval '1 day', last_day::timestamp at time zone 'UTC' + interval '1 day',
+        interval '15 minutes'
+      ) as q (at)
+      where (q.at at time zone zone)::date >= first_day and (q.at at time zone zone)::date < last_day
+      group by date_trunc('hour', q.at, zone)
+    ) as s;
+  end if;
+  select array_agg(s.start order by s.start) into days
+  from (
+    select distinct greatest(first_day, date_trunc(case when grain = 'hour' then 'day' else grain end, d.day)::date) as start
+    from generate_series(first_day::timestamp, last_day - 1, interval '1 day') as d (day)
+  ) as s;
+  if compare then
+    before_day := case
+      when extract(day from first_day) = 1 and extract(day from last_day) = 1 then first_day - age(last_day, first_day)
+      else first_day - (last_day - first_day)
+    end;
+  end if;
+
+  with used as materialized (
+    select true as is_now, d.*
+    from credits.usage_by_day(me, last_day, days) as d
+    where hours is null
+    union all
+    select true as is_now, h.*
+    from credits.usage_by_hour(
+      me,
+      (
+        select max(q.at) + interval '15 minutes'
+        from generate_series(hours[cardinality(hours)], hours[cardinality(hours)] + interval '2 hours', interval '15 minutes')
+          as q (at)
+        where (q.at at time zone zone)::date < last_day
+      ),
+      hours
+    ) as h
+    where hours is not null
+    union all
+    select false as is_now, b.*
+    from credits.usage_by_day(me, first_day, array[before_day]) as b
+    where before_day is not null
+  ),
+
+  priced as materialized (
+    select v.price_version, coalesce(h.new ->> by, '') as name
+    from (select distinct u.price_version from used as u) as v
+    left join credits.pricing_tier_history as h on v.price_version = h.version
+    where
+      not exists (
+        select from jsonb_each(chosen) as f (key, names) where not coalesce(f.names ? (h.new ->> f.key), false)
+      )
+  ),
+
+  -- By group, by bucket, and all together.
+  cell as materialized (
+    select
+      u.is_now,
+      grouping(p.name) = 1 as is_all,
+      grouping(u.bucket) = 1 as is_total,
+      p.name,
+      u.bucket,
+      coalesce(sum(u.transactions), 0)::bigint as transactions,
+      coalesce(sum(u.quantity), 0)::bigint as quantity,
+      coalesce(sum(u.spent), 0)::bigint as spent,
+      coalesce(sum(u.refunded), 0)::bigint as refunded,
+      coalesce(sum(u.spent - u.refunded_of), 0)::bigint as net
+    from used as u
+    inner join priced as p on u.price_version = p.price_version
+    group by u.is_now, grouping sets ((p.name, u.bucket), (u.bucket), (p.name), ())
+  ),
+
+  total as materialized (
+    select
+      c.is_now,
+      c.is_all,
+      c.name,
+      c.spent,
+      json_build_object(
+        'transactions', c.transactions, 'quantity', c.quantity, 'spent', c.spent, 'refunded', c.refunded,
+        'net_by_day_of_use', c.net
+      ) as figures
+    from cell as c
+    where c.is_total
+  ),
+
+  line as materialized (
+    select
+      w.is_all,
+      w.name,
+      json_build_object(
+        'transactions', json_agg(coalesce(c.transactions, 0) order by n.bucket),
+        'quantity', json_agg(coalesce(c.quantity, 0) order by n.bucket),
+        'spent', json_agg(coalesce(c.spent, 0) order by n.bucket),
+        'refunded', json_agg(coalesce(c.refunded, 0) order by n.bucket),
+        'net_by_day_of_use', json_agg(coalesce(c.net, 0) order by n.bucket)
+      ) as series
+    from (
+      select true as is_all, null as name
+      union all
+      select false, t.name from total as t where t.is_now and not t.is_all
+    ) as w
+    cross join generate_series(1, coalesce(cardinality(hours), cardinality(days))) as n (bucket)
+    left join cell as c
+      on c.is_now and not c.is_total and w.is_all = c.is_all and w.name is not distinct from c.name and n.bucket = c.bucket
+    group by w.is_all, w.name
+  )
+
+  select
+    json_build_object(
+      'from', first_day,
+      'to', last_day,
+      'grain', grain,
+      'by', by,
+      'filter', chosen,
+      'zone', zone,
+      'as_of', moment,
+      'starts', coalesce(to_json(hours), to_json(days)),
+      'totals', coalesce(
+        (select t.figures from total as t where t.is_now and t.is_all),
+        json_build_object('transactions', 0, 'quantity', 0, 'spent', 0, 'refunded', 0, 'net_by_day_of_use', 0)
+      ),
+      'series', (select l.series from line as l where l.is_all),
+      'groups', coalesce(
+        (
+          select
+            json_agg(
+              json_build_object('group', t.name, 'totals', t.figures, 'series', l.series) order by t.spent desc, t.name
+            )
+          from total as t
+          inner join line as l on not l.is_all and t.name = l.name
+          where t.is_now and not t.is_all
+        ),
+        '[]'
+      ),
+      'before', case when before_day is not null then json_build_object(
+        'from', before_day,
+        'to', first_day,
+        'totals', coalesce(
+          (select t.figures from total as t where not t.is_now and t.is_all),
+          json_build_object('transactions', 0, 'quantity', 0, 'spent', 0, 'refunded', 0, 'net_by_day_of_use', 0)
+        ),
+        'groups', coalesce(
+          (
+            select json_agg(json_build_object('group', t.name, 'totals', t.figures) order by t.spent desc, t.name)
+            from total as t
+            where not t.is_now and not t.is_all
+          ),
+          '[]'
+        )
+      ) end
+    )
+  into answer;
+  return answer;
+end
+$$;
+
+comment on function public.credit_usage(date, date, text, text, jsonb, boolean) is
+'What the signed-in user spent, as of now, by days of their time zone (set_time_zone) from the day "from" on and before '
+'the day "to"; the 30 days through today when left out. grain: hour, day, week (from Monday) or month; by: operation, '
+'provider or model; filter: {NAME: value or list} of these; compare: also the same number of days, or of whole months, '
+'before. One document: {from, to, grain, by, filter, zone, as_of, starts: of each bucket, totals and series of '
+'{transactions, quantity, spent, refunded, net_by_day_of_use} in credits and units, groups: [{group, totals, series}], '
+'before: {from, to, totals, groups: [{group, totals}]}}. refunded counts on the day of the refund, net_by_day_of_use '
+'takes it from the day of the spend. Errors: PT400 more than 2 years, 7 days of hours, or what it does not know; PT403 '
+'not signed in.';
+
+grant execute on function public.credit_usage(date, date, text, text, jsonb, boolean) to authenticated;
+
+-- sql/usage/entries_before.sql
+create function credits.entries_before(account_id uuid, moment timestamptz) returns bigint
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  below bigint := 0::bigint;
+  above bigint := (select a.last_entry from public.credit_accounts as a where a.id = entries_before.account_id);
+  middle bigint;
+begin
+  -- The account's rows are numbered without a gap, in the order of their time.
+  while below < above loop
+    middle := (below + above + 1) / 2;
+    if (
+      select t.created_at < moment from public.credit_transactions as t
+      where t.account_id = entries_before.account_id and t.id = middle
+    ) then
+      below := middle;
+    else
+      above := middle - 1;
+    end if;
+  end loop;
+  return below;
+end
+$$;
+
+comment on function credits.entries_before(uuid, timestamptz) is
+'How many ledger rows of the account were written before the moment, which is the id of the last of them: by halving, '
+'without an index on the time. A clock that was set back makes it as much too few or too many: leave a margin, and '
+'look at each row.';
+
 -- sql/usage/log_usage.sql
 create function credits.log_usage(
   account_id uuid,
@@ -5087,6 +5524,305 @@ $$;
 comment on function credits.log_usage is
 'Writes one provider call to credits.usage_logs, under the account''s lock. For credits.close_generation, and the '
 'operator''s own SQL.';
+
+-- sql/usage/rebuild_usage.sql
+create function credits.rebuild_usage(account_id uuid) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  account public.credit_accounts;
+begin
+  account := credits.lock_account(rebuild_usage.account_id);
+  delete from credits.usage_days as u where u.account_id = account.id;
+  insert into credits.usage_days (
+    account_id, day, price_version, transactions, quantity, spent, refunded, refunded_of
+  )
+  select account.id, u.*
+  from credits.usage_of(account.id, credits.account_zone(account.id), 0, account.settled_through) as u;
+end
+$$;
+
+comment on function credits.rebuild_usage(uuid) is
+'Adds the account''s days up anew from its ledger, under its lock: after its time zone changed, or Postgres came to know '
+'other rules of that zone, which verify_ledger tells.';
+
+-- sql/usage/set_account_zone.sql
+create function credits.set_account_zone(account_id uuid, zone text) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  name text := credits.zone_name(zone);
+begin
+  if name is null then
+    perform credits.fail(
+      'PT400', 'There is no such time zone.', jsonb_build_object('zone', left(zone, 100)),
+      'Take a name from pg_timezone_names, such as Asia/Tokyo.'
+    );
+  end if;
+  perform credits.lock_account(account_id);
+  insert into credits.account_zones as z (account_id, zone, changed_on, changes)
+  values (set_account_zone.account_id, name, (credits.now() at time zone 'UTC')::date, 0)
+  on conflict on constraint account_zones_pkey do update set zone = excluded.zone;
+  perform credits.rebuild_usage(account_id);
+end
+$$;
+
+comment on function credits.set_account_zone(uuid, text) is
+'Sets the time zone of an account and adds its usage up anew. For public.set_time_zone, and operators, who may for '
+'accounts of any size. PT400 for an unknown zone.';
+
+-- sql/usage/set_time_zone.sql
+create function public.set_time_zone(zone text) returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  account uuid := credits.account_of(credits.caller());
+  name text := credits.zone_name(zone);
+  today date := (credits.now() at time zone 'UTC')::date;
+  -- What a user can have added up at once: a fraction of a second's work, while the account is locked.
+  most constant bigint := 250000;
+  allowed integer;
+  kept record;
+  entries bigint;
+begin
+  if name is null then
+    perform credits.fail(
+      'PT400', 'There is no such time zone.', jsonb_build_object('zone', left(zone, 100)),
+      'Send a name such as Asia/Tokyo, as Intl.DateTimeFormat().resolvedOptions().timeZone gives it, or UTC.'
+    );
+  elsif name = credits.account_zone(account) then
+    return jsonb_build_object('zone', name, 'changed', false);
+  end if;
+
+  account := coalesce(account, credits.open_account(credits.caller()));
+  entries := (credits.lock_account(account)).last_entry;
+  -- Read only now that no other session changes it.
+  if name = credits.account_zone(account) then
+    return jsonb_build_object('zone', name, 'changed', false);
+  end if;
+  select s.max_time_zone_changes into allowed from credits.billing_settings as s;
+  select z.changed_on, z.changes into kept from credits.account_zones as z where z.account_id = account;
+  if entries > most then
+    perform credits.fail(
+      'PT409', format('An account with more than %s ledger rows does not change its time zone by itself.', most),
+      jsonb_build_object('rows', entries, 'limit', most), 'Ask the app''s operator: select credits.set_account_zone(...).'
+    );
+  elsif allowed = 0 or (kept.changed_on >= today and kept.changes >= allowed) then
+    perform credits.fail(
+      'PT429', format('The time zone can be changed %s times a day.', allowed),
+      jsonb_build_object(
+        'limit', allowed,
+        'retry_after', ceil(extract(epoch from (today + 1)::timestamp at time zone 'UTC' - credits.now()))
+      ),
+      'Wait until tomorrow.'
+    );
+  end if;
+  perform credits.set_account_zone(account, name);
+  update credits.account_zones as z
+  set changed_on = today, changes = case when kept.changed_on >= today then kept.changes else 0 end + 1
+  where z.account_id = account;
+  return jsonb_build_object('zone', name, 'changed', true);
+end
+$$;
+
+comment on function public.set_time_zone(text) is
+'Sets the time zone in which the signed-in user''s days are counted, UTC to begin with: an IANA name such as Asia/Tokyo. '
+'Their usage is added up anew. Returns {zone, changed}; the same zone again does nothing. Errors: PT400 unknown zone, '
+'PT403 not signed in, PT409 more than 250,000 ledger rows, PT429 more than billing_settings.max_time_zone_changes on '
+'one day (details: limit, retry_after).';
+
+grant execute on function public.set_time_zone(text) to authenticated;
+
+-- sql/usage/usage_by_day.sql
+create function credits.usage_by_day(account_id uuid, end_day date, starts date[]) returns table (
+  bucket integer,
+  price_version bigint,
+  transactions bigint,
+  quantity bigint,
+  spent bigint,
+  refunded bigint,
+  refunded_of bigint
+)
+language sql
+stable
+set search_path = ''
+as $$
+  select
+    width_bucket(u.day, starts) as bucket,
+    u.price_version,
+    sum(u.transactions)::bigint,
+    sum(u.quantity)::bigint,
+    sum(u.spent)::bigint,
+    sum(u.refunded)::bigint,
+    sum(u.refunded_of)::bigint
+  from credits.usage_as_of_now as u
+  where u.account_id = usage_by_day.account_id and u.day >= starts[1] and u.day < end_day
+  group by bucket, u.price_version;
+$$;
+
+comment on function credits.usage_by_day(uuid, date, date[]) is
+'The account''s usage as of now by price and bucket: number n begins with the day starts[n], the last ends before end_day.';
+
+-- sql/usage/usage_by_hour.sql
+create function credits.usage_by_hour(account_id uuid, end_at timestamptz, starts timestamptz[]) returns table (
+  bucket integer,
+  price_version bigint,
+  transactions bigint,
+  quantity bigint,
+  spent bigint,
+  refunded bigint,
+  refunded_of bigint
+)
+language sql
+stable
+set search_path = ''
+as $$
+  with range as (
+    -- An hour more at both ends: the server's clock may have been set.
+    select
+      credits.entries_before(usage_by_hour.account_id, starts[1] - interval '1 hour') as after_id,
+      credits.entries_before(usage_by_hour.account_id, end_at + interval '1 hour') as through_id
+  ),
+
+  entry as materialized (
+    select t.id, t.kind, t.amount, t.quantity, t.price_version, t.related_id, t.created_at
+    from range as r
+    cross join lateral (
+      select e.* from public.credit_transactions as e
+      where
+        (e.account_id, e.id) > (usage_by_hour.account_id, r.after_id)
+        and (e.account_id, e.id) <= (usage_by_hour.account_id, r.through_id)
+      offset 0
+    ) as t
+    where t.created_at >= starts[1] and t.created_at < end_at
+  ),
+
+  part as (
+    select
+      e.created_at,
+      e.price_version,
+      1 as transactions,
+      e.quantity,
+      -e.amount as spent,
+      0::bigint as refunded,
+      0::bigint as refunded_of
+    from entry as e
+    where e.price_version is not null
+    union all
+    select e.created_at, s.price_version, 0, 0, 0::bigint, e.amount, 0::bigint
+    from entry as e
+    inner join public.credit_transactions as s on s.account_id = usage_by_hour.account_id and e.related_id = s.id
+    where e.kind = 'refund' and s.price_version is not null
+    union all
+    select e.created_at, e.price_version, 0, 0, 0::bigint, 0::bigint, r.amount
+    from range
+    inner join public.credit_transactions as r
+      on r.account_id = usage_by_hour.account_id and r.related_id > range.after_id and r.related_id <= range.through_id
+    inner join entry as e on r.related_id = e.id
+    where r.kind = 'refund' and e.price_version is not null
+  )
+
+  select
+    width_bucket(p.created_at, starts) as bucket,
+    p.price_version,
+    sum(p.transactions)::bigint,
+    sum(p.quantity)::bigint,
+    sum(p.spent)::bigint,
+    sum(p.refunded)::bigint,
+    sum(p.refunded_of)::bigint
+  from part as p
+  group by bucket, p.price_version;
+$$;
+
+comment on function credits.usage_by_hour(uuid, timestamptz, timestamptz[]) is
+'The same as credits.usage_by_day from the ledger itself: bucket n begins at starts[n], the last ends before end_at.';
+
+-- sql/usage/usage_filter.sql
+create function credits.usage_filter(filter jsonb) returns jsonb
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  most constant integer := 50;
+  moment timestamptz := credits.now();
+  checked jsonb := '{}';
+  name text;
+  wanted jsonb;
+  unknown text;
+begin
+  if jsonb_typeof(coalesce(filter, '{}')) <> 'object' then
+    perform credits.fail(
+      'PT400', 'filter must be an object.', '{}', 'Such as {"operation": ["image_edit"], "provider": "openai"}.'
+    );
+  end if;
+  for name, wanted in select f.key, f.value from jsonb_each(filter) as f (key, value) loop
+    if name not in ('operation', 'provider', 'model') then
+      perform credits.fail(
+        'PT400', 'filter knows operation, provider and model only.', jsonb_build_object('filter', left(name, 100)),
+        'Usage can be told apart by these.'
+      );
+    end if;
+    wanted := case jsonb_typeof(wanted) when 'string' then jsonb_build_array(wanted) else wanted end;
+    if
+      jsonb_typeof(wanted) <> 'array' or jsonb_array_length(wanted) not between 1 and most
+      or jsonb_path_exists(wanted, '$[*] ? (@.type() != "string")')
+    then
+      perform credits.fail(
+        'PT400', format('filter.%s must be a name, or a list of 1 to %s names.', name, most),
+        jsonb_build_object('filter', name, 'limit', most), 'Leave it out for all.'
+      );
+    end if;
+    -- Of prices that were in force, which everybody could see: a name that is still to come is nobody's to guess.
+    select min(w.value) into unknown
+    from jsonb_array_elements_text(wanted) as w (value)
+    where not exists (
+      select from credits.pricing_tier_history as h
+      where
+        h.new ->> name = w.value and (h.new -> 'active')::boolean
+        and (h.new ->> 'effective_from')::timestamptz <= moment
+    );
+    if unknown is not null then
+      perform credits.fail(
+        'PT400', format('There is no such %s.', name), jsonb_build_object(name, left(unknown, 100)),
+        'The rows of pricing_tiers have the names that are on sale now.'
+      );
+    end if;
+    checked := checked || jsonb_build_object(name, wanted);
+  end loop;
+  return checked;
+end
+$$;
+
+comment on function credits.usage_filter(jsonb) is
+'The filter of public.credit_usage with a list for each name. PT400: names it does not know, or that were never on sale.';
+
+-- sql/usage/zone_name.sql
+create function credits.zone_name(zone text) returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  -- Postgres also takes abbreviations, offsets and rules such as Foo/Bar+3, which no browser knows, and files such as
+  -- posix/Asia/Tokyo. To look through all files costs milliseconds: only for what it takes.
+  if zone !~ '^([A-Za-z]+(/[A-Za-z0-9_+-]+){1,2}|UTC)$' or zone ~* '^(posix|right)/' or char_length(zone) > 64 then
+    return null;
+  end if;
+  perform timestamptz '2000-01-01 00:00:00+00' at time zone zone;
+  return (select min(n.name) from pg_catalog.pg_timezone_names as n where lower(n.name) = lower(zone));
+exception
+  when invalid_parameter_value then
+    return null;
+end
+$$;
+
+comment on function credits.zone_name(text) is
+'The time zone''s name as the database of time zones writes it, such as Asia/Tokyo or UTC; null for an unknown one.';
 
 -- sql/ledger/entries/actor.sql
 create function credits.actor() returns text
@@ -7417,6 +8153,28 @@ as $$
   where e.id is null or c.transaction_id is null
   union all
   select
+    coalesce(u.account_id, c.account_id),
+    'the usage of a day is the sum of its spends, captures and refunds',
+    jsonb_build_object(
+      'day', coalesce(u.day, c.day), 'price_version', coalesce(u.price_version, c.price_version),
+      'kept', jsonb_build_array(u.transactions, u.quantity, u.spent, u.refunded, u.refunded_of),
+      'ledger', jsonb_build_array(c.transactions, c.quantity, c.spent, c.refunded, c.refunded_of)
+    )
+  from (
+    select * from credits.usage_days as k
+    where verify_ledger.user_id is null or k.account_id in (select a.id from accounts as a)
+  ) as u
+  full join (
+    select a.id as account_id, l.*
+    from accounts as a
+    cross join lateral credits.usage_of(a.id, credits.account_zone(a.id), 0, a.settled_through) as l
+  ) as c
+    on u.account_id = c.account_id and u.day = c.day and u.price_version = c.price_version
+  where
+    (u.transactions, u.quantity, u.spent, u.refunded, u.refunded_of)
+    is distinct from (c.transactions, c.quantity, c.spent, c.refunded, c.refunded_of)
+  union all
+  select
     p.account_id,
     'what a purchase has brought and lost is the sum of its grants and clawbacks',
     jsonb_build_object(
@@ -7634,6 +8392,7 @@ begin
       a.last_entry,
       a.unsettled_since,
       gen_random_uuid() as salt,
+      coalesce((select z.zone from credits.account_zones as z where z.account_id = a.id), 'UTC') as zone,
       -- Nothing fell due between the pending rows, or the one after it would have settled first: so a lot that is alive
       -- at the account's last row was alive at each of them. A subquery: joined, it could be read anew for each debit.
       (
@@ -7660,9 +8419,11 @@ begin
       t.id,
       t.kind,
       t.amount,
-      t.operation,
       t.quantity,
-      (t.created_at at time zone 'UTC')::date as day,
+      t.price_version,
+      t.related_id,
+      a.zone,
+      (t.created_at at time zone a.zone)::date as day,
       -- A digest per row, not the rows' text: a batch of large ones would not fit into one value.
       credits.entry_digest(
         t, credits.seal_format(), credits.text_digest(t, credits.text_salt(a.salt, t.id))
@@ -7837,23 +8598,47 @@ begin
   ),
 
   used as (
-    insert into credits.daily_usage as u (account_id, day, operation, transactions, quantity, spent, refunded)
+    insert into credits.usage_days as u (
+      account_id, day, price_version, transactions, quantity, spent, refunded, refunded_of
+    )
     select
-      e.account_id,
-      e.day,
-      e.operation,
-      count(*) filter (where e.amount < 0),
-      coalesce(sum(e.quantity) filter (where e.amount < 0), 0),
-      coalesce(-sum(e.amount) filter (where e.amount < 0), 0),
-      coalesce(sum(e.amount) filter (where e.amount > 0), 0)
-    from entry as e
-    where e.operation is not null
-    group by e.account_id, e.day, e.operation
-    on conflict on constraint daily_usage_pkey do update set
+      p.account_id,
+      p.day,
+      p.price_version,
+      sum(p.transactions),
+      sum(p.quantity),
+      sum(p.spent),
+      sum(p.refunded),
+      sum(p.refunded_of)
+    from (
+      select
+        e.account_id,
+        e.day,
+        e.price_version,
+        1 as transactions,
+        e.quantity,
+        -e.amount as spent,
+        0::bigint as refunded,
+        0::bigint as refunded_of
+      from entry as e
+      where e.price_version is not null
+      union all
+      -- A refund counts on its own day, and against the day of its spend: credits.usage_of says the same.
+      select e.account_id, d.day, s.price_version, 0, 0, 0::bigint, d.refunded, d.refunded_of
+      from entry as e
+      inner join public.credit_transactions as s on e.account_id = s.account_id and e.related_id = s.id
+      cross join lateral (
+        values (e.day, e.amount, 0::bigint), ((s.created_at at time zone e.zone)::date, 0::bigint, e.amount)
+      ) as d (day, refunded, refunded_of)
+      where e.kind = 'refund' and s.price_version is not null
+    ) as p
+    group by p.account_id, p.day, p.price_version
+    on conflict on constraint usage_days_pkey do update set
       transactions = u.transactions + excluded.transactions,
       quantity = u.quantity + excluded.quantity,
       spent = u.spent + excluded.spent,
-      refunded = u.refunded + excluded.refunded
+      refunded = u.refunded + excluded.refunded,
+      refunded_of = u.refunded_of + excluded.refunded_of
   )
 
   update public.credit_accounts as a

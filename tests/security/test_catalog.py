@@ -131,13 +131,13 @@ MISTAKES = [
         "made_later has the primary key (id, account_id)",
     ),
     (
-        "create unique index made_later on credits.daily_usage (day)",
-        "credits.made_later is unique on credits.daily_usage without account_id",
+        "create unique index made_later on credits.usage_days (day)",
+        "credits.made_later is unique on credits.usage_days without account_id",
     ),
     (
         # As a column that comes along it makes nothing the account's own.
-        "create unique index made_later on credits.daily_usage (day) include (account_id)",
-        "credits.made_later is unique on credits.daily_usage without account_id",
+        "create unique index made_later on credits.usage_days (day) include (account_id)",
+        "credits.made_later is unique on credits.usage_days without account_id",
     ),
     (
         "create table credits.made_later (account_id uuid, number int, primary key (account_id, number)); "

@@ -374,6 +374,28 @@ as $$
   where e.id is null or c.transaction_id is null
   union all
   select
+    coalesce(u.account_id, c.account_id),
+    'the usage of a day is the sum of its spends, captures and refunds',
+    jsonb_build_object(
+      'day', coalesce(u.day, c.day), 'price_version', coalesce(u.price_version, c.price_version),
+      'kept', jsonb_build_array(u.transactions, u.quantity, u.spent, u.refunded, u.refunded_of),
+      'ledger', jsonb_build_array(c.transactions, c.quantity, c.spent, c.refunded, c.refunded_of)
+    )
+  from (
+    select * from credits.usage_days as k
+    where verify_ledger.user_id is null or k.account_id in (select a.id from accounts as a)
+  ) as u
+  full join (
+    select a.id as account_id, l.*
+    from accounts as a
+    cross join lateral credits.usage_of(a.id, credits.account_zone(a.id), 0, a.settled_through) as l
+  ) as c
+    on u.account_id = c.account_id and u.day = c.day and u.price_version = c.price_version
+  where
+    (u.transactions, u.quantity, u.spent, u.refunded, u.refunded_of)
+    is distinct from (c.transactions, c.quantity, c.spent, c.refunded, c.refunded_of)
+  union all
+  select
     p.account_id,
     'what a purchase has brought and lost is the sum of its grants and clawbacks',
     jsonb_build_object(

@@ -17,6 +17,7 @@ begin
       a.last_entry,
       a.unsettled_since,
       gen_random_uuid() as salt,
+      coalesce((select z.zone from credits.account_zones as z where z.account_id = a.id), 'UTC') as zone,
       -- Nothing fell due between the pending rows, or the one after it would have settled first: so a lot that is alive
       -- at the account's last row was alive at each of them. A subquery: joined, it could be read anew for each debit.
       (
@@ -43,9 +44,11 @@ begin
       t.id,
       t.kind,
       t.amount,
-      t.operation,
       t.quantity,
-      (t.created_at at time zone 'UTC')::date as day,
+      t.price_version,
+      t.related_id,
+      a.zone,
+      (t.created_at at time zone a.zone)::date as day,
       -- A digest per row, not the rows' text: a batch of large ones would not fit into one value.
       credits.entry_digest(
         t, credits.seal_format(), credits.text_digest(t, credits.text_salt(a.salt, t.id))
@@ -220,23 +223,47 @@ begin
   ),
 
   used as (
-    insert into credits.daily_usage as u (account_id, day, operation, transactions, quantity, spent, refunded)
+    insert into credits.usage_days as u (
+      account_id, day, price_version, transactions, quantity, spent, refunded, refunded_of
+    )
     select
-      e.account_id,
-      e.day,
-      e.operation,
-      count(*) filter (where e.amount < 0),
-      coalesce(sum(e.quantity) filter (where e.amount < 0), 0),
-      coalesce(-sum(e.amount) filter (where e.amount < 0), 0),
-      coalesce(sum(e.amount) filter (where e.amount > 0), 0)
-    from entry as e
-    where e.operation is not null
-    group by e.account_id, e.day, e.operation
-    on conflict on constraint daily_usage_pkey do update set
+      p.account_id,
+      p.day,
+      p.price_version,
+      sum(p.transactions),
+      sum(p.quantity),
+      sum(p.spent),
+      sum(p.refunded),
+      sum(p.refunded_of)
+    from (
+      select
+        e.account_id,
+        e.day,
+        e.price_version,
+        1 as transactions,
+        e.quantity,
+        -e.amount as spent,
+        0::bigint as refunded,
+        0::bigint as refunded_of
+      from entry as e
+      where e.price_version is not null
+      union all
+      -- A refund counts on its own day, and against the day of its spend: credits.usage_of says the same.
+      select e.account_id, d.day, s.price_version, 0, 0, 0::bigint, d.refunded, d.refunded_of
+      from entry as e
+      inner join public.credit_transactions as s on e.account_id = s.account_id and e.related_id = s.id
+      cross join lateral (
+        values (e.day, e.amount, 0::bigint), ((s.created_at at time zone e.zone)::date, 0::bigint, e.amount)
+      ) as d (day, refunded, refunded_of)
+      where e.kind = 'refund' and s.price_version is not null
+    ) as p
+    group by p.account_id, p.day, p.price_version
+    on conflict on constraint usage_days_pkey do update set
       transactions = u.transactions + excluded.transactions,
       quantity = u.quantity + excluded.quantity,
       spent = u.spent + excluded.spent,
-      refunded = u.refunded + excluded.refunded
+      refunded = u.refunded + excluded.refunded,
+      refunded_of = u.refunded_of + excluded.refunded_of
   )
 
   update public.credit_accounts as a
