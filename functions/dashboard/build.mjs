@@ -12,7 +12,12 @@ const tighten = {
     build.onLoad({ filter: /\/client\/.*\.js$/ }, async ({ path }) => {
       const source = await readFile(path, "utf8");
       const contents = source
-        .replace(/\bcss`[^`]*`/g, (text) => text.replace(/\s+/g, " ").replace(/ ?([{};,]) ?/g, "$1").replace(/: /g, ":"))
+        .replace(/\bcss`[^`]*`/g, (text) =>
+          text
+            .replace(/\s+/g, " ")
+            .replace(/ ?([{};,]) ?/g, "$1")
+            .replace(/: /g, ":"),
+        )
         .replace(/(?<=[>}"\n]) *\n\s+(?=[<$\w])/g, (text) => (/\n/.test(text) ? "\n" : text));
       return { contents, loader: "js" };
     });
@@ -27,17 +32,27 @@ const shared = {
   charset: "utf8",
   legalComments: "linked",
   logLevel: "warning",
-  // Comes when somebody reads the language.
-  external: ["./strings/de.js"],
   plugins: [tighten],
 };
 
 await build({
   ...shared,
   outdir,
+  external: ["./strings/de.js"],
+  // The words of a language come when somebody reads it.
   entryPoints: [
     { in: "client/index.js", out: "credits" },
     { in: "client/balance.js", out: "credits-balance" },
     { in: "client/strings/de.js", out: "strings/de" },
+  ],
+});
+
+// The page's own: with supabase-js, and all in one file, whatever the address it is served from looks like.
+await build({
+  ...shared,
+  outdir,
+  entryPoints: [
+    { in: "client/page.js", out: "page" },
+    { in: "client/page.css", out: "page" },
   ],
 });

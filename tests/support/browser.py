@@ -61,7 +61,7 @@ def unpacked() -> Path:
 
 
 def executable() -> tuple[str, dict[str, str]]:
-    """The program, CHROMIUM or the package's, and what its environment needs. MissingError says what to do."""
+    """The program, CHROMIUM or the package's, and what its environment needs. Or MissingError."""
     given = os.environ.get("CHROMIUM")
     if given:
         if not Path(given).is_file():
@@ -88,7 +88,8 @@ def _fonts(folder: Path) -> Path:
     if not file.exists():
         new = file.with_suffix(f".{os.getpid()}")
         new.write_text(
-            f"<fontconfig><dir>{folder / 'fonts'}</dir><cachedir>{folder / 'fontcache'}</cachedir></fontconfig>"
+            f"<fontconfig><dir>{folder / 'fonts'}</dir>"
+            f"<cachedir>{folder / 'fontcache'}</cachedir></fontconfig>"
         )
         new.rename(file)
     return file

@@ -138,7 +138,9 @@ export class CreditsBalance extends CreditsElement {
       const now = this.snapshot?.credits;
       if (!now) return;
       const condition = conditionOf(now);
-      this.spoken = [this.t("available", { count: now.available }), condition && this.t(condition)].filter(Boolean).join(". ");
+      this.spoken = [this.t("available", { count: now.available }), condition && this.t(condition)]
+        .filter(Boolean)
+        .join(". ");
     }, 1000);
   }
 

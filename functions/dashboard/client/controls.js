@@ -24,7 +24,7 @@ export const controls = css`
     min-block-size: 40px;
     max-inline-size: 100%;
     padding-inline: 10px;
-    border: 1px solid var(--_line);
+    border: 1px solid var(--credits-edge, light-dark(#858d9b, #6c7585));
     border-radius: calc(var(--_radius) * 0.67);
     background: var(--_surface);
   }

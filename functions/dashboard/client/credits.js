@@ -3,6 +3,7 @@
  * @module
  */
 import { CreditsError } from "./errors.js";
+import { newKey } from "./new_key.js";
 import { storeOf } from "./store.js";
 
 /** @typedef {import("./store.js").Client} Client */
@@ -36,13 +37,6 @@ export class InsufficientEvent extends Event {
     super("credits-insufficient");
     this.detail = detail;
   }
-}
-
-/** @returns {string} */
-function newKey() {
-  // randomUUID is there in secure contexts only.
-  if (globalThis.crypto?.randomUUID) return crypto.randomUUID();
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** The signed-in user's credits. An event `credits-insufficient` tells of a spend that was refused for want of them. */
@@ -96,7 +90,11 @@ export class Credits extends EventTarget {
     const price = this.prices.get(`${quantity} ${operation}`);
     if (price && performance.now() - price.at < PRICE_AGE) claim(price.credits);
     // For show only: the answer to the spend counts, and does not wait for this.
-    else if (store.getSnapshot().credits) this.quote(operation, quantity).then((quote) => claim(quote.credits), () => {});
+    else if (store.getSnapshot().credits)
+      this.quote(operation, quantity).then(
+        (quote) => claim(quote.credits),
+        () => {},
+      );
 
     const request = { operation, quantity, idempotency_key: idempotencyKey, ...(metadata && { metadata }) };
     try {

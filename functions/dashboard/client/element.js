@@ -61,7 +61,7 @@ export class CreditsElement extends LitElement {
     this.words = stringsOf(this.tag).texts;
   }
 
-  /** @private */
+  /** Listen to the store of the client. */
   join() {
     this.leave();
     this.undo.push(onStrings(() => this.requestUpdate()));

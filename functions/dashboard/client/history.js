@@ -86,10 +86,14 @@ export class CreditsHistory extends CreditsElement {
         gap: 12px;
         margin-block: 16px 8px;
       }
+      .top .quiet {
+        margin-inline-end: -16px;
+      }
       label {
         display: grid;
+        grid-template-columns: minmax(0, 1fr);
         gap: 4px;
-        flex: 1 1 130px;
+        flex: 1 1 118px;
         min-inline-size: 0;
       }
       label select,
@@ -235,7 +239,9 @@ export class CreditsHistory extends CreditsElement {
 
   /** @private */
   async choices() {
-    const answer = await this.store?.read((client) => client.from("pricing_tiers").select("operation").order("operation"));
+    const answer = await this.store?.read((client) =>
+      client.from("pricing_tiers").select("operation").order("operation"),
+    );
     /** @type {any} */
     const rows = answer?.data ?? [];
     this.names = [...new Set(/** @type {string[]} */ (rows.map((/** @type {any} */ row) => row.operation)))];

@@ -33,7 +33,7 @@ export function formatMoney(tag, amount, currency) {
 }
 
 /**
- * The price of one of many, with as many digits as it takes to tell prices apart.
+ * The price of one of many, with two digits more, which tell prices apart.
  * @param {string} tag
  * @param {number} amount
  * @param {string} currency
@@ -43,7 +43,7 @@ export function formatUnitPrice(tag, amount, currency) {
   return formatNumber(tag, amount / 10 ** digits, {
     style: "currency",
     currency: currency.toUpperCase(),
-    minimumFractionDigits: digits,
+    minimumFractionDigits: digits + 2,
     maximumFractionDigits: digits + 2,
   });
 }

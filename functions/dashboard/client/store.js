@@ -157,7 +157,10 @@ export class CreditsStore {
     } catch (error) {
       this.#forget();
       this.#user = null;
-      this.#set({ status: "error", error: new CreditsError(/** @type {Error} */ (error).message, { code: "secret_key" }) });
+      this.#set({
+        status: "error",
+        error: new CreditsError(/** @type {Error} */ (error).message, { code: "secret_key" }),
+      });
       return;
     }
     if (user === this.#user) return;
@@ -241,13 +244,20 @@ export class CreditsStore {
   #tell(told) {
     const before = this.#told;
     this.#told = told;
-    const changed = !before || before.balance !== told.balance || before.held !== told.held || before.last_entry !== told.last_entry;
-    this.#set({ status: "ready", error: null, revision: this.#snapshot.revision + (changed ? 1 : 0), ...this.#shown() });
+    const changed =
+      !before || before.balance !== told.balance || before.held !== told.held || before.last_entry !== told.last_entry;
+    this.#set({
+      status: "ready",
+      error: null,
+      revision: this.#snapshot.revision + (changed ? 1 : 0),
+      ...this.#shown(),
+    });
   }
 
   #shown() {
     const pending = [...this.#claims.values()].reduce((sum, credits) => sum + credits, 0);
-    const credits = this.#told && Object.freeze({ ...this.#told, available: Math.max(0, this.#told.available - pending) });
+    const credits =
+      this.#told && Object.freeze({ ...this.#told, available: Math.max(0, this.#told.available - pending) });
     return { credits, pending };
   }
 
@@ -283,8 +293,10 @@ export class CreditsStore {
       const channel = this.client.channel(`credits-${account}`);
       this.#channel = channel;
       channel
-        .on("postgres_changes", { event: "*", schema: "public", table: "credit_accounts", filter: `id=eq.${account}` }, () =>
-          this.signal(),
+        .on(
+          "postgres_changes",
+          { event: "*", schema: "public", table: "credit_accounts", filter: `id=eq.${account}` },
+          () => this.signal(),
         )
         .subscribe((state) => {
           if (this.#channel !== channel) return;
@@ -335,7 +347,14 @@ export class CreditsStore {
 
 /** A user without an account: it opens with the first grant. @type {any} */
 const nothing = Object.freeze({
-  account_id: "", balance: 0, available: 0, held: 0, lifetime_granted: 0, lifetime_spent: 0, frozen_at: null, status: "empty",
+  account_id: "",
+  balance: 0,
+  available: 0,
+  held: 0,
+  lifetime_granted: 0,
+  lifetime_spent: 0,
+  frozen_at: null,
+  status: "empty",
 });
 
 /**
