@@ -25,7 +25,7 @@ import pytest
 from scripts.local.stack import Stack, ports
 from scripts.local.stack.processes import start_time
 from supabase import Client
-from tests.support import clock
+from tests.support import prepared
 from tests.support.ledger import Ledger
 from tests.support.projects import Run
 from tests.support.stack import NEEDED, ROOT, Database, Env, User
@@ -80,7 +80,7 @@ def _live() -> Iterator[tuple[Env, Stack | None]]:
     _sweep()
     stack = Stack(ROOT, f"test-{os.getpid()}", ports.free_pair())
     try:
-        stack.start()
+        prepared.start(stack)
         with psycopg.connect(stack.status().admin_db_url, autocommit=True) as admin:
             # Nothing here outlives the machine. tests/crash has a stack as Postgres ships it.
             admin.execute("alter system set fsync = off")
@@ -141,12 +141,9 @@ def admin_db(env: Env) -> Iterator["psycopg.Connection[Any]"]:
 
 
 @pytest.fixture(scope="session")
-def _migrated_template(stack: Stack) -> Iterator[str]:
+def _migrated_template(stack: Stack) -> str:
     """A database with the migrations applied once, to copy from."""
-    name = "tests_migrated"
-    stack.apply_migrations(stack.create_database(name))
-    yield name
-    stack.drop_database(name)
+    return prepared.MIGRATED
 
 
 @pytest.fixture
@@ -159,21 +156,9 @@ def scratch_db(stack: Stack, _migrated_template: str) -> Iterator[Database]:
 
 
 @pytest.fixture(scope="session")
-def _clocked_template(stack: Stack, _migrated_template: str) -> Iterator[str]:
+def _clocked_template(stack: Stack) -> str:
     """A database with migrations, seed, a flat price and a clock that stands still, to copy from."""
-    name = "tests_clocked"
-    url = stack.create_database(name, template=_migrated_template)
-    seed: Path = ROOT / "supabase" / "seed.sql"
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(seed.read_bytes())
-        clock.install(connection)
-        connection.execute(
-            "insert into public.pricing_tiers (operation, provider, model, credits_per_unit) "
-            "values ('one', 'test', 'test', 1), ('fraction', 'test', 'test', 0.3)"
-        )
-        connection.execute("update credits.billing_settings set signup_bonus = 0")
-    yield name
-    stack.drop_database(name)
+    return prepared.CLOCKED
 
 
 def _connect_ledger(database: Database) -> Ledger:

@@ -6,9 +6,7 @@ Stripe deliver it again, for three days.
 
 import json
 import math
-import time
 
-import stripe
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
@@ -16,24 +14,9 @@ from _shared import settings
 from _shared.app import function, read_body
 from _shared.errors import FunctionError, unavailable
 from _shared.payments.ingest import ingest_event, is_unreadable
+from _shared.payments.signature import is_signed
 
 BODY_LIMIT = 1024 * 1024
-TOLERANCE = 300  # seconds
-
-
-def is_signed(payload: str, header: str, secrets: list[str]) -> bool:
-    """Whether one of the secrets signed the payload within TOLERANCE of now, past or future."""
-    if not header.isascii():
-        return False  # the library's comparison takes ASCII only
-    for secret in secrets:
-        try:
-            stripe.WebhookSignature.verify_header(payload, header, secret, TOLERANCE)
-        except stripe.SignatureVerificationError:
-            continue
-        # The library lets a time in the future pass. It has read the same first `t`.
-        stamp = next(item[2:] for item in header.split(",") if item.startswith("t="))
-        return int(stamp) <= time.time() + TOLERANCE
-    return False
 
 
 def _finite(number: str) -> float:

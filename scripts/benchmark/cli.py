@@ -187,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rounds=arguments.rounds or (1 if quick else 5),
         seconds=arguments.seconds or (0.3 if quick else 5),
         scale=100 if quick else 1,
-        rate=100 if quick else None,
+        rate=50 if quick else None,
     )
     names = arguments.only or [kind.name for kind in MEASURES]
     began = time.monotonic()

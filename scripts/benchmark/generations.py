@@ -161,6 +161,7 @@ class Generations(Measure):
     connections: ClassVar[int] = HTTP_CONNECTIONS
     provider_ms: ClassVar[int] = 0
     processes: Processes | None = None
+    client: "subprocess.Popen[str] | None" = None
 
     def __init__(self, server: Server, options: Options) -> None:
         super().__init__(server, options)
@@ -176,7 +177,7 @@ class Generations(Measure):
         # Twice: what is planned while the tables are empty reads them whole, until they are analyzed.
         for _ in range(2):
             self.server.settle_down(MAIN)
-            self.ours(calls=self.options.size(400, 40))
+            self.ours(calls=self.options.size(400, 8))
         self.processes.slow_down(self.provider_ms)
 
     def _processes(self) -> Processes:
@@ -197,13 +198,18 @@ class Generations(Measure):
 
     def _load(self, url: str, body: object, headers: object, **options: object) -> dict[str, Any]:
         spec = {"url": url, "body": body, "headers": headers, "connections": self.connections, **options}
-        done = subprocess.run(
-            [sys.executable, "-m", "scripts.benchmark.httpx_load"],
-            input=json.dumps(spec), capture_output=True, text=True, check=False, cwd=self.server.stack.root,
-        )  # fmt: skip
-        if done.returncode:
-            raise RuntimeError(f"The load generator failed:\n{done.stderr}")
-        answer: dict[str, Any] = json.loads(done.stdout)
+        if self.client is None:
+            self.client = subprocess.Popen(
+                [sys.executable, "-m", "scripts.benchmark.httpx_load"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=self.server.stack.root,
+            )  # fmt: skip
+        assert self.client.stdin and self.client.stdout
+        self.client.stdin.write(json.dumps(spec) + "\n")
+        self.client.stdin.flush()
+        line = self.client.stdout.readline()
+        if not line:
+            raise RuntimeError("The load generator failed; its message is above.")
+        answer: dict[str, Any] = json.loads(line)
         if answer["failed"] or not answer["requests"]:
             raise RuntimeError(
                 f"{answer['failed']} of {answer['requests']} calls of {url} failed: {answer['first_failure']}"
@@ -225,6 +231,9 @@ class Generations(Measure):
 
     def close(self) -> None:
         """See Measure."""
+        if self.client:
+            self.client.kill()
+            self.client.communicate()
         if self.processes:
             self.processes.stop()
         self.resources.close()
@@ -322,9 +331,6 @@ class OneProcess(ManyConnections):
     def prepare(self) -> None:
         """See Measure."""
         super().prepare()
-        assert self.processes
-        self.processes.stop()
-        self.processes = None
         recorded = self._record()
         times = {
             path.replace("/*", "").rpartition("/")[2]: call["seconds"] * 1000
@@ -342,14 +348,23 @@ class OneProcess(ManyConnections):
         self.ours(calls=self.connections * 2)
         self.processes.slow_down(self.provider_ms)
 
-    def _record(self) -> dict[str, Any]:
+    def _processes(self) -> Processes:
         gateway = self.server.stack.gateway_settings().function_environment()["SUPABASE_URL"]
-        with Counter(self.server.postgrest_url) as postgrest, Counter(gateway) as storage:
-            self.processes = Processes(self.server, POSTGREST_URL=postgrest.url, SUPABASE_URL=storage.url)
-            self.ours(calls=20, connections=1)
-            self.processes.stop()
-            self.processes = None
-        return recording([*postgrest.seen, *storage.seen])
+        targets = self.server.postgrest_url, gateway
+        self.counters = [self.resources.enter_context(Counter(target)) for target in targets]
+        postgrest, storage = (counter.url for counter in self.counters)
+        return Processes(self.server, POSTGREST_URL=postgrest, SUPABASE_URL=storage)
+
+    def _record(self) -> dict[str, Any]:
+        """What the stack answers to one job after the other, and how soon."""
+        assert self.processes
+        self.processes.slow_down(0)
+        for counter in self.counters:
+            counter.seen.clear()
+        self.ours(calls=self.options.size(20, 4), connections=1)
+        self.processes.stop()
+        self.processes = None
+        return recording([call for counter in self.counters for call in counter.seen])
 
 
 class RoundTrips(Generations):
@@ -372,7 +387,7 @@ class RoundTrips(Generations):
     def run_ours(self) -> Sample:
         """See Measure."""
         self.counter.seen.clear()
-        jobs = 20
+        jobs = self.options.size(20, 4)
         self.ours(calls=jobs)
         time.sleep(0.3)  # what comes after the answer would count, too
         names = sorted({call.path.rpartition("/")[2] for call in self.counter.seen})
@@ -399,7 +414,7 @@ class Memory(Generations):
         """See Measure."""
         super().prepare()
         assert self.processes
-        tenth = self.options.size(1000, 10)
+        tenth = self.options.size(1000)
         self.grown = [self.processes.memory()]
         for number in range(10):
             self.ours(calls=tenth)

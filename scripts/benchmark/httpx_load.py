@@ -1,9 +1,10 @@
 """Calls an address by httpx on many connections at once, as an app does: a process of its own.
 
-Reads one JSON object from stdin: url; body, a JSON object; headers, a list of objects that calls take in
-turn; keyed, whether each call gets a new Idempotency-Key; connections; and seconds with warm_up, or calls.
-Writes one to stdout, {requests, sent, failed, first_failure, seconds, cpu_seconds, p50_ms, p99_ms}: of the
-calls that were answered within the time, but `sent` also counts those before and after.
+Reads JSON objects from stdin, one per line: url; body, a JSON object; headers, a list of objects that calls
+take in turn; keyed, whether each call gets a new Idempotency-Key; connections; and seconds with warm_up, or
+calls. Writes one line for each to stdout, when it is done: {requests, sent, failed, first_failure, seconds,
+cpu_seconds, p50_ms, p99_ms}, of the calls that were answered within the time, but `sent` also counts those
+before and after.
 """
 
 import asyncio
@@ -100,7 +101,8 @@ def cpu_seconds() -> float:
 
 def main() -> None:
     """Run it as a program."""
-    json.dump(uvloop.run(load(json.load(sys.stdin))), sys.stdout)
+    for line in sys.stdin:
+        print(json.dumps(uvloop.run(load(json.loads(line)))), flush=True)
 
 
 if __name__ == "__main__":

@@ -29,8 +29,7 @@ def users_of_main(server: Server, options: Options) -> int:
         progress(f"{accounts:,} users sign up and get their credits ...")
         server.run_sql(MAIN, "peer", role="postgres")
         server.run_sql(MAIN, "accounts", role="postgres", accounts=accounts)
-        with server.connect() as admin:
-            admin.execute("select credits.run_maintenance(batch => 1000000)")
+        settle_all(server, MAIN)
         server.settle_down(MAIN)
     return accounts
 
@@ -147,7 +146,7 @@ class ConsumeUnderMaintenance(PgbenchPair):
 
 
 class Maintenance:
-    """Runs credits.run_maintenance() every second in a thread."""
+    """Calls credits.maintain() every second in a thread."""
 
     def __init__(self, server: Server) -> None:
         self._url = server.stack.database_url(MAIN)
@@ -167,12 +166,7 @@ class Maintenance:
         try:
             with psycopg.connect(self._url, autocommit=True) as connection:
                 while not self._stop.wait(1):
-                    more = True
-                    while more and not self._stop.is_set():
-                        row = connection.execute(
-                            "select (credits.run_maintenance(settle_after => '1 second') ->> 'more')::boolean"
-                        ).fetchone()
-                        more = bool(row and row[0])
+                    connection.execute("call credits.maintain(settle_after => '1 second')")
         except psycopg.Error as error:
             self.error = error
 
@@ -556,13 +550,16 @@ def settle_all(server: Server, database: str) -> float:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("set statement_timeout = 0")
         began = time.perf_counter()
-        more = True
-        while more:
-            row = connection.execute(
-                "select (credits.run_maintenance(settle_after => '0') ->> 'more')::boolean"
-            ).fetchone()
-            more = bool(row and row[0])
+        settle(connection)
         return time.perf_counter() - began
+
+
+def settle(connection: "psycopg.Connection[tuple[object, ...]]") -> None:
+    """Call what pg_cron calls until nothing is left to do."""
+    more = True
+    while more:
+        row = connection.execute("call credits.maintain(settle_after => '0')").fetchone()
+        more = bool(row and row[0])
 
 
 def bytes_of(name: str, what: str, ours: float, goal: float | None) -> Result:
@@ -644,12 +641,7 @@ class Sparse(Measure):
         spend = self._spend("consume_credits('stable_diffusion')")
         self.spends += self.accounts
         with self.server.cost() as cost:
-            more = True
-            while more:
-                row = self.settlements.execute(
-                    "select (credits.run_maintenance(settle_after => '0') ->> 'more')::boolean"
-                ).fetchone()
-                more = bool(row and row[0])
+            settle(self.settlements)
         assert cost.cpu_seconds is not None and spend.cpu_us and spend.wal_bytes
         settlement = cost.cpu_seconds * 1e6 / self.accounts
         self.parts.append((spend.cpu_us, settlement))

@@ -15,6 +15,8 @@ from scripts.local.stack import Stack
 HERE = Path(__file__).parent
 MAIN = "postgres"
 """The database that PostgREST serves."""
+SEEDED = "bench_seeded"
+"""A database with migrations and seed, to copy."""
 WARM_UP = 2
 """Seconds of each pgbench run that do not count; 1 in runs of a second or two."""
 PROGRESS = re.compile(r"progress: ([0-9.]+) s, ([0-9.]+) tps, lat ([0-9.]+) ms")
@@ -54,11 +56,14 @@ class Server:
         return psycopg.connect(self.stack.database_url(database, "supabase_admin"), autocommit=True)
 
     def create(self, database: str) -> None:
-        """A database of its own with migrations and seed applied."""
-        url = self.stack.create_database(database)
-        self.stack.apply_migrations(url)
-        with psycopg.connect(url) as connection:
-            connection.execute((self.stack.root / "supabase" / "seed.sql").read_bytes())
+        """A database of its own with migrations and seed applied: once, and then copied."""
+        with self.connect() as admin:
+            if not admin.execute("select 1 from pg_database where datname = %s", (SEEDED,)).fetchone():
+                url = self.stack.create_database(SEEDED)
+                self.stack.apply_migrations(url)
+                with psycopg.connect(url) as connection:
+                    connection.execute((self.stack.root / "supabase" / "seed.sql").read_bytes())
+        self.stack.create_database(database, template=SEEDED)
 
     def run_sql(self, database: str, name: str, role: str = "supabase_admin", **variables: int) -> None:
         """Run sql/NAME.sql in one transaction, psql variables replaced."""

@@ -15,6 +15,7 @@ from starlette.routing import Mount
 
 from _shared import database, settings
 from _shared.app import function, read_body
+from _shared.payments.signature import is_signed
 
 from . import straight
 
@@ -37,7 +38,7 @@ async def bare(request: Request) -> JSONResponse:
     """Signature, INSERT, answer."""
     body = await read_body(request, ours.BODY_LIMIT)
     header = request.headers.get("stripe-signature", "")
-    if not ours.is_signed(body.decode(), header, settings.webhook_secrets()):
+    if not is_signed(body.decode(), header, settings.webhook_secrets()):
         return JSONResponse({}, 400)
     await database.service_rpc_raw("bench_insert_event", body)
     return JSONResponse({"received": True})

@@ -13,6 +13,7 @@ import psycopg
 
 ALLOWLIST = Path(__file__).with_name("grants.toml")
 KEYS = Path(__file__).with_name("keys.toml")
+CHANGES = Path(__file__).with_name("changes.toml")
 SCHEMAS = ("public", "credits")
 # Who may come through the API, and the two more that the allowlist is about.
 ROLES = ("anon", "authenticated", "service_role", "pricing_admin", "authenticator")
@@ -536,6 +537,79 @@ def unkeyed(connection: Connection, listed: Mapping[str, Mapping[str, str]]) -> 
     return findings
 
 
+# What each list of changes.toml says to be refused.
+REFUSED = {
+    "append_only": {"update", "delete", "truncate"},
+    "never_deleted": {"delete", "truncate"},
+    "changing": set(),
+}
+REFUSALS = """
+    select
+        format('%%I.%%I', n.nspname, c.relname),
+        v.verb,
+        bool_or(t.tgqual is null and t.tgattr = '' and t.tgfoid = to_regproc('credits.refuse_change'))
+    from pg_class as c
+    inner join pg_namespace as n on c.relnamespace = n.oid
+    cross join (values ('update', 16), ('delete', 8), ('truncate', 32)) as v (verb, bit)
+    left join pg_trigger as t
+        on
+            c.oid = t.tgrelid
+            and t.tgtype & v.bit <> 0
+            and t.tgtype & 2 <> 0 -- before
+            and t.tgenabled in ('O', 'A')
+            and t.tgfoid in (to_regproc('credits.refuse_change'), to_regproc('credits.refuse_all_but_erasure'))
+    where n.nspname = any(%(schemas)s) and c.relkind in ('r', 'p')
+    group by n.nspname, c.relname, v.verb
+    order by 1, 2
+"""
+
+
+def listed_changes(path: Path = CHANGES) -> dict[str, dict[str, str]]:
+    """changes.toml as {list: {table: text}}."""
+    listed: dict[str, dict[str, str]] = tomllib.loads(path.read_text())
+    for section in listed.keys() - REFUSED.keys():
+        raise ValueError(f"{path.name}: [{section}] is not one of {', '.join(REFUSED)}.")
+    return listed
+
+
+def changeable(connection: Connection, listed: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Where the triggers that refuse a change are not what the lists say, and which table is in none."""
+    findings = []
+    refused: dict[str, dict[str, bool]] = defaultdict(dict)
+    for table, verb, always in connection.execute(REFUSALS, {"schemas": list(SCHEMAS)}).fetchall():
+        verbs = refused[table]
+        if always is not None:
+            verbs[verb] = always
+    for table, verbs in refused.items():
+        sections = [section for section in REFUSED if table in listed.get(section, {})]
+        if len(sections) != 1:
+            findings.append(
+                f"{table} stands in {len(sections)} lists of {CHANGES.name}: say in one what it refuses."
+            )
+            continue
+        (section,) = sections
+        text = listed[section][table].strip()
+        if verbs.keys() != REFUSED[section]:
+            findings.append(
+                f"{table} refuses {_words(set(verbs))}, and should {_words(REFUSED[section])}, "
+                f"by {CHANGES.name}, [{section}]."
+            )
+        elif section == "changing" and not text:
+            findings.append(f"{table} refuses nothing: say in {CHANGES.name} why.")
+        elif section != "changing" and all(verbs.values()) == bool(text):
+            findings.append(
+                f"{table} {'always refuses' if text else 'does not always refuse'} {_words(REFUSED[section])}: "
+                f"{CHANGES.name} says otherwise."
+            )
+    for section, tables in listed.items():
+        findings += [
+            f"{table} stands in {CHANGES.name}, [{section}], but is not in the database."
+            for table in tables
+            if table not in refused
+        ]
+    return findings
+
+
 def open_defaults(connection: Connection) -> list[str]:
     """Who could execute a function that the connection's role makes later. Makes one, and undoes it."""
     findings = []
@@ -563,5 +637,6 @@ def check(connection: Connection) -> list[str]:
         *effective(connection, expected),
         *broken_rules(connection),
         *unkeyed(connection, listed_keys()),
+        *changeable(connection, listed_changes()),
         *open_defaults(connection),
     ]

@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -76,10 +77,20 @@ def ruff_format(context: Context) -> list[str]:
 
 def mypy(context: Context) -> list[str]:
     """Python: types, strict (files: pyproject.toml; and each function, whose name is no package's)."""
-    functions = sorted(context.root.glob("functions/*/index.py"))
-    return tool(context, "mypy", "--no-error-summary") + [
-        finding for path in functions for finding in tool(context, "mypy", "--no-error-summary", str(path))
-    ]
+    config = tomllib.loads((context.root / "pyproject.toml").read_text())
+    with tempfile.TemporaryDirectory() as folder:
+        # Under names that a package can have, all are checked at once.
+        named = {
+            path: Path(folder) / f"function_{path.parent.name.replace('-', '_')}.py"
+            for path in sorted(context.root.glob("functions/*/index.py"))
+        }
+        for path, copy in named.items():
+            shutil.copy(path, copy)
+        files = [*config["tool"]["mypy"]["files"], *map(str, named.values())]
+        findings = tool(context, "mypy", "--no-error-summary", *files)
+    for path, copy in named.items():
+        findings = [line.replace(str(copy), str(path.relative_to(context.root))) for line in findings]
+    return findings
 
 
 def elements(root: Path) -> Path:

@@ -7,8 +7,8 @@ from . import databases
 from .make_migration import outline, statements
 
 CREATE = re.compile(
-    r"create (?:or replace )?(function|table|view|materialized view|type|domain) (?:if not exists )?"
-    r"((?:public|credits)\.\w+)"
+    r"create (?:or replace )?(function|procedure|table|view|materialized view|type|domain) "
+    r"(?:if not exists )?((?:public|credits)\.\w+)"
 )
 # Of schema credits and of schema public there is one of this name, which cannot both be called after it.
 OTHERWISE = {"public.usage_logs": "own_usage_logs"}
@@ -43,7 +43,7 @@ def misplaced(root: Path) -> list[str]:
                     f"{here} creates {name}: give that a file of its own, {stem}.sql, with its grants and "
                     "comments."
                 )
-            elif kind != "function" and path not in by_hand:
+            elif kind not in ("function", "procedure") and path not in by_hand:
                 findings.append(
                     f"{here} creates a {kind}: list it in schema_paths of supabase/config.toml, after what "
                     "it needs; the patterns there load functions."

@@ -15,7 +15,7 @@ begin
   if owed > 0 then
     entry := credits.post_entry(account_id, 'grant', owed, metadata => jsonb_build_object('debt_passed_to', heir));
     perform credits.add_lot(entry, owed, 'refund', null, null, cost_basis => 0);
-    perform credits.pay_debt(account_id);
+    perform credits.pay_debt_from_new_credits(account_id);
     perform credits.claw_back(
       heir, owed,
       metadata => jsonb_build_object('debt_passed_from', account_id),

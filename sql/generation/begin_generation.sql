@@ -27,7 +27,7 @@ begin
       'PT400', 'request must be the SHA-256 of the request, in hex.', '{}', 'Call the function generate instead.'
     );
   end if;
-  full_up := credits.count_generation(account, idempotency_key);
+  full_up := credits.check_generation_limits(account, idempotency_key);
   if full_up is not null then
     return full_up;
   end if;

@@ -25,7 +25,7 @@ begin
     open_generation.mask, open_generation.prompt_length
   );
   select * into wrong from credits.inputs_refusal(account_id, files);
-  hold := credits.reserve(
+  hold := credits.hold_at_price(
     account_id, operation, price.units, price.unit_price, price.version, case when wrong.code is null then price.amount end,
     interval '1 minute' + credits.sweep_grace(), idempotency_key,
     -- All that decides about the price is in it, and hold_credits makes another: what is begun with a key is what was

@@ -21,13 +21,16 @@ begin
     -- Waits for nobody: two sweeps that hold several accounts each would wait for one another.
     perform from public.credit_accounts as a where a.id = job.account_id for no key update skip locked;
     if found then
-      begin
-        perform credits.expire_generation(job, credits.lock_hold(job.account_id, job.hold_id));
-        swept := swept + 1;
-      exception
-        when others then
-          perform credits.note_failure('generations', sqlstate, sqlerrm, job.account_id, job.id);
-      end;
+      swept := swept + case when credits.attempt(
+        'generations',
+        format(
+          'select to_jsonb(e.id) from public.generation_jobs as j, '
+          'credits.expire_generation(j, credits.lock_hold(j.account_id, j.hold_id)) as e '
+          'where j.account_id = $1[1] and j.id = %L', job.id
+        ),
+        array[job.account_id],
+        job.id
+      ) is not null then 1 else 0 end;
     end if;
   end loop;
 

@@ -23,7 +23,7 @@ $$;
 
 comment on function public.maintenance_report() is
 'Operator: what maintenance could not do and still cannot, oldest first; no row when all is well. task: settlement (of '
-'an account), generations (the end of a job), allotments (the month of a plan), holds, stripe_payloads (a sweep as a '
-'whole). retry_at: when it is tried next.';
+'an account), generations (the end of a job), allotments (the month of a plan), holds, stripe_payloads, '
+'unclaimed_payments (a sweep as a whole). retry_at: when it is tried next.';
 
 grant execute on function public.maintenance_report() to service_role;

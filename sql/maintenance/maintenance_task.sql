@@ -3,7 +3,8 @@ create type credits.maintenance_task as enum (
   'generations',
   'holds',
   'allotments',
-  'stripe_payloads'
+  'stripe_payloads',
+  'unclaimed_payments'
 );
 
 comment on type credits.maintenance_task is

@@ -7,16 +7,13 @@ begin
     return 'pg_cron is not installed: enable it (Dashboard, Integrations, Cron), then: select credits.schedule_maintenance();';
   end if;
   execute $job$
-    select cron.schedule(
-      'credits-maintenance', '10 seconds',
-      $$select credits.run_maintenance(s.settle_after) from credits.billing_settings as s$$
-    )
+    select cron.schedule('credits-maintenance', '10 seconds', 'call credits.maintain()')
   $job$;
   return 'Scheduled every 10 seconds as the pg_cron job credits-maintenance.';
 end
 $body$;
 
 comment on function credits.schedule_maintenance() is
-'Has pg_cron run credits.run_maintenance, where pg_cron is installed; says what it did. Safe to call again.';
+'Has pg_cron call credits.maintain, where pg_cron is installed; says what it did. Safe to call again.';
 
 select credits.schedule_maintenance();

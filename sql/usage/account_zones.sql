@@ -12,9 +12,9 @@ alter table credits.account_zones force row level security;
 revoke all on table credits.account_zones from anon, authenticated, service_role;
 
 comment on table credits.account_zones is
-'The time zone in which an account''s days are counted, one for all who read it; UTC for accounts without a row. Not in '
-'credit_accounts, which each spend rewrites. Written under the account''s lock.';
-comment on column credits.account_zones.zone is 'An IANA name, as credits.zone_name writes it.';
+'The time zone in which an account''s days are counted, one for all who read it; UTC for accounts without a row. Not '
+'in credit_accounts, which each spend rewrites. Written under the account''s lock.';
+comment on column credits.account_zones.zone is 'An IANA name: see credits.is_zone.';
 comment on column credits.account_zones.changed_on is 'The day (UTC) of the last change.';
 comment on column credits.account_zones.changes is
 'How often its user changed it on that day, for billing_settings.max_time_zone_changes.';

@@ -35,8 +35,8 @@ begin
     );
   elsif first_day < date '2000-01-01' or last_day > date '9999-12-31' then
     perform credits.fail(
-      'PT400', 'from and to must be from 2000-01-01 to 9999-12-31.', jsonb_build_object('from', first_day, 'to', last_day),
-      'Send dates such as 2026-11-24.'
+      'PT400', 'from and to must be from 2000-01-01 to 9999-12-31.',
+      jsonb_build_object('from', first_day, 'to', last_day), 'Send dates such as 2026-11-24.'
     );
   elsif last_day <= first_day then
     perform credits.fail(
@@ -61,7 +61,8 @@ begin
     from (
       select min(q.at) as start
       from generate_series(
-        first_day::timestamp at time zone 'UTC' - interval '1 day', last_day::timestamp at time zone 'UTC' + interval '1 day',
+        first_day::timestamp at time zone 'UTC' - interval '1 day',
+        last_day::timestamp at time zone 'UTC' + interval '1 day',
         interval '15 minutes'
       ) as q (at)
       where (q.at at time zone zone)::date >= first_day and (q.at at time zone zone)::date < last_day
@@ -70,7 +71,8 @@ begin
   end if;
   select array_agg(s.start order by s.start) into days
   from (
-    select distinct greatest(first_day, date_trunc(case when grain = 'hour' then 'day' else grain end, d.day)::date) as start
+    select distinct
+      greatest(first_day, date_trunc(case when grain = 'hour' then 'day' else grain end, d.day)::date) as start
     from generate_series(first_day::timestamp, last_day - 1, interval '1 day') as d (day)
   ) as s;
   if compare then
@@ -90,8 +92,9 @@ begin
       me,
       (
         select max(q.at) + interval '15 minutes'
-        from generate_series(hours[cardinality(hours)], hours[cardinality(hours)] + interval '2 hours', interval '15 minutes')
-          as q (at)
+        from generate_series(
+          hours[cardinality(hours)], hours[cardinality(hours)] + interval '2 hours', interval '15 minutes'
+        ) as q (at)
         where (q.at at time zone zone)::date < last_day
       ),
       hours
@@ -163,7 +166,9 @@ begin
     ) as w
     cross join generate_series(1, coalesce(cardinality(hours), cardinality(days))) as n (bucket)
     left join cell as c
-      on c.is_now and not c.is_total and w.is_all = c.is_all and w.name is not distinct from c.name and n.bucket = c.bucket
+      on
+        c.is_now and not c.is_total and w.is_all = c.is_all and w.name is not distinct from c.name
+        and n.bucket = c.bucket
     group by w.is_all, w.name
   )
 
@@ -217,13 +222,13 @@ end
 $$;
 
 comment on function public.credit_usage(date, date, text, text, jsonb, boolean) is
-'What the signed-in user spent, as of now, by days of their time zone (set_time_zone) from the day "from" on and before '
-'the day "to"; the 30 days through today when left out. grain: hour, day, week (from Monday) or month; by: operation, '
-'provider or model; filter: {NAME: value or list} of these; compare: also the same number of days, or of whole months, '
-'before. One document: {from, to, grain, by, filter, zone, as_of, starts: of each bucket, totals and series of '
-'{transactions, quantity, spent, refunded, net_by_day_of_use} in credits and units, groups: [{group, totals, series}], '
-'before: {from, to, totals, groups: [{group, totals}]}}. refunded counts on the day of the refund, net_by_day_of_use '
-'takes it from the day of the spend. Errors: PT400 more than 2 years, 7 days of hours, or what it does not know; PT403 '
-'not signed in.';
+'What the signed-in user spent, as of now, by days of their time zone (set_time_zone) from the day "from" on and '
+'before the day "to"; the 30 days through today when left out. grain: hour, day, week (from Monday) or month; by: '
+'operation, provider or model; filter: {NAME: value or list} of these; compare: also the same number of days, or of '
+'whole months, before. One document: {from, to, grain, by, filter, zone, as_of, starts: of each bucket, totals and '
+'series of {transactions, quantity, spent, refunded, net_by_day_of_use} in credits and units, groups: [{group, '
+'totals, series}], before: {from, to, totals, groups: [{group, totals}]}}. refunded counts on the day of the refund, '
+'net_by_day_of_use takes it from the day of the spend. Errors: PT400 more than 2 years, 7 days of hours, or what it '
+'does not know; PT403 not signed in.';
 
 grant execute on function public.credit_usage(date, date, text, text, jsonb, boolean) to authenticated;

@@ -19,5 +19,5 @@ group by u.account_id, u.day, h.new ->> 'operation', h.new ->> 'provider', h.new
 revoke all on table credits.daily_usage from anon, authenticated, service_role;
 
 comment on view credits.daily_usage is
-'For operators: usage by account, day in the account''s time zone, operation, provider and model, in credits and units, '
-'as of now. refunded: on the day of the refund; refunded_of: of what was spent on this day, whenever that was.';
+'For operators: usage by account, day in the account''s time zone, operation, provider and model, in credits and '
+'units, as of now. refunded: on the day of the refund; refunded_of: of what was spent on this day, whenever that was.';

@@ -25,6 +25,6 @@ end
 $$;
 
 comment on function credits.entries_before(uuid, timestamptz) is
-'How many ledger rows of the account were written before the moment, which is the id of the last of them: by halving, '
-'without an index on the time. A clock that was set back makes it as much too few or too many: leave a margin, and '
-'look at each row.';
+'How many ledger rows of the account were written before the moment, which is the id of the last of them: by '
+'halving, without an index on the time. A clock that was set back makes it as much too few or too many: leave a '
+'margin, and look at each row.';

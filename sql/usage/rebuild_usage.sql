@@ -16,5 +16,5 @@ end
 $$;
 
 comment on function credits.rebuild_usage(uuid) is
-'Adds the account''s days up anew from its ledger, under its lock: after its time zone changed, or Postgres came to know '
-'other rules of that zone, which verify_ledger tells.';
+'Adds the account''s days up anew from its ledger, under its lock: after its time zone changed, or Postgres came to '
+'know other rules of that zone, which verify_ledger tells.';

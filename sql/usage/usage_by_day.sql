@@ -25,4 +25,5 @@ as $$
 $$;
 
 comment on function credits.usage_by_day(uuid, date, date[]) is
-'The account''s usage as of now by price and bucket: number n begins with the day starts[n], the last ends before end_day.';
+'The account''s usage as of now by price and bucket: number n begins with the day starts[n], the last ends before '
+'end_day.';

@@ -55,4 +55,5 @@ end
 $$;
 
 comment on function credits.usage_filter(jsonb) is
-'The filter of public.credit_usage with a list for each name. PT400: names it does not know, or that were never on sale.';
+'The filter of public.credit_usage with a list for each name. PT400: names it does not know, or that were never on '
+'sale.';

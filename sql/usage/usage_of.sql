@@ -21,7 +21,9 @@ as $$
       t.related_id
     from public.credit_transactions as t
     -- As rows: the planner then takes the rows of the account in order, however many they are.
-    where (t.account_id, t.id) > (usage_of.account_id, after_id) and (t.account_id, t.id) <= (usage_of.account_id, through_id)
+    where
+      (t.account_id, t.id) > (usage_of.account_id, after_id)
+      and (t.account_id, t.id) <= (usage_of.account_id, through_id)
   ),
 
   part as (
@@ -58,6 +60,6 @@ as $$
 $$;
 
 comment on function credits.usage_of(uuid, text, bigint, bigint) is
-'What the account''s ledger rows after after_id up to through_id add to credits.usage_days, by day in the zone and price. '
-'A refund counts twice: as refunded on its own day, and as refunded_of on that of its spend. One of a clawback is no '
-'usage. credits.settle_batch adds the same up for many accounts at once; verify_ledger compares.';
+'What the account''s ledger rows after after_id up to through_id add to credits.usage_days, by day in the zone and '
+'price. A refund counts twice: as refunded on its own day, and as refunded_of on that of its spend. One of a '
+'clawback is no usage. credits.settle_batch adds the same up for many accounts at once; verify_ledger compares.';

@@ -23,6 +23,7 @@
 --     subscription_plans, subscriptions, purchases, purchase_grants, allotment_sources, subscription_debts,
 --     allotments, second_subscriptions, dismissed_stripe_objects, plan_checkouts, stripe_prices
 --   sql/ledger/tables: lots_in_burn_order
+--   sql/ledger/lots: lots_as_of_now
 --   sql/accounts: my_position, user_credits
 --   sql/ledger/entries: csv_text
 --   sql/ledger/rpc: transactions_export
@@ -34,44 +35,48 @@
 --     freeze_account, handle_user, my_credits, normal_email, note_addresses, open_account, pass_debt, pass_freeze,
 --     pass_thaw, refuse_anonymous, return_debt, successor, unfreeze_account
 --   sql/base: check_metadata, check_request, fail, hmac_sha256, lasting
---   sql/generation: begin_generation, call_cost, cancel_generation, check_lease, close_generation,
---     count_generation, decline_generation, dispatch_generation, expire_generation, finish_generation,
+--   sql/generation: begin_generation, call_cost, cancel_generation, check_generation_limits, check_lease,
+--     close_generation, decline_generation, dispatch_generation, expire_generation, finish_generation,
 --     generation_terms, input_types, inputs_refusal, job_json, keep_hold, lease_generations, lock_generation,
 --     my_generation, note_generation, open_generation, refuse_softly, release_generations, sweep_files,
 --     sweep_generations, sweep_grace
---   sql/maintenance: maintenance_report, note_failure, run_maintenance, schedule_maintenance
+--   sql/maintenance: attempt, maintain, maintenance_report, note_failure, run_maintenance, run_task,
+--     schedule_maintenance
 --   sql/pricing: check_terms, generation_price, is_surcharge, is_whole, max_quantity, option_surcharge, price,
 --     price_in_force_id, quote_credits, record_price_change, refuse_price, version_price
---   sql/usage: credit_usage, entries_before, log_usage, rebuild_usage, set_account_zone, set_time_zone,
---     usage_by_day, usage_by_hour, usage_filter, zone_name
+--   sql/usage: credit_history, credit_lots, credit_usage, entries_before, is_wanted, is_zone, log_usage,
+--     rebuild_usage, set_account_zone, set_time_zone, usage_by_day, usage_by_hour, usage_filter
 --   sql/ledger/entries: actor, available, check_cost, claw_back, entry_moment, give_back, grant_to_account,
---     left_to_refund, lock_account, make_spendable, note_operator, pay_debt, post_entry, return_to_lots
+--     left_to_refund, lock_account, make_spendable, note_operator, pay_debt_from_new_credits, post_entry,
+--     return_to_lots
 --   sql/ledger/erasure: erase_hold_texts, erase_texts, is_callers_text
---   sql/ledger/holds: capture, hold_refusal, lock_hold, prune_unused_holds, release, reserve, sweep_holds
---   sql/ledger/keys: check_key, check_repeat, key_is_new, keyed_hash, repeated_spend, replayed_entry, replayed_hold
---   sql/ledger/lots: add_lot, due_expiries, end_lot, expire_due, lots_as_of_now, next_expiry, write_off
+--   sql/ledger/holds: capture, hold_at_price, hold_refusal, lock_hold, prune_unused_holds, release, sweep_holds
+--   sql/ledger/idempotency: check_key, check_repeat, key_is_new, keyed_hash, refuse_key, repeated_spend,
+--     replayed_entry, replayed_hold
+--   sql/ledger/lots: add_lot, due_expiries, end_lot, expire_due, next_expiry, write_off
 --   sql/ledger/rpc: capture_hold, consume_credits, erase_account_text, erase_transaction_text, grant_credits,
 --     hold_credits, refund, release_hold, verify_ledger
---   sql/ledger/settlement: entry_digest, has_text, ledger_line, max_unsettled, seal_format, seal_hash,
---     settle_account, settle_accounts, settle_batch, settlement_batch, sweep_settlement, text_digest, text_salt,
---     try_settling, unsettled_of
+--   sql/ledger/settlement: accounts_to_settle, await_account, entry_digest, has_text, ledger_line, max_unsettled,
+--     seal_format, seal_hash, settle_account, settle_accounts, settle_batch, settle_before, settlement_batch,
+--     sweep_settlement, text_digest, text_salt, try_settling, unsettled_of, wants_settling
 --   sql/ledger/tables: refuse_all_but_erasure, refuse_change
 --   sql/payments/checkout: count_checkout, email_to_tell
 --   sql/payments/events: accept_invoice, apply_balance_transaction, apply_charge, apply_checkout_session,
 --     apply_customer, apply_dispute, apply_fraud_warning, apply_invoice, apply_invoice_payment, apply_refund,
 --     apply_stripe_object, apply_subscription, balance_figures, is_live, link_customer, link_payment,
 --     lock_stripe_object, note_balance_transaction, open_subscription, paying_account, stripe_id, subscriber,
---     sweep_stripe_payloads, try_stripe_object
---   sql/payments/netting: debt_takings, end_late_grants, freeze_for_disputes, give_back_clawbacks, grant_purchase,
---     is_disputed, net_payment, net_purchase, next_purchase, note_netting, purchase_payments, take_from_purchase
+--     sweep_stripe_payloads, sweep_unclaimed_payments, try_stripe_object, unclaimed_retention
+--   sql/payments/netting: claw_back_share, debt_takings, end_late_grants, freeze_for_disputes, give_back_clawbacks,
+--     grant_purchase, is_disputed, net_payment, next_purchase, note_netting, purchase_payments, take_from_purchase
 --   sql/payments/rpc: claim_second_subscription, close_checkout, close_second_subscription, dismiss_stripe_event,
 --     dismiss_stripe_object, ingest_stripe_event, ingest_stripe_object, link_stripe_customer,
 --     list_second_subscriptions, my_stripe_customer, note_stripe_price, prepare_checkout, prepare_portal,
 --     remember_checkout, retry_stripe_events, stripe_balance_transactions_to_ask, stripe_emails_to_tell,
 --     stripe_prices_to_check, stripe_problems, stripe_sync
---   sql/payments/subscriptions: allotment_months, change_allotments, collect_subscription_debts, grant_allotments,
---     grant_invoice, invoice_grants, is_second_subscription, note_second_subscription, open_allotment,
---     release_subscription_debts, set_subscription_status, subscription_rank, sweep_allotments
+--   sql/payments/subscriptions: allotment_months, begin_months, change_allotments, collect_subscription_debts,
+--     grant_allotments, grant_invoice, invoice_grants_and_rollover, is_second_subscription,
+--     note_second_subscription, open_allotment, release_subscription_debts, set_subscription_status,
+--     subscription_rank, sweep_allotments
 
 set local lock_timeout = '10s';
 set local check_function_bodies = off;
@@ -221,6 +226,8 @@ alter table credits.billing_settings
 add column signup_bonus bigint not null default 10,
 add column signup_bonus_lifetime interval,
 add column anonymous_credits boolean not null default false,
+add column low_balance bigint not null default 5,
+add constraint low_balance_must_be_0_to_1000000000000 check (low_balance between 0 and 1000000000000),
 add constraint signup_bonus_must_be_0_to_1000000 check (signup_bonus between 0 and 1000000),
 add constraint signup_bonus_lifetime_must_be_1_second_to_100_years check (
   credits.lasts(signup_bonus_lifetime, '1 second', '100 years')
@@ -233,6 +240,8 @@ comment on column credits.billing_settings.signup_bonus_lifetime is 'How long th
 comment on column credits.billing_settings.anonymous_credits is
 'Whether anonymous users may hold credits: with false they get no account, grant or checkout (PT403); what they hold '
 'already they may spend. The bonus they never get.';
+comment on column credits.billing_settings.low_balance is
+'With so many credits available, or fewer, user_credits calls a balance low.';
 
 -- sql/accounts/freeze_cause.sql
 create type public.freeze_cause as enum (
@@ -627,7 +636,8 @@ comment on column credits.billing_settings.hold_retention is
 'How long a hold is kept that ended without a capture, and a generation that charged nothing.';
 comment on column credits.billing_settings.settle_after is
 'How long a ledger row waits for its settlement, where the account is not settled for another reason before: a grant, '
-'an expiry, a whole batch of rows. What is read adds what waits, but credits.ledger_seals lacks it.';
+'an expiry, a whole batch of rows, the end of its day (UTC). What is read adds what waits, but credits.ledger_seals '
+'lacks it.';
 
 -- sql/ledger/tables/transaction_kind.sql
 create type public.transaction_kind as enum (
@@ -1088,9 +1098,9 @@ alter table credits.account_zones force row level security;
 revoke all on table credits.account_zones from anon, authenticated, service_role;
 
 comment on table credits.account_zones is
-'The time zone in which an account''s days are counted, one for all who read it; UTC for accounts without a row. Not in '
-'credit_accounts, which each spend rewrites. Written under the account''s lock.';
-comment on column credits.account_zones.zone is 'An IANA name, as credits.zone_name writes it.';
+'The time zone in which an account''s days are counted, one for all who read it; UTC for accounts without a row. Not '
+'in credit_accounts, which each spend rewrites. Written under the account''s lock.';
+comment on column credits.account_zones.zone is 'An IANA name: see credits.is_zone.';
 comment on column credits.account_zones.changed_on is 'The day (UTC) of the last change.';
 comment on column credits.account_zones.changes is
 'How often its user changed it on that day, for billing_settings.max_time_zone_changes.';
@@ -1163,7 +1173,9 @@ as $$
       t.related_id
     from public.credit_transactions as t
     -- As rows: the planner then takes the rows of the account in order, however many they are.
-    where (t.account_id, t.id) > (usage_of.account_id, after_id) and (t.account_id, t.id) <= (usage_of.account_id, through_id)
+    where
+      (t.account_id, t.id) > (usage_of.account_id, after_id)
+      and (t.account_id, t.id) <= (usage_of.account_id, through_id)
   ),
 
   part as (
@@ -1200,9 +1212,9 @@ as $$
 $$;
 
 comment on function credits.usage_of(uuid, text, bigint, bigint) is
-'What the account''s ledger rows after after_id up to through_id add to credits.usage_days, by day in the zone and price. '
-'A refund counts twice: as refunded on its own day, and as refunded_of on that of its spend. One of a clawback is no '
-'usage. credits.settle_batch adds the same up for many accounts at once; verify_ledger compares.';
+'What the account''s ledger rows after after_id up to through_id add to credits.usage_days, by day in the zone and '
+'price. A refund counts twice: as refunded on its own day, and as refunded_of on that of its spend. One of a '
+'clawback is no usage. credits.settle_batch adds the same up for many accounts at once; verify_ledger compares.';
 
 -- sql/usage/usage_as_of_now.sql
 create view credits.usage_as_of_now
@@ -1259,8 +1271,8 @@ group by u.account_id, u.day, h.new ->> 'operation', h.new ->> 'provider', h.new
 revoke all on table credits.daily_usage from anon, authenticated, service_role;
 
 comment on view credits.daily_usage is
-'For operators: usage by account, day in the account''s time zone, operation, provider and model, in credits and units, '
-'as of now. refunded: on the day of the refund; refunded_of: of what was spent on this day, whenever that was.';
+'For operators: usage by account, day in the account''s time zone, operation, provider and model, in credits and '
+'units, as of now. refunded: on the day of the refund; refunded_of: of what was spent on this day, whenever that was.';
 
 -- sql/usage/usage_logs.sql
 create table credits.usage_logs (
@@ -1462,7 +1474,8 @@ create type credits.maintenance_task as enum (
   'generations',
   'holds',
   'allotments',
-  'stripe_payloads'
+  'stripe_payloads',
+  'unclaimed_payments'
 );
 
 comment on type credits.maintenance_task is
@@ -1673,7 +1686,7 @@ comment on column credits.billing_settings.stripe_livemode is
 comment on column credits.billing_settings.stripe_account is
 'The connected account (acct_…) whose events count; null for the platform''s own.';
 comment on column credits.billing_settings.stripe_payload_retention is
-'How long the payloads of Stripe''s events are kept once they are done.';
+'How long the payloads of Stripe''s events are kept, and what is noted of events that were ignored.';
 comment on column credits.billing_settings.freeze_on_fraud_warning is
 'Whether a card issuer''s early fraud warning freezes the account that paid, until an operator unfreezes it. False '
 'notes it only. It counts when the warning comes: what was noted before freezes nothing later.';
@@ -1752,6 +1765,7 @@ create table credits.stripe_customers (
 );
 
 create unique index stripe_customers_account_id on credits.stripe_customers (account_id);
+create index stripe_customers_deleted_at on credits.stripe_customers (deleted_at) where deleted_at is not null;
 
 alter table credits.stripe_customers enable row level security;
 alter table credits.stripe_customers force row level security;
@@ -1759,7 +1773,7 @@ revoke all on table credits.stripe_customers from anon, authenticated, service_r
 
 comment on table credits.stripe_customers is
 'Which Stripe customer pays for which account: at most one per account. A deleted customer stays as a row with no '
-'account, so that a late message cannot link it again.';
+'account for credits.unclaimed_retention, so that a late message cannot link it again.';
 comment on column credits.stripe_customers.customer_id is 'Stripe''s cus_… id.';
 comment on column credits.stripe_customers.account_id is 'credit_accounts.id.';
 comment on column credits.stripe_customers.email_hash is
@@ -1791,6 +1805,7 @@ create index stripe_events_unapplied on credits.stripe_events (processed_at)
 where status in ('quarantined', 'failed') and payload is not null;
 create index stripe_events_problems on credits.stripe_events (received_at, id)
 where status in ('quarantined', 'failed');
+create index stripe_events_ignored on credits.stripe_events (received_at) where status = 'ignored';
 create index stripe_events_with_payload on credits.stripe_events (received_at) where payload is not null;
 
 alter table credits.stripe_events enable row level security;
@@ -1799,14 +1814,14 @@ revoke all on table credits.stripe_events from anon, authenticated, service_role
 
 comment on table credits.stripe_events is
 'Every Stripe event that was received, once, with what became of it. The row and the event''s effects are one '
-'transaction.';
+'transaction. What was ignored is forgotten after billing_settings.stripe_payload_retention.';
 comment on column credits.stripe_events.id is 'Stripe''s evt_… id.';
 comment on column credits.stripe_events.type is 'Such as checkout.session.completed.';
 comment on column credits.stripe_events.api_version is 'The version that the payload is written in.';
 comment on column credits.stripe_events.reason is
 'Why it is ignored, quarantined or failed, or was when it was dismissed.';
 comment on column credits.stripe_events.payload is
-'The event as Stripe sent it; null once billing_settings.stripe_payload_retention has passed.';
+'The event as Stripe sent it; null for what was ignored, and once billing_settings.stripe_payload_retention has passed.';
 comment on column credits.stripe_events.attempts is 'How often its effects were tried.';
 comment on column credits.stripe_events.dismissed_why is 'Why a person decided that it shall have no effect.';
 comment on column credits.stripe_events.dismissed_at is 'When they did.';
@@ -1840,6 +1855,7 @@ create table credits.stripe_payments (
   purchase_id bigint,
   refunded bigint not null default 0,
   receipt_url text,
+  received_at timestamptz not null default credits.now(),
   constraint refunded_must_be_0_or_more check (refunded >= 0),
   constraint a_purchase_must_have_an_account check ((account_id is null) = (purchase_id is null))
 );
@@ -1847,13 +1863,15 @@ create table credits.stripe_payments (
 create index stripe_payments_invoice_id on credits.stripe_payments (invoice_id) where invoice_id is not null;
 create index stripe_payments_purchase_id on credits.stripe_payments (account_id, purchase_id)
 where purchase_id is not null;
+create index stripe_payments_unclaimed on credits.stripe_payments (received_at) where purchase_id is null;
 
 alter table credits.stripe_payments enable row level security;
 alter table credits.stripe_payments force row level security;
 revoke all on table credits.stripe_payments from anon, authenticated, service_role;
 
 comment on table credits.stripe_payments is
-'What Stripe tells of a payment intent apart from the purchase that it pays, kept whether or not that is known yet.';
+'What Stripe tells of a payment intent apart from the purchase that it pays, kept whether or not that is known yet; '
+'where it never is, for credits.unclaimed_retention. Whatever names a payment has it here: refunds, disputes, warnings.';
 comment on column credits.stripe_payments.invoice_id is
 'The invoice that it pays. An invoice does not name its payments; invoice_payment objects do.';
 comment on column credits.stripe_payments.account_id is 'Whose purchase it pays, once known.';
@@ -1861,6 +1879,7 @@ comment on column credits.stripe_payments.purchase_id is 'purchases.id within th
 comment on column credits.stripe_payments.refunded is
 'The highest total of refunds that a charge of it has told, in minor units.';
 comment on column credits.stripe_payments.receipt_url is 'Stripe''s page of the receipt of a charge that succeeded.';
+comment on column credits.stripe_payments.received_at is 'When it was first told of.';
 
 -- sql/payments/tables/stripe_refunds.sql
 create table credits.stripe_refunds (
@@ -2393,7 +2412,7 @@ comment on column credits.allotments.credits is
 'Credits of the whole period; of a change, what it adds to the months that follow, below 0 for less.';
 comment on column credits.allotments.months is 'In how many parts they come.';
 comment on column credits.allotments.key is
-'Stripe''s id of the line, the ledger takes each month of it once; of a change, invoice_grants.key.';
+'Stripe''s id of the line, the ledger takes each month of it once; of a change, invoice_grants_and_rollover.key.';
 comment on column credits.allotments.rollover is 'As the plan said when the period was paid.';
 comment on column credits.allotments.rollover_cap is 'As the plan said, for each month; null for all.';
 comment on column credits.allotments.priority is 'Of the lots, as the plan said.';
@@ -2528,6 +2547,71 @@ comment on view credits.lots_in_burn_order is
 'Lots with something left, and the order in which an account''s lots burn: by priority, then earliest expiry, then '
 'promotional before paid, then oldest. The one place that says so. As of the last settlement.';
 
+-- sql/ledger/lots/lots_as_of_now.sql
+create function credits.lots_as_of_now(account_id uuid) returns table (
+  id bigint,
+  remaining bigint,
+  expires_at timestamptz,
+  source public.grant_source
+)
+language sql
+stable
+set search_path = ''
+as $$
+  with account as (
+    select
+      a.balance,
+      (
+        select t.created_at from public.credit_transactions as t
+        where t.account_id = a.id
+        order by t.id desc
+        limit 1
+      ) as last_entry_at
+    from public.credit_accounts as a
+    where a.id = lots_as_of_now.account_id
+  ),
+
+  lots as (
+    select
+      l.id,
+      l.remaining,
+      l.expires_at,
+      l.source,
+      l.burn_position,
+      -- Expired before the newest ledger row was written: nothing unsettled can have burned it.
+      coalesce(l.expires_at <= account.last_entry_at, false) as lapsed,
+      -- What the lots do not know of yet: debits since the last settlement.
+      sum(l.remaining) over () - account.balance as pending
+    from credits.lots_in_burn_order as l
+    cross join account
+    where l.account_id = lots_as_of_now.account_id
+  ),
+
+  reached as (
+    select
+      lots.*,
+      coalesce(sum(lots.remaining) filter (where not lots.lapsed) over (
+        order by lots.burn_position rows between unbounded preceding and 1 preceding
+      ), 0) as ahead
+    from lots
+  )
+
+  select
+    r.id,
+    case
+      when r.lapsed then r.remaining
+      else r.remaining - greatest(0, least(r.remaining, r.pending - r.ahead))::bigint
+    end,
+    r.expires_at,
+    r.source
+  from reached as r
+  where r.lapsed or r.pending - r.ahead < r.remaining;
+$$;
+
+comment on function credits.lots_as_of_now(uuid) is
+'The account''s lots with what is left of each, in credits, once the debits since the last settlement are taken off '
+'in burn order. Lots past their expiry are still there: credits.due_expiries tells what of them is gone.';
+
 -- sql/accounts/my_position.sql
 create function credits.my_position() returns table (
   account_id uuid,
@@ -2540,7 +2624,10 @@ create function credits.my_position() returns table (
   lifetime_expired bigint,
   lifetime_clawed_back bigint,
   frozen_at timestamptz,
-  updated_at timestamptz
+  updated_at timestamptz,
+  expires_next bigint,
+  expires_next_at timestamptz,
+  status text
 )
 language sql
 stable
@@ -2558,9 +2645,26 @@ as $$
     a.lifetime_expired + (a.balance - p.balance),
     a.lifetime_clawed_back,
     a.frozen_at,
-    a.updated_at
+    a.updated_at,
+    e.credits,
+    e.expires_at,
+    case
+      when a.frozen_at is not null then 'frozen'
+      when p.balance < 0 then 'debt'
+      when p.available <= 0 then 'empty'
+      when p.available <= (select s.low_balance from credits.billing_settings as s) then 'low'
+      else 'ok'
+    end
   from public.credit_accounts as a
   cross join lateral credits.account_position(a) as p
+  left join lateral (
+    select l.expires_at, sum(l.remaining)::bigint as credits
+    from credits.lots_as_of_now(a.id) as l
+    where l.expires_at > credits.now()
+    group by l.expires_at
+    order by l.expires_at
+    limit 1
+  ) as e on a.next_expiry is not null
   where a.id = credits.account_of(auth.uid());
 $$;
 
@@ -2583,15 +2687,19 @@ select
   lifetime_expired,
   lifetime_clawed_back,
   frozen_at,
-  updated_at
+  updated_at,
+  expires_next,
+  expires_next_at,
+  status
 from credits.my_position();
 
 revoke all on table public.user_credits from anon, authenticated, service_role;
 grant select on table public.user_credits to authenticated;
 
 comment on view public.user_credits is
-'The signed-in user''s credits, one row: balance, available (balance - held), held and lifetime totals, in credits. '
-'As of now: what has expired is not counted, settled or not.';
+'The signed-in user''s credits, one row: balance, available (balance - held), held and lifetime totals, in credits; '
+'how many expire next and when; status: frozen, debt (below zero), empty, low (up to billing_settings.low_balance) '
+'or ok. As of now: what has expired is not counted, settled or not.';
 
 -- sql/ledger/entries/csv_text.sql
 create function credits.csv_text(value text) returns text
@@ -3271,7 +3379,7 @@ begin
   if owed > 0 then
     entry := credits.post_entry(account_id, 'grant', owed, metadata => jsonb_build_object('debt_passed_to', heir));
     perform credits.add_lot(entry, owed, 'refund', null, null, cost_basis => 0);
-    perform credits.pay_debt(account_id);
+    perform credits.pay_debt_from_new_credits(account_id);
     perform credits.claw_back(
       heir, owed,
       metadata => jsonb_build_object('debt_passed_from', account_id),
@@ -3585,7 +3693,7 @@ begin
       'PT400', 'request must be the SHA-256 of the request, in hex.', '{}', 'Call the function generate instead.'
     );
   end if;
-  full_up := credits.count_generation(account, idempotency_key);
+  full_up := credits.check_generation_limits(account, idempotency_key);
   if full_up is not null then
     return full_up;
   end if;
@@ -3684,6 +3792,68 @@ comment on function public.cancel_generation(uuid) is
 
 grant execute on function public.cancel_generation(uuid) to authenticated;
 
+-- sql/generation/check_generation_limits.sql
+create function credits.check_generation_limits(account_id uuid, idempotency_key text) returns jsonb
+language plpgsql
+set search_path = ''
+as $$
+declare
+  moment timestamptz := credits.now();
+  counted record;
+  account record;
+begin
+  if exists (
+    select from public.credit_holds as h
+    inner join public.generation_jobs as j on h.account_id = j.account_id and h.id = j.hold_id
+    where
+      h.account_id = check_generation_limits.account_id
+      and h.idempotency_key = check_generation_limits.idempotency_key
+  ) then
+    return null;
+  end if;
+  counted := credits.count_call(account_id, 'generation');
+
+  -- Under the lock of the count, so it also sees what the same key opened meanwhile.
+  select
+    s.max_generations_per_minute as most_calls,
+    s.max_generations_in_flight as most_in_flight,
+    (
+      select count(*) from public.generation_jobs as j
+      -- One whose time is over is not under way, swept or not.
+      where j.account_id = check_generation_limits.account_id and j.finished_at is null and j.deadline_at > moment
+    ) as in_flight,
+    exists (
+      select from public.credit_holds as h
+      inner join public.generation_jobs as j on h.account_id = j.account_id and h.id = j.hold_id
+      where
+        h.account_id = check_generation_limits.account_id
+        and h.idempotency_key = check_generation_limits.idempotency_key
+    ) as is_repeat
+  into account
+  from credits.billing_settings as s;
+
+  if account.is_repeat then
+    return null;
+  elsif counted.calls > account.most_calls then
+    return credits.refuse_softly(
+      'PT429', 'Too many generations in this minute.',
+      jsonb_build_object('limit', account.most_calls, 'retry_after', counted.retry_after)::text,
+      'Wait, then try again.'
+    );
+  elsif account.in_flight >= account.most_in_flight then
+    return credits.refuse_softly(
+      'PT429', 'Too many generations are under way.',
+      jsonb_build_object('limit', account.most_in_flight, 'retry_after', 5)::text, 'Wait for one to end.'
+    );
+  end if;
+  return null;
+end
+$$;
+
+comment on function credits.check_generation_limits(uuid, text) is
+'Counts a call of begin_generation against the account''s limits, one session per account at a time. Returns the '
+'refusal, or null to go on. A repeat of a key that opened a job is not counted.';
+
 -- sql/generation/check_lease.sql
 create function credits.check_lease(lease_seconds integer) returns void
 language plpgsql
@@ -3768,64 +3938,6 @@ comment on function credits.close_generation is
 'Ends a job: captures what was delivered or releases the hold, notes the outcome, logs the provider call with its cost '
 '(as told, else by credits.call_cost: for refusals and failures their tokens, if any), unless no provider was asked. '
 'delivered: how many outputs to charge. The caller holds the locks of both, and asks to capture only what is held.';
-
--- sql/generation/count_generation.sql
-create function credits.count_generation(account_id uuid, idempotency_key text) returns jsonb
-language plpgsql
-set search_path = ''
-as $$
-declare
-  moment timestamptz := credits.now();
-  counted record;
-  account record;
-begin
-  if exists (
-    select from public.credit_holds as h
-    inner join public.generation_jobs as j on h.account_id = j.account_id and h.id = j.hold_id
-    where h.account_id = count_generation.account_id and h.idempotency_key = count_generation.idempotency_key
-  ) then
-    return null;
-  end if;
-  counted := credits.count_call(account_id, 'generation');
-
-  -- Under the lock of the count, so it also sees what the same key opened meanwhile.
-  select
-    s.max_generations_per_minute as most_calls,
-    s.max_generations_in_flight as most_in_flight,
-    (
-      select count(*) from public.generation_jobs as j
-      -- One whose time is over is not under way, swept or not.
-      where j.account_id = count_generation.account_id and j.finished_at is null and j.deadline_at > moment
-    ) as in_flight,
-    exists (
-      select from public.credit_holds as h
-      inner join public.generation_jobs as j on h.account_id = j.account_id and h.id = j.hold_id
-      where h.account_id = count_generation.account_id and h.idempotency_key = count_generation.idempotency_key
-    ) as is_repeat
-  into account
-  from credits.billing_settings as s;
-
-  if account.is_repeat then
-    return null;
-  elsif counted.calls > account.most_calls then
-    return credits.refuse_softly(
-      'PT429', 'Too many generations in this minute.',
-      jsonb_build_object('limit', account.most_calls, 'retry_after', counted.retry_after)::text,
-      'Wait, then try again.'
-    );
-  elsif account.in_flight >= account.most_in_flight then
-    return credits.refuse_softly(
-      'PT429', 'Too many generations are under way.',
-      jsonb_build_object('limit', account.most_in_flight, 'retry_after', 5)::text, 'Wait for one to end.'
-    );
-  end if;
-  return null;
-end
-$$;
-
-comment on function credits.count_generation(uuid, text) is
-'Counts a call of begin_generation against the account''s limits, one session per account at a time. Returns the '
-'refusal, or null to go on. A repeat of a key that opened a job is not counted.';
 
 -- sql/generation/decline_generation.sql
 create function public.decline_generation(account_id uuid, job_id uuid, error jsonb) returns jsonb
@@ -4304,7 +4416,7 @@ begin
     open_generation.mask, open_generation.prompt_length
   );
   select * into wrong from credits.inputs_refusal(account_id, files);
-  hold := credits.reserve(
+  hold := credits.hold_at_price(
     account_id, operation, price.units, price.unit_price, price.version, case when wrong.code is null then price.amount end,
     interval '1 minute' + credits.sweep_grace(), idempotency_key,
     -- All that decides about the price is in it, and hold_credits makes another: what is begun with a key is what was
@@ -4521,13 +4633,16 @@ begin
     -- Waits for nobody: two sweeps that hold several accounts each would wait for one another.
     perform from public.credit_accounts as a where a.id = job.account_id for no key update skip locked;
     if found then
-      begin
-        perform credits.expire_generation(job, credits.lock_hold(job.account_id, job.hold_id));
-        swept := swept + 1;
-      exception
-        when others then
-          perform credits.note_failure('generations', sqlstate, sqlerrm, job.account_id, job.id);
-      end;
+      swept := swept + case when credits.attempt(
+        'generations',
+        format(
+          'select to_jsonb(e.id) from public.generation_jobs as j, '
+          'credits.expire_generation(j, credits.lock_hold(j.account_id, j.hold_id)) as e '
+          'where j.account_id = $1[1] and j.id = %L', job.id
+        ),
+        array[job.account_id],
+        job.id
+      ) is not null then 1 else 0 end;
     end if;
   end loop;
 
@@ -4561,6 +4676,92 @@ comment on function credits.sweep_grace() is
 'How much longer than its job a hold lives, so that the sweep finds it: under a minute. Without a SET clause it is '
 'planned as part of its caller.';
 
+-- sql/maintenance/attempt.sql
+create function credits.attempt(
+  task credits.maintenance_task,
+  statement text,
+  accounts uuid[] default null,
+  job_id uuid default null
+) returns jsonb
+language plpgsql
+set search_path = ''
+-- Who waits here has others wait: for what is locked already, and for the rest of the run.
+set lock_timeout = '200ms'
+as $$
+declare
+  answer jsonb;
+begin
+  execute statement into answer using accounts;
+  return coalesce(answer, '{}');
+exception
+  -- OTHERS leaves out what a statement_timeout ends.
+  when query_canceled or others then
+    if cardinality(accounts) > 1 then
+      raise log 'credits: maintenance could not do % of % accounts together: % %',
+        task, cardinality(accounts), sqlstate, sqlerrm;
+    else
+      perform credits.note_failure(task, sqlstate, sqlerrm, accounts[1], job_id);
+    end if;
+    return null;
+end
+$$;
+
+comment on function credits.attempt(credits.maintenance_task, text, uuid[], uuid) is
+'Does a part of the maintenance, an SQL statement that may name accounts as $1, so that the others go on whatever '
+'becomes of it. Returns what the statement does; null where it failed, and nothing of it is left but the note of the '
+'failure (credits.note_failure): of the account, of the job, or of the sweep as a whole where there is neither. Of '
+'several accounts none is noted: the caller tries fewer.';
+
+-- sql/maintenance/maintain.sql
+create procedure credits.maintain(
+  settle_after interval default null,
+  batch integer default 200,
+  at_most interval default '5 seconds',
+  inout more boolean default null
+)
+language plpgsql
+-- A procedure with a SET clause may not commit.
+as $$
+declare
+  ends_at constant timestamptz := clock_timestamp() + at_most;
+  unfinished credits.maintenance_task[] := enum_range(null::credits.maintenance_task);
+  again credits.maintenance_task[];
+  current_task credits.maintenance_task;
+  waiting uuid[];
+  answer jsonb;
+begin
+  loop
+    again := '{}';
+    foreach current_task in array unfinished loop
+      answer := credits.attempt(
+        current_task,
+        format(
+          'select credits.run_task(%L, %L, %L, %L)', current_task, batch,
+          coalesce(settle_after, (select s.settle_after from credits.billing_settings as s)), waiting
+        )
+      );
+      -- What was done stays, whatever becomes of the rest; and nobody waits longer than for a batch.
+      commit;
+      if answer ? 'waiting' then
+        waiting := array(select jsonb_array_elements_text(answer -> 'waiting'));
+      end if;
+      if (answer ->> 'more')::boolean then
+        again := again || current_task;
+      end if;
+    end loop;
+    unfinished := again;
+    exit when unfinished = '{}' or clock_timestamp() >= ends_at;
+  end loop;
+  more := unfinished <> '{}';
+end
+$$;
+
+comment on procedure credits.maintain(interval, integer, interval, boolean) is
+'What pg_cron calls every ten seconds: does each task of credits.maintenance_task as credits.run_maintenance does, in a '
+'transaction of its own, and those with more to do again, in turn, until at_most has passed. So no lock is held longer '
+'than a batch takes, and what has piled up is worked off. settle_after: null for billing_settings.settle_after. more: '
+'whether the time was not enough. Call it outside a transaction.';
+
 -- sql/maintenance/maintenance_report.sql
 create function public.maintenance_report() returns table (
   task text,
@@ -4587,8 +4788,8 @@ $$;
 
 comment on function public.maintenance_report() is
 'Operator: what maintenance could not do and still cannot, oldest first; no row when all is well. task: settlement (of '
-'an account), generations (the end of a job), allotments (the month of a plan), holds, stripe_payloads (a sweep as a '
-'whole). retry_at: when it is tried next.';
+'an account), generations (the end of a job), allotments (the month of a plan), holds, stripe_payloads, '
+'unclaimed_payments (a sweep as a whole). retry_at: when it is tried next.';
 
 grant execute on function public.maintenance_report() to service_role;
 
@@ -4611,24 +4812,31 @@ declare
   end;
 begin
   raise warning 'credits: maintenance could not do % of account %, job %: % %', task, account_id, job_id, state, message;
-  insert into credits.maintenance_failures as f (
-    task, account_id, job_id, sqlstate, message, first_at, last_at, retry_at
-  )
-  values (
-    note_failure.task, note_failure.account_id, note_failure.job_id, state, told, moment, moment,
-    moment + interval '10 seconds'
-  )
-  on conflict on constraint maintenance_failures_task_account_id_job_id_key do update set
-    sqlstate = excluded.sqlstate,
-    message = excluded.message,
-    failures = f.failures + 1,
-    last_at = excluded.last_at,
-    retry_at = moment + least(interval '10 seconds' * 2 ^ least(f.failures, 10), interval '1 hour');
+  begin
+    insert into credits.maintenance_failures as f (
+      task, account_id, job_id, sqlstate, message, first_at, last_at, retry_at
+    )
+    values (
+      note_failure.task, note_failure.account_id, note_failure.job_id, state, told, moment, moment,
+      moment + interval '10 seconds'
+    )
+    on conflict on constraint maintenance_failures_task_account_id_job_id_key do update set
+      sqlstate = excluded.sqlstate,
+      message = excluded.message,
+      failures = f.failures + 1,
+      last_at = excluded.last_at,
+      retry_at = moment + least(interval '10 seconds' * 2 ^ least(f.failures, 10), interval '1 hour');
+  exception
+    -- An operator may have its row locked.
+    when query_canceled or others then
+      raise warning 'credits: that could not be noted: % %', sqlstate, sqlerrm;
+  end;
 end
 $$;
 
 comment on function credits.note_failure(credits.maintenance_task, text, text, uuid, uuid) is
-'Writes down that a part of the maintenance failed, so that the others go on and an operator sees it.';
+'Writes down that a part of the maintenance failed, so that an operator sees it: in the server''s log, and in '
+'credits.maintenance_failures unless its row is locked. The caller is credits.attempt.';
 
 -- sql/maintenance/run_maintenance.sql
 create function credits.run_maintenance(
@@ -4637,37 +4845,77 @@ create function credits.run_maintenance(
 ) returns jsonb
 language plpgsql
 set search_path = ''
--- Nothing here waits longer than that for a session that was left open; what could not be done is noted.
-set lock_timeout = '3s'
 as $$
 declare
   current_task credits.maintenance_task;
-  answer jsonb := jsonb_build_object('settled', 0, 'more', false);
+  answer jsonb;
+  settlement jsonb;
 begin
   foreach current_task in array enum_range(null::credits.maintenance_task) loop
-    begin
-      if current_task = 'settlement' then
-        answer := credits.sweep_settlement(batch, settle_after);
-      else
-        execute format('select credits.%I($1)', 'sweep_' || current_task) using batch;
-      end if;
-      delete from credits.maintenance_failures as f
-      where f.task = current_task and f.account_id is null and f.job_id is null;
-    exception
-      when others then
-        perform credits.note_failure(current_task, sqlstate, sqlerrm);
-    end;
+    answer := credits.attempt(
+      current_task, format('select credits.run_task(%L, %L, %L, null)', current_task, batch, settle_after)
+    );
+    if current_task = 'settlement' then
+      settlement := answer;
+    end if;
   end loop;
-  return answer;
+  return jsonb_build_object(
+    'settled', coalesce((settlement ->> 'done')::integer, 0),
+    'more', coalesce((settlement ->> 'more')::boolean and (settlement ->> 'done')::integer > 0, false)
+  );
 end
 $$;
 
 comment on function credits.run_maintenance(interval, integer) is
 'Does each task of credits.maintenance_task once, in one bounded batch: settles accounts with ledger rows unsettled '
 'for settle_after or longer, and those where lots or holds have expired; ends overdue generations, deletes old unused '
-'holds, grants the months of plans with a monthly allotment and empties old payloads of Stripe''s. What fails is '
-'undone by itself and noted for maintenance_report, the rest goes on. Skips what others have locked; run as many at '
-'once as you like. Returns {settled: accounts, more: whether to call again now}.';
+'holds, grants the months of plans with a monthly allotment, empties old payloads of Stripe''s and forgets what of '
+'Stripe''s was none of ours. What fails is undone by itself and noted for maintenance_report, the rest goes on. Skips '
+'what others have locked; run as many at once as you like. Returns {settled: accounts, more: whether to call again '
+'now}. All in one transaction, for who has no choice: credits.maintain commits in between, and goes on while there is '
+'more.';
+
+-- sql/maintenance/run_task.sql
+create function credits.run_task(
+  task credits.maintenance_task,
+  batch integer,
+  settle_after interval,
+  waiting uuid[]
+) returns jsonb
+language plpgsql
+set search_path = ''
+as $$
+declare
+  done integer;
+  answer jsonb;
+begin
+  if exists (
+    select from credits.maintenance_failures as f
+    where f.task = run_task.task and f.account_id is null and f.job_id is null and f.retry_at > credits.now()
+  ) then
+    return null;
+  end if;
+  if task = 'settlement' then
+    answer := credits.sweep_settlement(batch, settle_after, waiting);
+  else
+    execute format('select credits.%I($1)', 'sweep_' || task) into done using batch;
+    answer := jsonb_build_object('done', done, 'more', done >= batch);
+  end if;
+  delete from credits.maintenance_failures as f
+  where f.id in (
+    select o.id from credits.maintenance_failures as o
+    where o.task = run_task.task and o.account_id is null and o.job_id is null
+    -- An operator has it: the next time.
+    for update skip locked
+  );
+  return answer;
+end
+$$;
+
+comment on function credits.run_task(credits.maintenance_task, integer, interval, uuid[]) is
+'Does one batch of a task of the maintenance, unless it failed as a whole and its time has not come again. Returns '
+'{done, more: whether to call again now}, of settlement also {waiting: the accounts to begin with then}. settle_after '
+'and waiting are settlement''s. The caller is credits.attempt.';
 
 -- sql/maintenance/schedule_maintenance.sql
 create function credits.schedule_maintenance() returns text
@@ -4679,17 +4927,14 @@ begin
     return 'pg_cron is not installed: enable it (Dashboard, Integrations, Cron), then: select credits.schedule_maintenance();';
   end if;
   execute $job$
-    select cron.schedule(
-      'credits-maintenance', '10 seconds',
-      $$select credits.run_maintenance(s.settle_after) from credits.billing_settings as s$$
-    )
+    select cron.schedule('credits-maintenance', '10 seconds', 'call credits.maintain()')
   $job$;
   return 'Scheduled every 10 seconds as the pg_cron job credits-maintenance.';
 end
 $body$;
 
 comment on function credits.schedule_maintenance() is
-'Has pg_cron run credits.run_maintenance, where pg_cron is installed; says what it did. Safe to call again.';
+'Has pg_cron call credits.maintain, where pg_cron is installed; says what it did. Safe to call again.';
 
 select credits.schedule_maintenance();
 
@@ -5220,6 +5465,366 @@ comment on function credits.version_price() is
 create trigger version_price before insert or update on public.pricing_tiers
 for each row execute function credits.version_price();
 
+-- sql/usage/credit_history.sql
+create function public.credit_history(
+  kinds text[] default null,
+  operations text[] default null,
+  "from" date default null,
+  "to" date default null,
+  before bigint default null,
+  page_size integer default 50
+) returns json
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  me uuid := credits.account_of(credits.caller());
+  zone text := credits.account_zone(me);
+  -- What one call looks at, at most: a rare row among very many is found by several.
+  most constant integer := 5000;
+  known constant text[] := enum_range(null::public.transaction_kind)::text[];
+  -- Of these the small tables know where they are.
+  rare constant text[] := array['grant', 'refund', 'clawback', 'expiry'];
+  wanted public.transaction_kind[];
+  bottom bigint := 0::bigint;
+  lowest bigint;
+  highest bigint;
+  last_use date;
+  ids bigint[];
+  page bigint[];
+  next_id bigint;
+begin
+  if not kinds <@ known or cardinality(kinds) = 0 or array_position(kinds, null) is not null then
+    perform credits.fail(
+      'PT400', format('kinds must be of these: %s.', array_to_string(known, ', ')),
+      jsonb_build_object('kinds', to_jsonb(kinds[:10])), 'Leave it out for all.'
+    );
+  elsif cardinality(operations) not between 1 and 50 then
+    perform credits.fail(
+      'PT400', 'operations must be 1 to 50 names.', jsonb_build_object('limit', 50), 'Leave it out for all.'
+    );
+  elsif page_size is null or page_size not between 1 and 200 then
+    perform credits.fail(
+      'PT400', 'page_size must be from 1 to 200.', jsonb_build_object('page_size', page_size, 'limit', 200),
+      'Leave it out for 50.'
+    );
+  elsif before < 1 then
+    perform credits.fail(
+      'PT400', 'before must be a row''s id.', jsonb_build_object('before', before),
+      'Send what the answer before had as next.'
+    );
+  elsif
+    "from" not between date '2000-01-01' and date '9999-12-31'
+    or "to" not between date '2000-01-01' and date '9999-12-31'
+  then
+    perform credits.fail(
+      'PT400', 'from and to must be from 2000-01-01 to 9999-12-31.', jsonb_build_object('from', "from", 'to', "to"),
+      'Send dates such as 2026-11-24.'
+    );
+  elsif "to" <= "from" then
+    perform credits.fail(
+      'PT400', 'to must be after from.', jsonb_build_object('from', "from", 'to', "to"),
+      'The range ends before the day to: for one day it is the next.'
+    );
+  end if;
+
+  wanted := kinds::public.transaction_kind[];
+
+  -- The rows are numbered in the order of their time. More at both ends: days of change, and clocks that were set.
+  highest := least(
+    coalesce((select a.last_entry from public.credit_accounts as a where a.id = me), 0),
+    before - 1,
+    case when "to" is not null then
+      credits.entries_before(me, "to"::timestamp at time zone zone + interval '3 hours')
+    end
+  );
+  if "from" is not null then
+    bottom := credits.entries_before(me, "from"::timestamp at time zone zone - interval '3 hours');
+  end if;
+
+  if kinds <@ rare then
+    select array_agg(c.id) into ids
+    from (
+      select u.id
+      from (
+        (
+          select g.transaction_id as id from credits.credit_grants as g
+          where g.account_id = me and g.transaction_id > bottom and g.transaction_id <= highest
+          order by g.transaction_id desc
+          limit most
+        )
+        union
+        (
+          select r.transaction_id from credits.lot_returns as r
+          where
+            r.account_id = me and r.transaction_id > bottom and r.transaction_id <= highest
+            and 'refund' = any(kinds)
+          order by r.transaction_id desc
+          limit most
+        )
+        union
+        (
+          select c.transaction_id from credits.clawbacks as c
+          where
+            c.account_id = me and c.transaction_id > bottom and c.transaction_id <= highest
+            and 'clawback' = any(kinds)
+          order by c.transaction_id desc
+          limit most
+        )
+        union
+        -- An expiry begins a payment.
+        (
+          select p.first_id from credits.lot_payments as p
+          where p.account_id = me and p.first_id > bottom and p.first_id <= highest and 'expiry' = any(kinds)
+          order by p.first_id desc
+          limit most
+        )
+      ) as u
+      order by u.id desc
+      limit most
+    ) as c;
+    ids := coalesce(ids, '{}');
+    lowest := case when cardinality(ids) = most then ids[most] - 1 else bottom end;
+    select array_agg(f.id) into page
+    from (
+      select t.id
+      from unnest(ids) as i (id)
+      inner join public.credit_transactions as t on t.account_id = me and i.id = t.id
+      where credits.is_wanted(t, wanted, operations, zone, "from", "to")
+      order by t.id desc
+      limit page_size
+    ) as f;
+  else
+    -- Past what is not settled yet the days tell where an operation was used last.
+    if
+      operations is not null
+      and highest <= (select a.settled_through from public.credit_accounts as a where a.id = me)
+    then
+      select max(u.day) into last_use
+      from credits.usage_days as u
+      inner join credits.pricing_tier_history as h on u.price_version = h.version
+      where
+        u.account_id = me and h.new ->> 'operation' = any(operations)
+        and u.day <= (
+          select (t.created_at at time zone zone)::date + 1 from public.credit_transactions as t
+          where t.account_id = me and t.id = highest
+        );
+      highest := case when last_use is null then bottom else least(
+        highest, credits.entries_before(me, (last_use + 1)::timestamp at time zone zone + interval '3 hours')
+      ) end;
+    end if;
+    lowest := greatest(bottom, highest - most);
+    select array_agg(f.id) into page
+    from (
+      select t.id from public.credit_transactions as t
+      where
+        (t.account_id, t.id) > (me, lowest) and (t.account_id, t.id) <= (me, highest)
+        and credits.is_wanted(t, wanted, operations, zone, "from", "to")
+      order by t.account_id desc, t.id desc
+      limit page_size
+    ) as f;
+  end if;
+
+  if cardinality(page) = page_size then
+    next_id := page[page_size];
+  elsif highest > 0 then
+    next_id := lowest + 1;
+  end if;
+  if next_id <= bottom + 1 then
+    next_id := null;
+  end if;
+
+  return json_build_object(
+    'rows', coalesce(
+      (
+        select
+          json_agg(
+            json_build_object(
+              'id', t.id,
+              'created_at', t.created_at,
+              'kind', t.kind,
+              'amount', t.amount,
+              'balance_after', t.balance_after,
+              'operation', t.operation,
+              'provider', h.new ->> 'provider',
+              'model', h.new ->> 'model',
+              'quantity', t.quantity,
+              'unit_price', t.unit_price,
+              'price_version', t.price_version,
+              'related_id', t.related_id,
+              'hold_id', t.hold_id,
+              'source', (
+                select min(g.source) from credits.credit_grants as g
+                where g.account_id = me and g.transaction_id = t.id
+              ),
+              'cause', c.cause,
+              'metadata', t.metadata
+            )
+            order by t.id desc
+          )
+        from unnest(page) as i (id)
+        inner join public.credit_transactions as t on t.account_id = me and i.id = t.id
+        left join credits.pricing_tier_history as h on t.price_version = h.version
+        left join credits.clawbacks as c on t.account_id = c.account_id and t.id = c.transaction_id
+      ),
+      '[]'
+    ),
+    'next', next_id,
+    'zone', zone,
+    'as_of', credits.now()
+  );
+end
+$$;
+
+comment on function public.credit_history(text[], text[], date, date, bigint, integer) is
+'The signed-in user''s ledger, newest first, by kinds, operations and days of their time zone, from the day "from" '
+'on and before the day "to". page_size: 1 to 200; before: what the page before had as next. {rows: [{id, created_at, '
+'kind, amount, balance_after, operation, provider, model, quantity, unit_price, price_version, related_id, hold_id, '
+'source: of a lot that it made, cause: of a clawback, metadata}], next, zone, as_of}. A call looks at a bounded '
+'number of rows: go on while next is not null, also after a page that is not full. Errors: PT400, PT403 not signed '
+'in.';
+
+grant execute on function public.credit_history(text[], text[], date, date, bigint, integer) to authenticated;
+
+-- sql/usage/credit_lots.sql
+create function public.credit_lots(before bigint default null, page_size integer default 20) returns json
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  me uuid := credits.account_of(credits.caller());
+  moment timestamptz := credits.now();
+  -- Of those with something left, the first to burn.
+  most constant integer := 200;
+  account record;
+  answer json;
+begin
+  if page_size is null or page_size not between 1 and 200 then
+    perform credits.fail(
+      'PT400', 'page_size must be from 1 to 200.', jsonb_build_object('page_size', page_size, 'limit', 200),
+      'Leave it out for 20.'
+    );
+  elsif before < 1 then
+    perform credits.fail(
+      'PT400', 'before must be a lot''s id.', jsonb_build_object('before', before),
+      'Send what the answer before had as next.'
+    );
+  end if;
+  select p.balance, p.available, p.held into account from credits.my_position() as p;
+
+  with open as materialized (
+    select
+      l.id,
+      l.remaining - coalesce(d.credits, 0) as remaining,
+      -- Credits that only a hold keeps go before those that would stay.
+      row_number() over (
+        order by case when l.expires_at <= moment then l.expires_at end nulls last, b.burn_position
+      ) as position
+    from credits.lots_as_of_now(me) as l
+    inner join credits.lots_in_burn_order as b on b.account_id = me and l.id = b.id
+    left join credits.due_expiries(me, moment) as d on l.id = d.grant_id
+    where l.remaining > coalesce(d.credits, 0)
+  ),
+
+  ended as materialized (
+    select g.id from credits.credit_grants as g
+    where
+      g.account_id = me and (credit_lots.before is null or g.id < credit_lots.before)
+      and g.id not in (select o.id from open as o)
+    order by g.id desc
+    limit page_size + 1
+  ),
+
+  lot as materialized (
+    select
+      o.position,
+      g.*,
+      coalesce(o.remaining, 0) as left_now
+    from (
+      select o.id, o.remaining, o.position from open as o where o.position <= most
+      union all
+      select e.id, null, null from (select x.id from ended as x order by x.id desc limit page_size) as e
+    ) as o
+    inner join credits.credit_grants as g on g.account_id = me and o.id = g.id
+  ),
+
+  -- What is written off already, and what only has not been settled.
+  expired as materialized (
+    select w.grant_id, sum(w.credits)::bigint as credits
+    from (
+      select p.grant_id, p.first_amount as credits
+      from credits.lot_payments as p
+      inner join public.credit_transactions as t
+        on p.account_id = t.account_id and p.first_id = t.id and t.kind = 'expiry'
+      where p.account_id = me and p.grant_id in (select l.id from lot as l)
+      union all
+      select d.grant_id, d.credits from credits.due_expiries(me, moment) as d
+    ) as w
+    group by w.grant_id
+  ),
+
+  told as (
+    select
+      l.id,
+      l.position,
+      json_build_object(
+        'id', l.id,
+        'source', l.source,
+        'state', case
+          when l.position is not null and l.expires_at <= moment then 'lapsed'
+          when l.position is not null then 'active'
+          when x.credits > 0 then 'expired'
+          else 'used'
+        end,
+        'position', l.position,
+        'amount', l.amount,
+        'remaining', l.left_now,
+        'used', l.amount - l.left_now - coalesce(x.credits, 0),
+        'expired', coalesce(x.credits, 0),
+        'expires_at', l.expires_at,
+        'granted_at', l.created_at,
+        'promotional', l.promotional,
+        'priority', l.priority,
+        'transaction_id', l.transaction_id
+      ) as lot
+    from lot as l
+    left join expired as x on l.id = x.grant_id
+  )
+
+  select
+    json_build_object(
+      'balance', coalesce(account.balance, 0),
+      'available', greatest(0, coalesce(account.available, 0)),
+      'held', coalesce(account.held, 0),
+      'debt', greatest(0, -coalesce(account.balance, 0)),
+      'zone', credits.account_zone(me),
+      'as_of', moment,
+      'open', coalesce((select json_agg(t.lot order by t.position) from told as t where t.position is not null), '[]'),
+      'open_count', (select count(*) from open),
+      'ended', coalesce((select json_agg(t.lot order by t.id desc) from told as t where t.position is null), '[]'),
+      'next', case
+        when (select count(*) from ended) > page_size then (select min(t.id) from told as t where t.position is null)
+      end
+    )
+  into answer;
+  return answer;
+end
+$$;
+
+comment on function public.credit_lots(bigint, integer) is
+'The signed-in user''s lots of credits, as of now. {balance, available, held, debt, zone, as_of, open: those with '
+'something left in burn order, the first 200 of open_count, ended: the others, newest first, page_size (1 to 200) of '
+'them, next: the before of the next page, null at the end}. A lot: {id, source, state, position: in burn order, '
+'amount, remaining, used: what clawbacks took included, expired, expires_at, granted_at, promotional, priority, '
+'transaction_id}; state: active, lapsed (expired, but kept by an open hold), used, expired. Errors: PT400, PT403 not '
+'signed in.';
+
+grant execute on function public.credit_lots(bigint, integer) to authenticated;
+
 -- sql/usage/credit_usage.sql
 create function public.credit_usage(
   "from" date default null,
@@ -5258,8 +5863,8 @@ begin
     );
   elsif first_day < date '2000-01-01' or last_day > date '9999-12-31' then
     perform credits.fail(
-      'PT400', 'from and to must be from 2000-01-01 to 9999-12-31.', jsonb_build_object('from', first_day, 'to', last_day),
-      'Send dates such as 2026-11-24.'
+      'PT400', 'from and to must be from 2000-01-01 to 9999-12-31.',
+      jsonb_build_object('from', first_day, 'to', last_day), 'Send dates such as 2026-11-24.'
     );
   elsif last_day <= first_day then
     perform credits.fail(
@@ -5284,7 +5889,8 @@ begin
     from (
       select min(q.at) as start
       from generate_series(
-        first_day::timestamp at time zone 'UTC' - interval '1 day', last_day::timestamp at time zone 'UTC' + interval '1 day',
+        first_day::timestamp at time zone 'UTC' - interval '1 day',
+        last_day::timestamp at time zone 'UTC' + interval '1 day',
         interval '15 minutes'
       ) as q (at)
       where (q.at at time zone zone)::date >= first_day and (q.at at time zone zone)::date < last_day
@@ -5293,7 +5899,8 @@ begin
   end if;
   select array_agg(s.start order by s.start) into days
   from (
-    select distinct greatest(first_day, date_trunc(case when grain = 'hour' then 'day' else grain end, d.day)::date) as start
+    select distinct
+      greatest(first_day, date_trunc(case when grain = 'hour' then 'day' else grain end, d.day)::date) as start
     from generate_series(first_day::timestamp, last_day - 1, interval '1 day') as d (day)
   ) as s;
   if compare then
@@ -5313,8 +5920,9 @@ begin
       me,
       (
         select max(q.at) + interval '15 minutes'
-        from generate_series(hours[cardinality(hours)], hours[cardinality(hours)] + interval '2 hours', interval '15 minutes')
-          as q (at)
+        from generate_series(
+          hours[cardinality(hours)], hours[cardinality(hours)] + interval '2 hours', interval '15 minutes'
+        ) as q (at)
         where (q.at at time zone zone)::date < last_day
       ),
       hours
@@ -5386,7 +5994,9 @@ begin
     ) as w
     cross join generate_series(1, coalesce(cardinality(hours), cardinality(days))) as n (bucket)
     left join cell as c
-      on c.is_now and not c.is_total and w.is_all = c.is_all and w.name is not distinct from c.name and n.bucket = c.bucket
+      on
+        c.is_now and not c.is_total and w.is_all = c.is_all and w.name is not distinct from c.name
+        and n.bucket = c.bucket
     group by w.is_all, w.name
   )
 
@@ -5440,14 +6050,14 @@ end
 $$;
 
 comment on function public.credit_usage(date, date, text, text, jsonb, boolean) is
-'What the signed-in user spent, as of now, by days of their time zone (set_time_zone) from the day "from" on and before '
-'the day "to"; the 30 days through today when left out. grain: hour, day, week (from Monday) or month; by: operation, '
-'provider or model; filter: {NAME: value or list} of these; compare: also the same number of days, or of whole months, '
-'before. One document: {from, to, grain, by, filter, zone, as_of, starts: of each bucket, totals and series of '
-'{transactions, quantity, spent, refunded, net_by_day_of_use} in credits and units, groups: [{group, totals, series}], '
-'before: {from, to, totals, groups: [{group, totals}]}}. refunded counts on the day of the refund, net_by_day_of_use '
-'takes it from the day of the spend. Errors: PT400 more than 2 years, 7 days of hours, or what it does not know; PT403 '
-'not signed in.';
+'What the signed-in user spent, as of now, by days of their time zone (set_time_zone) from the day "from" on and '
+'before the day "to"; the 30 days through today when left out. grain: hour, day, week (from Monday) or month; by: '
+'operation, provider or model; filter: {NAME: value or list} of these; compare: also the same number of days, or of '
+'whole months, before. One document: {from, to, grain, by, filter, zone, as_of, starts: of each bucket, totals and '
+'series of {transactions, quantity, spent, refunded, net_by_day_of_use} in credits and units, groups: [{group, '
+'totals, series}], before: {from, to, totals, groups: [{group, totals}]}}. refunded counts on the day of the refund, '
+'net_by_day_of_use takes it from the day of the spend. Errors: PT400 more than 2 years, 7 days of hours, or what it '
+'does not know; PT403 not signed in.';
 
 grant execute on function public.credit_usage(date, date, text, text, jsonb, boolean) to authenticated;
 
@@ -5479,9 +6089,60 @@ end
 $$;
 
 comment on function credits.entries_before(uuid, timestamptz) is
-'How many ledger rows of the account were written before the moment, which is the id of the last of them: by halving, '
-'without an index on the time. A clock that was set back makes it as much too few or too many: leave a margin, and '
-'look at each row.';
+'How many ledger rows of the account were written before the moment, which is the id of the last of them: by '
+'halving, without an index on the time. A clock that was set back makes it as much too few or too many: leave a '
+'margin, and look at each row.';
+
+-- sql/usage/is_wanted.sql
+create function credits.is_wanted(
+  entry public.credit_transactions,
+  kinds public.transaction_kind[],
+  operations text[],
+  zone text,
+  first_day date,
+  end_day date
+) returns boolean
+language sql
+stable
+as $$
+  select
+    (kinds is null or entry.kind = any(kinds))
+    and (operations is null or entry.operation = any(operations))
+    and (first_day is null or (entry.created_at at time zone zone)::date >= first_day)
+    and (end_day is null or (entry.created_at at time zone zone)::date < end_day);
+$$;
+
+comment on function credits.is_wanted is
+'Whether public.credit_history shows the ledger row; null arguments ask for nothing. Without a SET clause it is '
+'planned as part of its caller.';
+
+-- sql/usage/is_zone.sql
+create function credits.is_zone(zone text) returns boolean
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  -- Postgres also takes abbreviations, offsets and rules such as Foo/Bar+3, which no browser knows, and files such as
+  -- posix/Asia/Tokyo. What has a slash and no digits is a name or nothing.
+  if
+    char_length(zone) > 64
+    or zone !~ '^([A-Za-z]+(/[A-Za-z_-]+){1,2}|UTC|Etc/GMT[+-]([0-9]|1[0-2]))$'
+    or zone ~* '^(posix|right)/'
+  then
+    return false;
+  end if;
+  perform timestamptz '2000-01-01 00:00:00+00' at time zone zone;
+  return zone is not null;
+exception
+  when invalid_parameter_value then
+    return false;
+end
+$$;
+
+comment on function credits.is_zone(text) is
+'Whether it names a time zone that browsers know as well: an IANA name with a slash, or UTC. Not looked up in '
+'pg_timezone_names, which reads a thousand files each time.';
 
 -- sql/usage/log_usage.sql
 create function credits.log_usage(
@@ -5544,18 +6205,16 @@ end
 $$;
 
 comment on function credits.rebuild_usage(uuid) is
-'Adds the account''s days up anew from its ledger, under its lock: after its time zone changed, or Postgres came to know '
-'other rules of that zone, which verify_ledger tells.';
+'Adds the account''s days up anew from its ledger, under its lock: after its time zone changed, or Postgres came to '
+'know other rules of that zone, which verify_ledger tells.';
 
 -- sql/usage/set_account_zone.sql
 create function credits.set_account_zone(account_id uuid, zone text) returns void
 language plpgsql
 set search_path = ''
 as $$
-declare
-  name text := credits.zone_name(zone);
 begin
-  if name is null then
+  if not credits.is_zone(zone) then
     perform credits.fail(
       'PT400', 'There is no such time zone.', jsonb_build_object('zone', left(zone, 100)),
       'Take a name from pg_timezone_names, such as Asia/Tokyo.'
@@ -5563,7 +6222,7 @@ begin
   end if;
   perform credits.lock_account(account_id);
   insert into credits.account_zones as z (account_id, zone, changed_on, changes)
-  values (set_account_zone.account_id, name, (credits.now() at time zone 'UTC')::date, 0)
+  values (set_account_zone.account_id, set_account_zone.zone, (credits.now() at time zone 'UTC')::date, 0)
   on conflict on constraint account_zones_pkey do update set zone = excluded.zone;
   perform credits.rebuild_usage(account_id);
 end
@@ -5581,7 +6240,6 @@ set search_path = ''
 as $$
 declare
   account uuid := credits.account_of(credits.caller());
-  name text := credits.zone_name(zone);
   today date := (credits.now() at time zone 'UTC')::date;
   -- What a user can have added up at once: a fraction of a second's work, while the account is locked.
   most constant bigint := 250000;
@@ -5589,27 +6247,27 @@ declare
   kept record;
   entries bigint;
 begin
-  if name is null then
+  if not credits.is_zone(zone) then
     perform credits.fail(
       'PT400', 'There is no such time zone.', jsonb_build_object('zone', left(zone, 100)),
       'Send a name such as Asia/Tokyo, as Intl.DateTimeFormat().resolvedOptions().timeZone gives it, or UTC.'
     );
-  elsif name = credits.account_zone(account) then
-    return jsonb_build_object('zone', name, 'changed', false);
+  elsif zone = credits.account_zone(account) then
+    return jsonb_build_object('zone', zone, 'changed', false);
   end if;
 
   account := coalesce(account, credits.open_account(credits.caller()));
-  entries := (credits.lock_account(account)).last_entry;
-  -- Read only now that no other session changes it.
-  if name = credits.account_zone(account) then
-    return jsonb_build_object('zone', name, 'changed', false);
+  -- Not credits.lock_account, which settles: what is refused below must cost little, however often it is asked for.
+  select a.last_entry into entries from public.credit_accounts as a where a.id = account for no key update;
+  if zone = credits.account_zone(account) then
+    return jsonb_build_object('zone', zone, 'changed', false);
   end if;
   select s.max_time_zone_changes into allowed from credits.billing_settings as s;
   select z.changed_on, z.changes into kept from credits.account_zones as z where z.account_id = account;
   if entries > most then
     perform credits.fail(
       'PT409', format('An account with more than %s ledger rows does not change its time zone by itself.', most),
-      jsonb_build_object('rows', entries, 'limit', most), 'Ask the app''s operator: select credits.set_account_zone(...).'
+      jsonb_build_object('rows', entries, 'limit', most), 'Ask the app''s operator: credits.set_account_zone.'
     );
   elsif allowed = 0 or (kept.changed_on >= today and kept.changes >= allowed) then
     perform credits.fail(
@@ -5621,19 +6279,19 @@ begin
       'Wait until tomorrow.'
     );
   end if;
-  perform credits.set_account_zone(account, name);
+  perform credits.set_account_zone(account, zone);
   update credits.account_zones as z
   set changed_on = today, changes = case when kept.changed_on >= today then kept.changes else 0 end + 1
   where z.account_id = account;
-  return jsonb_build_object('zone', name, 'changed', true);
+  return jsonb_build_object('zone', zone, 'changed', true);
 end
 $$;
 
 comment on function public.set_time_zone(text) is
-'Sets the time zone in which the signed-in user''s days are counted, UTC to begin with: an IANA name such as Asia/Tokyo. '
-'Their usage is added up anew. Returns {zone, changed}; the same zone again does nothing. Errors: PT400 unknown zone, '
-'PT403 not signed in, PT409 more than 250,000 ledger rows, PT429 more than billing_settings.max_time_zone_changes on '
-'one day (details: limit, retry_after).';
+'Sets the time zone in which the signed-in user''s days are counted, UTC to begin with: an IANA name such as '
+'Asia/Tokyo. Their usage is added up anew. Returns {zone, changed}; the same zone again does nothing. Errors: PT400 '
+'unknown zone, PT403 not signed in, PT409 more than 250,000 ledger rows, PT429 more than '
+'billing_settings.max_time_zone_changes on one day (details: limit, retry_after).';
 
 grant execute on function public.set_time_zone(text) to authenticated;
 
@@ -5665,7 +6323,8 @@ as $$
 $$;
 
 comment on function credits.usage_by_day(uuid, date, date[]) is
-'The account''s usage as of now by price and bucket: number n begins with the day starts[n], the last ends before end_day.';
+'The account''s usage as of now by price and bucket: number n begins with the day starts[n], the last ends before '
+'end_day.';
 
 -- sql/usage/usage_by_hour.sql
 create function credits.usage_by_hour(account_id uuid, end_at timestamptz, starts timestamptz[]) returns table (
@@ -5799,30 +6458,8 @@ end
 $$;
 
 comment on function credits.usage_filter(jsonb) is
-'The filter of public.credit_usage with a list for each name. PT400: names it does not know, or that were never on sale.';
-
--- sql/usage/zone_name.sql
-create function credits.zone_name(zone text) returns text
-language plpgsql
-stable
-set search_path = ''
-as $$
-begin
-  -- Postgres also takes abbreviations, offsets and rules such as Foo/Bar+3, which no browser knows, and files such as
-  -- posix/Asia/Tokyo. To look through all files costs milliseconds: only for what it takes.
-  if zone !~ '^([A-Za-z]+(/[A-Za-z0-9_+-]+){1,2}|UTC)$' or zone ~* '^(posix|right)/' or char_length(zone) > 64 then
-    return null;
-  end if;
-  perform timestamptz '2000-01-01 00:00:00+00' at time zone zone;
-  return (select min(n.name) from pg_catalog.pg_timezone_names as n where lower(n.name) = lower(zone));
-exception
-  when invalid_parameter_value then
-    return null;
-end
-$$;
-
-comment on function credits.zone_name(text) is
-'The time zone''s name as the database of time zones writes it, such as Asia/Tokyo or UTC; null for an unknown one.';
+'The filter of public.credit_usage with a list for each name. PT400: names it does not know, or that were never on '
+'sale.';
 
 -- sql/ledger/entries/actor.sql
 create function credits.actor() returns text
@@ -6079,7 +6716,7 @@ begin
   );
   update public.credit_accounts as a set next_expiry = least(a.next_expiry, grant_to_account.expires_at)
   where a.id = grant_to_account.account_id and grant_to_account.expires_at is not null;
-  perform credits.pay_debt(account_id);
+  perform credits.pay_debt_from_new_credits(account_id);
   return entry;
 end
 $$;
@@ -6188,21 +6825,22 @@ $$;
 comment on function credits.note_operator(public.credit_transactions) is
 'Keeps the login of a direct session that wrote the ledger row, where users cannot read it.';
 
--- sql/ledger/entries/pay_debt.sql
-create function credits.pay_debt(account_id uuid) returns void
+-- sql/ledger/entries/pay_debt_from_new_credits.sql
+create function credits.pay_debt_from_new_credits(account_id uuid) returns void
 language plpgsql
 set search_path = ''
 as $$
 begin
   if exists (
-    select from public.credit_accounts as a where a.id = pay_debt.account_id and a.debt_from is not null
+    select from public.credit_accounts as a
+    where a.id = pay_debt_from_new_credits.account_id and a.debt_from is not null
   ) then
     perform credits.settle_account(account_id);
   end if;
 end
 $$;
 
-comment on function credits.pay_debt(uuid) is
+comment on function credits.pay_debt_from_new_credits(uuid) is
 'Pays from new credits what a clawback had left unpaid. The caller holds the account''s lock.';
 
 -- sql/ledger/entries/post_entry.sql
@@ -6273,7 +6911,8 @@ declare
 begin
   select entry.created_at + s.refund_grace into grace from credits.billing_settings as s;
 
-  -- The lot that burned last is filled first, as if less had been spent.
+  -- What was paid last is given back first, as if less had been spent. So it does not matter into how many refunds an
+  -- amount is split: which part of the transaction it undoes depends on how much was refunded before, and on nothing else.
   for lot in
     with refunds as (
       select t.id from public.credit_transactions as t
@@ -6290,7 +6929,7 @@ begin
       group by x.grant_id
     )
 
-    -- What no lot has paid for yet, a debt, goes back before any of them.
+    -- What no lot has paid for yet, its own debt, goes before any of them.
     select
       null as id,
       null as expires_at,
@@ -6325,22 +6964,41 @@ begin
       p.last_paid
     from paid as p
     inner join credits.credit_grants as g on g.account_id = entry.account_id and p.grant_id = g.id
+    -- What paid off its own debt in an earlier refund came from no lot.
+    where g.returned_from is not null or g.transaction_id not in (select refunds.id from refunds)
     order by last_paid desc nulls first
   loop
     part := least(still_to_return, lot.left_to_return);
     continue when part <= 0;
     still_to_return := still_to_return - part;
-    if lot.id is null or lot.expires_at <= entry.created_at then
+    if lot.id is null then
+      -- Not an older debt, and not from other lots: the debt that this transaction made is taken back.
+      perform credits.add_lot(entry, part, 'refund', grace, null, cost_basis => 0);
+      with paying as (
+        update credits.credit_grants as g set remaining = 0
+        where
+          g.account_id = entry.account_id
+          and g.id = (select max(n.id) from credits.credit_grants as n where n.account_id = entry.account_id)
+        returning g.id
+      )
+
+      insert into credits.lot_payments (
+        account_id, grant_id, first_id, last_id, first_amount, last_amount, number, is_late
+      )
+      select
+        entry.account_id, paying.id, entry.related_id, entry.related_id, part, part,
+        (select coalesce(max(p.number), 0) + 1 from credits.lot_payments as p where p.account_id = entry.account_id), true
+      from paying;
+    elsif lot.expires_at <= entry.created_at then
       -- The share of what was paid for the lot, so that all parts together have no more and no less than all of it.
       select coalesce(sum(n.amount), 0) into returned
       from credits.credit_grants as n
       where n.account_id = entry.account_id and n.returned_from = lot.id;
       perform credits.add_lot(
         entry, part, 'refund', grace, lot.priority, lot.id,
-        case
-          when lot.id is null then 0
-          else div(lot.cost_basis::numeric * (returned + part), lot.size) - div(lot.cost_basis::numeric * returned, lot.size)
-        end::bigint,
+        (
+          div(lot.cost_basis::numeric * (returned + part), lot.size) - div(lot.cost_basis::numeric * returned, lot.size)
+        )::bigint,
         lot.currency
       );
     else
@@ -6349,19 +7007,22 @@ begin
       update credits.credit_grants as g set remaining = g.remaining + part
       where g.account_id = entry.account_id and g.id = lot.id;
     end if;
+    -- At once, with what has just come back, not with what another part of the refund fills next.
+    perform credits.pay_debt_from_new_credits(entry.account_id);
   end loop;
 
   update public.credit_accounts as a set next_expiry = credits.next_expiry(a.id, entry.created_at)
   where a.id = entry.account_id;
-  perform credits.pay_debt(entry.account_id);
   perform credits.return_debt(entry.account_id);
 end
 $$;
 
 comment on function credits.return_to_lots(public.credit_transactions) is
-'Puts the credits of a refund back into the lots that paid for its transaction; for lots that have expired since, into '
-'new lots that live for billing_settings.refund_grace. A deleted user''s account passes them on as far as its '
-'successor took over its debt. The caller holds the account''s lock and has settled it.';
+'Puts the credits of a refund back where its transaction had them from, what was paid last first: takes back what of it '
+'is still a debt, then fills the lots that paid for it; for lots that have expired since, into new lots that live for '
+'billing_settings.refund_grace. What comes back pays the account''s other debts first. Several refunds end as one of '
+'the same sum does. A deleted user''s account passes them on as far as its successor took over its debt. The caller '
+'holds the account''s lock and has settled it.';
 
 -- sql/ledger/erasure/erase_hold_texts.sql
 create function credits.erase_hold_texts(account_id uuid, transaction_id bigint default null) returns bigint
@@ -6544,6 +7205,87 @@ comment on function credits.capture(public.credit_holds, integer, jsonb) is
 'Charges quantity units of an open hold at its pinned price and frees the rest; returns the ledger row. The caller has '
 'the hold from credits.lock_hold, and checked that it is held and has that many units.';
 
+-- sql/ledger/holds/hold_at_price.sql
+create function credits.hold_at_price(
+  account_id uuid,
+  operation text,
+  quantity integer,
+  unit_price numeric,
+  price_version bigint,
+  amount bigint,
+  lifetime interval,
+  idempotency_key text,
+  hash bytea,
+  metadata jsonb,
+  is_limited boolean
+) returns public.credit_holds
+language plpgsql
+set search_path = ''
+as $$
+declare
+  account record;
+  refusal jsonb;
+  hold public.credit_holds;
+begin
+  loop
+    update public.credit_accounts as a
+    set
+      held = a.held + amount,
+      available = a.available - amount,
+      next_expiry = least(a.next_expiry, credits.now() + lifetime),
+      has_keyed_holds = a.has_keyed_holds or hold_at_price.idempotency_key is not null,
+      updated_at = credits.entry_moment(a.next_expiry)
+    where
+      a.id = hold_at_price.account_id
+      and a.available >= amount
+      and a.frozen_at is null
+      and not credits.is_due(a.next_expiry)
+      and (hold_at_price.idempotency_key is null or credits.key_is_new(a.id, hold_at_price.idempotency_key))
+      and (not is_limited or credits.hold_refusal(a.id) is null)
+    returning a.id, a.updated_at, a.next_expiry, a.updated_at + lifetime as expires_at into account;
+    exit when found;
+
+    hold := credits.replayed_hold(account_id, idempotency_key, hash);
+    if hold.id is not null then
+      return hold;
+    elsif amount is null then
+      return null;
+    end if;
+    perform credits.make_spendable(account_id, amount);
+    -- With the lock, which make_spendable took.
+    refusal := case when is_limited then credits.hold_refusal(account_id) end;
+    if refusal is not null then
+      perform credits.fail('PT429', refusal ->> 'message', refusal - 'message', 'Wait, or let open holds end.');
+    end if;
+  end loop;
+
+  insert into public.credit_holds (
+    account_id, operation, quantity, unit_price, price_version, amount, expires_at, idempotency_key, request_hash,
+    metadata, created_at
+  )
+  values (
+    account.id, hold_at_price.operation, hold_at_price.quantity, hold_at_price.unit_price,
+    hold_at_price.price_version, amount, account.expires_at, hold_at_price.idempotency_key, hash,
+    hold_at_price.metadata, account.updated_at
+  )
+  returning * into hold;
+
+  -- The clock may have moved on between the two columns that the UPDATE set from it.
+  if account.next_expiry > hold.expires_at then
+    update public.credit_accounts as a set next_expiry = hold.expires_at where a.id = account.id;
+  end if;
+  perform credits.prune_unused_holds(account.id, (select s.max_unused_holds from credits.billing_settings as s));
+  return hold;
+end
+$$;
+
+comment on function credits.hold_at_price is
+'Reserves amount credits of the account, ceil(unit_price * quantity), in a hold that pins unit_price; returns the '
+'hold, or the one that the same key and hash made before. Null for a new request without an amount: then the caller '
+'says what is wrong with it. The one place that makes holds; what they cost is for the caller to know, never for a '
+'client to say. is_limited: whether billing_settings.max_holds_per_minute and max_open_holds apply; generations have '
+'limits of their own. Errors: PT402, PT403, PT409, PT429.';
+
 -- sql/ledger/holds/hold_refusal.sql
 create function credits.hold_refusal(account_id uuid) returns jsonb
 language plpgsql
@@ -6710,86 +7452,6 @@ comment on function credits.release(public.credit_holds, text) is
 'Gives back everything that an open hold reserved; returns the hold. The caller has it from credits.lock_hold, and '
 'checked that it is held.';
 
--- sql/ledger/holds/reserve.sql
-create function credits.reserve(
-  account_id uuid,
-  operation text,
-  quantity integer,
-  unit_price numeric,
-  price_version bigint,
-  amount bigint,
-  lifetime interval,
-  idempotency_key text,
-  hash bytea,
-  metadata jsonb,
-  is_limited boolean
-) returns public.credit_holds
-language plpgsql
-set search_path = ''
-as $$
-declare
-  account record;
-  refusal jsonb;
-  hold public.credit_holds;
-begin
-  loop
-    update public.credit_accounts as a
-    set
-      held = a.held + amount,
-      available = a.available - amount,
-      next_expiry = least(a.next_expiry, credits.now() + lifetime),
-      has_keyed_holds = a.has_keyed_holds or reserve.idempotency_key is not null,
-      updated_at = credits.entry_moment(a.next_expiry)
-    where
-      a.id = reserve.account_id
-      and a.available >= amount
-      and a.frozen_at is null
-      and not credits.is_due(a.next_expiry)
-      and (reserve.idempotency_key is null or credits.key_is_new(a.id, reserve.idempotency_key))
-      and (not is_limited or credits.hold_refusal(a.id) is null)
-    returning a.id, a.updated_at, a.next_expiry, a.updated_at + lifetime as expires_at into account;
-    exit when found;
-
-    hold := credits.replayed_hold(account_id, idempotency_key, hash);
-    if hold.id is not null then
-      return hold;
-    elsif amount is null then
-      return null;
-    end if;
-    perform credits.make_spendable(account_id, amount);
-    -- With the lock, which make_spendable took.
-    refusal := case when is_limited then credits.hold_refusal(account_id) end;
-    if refusal is not null then
-      perform credits.fail('PT429', refusal ->> 'message', refusal - 'message', 'Wait, or let open holds end.');
-    end if;
-  end loop;
-
-  insert into public.credit_holds (
-    account_id, operation, quantity, unit_price, price_version, amount, expires_at, idempotency_key, request_hash,
-    metadata, created_at
-  )
-  values (
-    account.id, reserve.operation, reserve.quantity, reserve.unit_price, reserve.price_version, amount,
-    account.expires_at, reserve.idempotency_key, hash, reserve.metadata, account.updated_at
-  )
-  returning * into hold;
-
-  -- The clock may have moved on between the two columns that the UPDATE set from it.
-  if account.next_expiry > hold.expires_at then
-    update public.credit_accounts as a set next_expiry = hold.expires_at where a.id = account.id;
-  end if;
-  perform credits.prune_unused_holds(account.id, (select s.max_unused_holds from credits.billing_settings as s));
-  return hold;
-end
-$$;
-
-comment on function credits.reserve is
-'Reserves amount credits of the account, ceil(unit_price * quantity), in a hold that pins unit_price; returns the '
-'hold, or the one that the same key and hash made before. Null for a new request without an amount: then the caller '
-'says what is wrong with it. The one place that makes holds; what they cost is for the caller to know, never for a '
-'client to say. is_limited: whether billing_settings.max_holds_per_minute and max_open_holds apply; generations have '
-'limits of their own. Errors: PT402, PT403, PT409, PT429.';
-
 -- sql/ledger/holds/sweep_holds.sql
 create function credits.sweep_holds(batch integer default 200) returns integer
 language plpgsql
@@ -6811,8 +7473,7 @@ begin
       and h.closed_at <= before
       and not exists (select from public.generation_jobs as j where j.account_id = h.account_id and j.hold_id = h.id and j.finished_at is null)
     order by h.closed_at
-    -- Quick ones: as many as a busy app leaves.
-    limit 5 * batch
+    limit batch
     for update of h skip locked
     for no key update of a skip locked
   ) as o;
@@ -6825,32 +7486,28 @@ end
 $$;
 
 comment on function credits.sweep_holds(integer) is
-'Deletes up to five times batch holds that ended without a capture billing_settings.hold_retention ago, with the '
+'Deletes up to batch holds that ended without a capture billing_settings.hold_retention ago, with the '
 'generations that they were made for; returns how many. Their provider calls stay in credits.usage_logs. Captured '
 'holds stay for ever.';
 
--- sql/ledger/keys/check_key.sql
-create function credits.check_key(idempotency_key text) returns void
-language plpgsql
+-- sql/ledger/idempotency/check_key.sql
+create function credits.check_key(idempotency_key text) returns text
+language sql
 stable
-set search_path = ''
 as $$
-begin
-  if starts_with(idempotency_key, 'sys:') then
-    perform credits.fail('PT400', 'Keys that start with "sys:" are reserved.', '{}', 'Choose another idempotency_key.');
-  elsif char_length(idempotency_key) not between 1 and 255 then
-    perform credits.fail(
-      'PT400', 'idempotency_key must have 1 to 255 characters.', '{}', 'A UUID made by the client for each action is a good key.'
-    );
-  end if;
-end
+  select case
+    when starts_with(idempotency_key, 'sys:') or char_length(idempotency_key) not between 1 and 255
+    then credits.refuse_key(idempotency_key)
+    else idempotency_key
+  end;
 $$;
 
 comment on function credits.check_key(text) is
-'Refuses with PT400 an idempotency key that a caller may not use: by its length, or because it is of the kind that the '
-'ledger itself uses, so that no caller can take the key of a bonus or a payment beforehand. Null may be used.';
+'The idempotency key, if a caller may use it; null for none. PT400 by its length, or because it is of the kind that '
+'the ledger itself uses, so that no caller can take the key of a bonus or a payment beforehand. Every spend asks: '
+'without a SET clause it is planned as part of its caller.';
 
--- sql/ledger/keys/check_repeat.sql
+-- sql/ledger/idempotency/check_repeat.sql
 create function credits.check_repeat(idempotency_key text, is_same boolean) returns void
 language plpgsql
 stable
@@ -6870,7 +7527,7 @@ comment on function credits.check_repeat(text, boolean) is
 'PT409 unless the call asks for what its idempotency key was used for. A ledger row says itself what that was, and the '
 'caller compares it; a hold does not say all of it (a prompt, a lifetime), so it keeps a hash of the request.';
 
--- sql/ledger/keys/key_is_new.sql
+-- sql/ledger/idempotency/key_is_new.sql
 create function credits.key_is_new(account_id uuid, idempotency_key text) returns boolean
 language plpgsql
 volatile
@@ -6894,7 +7551,7 @@ comment on function credits.key_is_new(uuid, text) is
 'everything with a key changes the account''s row, so where the UPDATE had to wait, Postgres asks again once it has '
 'the lock, and being volatile the function then sees what the other session has committed.';
 
--- sql/ledger/keys/keyed_hash.sql
+-- sql/ledger/idempotency/keyed_hash.sql
 create function credits.keyed_hash(idempotency_key text, variadic request text[]) returns bytea
 language plpgsql
 stable
@@ -6910,7 +7567,27 @@ comment on function credits.keyed_hash(text, text[]) is
 'SHA-256 of the request for a hold that came with an idempotency key (the call''s name, then each argument), by which '
 'a repeat is told; null without a key; PT400 for a key that a caller may not use.';
 
--- sql/ledger/keys/repeated_spend.sql
+-- sql/ledger/idempotency/refuse_key.sql
+create function credits.refuse_key(idempotency_key text) returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  if starts_with(idempotency_key, 'sys:') then
+    perform credits.fail('PT400', 'Keys that start with "sys:" are reserved.', '{}', 'Choose another idempotency_key.');
+  end if;
+  perform credits.fail(
+    'PT400', 'idempotency_key must have 1 to 255 characters.', '{}', 'A UUID made by the client for each action is a good key.'
+  );
+  return null;
+end
+$$;
+
+comment on function credits.refuse_key(text) is
+'Raises PT400 for an idempotency key that credits.check_key has refused, and says why.';
+
+-- sql/ledger/idempotency/repeated_spend.sql
 create function credits.repeated_spend(
   entry public.credit_transactions,
   operation text,
@@ -6934,7 +7611,7 @@ $$;
 comment on function credits.repeated_spend(public.credit_transactions, text, integer, jsonb) is
 'The ledger row that has the key of a spend, if it is of the same request; PT409 otherwise.';
 
--- sql/ledger/keys/replayed_entry.sql
+-- sql/ledger/idempotency/replayed_entry.sql
 create function credits.replayed_entry(account_id uuid, idempotency_key text) returns public.credit_transactions
 language plpgsql
 set search_path = ''
@@ -6962,7 +7639,7 @@ comment on function credits.replayed_entry(uuid, text) is
 'a hold has it. With a key it takes the account''s row lock, so that no other session can use it meanwhile. The caller '
 'says with credits.check_repeat whether the row is what it asks for.';
 
--- sql/ledger/keys/replayed_hold.sql
+-- sql/ledger/idempotency/replayed_hold.sql
 create function credits.replayed_hold(account_id uuid, idempotency_key text, request_hash bytea)
 returns public.credit_holds
 language plpgsql
@@ -7179,71 +7856,6 @@ comment on function credits.expire_due(uuid) is
 'per lot and moment) and notes when to look again. Each as of when it fell due. The caller holds the account''s lock '
 'and has allocated what was pending.';
 
--- sql/ledger/lots/lots_as_of_now.sql
-create function credits.lots_as_of_now(account_id uuid) returns table (
-  id bigint,
-  remaining bigint,
-  expires_at timestamptz,
-  source public.grant_source
-)
-language sql
-stable
-set search_path = ''
-as $$
-  with account as (
-    select
-      a.balance,
-      (
-        select t.created_at from public.credit_transactions as t
-        where t.account_id = a.id
-        order by t.id desc
-        limit 1
-      ) as last_entry_at
-    from public.credit_accounts as a
-    where a.id = lots_as_of_now.account_id
-  ),
-
-  lots as (
-    select
-      l.id,
-      l.remaining,
-      l.expires_at,
-      l.source,
-      l.burn_position,
-      -- Expired before the newest ledger row was written: nothing unsettled can have burned it.
-      coalesce(l.expires_at <= account.last_entry_at, false) as lapsed,
-      -- What the lots do not know of yet: debits since the last settlement.
-      sum(l.remaining) over () - account.balance as pending
-    from credits.lots_in_burn_order as l
-    cross join account
-    where l.account_id = lots_as_of_now.account_id
-  ),
-
-  reached as (
-    select
-      lots.*,
-      coalesce(sum(lots.remaining) filter (where not lots.lapsed) over (
-        order by lots.burn_position rows between unbounded preceding and 1 preceding
-      ), 0) as ahead
-    from lots
-  )
-
-  select
-    r.id,
-    case
-      when r.lapsed then r.remaining
-      else r.remaining - greatest(0, least(r.remaining, r.pending - r.ahead))::bigint
-    end,
-    r.expires_at,
-    r.source
-  from reached as r
-  where r.lapsed or r.pending - r.ahead < r.remaining;
-$$;
-
-comment on function credits.lots_as_of_now(uuid) is
-'The account''s lots with what is left of each, in credits, once the debits since the last settlement are taken off '
-'in burn order. Lots past their expiry are still there: credits.due_expiries tells what of them is gone.';
-
 -- sql/ledger/lots/next_expiry.sql
 create function credits.next_expiry(account_id uuid, moment timestamptz) returns timestamptz
 language sql
@@ -7367,11 +7979,11 @@ set search_path = ''
 -- The prices fit on one page, which the planner would read and sort for each spend; the index has them in order.
 set enable_seqscan = off
 as $$
--- For the target of ON CONFLICT, whose names cannot be qualified.
-#variable_conflict use_column
 declare
   me uuid := credits.caller();
   account_id uuid;
+  seen record;
+  last_entry_seen bigint;
   price record;
   account record;
   entry public.credit_transactions;
@@ -7379,18 +7991,22 @@ begin
   if metadata is distinct from '{}' then
     perform credits.check_metadata(metadata);
   end if;
-  if idempotency_key is not null then
-    perform credits.check_key(idempotency_key);
+  if credits.check_key(idempotency_key) is not null then
     -- A repeat ends here, and writes nothing. A subquery, not a join: planned while few rows have keys, that would read
     -- all keys for one, and the plan is kept.
-    select t.* into entry
-    from public.credit_transactions as t
-    where
-      t.account_id = (select a.id from public.credit_accounts as a where a.user_id = me)
-      and t.idempotency_key = consume_credits.idempotency_key;
-    if found then
-      return credits.repeated_spend(entry, operation, quantity, metadata);
+    select
+      a.last_entry,
+      (
+        select t from public.credit_transactions as t
+        where t.account_id = a.id and t.idempotency_key = consume_credits.idempotency_key
+      ) as entry
+    into seen
+    from public.credit_accounts as a
+    where a.user_id = me;
+    if (seen.entry).id is not null then
+      return credits.repeated_spend(seen.entry, operation, quantity, metadata);
     end if;
+    last_entry_seen := seen.last_entry;
   end if;
   select * into price from credits.price(operation, quantity);
 
@@ -7411,48 +8027,25 @@ begin
       and a.frozen_at is null
       and a.last_entry - a.settled_through < credits.max_unsettled()
       and not credits.is_due(a.next_expiry)
-      -- Of ledger rows the key is looked up above, and held against all by the INSERT. Not here: a lookup that most
-      -- spends do not need would have each planned anew.
+      -- The key is still new where no ledger row came after the look-up above and no hold has a key. Else it is looked
+      -- up once more, in a function: a subquery here would be part of the plan of all spends.
       and (
         consume_credits.idempotency_key is null
-        or not a.has_keyed_holds
+        or (a.last_entry = last_entry_seen and not a.has_keyed_holds)
         or credits.key_is_new(a.id, consume_credits.idempotency_key)
       )
     returning a.id, a.last_entry, a.balance, a.updated_at into account;
-    if found and idempotency_key is null then
-      insert into public.credit_transactions (
-        account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor, metadata,
-        created_at
-      )
-      values (
-        account.id, account.last_entry, 'spend', -price.credits, account.balance, consume_credits.operation,
-        consume_credits.quantity, price.credits_per_unit, price.version, 'authenticated', consume_credits.metadata,
-        account.updated_at
-      )
-      returning * into entry;
-      exit;
-    elsif found then
+    if found then
       insert into public.credit_transactions (
         account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor,
         idempotency_key, metadata, created_at
       )
       values (
-        account.id, account.last_entry, 'spend', -price.credits, account.balance, consume_credits.operation,
-        consume_credits.quantity, price.credits_per_unit, price.version, 'authenticated',
-        consume_credits.idempotency_key, consume_credits.metadata, account.updated_at
+        account.id, account.last_entry, 'spend', -price.credits, account.balance, operation, quantity,
+        price.credits_per_unit, price.version, 'authenticated', idempotency_key, metadata, account.updated_at
       )
-      on conflict (account_id, idempotency_key) where idempotency_key is not null do nothing
       returning * into entry;
-      exit when found;
-      -- Another session's call with this key came in between: the UPDATE is taken back.
-      update public.credit_accounts as a
-      set
-        balance = a.balance + price.credits,
-        available = a.available + price.credits,
-        lifetime_spent = a.lifetime_spent - price.credits,
-        last_entry = a.last_entry - 1,
-        unsettled_since = case when a.last_entry - 1 > a.settled_through then a.unsettled_since end
-      where a.id = account.id;
+      return entry;
     end if;
 
     account_id := coalesce(credits.account_of(me), credits.open_account(me));
@@ -7464,7 +8057,6 @@ begin
     end if;
     perform credits.make_spendable(account_id, price.credits);
   end loop;
-  return entry;
 end
 $$;
 
@@ -7640,7 +8232,7 @@ begin
   hash := credits.keyed_hash(idempotency_key, 'hold_credits', operation, quantity::text, ttl::text, metadata::text);
   select * into price from credits.price(operation, quantity);
   account_id := coalesce(credits.account_of(me), credits.open_account(me));
-  hold := credits.reserve(
+  hold := credits.hold_at_price(
     account_id, operation, quantity, price.credits_per_unit, price.version, price.credits, lifetime, idempotency_key, hash,
     metadata, is_limited => true
   );
@@ -8218,6 +8810,53 @@ comment on function public.verify_ledger(uuid) is
 
 grant execute on function public.verify_ledger(uuid) to service_role;
 
+-- sql/ledger/settlement/accounts_to_settle.sql
+create function credits.accounts_to_settle(settle_after interval, batch integer) returns uuid[]
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  moment constant timestamptz := credits.now();
+  before constant timestamptz := credits.settle_before(settle_after);
+begin
+  return (
+    select coalesce(array_agg(due.id order by due.since), '{}')
+    from (
+      -- No index serves this: what it would hold changes with the spends, and each would pay for it.
+      select a.id, least(a.unsettled_since, a.next_expiry) as since
+      from public.credit_accounts as a
+      where
+        credits.wants_settling(a, moment, before)
+        and not exists (
+          select from credits.maintenance_failures as f
+          where f.account_id = a.id and f.task = 'settlement' and f.retry_at > moment
+        )
+      order by since
+      limit batch
+    ) as due
+  );
+end
+$$;
+
+comment on function credits.accounts_to_settle(interval, integer) is
+'Up to batch accounts that want settling (credits.wants_settling), who has waited longest first; without those that '
+'failed and are not to be tried yet. It reads all accounts.';
+
+-- sql/ledger/settlement/await_account.sql
+create function credits.await_account(account_id uuid) returns void
+language plpgsql
+set search_path = ''
+set lock_timeout = '3s'
+as $$
+begin
+  perform from public.credit_accounts as a where a.id = await_account.account_id for no key update;
+end
+$$;
+
+comment on function credits.await_account(uuid) is
+'Takes the account''s lock, for which it waits up to 3 seconds: longer than others of the maintenance may.';
+
 -- sql/ledger/settlement/entry_digest.sql
 create function credits.entry_digest(
   entry public.credit_transactions,
@@ -8662,6 +9301,23 @@ comment on function credits.settle_batch(uuid[], timestamptz, bigint) is
 'lots cannot pay (a clawback''s debt) waits for the next grant. One statement, for one account or hundreds: its price '
 'is in the statement. The caller holds the accounts'' locks.';
 
+-- sql/ledger/settlement/settle_before.sql
+create function credits.settle_before(settle_after interval) returns timestamptz
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  moment constant timestamptz := credits.now();
+begin
+  -- Of a day that is over one wants to read all.
+  return greatest(moment - settle_after, date_trunc('day', moment, 'UTC') - interval '1 microsecond');
+end
+$$;
+
+comment on function credits.settle_before(interval) is
+'Maintenance settles what was written until then: what has waited for settle_after, and what is of an earlier day (UTC).';
+
 -- sql/ledger/settlement/settlement_batch.sql
 create function credits.settlement_batch() returns integer
 language sql
@@ -8675,99 +9331,73 @@ comment on function credits.settlement_batch() is
 'clause it is planned as part of its caller.';
 
 -- sql/ledger/settlement/sweep_settlement.sql
-create function credits.sweep_settlement(batch integer, settle_after interval) returns jsonb
+create function credits.sweep_settlement(batch integer, settle_after interval, waiting uuid[] default null) returns jsonb
 language plpgsql
 set search_path = ''
 as $$
 declare
-  moment timestamptz := credits.now();
-  waiting uuid[];
+  moment constant timestamptz := credits.now();
+  before constant timestamptz := credits.settle_before(settle_after);
+  -- Ledger rows for which it takes locks: what bounds the time that it holds them.
+  most constant integer := 10 * credits.settlement_batch();
+  rows_taken bigint := 0;
+  places integer;
   overdue uuid;
   candidate record;
-  together uuid[] := array[]::uuid[];
-  together_pending bigint := 0::bigint;
+  together uuid[] := '{}';
+  again uuid[] := '{}';
   settled integer := 0;
-  unfinished boolean := false;
-  -- Ledger rows that one run settles for accounts with more than one batch: bounded, however much is pending.
-  budget integer := 60 * credits.settlement_batch();
 begin
-  -- No index serves this: what it would hold changes with the spends, and each would pay for it.
-  select
-    array_agg(due.id order by due.since),
-    (
-      array_agg(due.id order by due.since) filter (
-        where due.since < moment - settle_after - interval '1 minute' or due.pending >= 10 * credits.settlement_batch()
-      )
-    )[1]
-  into waiting, overdue
-  from (
-    select
-      a.id,
-      least(a.unsettled_since, a.next_expiry) as since,
-      a.last_entry - a.settled_through as pending
-    from public.credit_accounts as a
-    where
-      (
-        a.next_expiry <= moment
-        or a.unsettled_since <= moment - settle_after
-        or a.last_entry - a.settled_through >= credits.settlement_batch()
-      )
-      and not exists (
-        select from credits.maintenance_failures as f
-        where f.account_id = a.id and f.task = 'settlement' and f.retry_at > moment
-      )
-    order by since
-    limit batch
-  ) as due;
+  if coalesce(waiting, '{}') = '{}' then
+    -- For some calls at once: see there.
+    waiting := credits.accounts_to_settle(settle_after, 10 * batch);
+  end if;
+  places := least(batch, cardinality(waiting));
 
   -- An account that is spent from without a pause is never free when SKIP LOCKED looks. Wait for one such account,
   -- while this transaction holds no other lock that it could be waited for.
+  select a.id into overdue
+  from unnest(waiting[:places]) with ordinality as w (id, place)
+  inner join public.credit_accounts as a on w.id = a.id
+  where
+    credits.wants_settling(a, moment, before)
+    and (
+      least(a.unsettled_since, a.next_expiry) < moment - settle_after - interval '1 minute'
+      or a.last_entry - a.settled_through >= most
+    )
+  order by w.place
+  limit 1;
   if overdue is not null then
-    begin
-      perform from public.credit_accounts as a where a.id = overdue for no key update;
-    exception
-      when others then
-        perform credits.note_failure('settlement', sqlstate, sqlerrm, overdue);
-    end;
+    perform credits.attempt('settlement', 'select to_jsonb(credits.await_account($1[1]))', array[overdue]);
   end if;
 
   for candidate in
     select
       a.id,
       a.last_entry - a.settled_through as pending,
-      a.next_expiry <= moment as is_due
-    from unnest(waiting) with ordinality as w (id, place)
+      a.next_expiry <= moment as is_due,
+      w.place
+    from unnest(waiting[:places]) with ordinality as w (id, place)
     inner join public.credit_accounts as a on w.id = a.id
-    where
-      a.next_expiry <= moment
-      or a.unsettled_since <= moment - settle_after
-      or a.last_entry - a.settled_through >= credits.settlement_batch()
+    where credits.wants_settling(a, moment, before)
     order by w.place
     for no key update of a skip locked
   loop
-    if candidate.pending > credits.settlement_batch() then
-      if budget <= 0 then
-        unfinished := true;
-        continue;
+    if rows_taken >= most then
+      places := candidate.place - 1;
+      exit;
+    end if;
+    rows_taken := rows_taken + candidate.pending;
+    -- By itself, what takes more than one statement. To expire what is due writes the account's row a second time, for
+    -- which Postgres locks its user, and may have to wait for one who is being deleted.
+    if candidate.is_due or candidate.pending > credits.settlement_batch() then
+      if credits.try_settling(array[candidate.id]) = 1 then
+        settled := settled + 1;
+        again := again || case when candidate.pending > most then array[candidate.id] end;
       end if;
-      budget := budget - least(candidate.pending, 20 * credits.settlement_batch());
-      unfinished := unfinished or candidate.pending > 20 * credits.settlement_batch();
-      settled := settled + credits.try_settling(array[candidate.id]);
-      continue;
-    elsif candidate.is_due then
-      -- By itself: to expire what is due writes the account's row a second time, for which Postgres locks its user, and
-      -- may have to wait for one who is being deleted.
-      settled := settled + credits.try_settling(array[candidate.id]);
-      continue;
+    else
+      together := together || candidate.id;
     end if;
-    -- As many accounts in one statement as keep its memory bounded.
-    if together_pending + candidate.pending > 10 * credits.settlement_batch() then
-      settled := settled + credits.try_settling(together);
-      together := '{}';
-      together_pending := 0;
-    end if;
-    together := together || candidate.id;
-    together_pending := together_pending + candidate.pending;
   end loop;
   if together <> '{}' then
     settled := settled + credits.try_settling(together);
@@ -8783,16 +9413,18 @@ begin
     -- Another run has it, or has just written it.
     for update of o skip locked
   );
+  waiting := waiting[places + 1:] || again;
   return jsonb_build_object(
-    'settled', settled, 'more', settled > 0 and (unfinished or cardinality(waiting) = batch)
+    'done', settled, 'more', waiting <> '{}' or places = batch, 'waiting', to_jsonb(waiting)
   );
 end
 $$;
 
-comment on function credits.sweep_settlement(integer, interval) is
-'Settles up to batch accounts: those with ledger rows unsettled for settle_after or longer, or with a whole '
-'credits.settlement_batch of them, and those where lots or holds have expired; of one with very many, the '
-'oldest. Skips what others have locked, and notes what fails. Returns what credits.run_maintenance does.';
+comment on function credits.sweep_settlement(integer, interval, uuid[]) is
+'Settles up to batch accounts that want it (credits.wants_settling), those first that have waited longest; of one with '
+'very many ledger rows the oldest, and with many rows fewer accounts. waiting: whom to begin with, as the call before '
+'returned them; without any it looks for them. Skips what others have locked, and notes what fails. Returns what '
+'credits.run_task does.';
 
 -- sql/ledger/settlement/text_digest.sql
 create function credits.text_digest(entry public.credit_transactions, salt bytea) returns bytea
@@ -8829,22 +9461,19 @@ as $$
 declare
   half integer := cardinality(accounts) / 2;
 begin
-  begin
-    perform credits.settle_accounts(accounts, batches => 20);
+  if credits.attempt(
+    'settlement', 'select to_jsonb(credits.settle_accounts($1, batches => 10))', accounts
+  ) is not null then
     return cardinality(accounts);
-  exception
-    when others then
-      if half = 0 then
-        perform credits.note_failure('settlement', sqlstate, sqlerrm, accounts[1]);
-        return 0;
-      end if;
-  end;
+  elsif half = 0 then
+    return 0;
+  end if;
   return credits.try_settling(accounts[:half]) + credits.try_settling(accounts[half + 1:]);
 end
 $$;
 
 comment on function credits.try_settling(uuid[]) is
-'Settles the accounts together, up to 20 batches of each; returns how many it settled. Where that fails, each half by '
+'Settles the accounts together, up to 10 batches of each; returns how many it settled. Where that fails, each half by '
 'itself, and so on: one that cannot be settled is noted as a failure, and the others are settled. The caller holds the '
 'accounts'' locks.';
 
@@ -8865,6 +9494,26 @@ $$;
 comment on function credits.unsettled_of(uuid[]) is
 'Those of the accounts with ledger rows that are not settled; null for none.';
 
+-- sql/ledger/settlement/wants_settling.sql
+create function credits.wants_settling(
+  account public.credit_accounts,
+  moment timestamptz,
+  settle_before timestamptz
+) returns boolean
+language sql
+immutable
+as $$
+  select
+    account.next_expiry <= moment
+    or account.unsettled_since <= settle_before
+    or account.last_entry - account.settled_through >= credits.settlement_batch();
+$$;
+
+comment on function credits.wants_settling(public.credit_accounts, timestamptz, timestamptz) is
+'Whether maintenance settles the account: a lot or hold has expired, a ledger row is from settle_before '
+'(credits.settle_before) or earlier, or a whole credits.settlement_batch waits. Without a SET clause it is planned as '
+'part of its caller.';
+
 -- sql/ledger/tables/refuse_all_but_erasure.sql
 create function credits.refuse_all_but_erasure() returns trigger
 language plpgsql
@@ -8878,6 +9527,7 @@ begin
   if tg_relid = 'public.credit_transactions'::regclass then
     is_erased :=
       after = before || '{"idempotency_key": null, "metadata": {}}'
+      and credits.is_callers_text(old)
       and exists (
         select from credits.sealed_texts as x
         where x.account_id = old.account_id and x.transaction_id = old.id and x.digest is not null
@@ -8887,9 +9537,12 @@ begin
       after = before || '{"salt": null}'
       and exists (
         select from credits.sealed_texts as x
+        inner join public.credit_transactions as t on x.account_id = t.account_id and x.transaction_id = t.id
         where
           x.account_id = old.account_id and x.digest is not null
           and x.transaction_id between old.through_id - old.entries + 1 and old.through_id
+          -- It is still there: the salt goes first.
+          and credits.is_callers_text(t)
       );
   end if;
   if not is_erased then
@@ -8903,8 +9556,9 @@ end
 $$;
 
 comment on function credits.refuse_all_but_erasure() is
-'Refuses UPDATE, whoever asks, but for the one that credits.erase_texts does: a text that credits.sealed_texts says is '
-'erased is taken out of its ledger row, or the salt out of its seal, and nothing else changes.';
+'Refuses UPDATE, whoever asks, but for the one that credits.erase_texts does: a caller''s text that '
+'credits.sealed_texts says is erased is taken out of its ledger row, or the salt out of its seal, and nothing else '
+'changes. What the ledger wrote itself, such as the keys by which a bonus or a payment comes once, nobody takes out.';
 
 create trigger only_erased before update on public.credit_transactions
 for each row execute function credits.refuse_all_but_erasure();
@@ -8959,6 +9613,28 @@ for each row when (
   or (new.account_id, new.transaction_id) is distinct from (old.account_id, old.transaction_id)
 ) execute function credits.refuse_change();
 create trigger no_truncate before truncate on credits.sealed_texts
+for each statement execute function credits.refuse_change();
+
+create trigger append_only before update or delete on credits.operator_entries
+for each row execute function credits.refuse_change();
+create trigger no_truncate before truncate on credits.operator_entries
+for each statement execute function credits.refuse_change();
+-- By these a refund knows what to take back and a dispute that is won what to give back.
+create trigger append_only before update or delete on credits.clawbacks
+for each row execute function credits.refuse_change();
+create trigger no_truncate before truncate on credits.clawbacks
+for each statement execute function credits.refuse_change();
+create trigger append_only before update or delete on credits.purchase_grants
+for each row execute function credits.refuse_change();
+create trigger no_truncate before truncate on credits.purchase_grants
+for each statement execute function credits.refuse_change();
+create trigger append_only before update or delete on credits.allotment_sources
+for each row execute function credits.refuse_change();
+create trigger no_truncate before truncate on credits.allotment_sources
+for each statement execute function credits.refuse_change();
+create trigger no_delete before delete on public.purchases
+for each row execute function credits.refuse_change();
+create trigger no_truncate before truncate on public.purchases
 for each statement execute function credits.refuse_change();
 
 create trigger append_only before update or delete on credits.pricing_tier_history
@@ -9133,6 +9809,17 @@ begin
   then
     return 'ignored: Nothing of the charge was booked or refunded and it has no receipt, or it has no payment intent.';
   end if;
+  -- Where one Stripe account serves several apps, theirs fill no table. What is bought here has a customer that is known
+  -- before. (A refund counts whoever paid: its purchase may come later.)
+  if
+    charge ->> 'amount_refunded' = '0'
+    and not exists (
+      select from credits.stripe_customers as c where c.customer_id = credits.stripe_id(charge -> 'customer')
+    )
+    and not exists (select from credits.stripe_payments as p where p.payment_intent_id = payment)
+  then
+    return 'ignored: The charge is of no customer and no payment of ours.';
+  end if;
   perform credits.lock_stripe_object(payment);
   is_booked := credits.note_balance_transaction(charge -> 'balance_transaction', payment, charge ->> 'id', 'payment');
   is_booked := credits.note_balance_transaction(
@@ -9156,7 +9843,8 @@ $$;
 
 comment on function credits.apply_charge(jsonb) is
 'Notes the total that a charge says was refunded, its receipt, and how Stripe booked it, and holds its purchase '
-'against them. Returns changed, unchanged or ignored.';
+'against them. One of a customer and a payment that nobody knows is none of ours. Returns changed, unchanged or '
+'ignored.';
 
 -- sql/payments/events/apply_checkout_session.sql
 create function credits.apply_checkout_session(session jsonb, event_type text) returns text
@@ -9167,15 +9855,22 @@ declare
   session_id text := session ->> 'id';
   payment text := credits.stripe_id(session -> 'payment_intent');
   pinned text := session #>> '{metadata,credits}';
+  known credits.stripe_objects;
   account uuid;
   told public.purchase_status;
   many integer;
   purchase public.purchases;
 begin
-  if session #>> '{metadata,account_id}' is null or session ->> 'mode' not in ('payment', 'subscription') then
+  if session ->> 'mode' not in ('payment', 'subscription') then
     return 'ignored: The session was not made by the function checkout.';
   end if;
-  account := credits.paying_account(null, session #>> '{metadata,account_id}');
+  perform credits.lock_stripe_object(session_id);
+  -- Known once, known for good: whose it is, and what it sells, is not what its metadata say by now.
+  select * into known from credits.stripe_objects as o where o.id = session_id;
+  if known.id is null and session #>> '{metadata,account_id}' is null then
+    return 'ignored: The session was not made by the function checkout.';
+  end if;
+  account := coalesce(known.account_id, credits.paying_account(null, session #>> '{metadata,account_id}'));
   if session ->> 'mode' = 'subscription' then
     if session ->> 'status' <> 'complete' then
       return 'ignored: Nobody has subscribed yet.';
@@ -9189,9 +9884,11 @@ begin
     end;
   end if;
 
-  if session #>> '{metadata,package}' is null then
+  if known.purchase_id is not null then
+    select * into purchase from public.purchases as p where p.account_id = account and p.id = known.purchase_id;
+  elsif session #>> '{metadata,package}' is null then
     return 'ignored: The session sells no package.';
-  elsif pinned is null or pinned !~ '^[1-9][0-9]{0,12}$' then
+  elsif coalesce(pinned, '') !~ '^[1-9][0-9]{0,12}$' then
     perform credits.fail(
       'PT422', 'metadata.credits is not a whole number of credits.', jsonb_build_object('session', session_id),
       'Sessions of packages are made by the function checkout.'
@@ -9205,25 +9902,20 @@ begin
   end)::public.purchase_status;
   if told is null then
     return 'ignored: The session is still open.';
-  end if;
-
-  -- Nothing to pay, say with a promotion code of 100 percent: not for as many as one likes.
-  many := coalesce((session #>> '{metadata,quantity}')::integer, 1);
-  if session ->> 'amount_total' = '0' then
-    pinned := pinned::bigint / many * least(many, (select s.max_free_packages from credits.billing_settings as s));
+  elsif purchase.status >= told then
+    return 'unchanged';
   end if;
 
   perform credits.lock_stripe_object(payment);
   perform credits.lock_account(account);
   perform credits.link_customer(account, credits.stripe_id(session -> 'customer'))
   where session ->> 'customer' is not null;
-  select p.* into purchase
-  from credits.stripe_objects as o
-  inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
-  where o.id = session_id;
-  if purchase.status >= told then
-    return 'unchanged';
-  elsif purchase.id is null then
+  if purchase.id is null then
+    -- Nothing to pay, say with a promotion code of 100 percent: not for as many as one likes.
+    many := coalesce((session #>> '{metadata,quantity}')::integer, 1);
+    if session ->> 'amount_total' = '0' then
+      pinned := pinned::bigint / many * least(many, (select s.max_free_packages from credits.billing_settings as s));
+    end if;
     insert into public.purchases (
       account_id, id, checkout_session_id, payment_intent_id, package, quantity, amount, net_amount, tax_amount,
       currency, status, credits
@@ -9235,7 +9927,8 @@ begin
       (session #>> '{total_details,amount_tax}')::bigint, session ->> 'currency', told, pinned::bigint
     )
     returning * into purchase;
-    insert into credits.stripe_objects (id, account_id, purchase_id) values (session_id, account, purchase.id);
+    insert into credits.stripe_objects (id, account_id, purchase_id) values (session_id, account, purchase.id)
+    on conflict (id) do update set purchase_id = excluded.purchase_id;
   else
     update public.purchases as p
     set
@@ -9255,7 +9948,7 @@ begin
       account, purchase.id, purchase.credits, 'purchase', null, null, session_id, purchase.net_amount
     );
   end if;
-  perform credits.net_purchase(account, purchase.id);
+  perform credits.claw_back_share(account, purchase.id);
   perform credits.freeze_for_disputes(account, purchase.id);
   return 'changed';
 end
@@ -9263,7 +9956,8 @@ $$;
 
 comment on function credits.apply_checkout_session(jsonb, text) is
 'What a Checkout session means: for a package, a purchase that is pending, failed, expired or paid, and granted when '
-'paid; for a plan, whose customer and subscription they are, and no credits. Returns changed, unchanged or ignored.';
+'paid; for a plan, whose customer and subscription they are, and no credits. Of the account that it was first told '
+'for, whatever its metadata say later. Returns changed, unchanged or ignored.';
 
 -- sql/payments/events/apply_customer.sql
 create function credits.apply_customer(customer jsonb, event_type text) returns text
@@ -9305,6 +9999,7 @@ begin
   loop
     is_booked := credits.note_balance_transaction(booked, payment, dispute ->> 'id', 'dispute') or is_booked;
   end loop;
+  insert into credits.stripe_payments (payment_intent_id) values (payment) on conflict (payment_intent_id) do nothing;
   insert into credits.stripe_disputes as d (
     id, payment_intent_id, amount, currency, status, unknown_status, withdrawn, reinstated
   )
@@ -9359,6 +10054,7 @@ begin
     return 'ignored: The warning names no payment intent.';
   end if;
   perform credits.lock_stripe_object(payment);
+  insert into credits.stripe_payments (payment_intent_id) values (payment) on conflict (payment_intent_id) do nothing;
   insert into credits.stripe_fraud_warnings (id, payment_intent_id, fraud_type, freezes)
   select warning ->> 'id', payment, warning ->> 'fraud_type', s.freeze_on_fraud_warning
   from credits.billing_settings as s
@@ -9405,37 +10101,31 @@ begin
   elsif told is null then
     return 'ignored: The invoice is neither paid nor failed nor given up.';
   end if;
+  perform credits.lock_stripe_object(the_invoice);
+  select p.* into purchase
+  from credits.stripe_objects as o
+  inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
+  where o.id = the_invoice;
   -- Paid is final; a message that could not be granted as it was has nothing to add to one that could.
-  if exists (
-    select from credits.stripe_objects as o
-    inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
-    where o.id = the_invoice and p.status = 'paid'
-  ) then
+  if purchase.status >= told then
     return 'unchanged';
   end if;
-  account := credits.subscriber(subscription, invoice -> 'customer', details -> 'metadata');
+  -- Known once, known for good.
+  account := coalesce(purchase.account_id, credits.subscriber(subscription, invoice -> 'customer', details -> 'metadata'));
   if not credits.accept_invoice(account, invoice) then
     return 'ignored: The subscription is to no plan of ours.';
   end if;
 
-  perform credits.lock_stripe_object(the_invoice);
   for payment in
     select s.payment_intent_id from credits.stripe_payments as s where s.invoice_id = the_invoice order by 1
   loop
     perform credits.lock_stripe_object(payment);
   end loop;
   perform credits.lock_account(account);
-  select p.* into purchase
-  from credits.stripe_objects as o
-  inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
-  where o.id = the_invoice;
-  if purchase.status >= told then
-    return 'unchanged';
-  end if;
-
   perform credits.open_subscription(account, subscription);
   perform credits.note_second_subscription(account, subscription) where told = 'paid';
-  select max(g.plan) as plan, coalesce(sum(g.credits), 0) as credits into brings from credits.invoice_grants(invoice) as g;
+  select max(g.plan) as plan, coalesce(sum(g.credits), 0) as credits into brings
+  from credits.invoice_grants_and_rollover(invoice) as g;
   if purchase.id is null then
     insert into public.purchases (
       account_id, id, invoice_id, payment_intent_id, subscription_id, plan, amount, net_amount, tax_amount, currency,
@@ -9474,7 +10164,7 @@ begin
     perform credits.grant_invoice(account, purchase.id, invoice);
   end if;
   perform credits.set_subscription_status(account, subscription);
-  perform credits.net_purchase(account, purchase.id);
+  perform credits.claw_back_share(account, purchase.id);
   perform credits.collect_subscription_debts(account);
   perform credits.end_late_grants(account);
   perform credits.freeze_for_disputes(account, purchase.id);
@@ -9484,8 +10174,8 @@ $$;
 
 comment on function credits.apply_invoice(jsonb) is
 'What an invoice of a subscription means: a purchase that is failed, given up or paid; the paid one grants what '
-'credits.invoice_grants says, once, and a failed one leaves what was granted before. Returns changed, unchanged or '
-'ignored; PT422 for one that cannot be read.';
+'credits.invoice_grants_and_rollover says, once, and a failed one leaves what was granted before. Returns changed, '
+'unchanged or ignored; PT422 for one that cannot be read.';
 
 -- sql/payments/events/apply_invoice_payment.sql
 create function credits.apply_invoice_payment(invoice_payment jsonb) returns text
@@ -9542,6 +10232,7 @@ begin
   is_booked := credits.note_balance_transaction(
     refund -> 'failure_balance_transaction', payment, refund ->> 'id', 'refund_failure'
   ) or is_booked;
+  insert into credits.stripe_payments (payment_intent_id) values (payment) on conflict (payment_intent_id) do nothing;
   insert into credits.stripe_refunds as r (id, payment_intent_id, amount, status, unknown_status)
   values (
     refund ->> 'id', payment, (refund ->> 'amount')::bigint,
@@ -9682,7 +10373,7 @@ begin
       where a.account_id = account and a.subscription_id = new.id and a.months is not null
       order by a.purchase_id
     loop
-      perform credits.net_purchase(account, period);
+      perform credits.claw_back_share(account, period);
     end loop;
     perform credits.collect_subscription_debts(account);
   end if;
@@ -9793,8 +10484,8 @@ $$;
 
 comment on function credits.lock_stripe_object(text) is
 'Until the transaction ends, one session at a time deals with this Stripe object: a refund and its purchase, told at '
-'once by two messages, each see what the other wrote. Taken in the order event, invoice, payment intent; the '
-'account''s lock comes last.';
+'once by two messages, each see what the other wrote. Taken in the order event, invoice or session, payment intent; '
+'the account''s lock comes last.';
 
 -- sql/payments/events/note_balance_transaction.sql
 create function credits.note_balance_transaction(
@@ -9853,17 +10544,26 @@ begin
   insert into public.subscriptions (account_id, id, plan)
   values (open_subscription.account_id, open_subscription.subscription_id, open_subscription.plan)
   on conflict on constraint subscriptions_pkey do nothing;
-  if found then
-    insert into credits.stripe_objects (id, account_id)
-    values (open_subscription.subscription_id, open_subscription.account_id);
+  if not found then
+    return false;
   end if;
-  return found;
+  insert into credits.stripe_objects (id, account_id)
+  values (open_subscription.subscription_id, open_subscription.account_id)
+  on conflict (id) do nothing;
+  if not found then
+    perform credits.fail(
+      'PT422', 'The subscription is another account''s.',
+      jsonb_build_object('subscription', subscription_id, 'account_id', account_id),
+      'It stays with the account that it was first told for. Dismiss this, or move what it paid for by hand.'
+    );
+  end if;
+  return true;
 end
 $$;
 
 comment on function credits.open_subscription(uuid, text, text) is
-'Makes the row of a subscription, if there is none yet; returns whether there was none. The caller holds the '
-'account''s lock.';
+'Makes the row of a subscription, if there is none yet; returns whether there was none. PT422 for one that is another '
+'account''s. The caller holds the account''s lock.';
 
 -- sql/payments/events/paying_account.sql
 create function credits.paying_account(customer_id text, account_id text) returns uuid
@@ -9951,6 +10651,66 @@ comment on function credits.sweep_stripe_payloads(integer) is
 'many. What is quarantined or failed until then is given up. Their ids stay, so that they are still known when they '
 'come again.';
 
+-- sql/payments/events/sweep_unclaimed_payments.sql
+create function credits.sweep_unclaimed_payments(batch integer default 200) returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  -- Variables, so that the indexes find what is older.
+  before timestamptz := credits.now() - credits.unclaimed_retention();
+  ignored_before timestamptz := credits.now() - (select s.stripe_payload_retention from credits.billing_settings as s);
+  payment text;
+  part integer;
+  forgotten integer := 0;
+begin
+  for payment in
+    select p.payment_intent_id from credits.stripe_payments as p
+    where p.purchase_id is null and p.received_at < before
+    order by p.received_at
+    limit batch
+  loop
+    -- Whoever deals with it now may be about to find its purchase; and is not waited for.
+    continue when not pg_try_advisory_xact_lock(hashtextextended(payment, 0));
+    delete from credits.stripe_payments as p where p.payment_intent_id = payment and p.purchase_id is null;
+    continue when not found;
+    delete from credits.stripe_refunds as r where r.payment_intent_id = payment;
+    delete from credits.stripe_disputes as d where d.payment_intent_id = payment;
+    delete from credits.stripe_fraud_warnings as w where w.payment_intent_id = payment;
+    delete from credits.stripe_balance_transactions as b where b.payment_intent_id = payment;
+    forgotten := forgotten + 1;
+  end loop;
+
+  delete from credits.stripe_customers as c
+  where c.customer_id in (
+    select o.customer_id from credits.stripe_customers as o
+    where o.deleted_at < before
+    order by o.deleted_at
+    limit batch
+    for update skip locked
+  );
+  get diagnostics part = row_count;
+  forgotten := forgotten + part;
+
+  delete from credits.stripe_events as e
+  where e.id in (
+    select o.id from credits.stripe_events as o
+    where o.status = 'ignored' and o.received_at < ignored_before
+    order by o.received_at
+    limit batch
+    for update skip locked
+  );
+  get diagnostics part = row_count;
+  return forgotten + part;
+end
+$$;
+
+comment on function credits.sweep_unclaimed_payments(integer) is
+'Forgets what turned out to be none of our business, up to batch of each kind, so that another app on the same Stripe '
+'account fills no table: payments that no purchase has claimed for credits.unclaimed_retention, with their refunds, '
+'disputes, warnings and fees; customers that were deleted so long ago; events that were ignored '
+'billing_settings.stripe_payload_retention ago. Returns how many. What comes again is kept, or ignored, again.';
+
 -- sql/payments/events/try_stripe_object.sql
 create function credits.try_stripe_object(
   object jsonb,
@@ -9994,6 +10754,189 @@ comment on function credits.try_stripe_object(jsonb, text) is
 'credits.apply_stripe_object, with its reason apart, and with a refusal as an answer: quarantined when the object '
 'cannot be read, failed when a rule of the ledger refuses what it asks for; then nothing of it was done, and reason '
 'says why.';
+
+-- sql/payments/events/unclaimed_retention.sql
+create function credits.unclaimed_retention() returns interval
+language sql
+immutable
+as $$
+  select interval '200 days';
+$$;
+
+comment on function credits.unclaimed_retention() is
+'How long what Stripe tells of payments that nobody here has bought anything with is kept: their purchase may be told '
+'of late, or never, where one Stripe account serves several apps. Longer than reconciliation looks back, 180 days for '
+'disputes.';
+
+-- sql/payments/netting/claw_back_share.sql
+create function credits.claw_back_share(account_id uuid, purchase_id bigint) returns boolean
+language plpgsql
+set search_path = ''
+as $$
+declare
+  purchase public.purchases;
+  refunded bigint;
+  disputed bigint;
+  gone bigint;
+  target bigint;
+  is_second boolean;
+  lot record;
+  figures jsonb;
+  receipt text;
+begin
+  select * into purchase
+  from public.purchases as p
+  where p.account_id = claw_back_share.account_id and p.id = purchase_id;
+
+  -- A refund that has failed does not count. What a charge tells beyond the refunds that we know, we have yet to hear
+  -- of one by one.
+  -- (By the purchase, not by an array of its payments: for that each call would be planned anew.)
+  select coalesce(sum(r.live + greatest(0, r.told - r.known)), 0), min(r.receipt_url) into refunded, receipt
+  from (
+    select
+      min(c.refunded) as told,
+      min(c.receipt_url) as receipt_url,
+      coalesce(sum(f.amount), 0) as known,
+      coalesce(sum(f.amount) filter (where f.status not in ('failed', 'canceled')), 0) as live
+    from credits.stripe_payments as c
+    left join credits.stripe_refunds as f on c.payment_intent_id = f.payment_intent_id
+    where c.account_id = purchase.account_id and c.purchase_id = purchase.id
+    group by c.payment_intent_id
+  ) as r;
+
+  -- In another currency than the payment's the bank's figure says nothing of the share: the whole is disputed.
+  select coalesce(sum(case when d.currency = purchase.currency then d.amount else purchase.amount end), 0) into disputed
+  from credits.stripe_payments as c
+  inner join credits.stripe_disputes as d on c.payment_intent_id = d.payment_intent_id
+  where c.account_id = purchase.account_id and c.purchase_id = purchase.id and d.takes;
+
+  -- Most purchases are of a package, and no money goes back: what follows would find nothing to take or to give.
+  if purchase.subscription_id is null and refunded + disputed = 0 and purchase.credits_clawed_back = 0 then
+    return credits.note_netting(purchase, 0, refunded, disputed, receipt);
+  end if;
+
+  -- What expired unused is not there to be taken a second time. Nor is what a downgrade took of a lot that has expired
+  -- since: of one that is alive it is given back first.
+  select coalesce(sum(case t.kind when 'expiry' then -t.amount else credits.left_to_refund(t) end), 0) into gone
+  from credits.purchase_grants as g
+  inner join credits.credit_grants as l on g.account_id = l.account_id and g.transaction_id = l.transaction_id
+  inner join public.credit_transactions as t on g.account_id = t.account_id and g.transaction_id = t.related_id
+  left join credits.clawbacks as c on t.account_id = c.account_id and t.id = c.transaction_id
+  where
+    g.account_id = purchase.account_id
+    and g.purchase_id = purchase.id
+    and (t.kind = 'expiry' or c.cause = 'downgrade' and l.expires_at <= credits.now());
+
+  is_second := purchase.subscription_id is not null
+    and credits.is_second_subscription(purchase.account_id, purchase.subscription_id);
+  target := case
+    when is_second
+      then greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
+    when purchase.amount = 0 then 0
+    else least(
+      round(purchase.credits_granted::numeric * least(refunded + disputed, purchase.amount) / purchase.amount)::bigint,
+      greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
+    )
+  end;
+  figures := jsonb_build_object(
+    'purchase', purchase.id, 'paid', purchase.amount, 'refunded', refunded, 'disputed', disputed,
+    'currency', purchase.currency
+  );
+  if purchase.subscription_id is not null and exists (
+    select from credits.allotments as a
+    where a.account_id = purchase.account_id and a.purchase_id = purchase.id and a.months is not null
+  ) then
+    -- Month by month where it came so: what expired unused of one month stands for nothing in another.
+    target := 0;
+    for lot in
+      select
+        l.transaction_id,
+        t.taken::bigint as taken,
+        least(round(l.amount * s.share), greatest(l.amount - t.gone, t.taken))::bigint as target
+      from credits.purchase_grants as g
+      inner join credits.credit_grants as l on g.account_id = l.account_id and g.transaction_id = l.transaction_id
+      cross join lateral (
+        select
+          coalesce(sum(case r.kind when 'expiry' then -r.amount else credits.left_to_refund(r) end) filter (
+            where r.kind = 'expiry' or c.cause = 'downgrade' and l.expires_at <= credits.now()
+          ), 0) as gone,
+          coalesce(sum(credits.left_to_refund(r)) filter (where c.cause = 'money_back'), 0) as taken
+        from public.credit_transactions as r
+        left join credits.clawbacks as c on r.account_id = c.account_id and r.id = c.transaction_id
+        where r.account_id = l.account_id and r.related_id = l.transaction_id and r.kind in ('expiry', 'clawback')
+      ) as t
+      -- Each part goes with the money that paid for it; all of what began when the subscription had ended.
+      cross join lateral (
+        select case
+          when is_second or exists (
+            select from credits.allotments as a
+            inner join public.subscriptions as e on a.account_id = e.account_id and a.subscription_id = e.id
+            where
+              a.account_id = g.account_id
+              and a.purchase_id = g.purchase_id
+              and a.key = g.allotment_key
+              and e.ended_at <= (
+                a.period_start at time zone 'UTC' + make_interval(months => g.month - 1)
+              ) at time zone 'UTC'
+          ) then 1
+          else coalesce(
+            (
+              select
+                sum(o.part * case
+                  when o.purchase_id = purchase.id then own.share
+                  else least(c.refunded_amount + c.disputed_amount, c.amount) / greatest(c.amount, 1)::numeric
+                end) / sum(o.part)
+              from credits.allotment_sources as o
+              inner join public.purchases as c on o.account_id = c.account_id and o.purchase_id = c.id
+              where o.account_id = g.account_id and o.transaction_id = g.transaction_id
+            ),
+            own.share
+          )
+        end as share
+        from (
+          select least(refunded + disputed, purchase.amount) / greatest(purchase.amount, 1)::numeric as share
+        ) as own
+      ) as s
+      where g.account_id = purchase.account_id and g.purchase_id = purchase.id
+      order by l.expires_at, l.id
+    loop
+      target := target + lot.target;
+      if lot.target > lot.taken then
+        perform credits.release_subscription_debts(purchase.account_id);
+        perform credits.claw_back(
+          purchase.account_id, lot.target - lot.taken, lot.transaction_id,
+          metadata => figures,
+          cause => 'money_back',
+          purchase_id => purchase.id
+        );
+      elsif lot.target < lot.taken then
+        perform credits.give_back_clawbacks(
+          purchase.account_id, 'money_back', purchase.id, lot.taken - lot.target, figures, lot.transaction_id
+        );
+      end if;
+    end loop;
+  elsif target > purchase.credits_clawed_back then
+    perform credits.release_subscription_debts(purchase.account_id);
+    perform credits.take_from_purchase(
+      purchase.account_id, purchase.id, target - purchase.credits_clawed_back, figures
+    );
+  elsif target < purchase.credits_clawed_back then
+    perform credits.give_back_clawbacks(
+      purchase.account_id, 'money_back', purchase.id, purchase.credits_clawed_back - target, figures
+    );
+  end if;
+
+  return credits.note_netting(purchase, target, refunded, disputed, receipt);
+end
+$$;
+
+comment on function credits.claw_back_share(uuid, bigint) is
+'Holds a purchase against its refunds and disputes: takes back credits in proportion to the money, round(granted * '
+'least(refunded + disputed, paid) / paid), or gives back what is too much; by the difference to what was taken so '
+'far, so that it may be called at any time and any number of times; month by month where it came so. Never takes '
+'what has expired; takes all of a second subscription''s. It comes before what downgrades take: '
+'credits.collect_subscription_debts has to follow. Returns whether anything changed. The caller holds the locks of '
+'its payments and of the account.';
 
 -- sql/payments/netting/debt_takings.sql
 create function credits.debt_takings(account_id uuid) returns table (
@@ -10287,7 +11230,7 @@ begin
     return false; -- kept until its purchase comes
   end if;
   perform credits.lock_account(purchase.account_id);
-  changed := credits.net_purchase(purchase.account_id, purchase.id);
+  changed := credits.claw_back_share(purchase.account_id, purchase.id);
   -- Money that came back lets the months go on; that of a change goes with what it added to them.
   for period in
     select distinct m.purchase_id
@@ -10299,7 +11242,7 @@ begin
     update credits.allotments as a set next_at = a.period_start
     where a.account_id = purchase.account_id and a.purchase_id = period and a.months is not null;
     perform credits.grant_allotments(purchase.account_id, period);
-    changed := credits.net_purchase(purchase.account_id, period) or changed;
+    changed := credits.claw_back_share(purchase.account_id, period) or changed;
   end loop;
   perform credits.collect_subscription_debts(purchase.account_id);
   perform credits.end_late_grants(purchase.account_id);
@@ -10311,176 +11254,6 @@ $$;
 comment on function credits.net_payment(text) is
 'Holds the purchase that a payment intent pays, if it is known, against its refunds and disputes. Returns whether '
 'anything changed. The caller holds the payment''s lock.';
-
--- sql/payments/netting/net_purchase.sql
-create function credits.net_purchase(account_id uuid, purchase_id bigint) returns boolean
-language plpgsql
-set search_path = ''
-as $$
-declare
-  purchase public.purchases;
-  refunded bigint;
-  disputed bigint;
-  gone bigint;
-  target bigint;
-  is_second boolean;
-  lot record;
-  figures jsonb;
-  receipt text;
-begin
-  select * into purchase
-  from public.purchases as p
-  where p.account_id = net_purchase.account_id and p.id = purchase_id;
-
-  -- A refund that has failed does not count. What a charge tells beyond the refunds that we know, we have yet to hear
-  -- of one by one.
-  -- (By the purchase, not by an array of its payments: for that each call would be planned anew.)
-  select coalesce(sum(r.live + greatest(0, r.told - r.known)), 0), min(r.receipt_url) into refunded, receipt
-  from (
-    select
-      min(c.refunded) as told,
-      min(c.receipt_url) as receipt_url,
-      coalesce(sum(f.amount), 0) as known,
-      coalesce(sum(f.amount) filter (where f.status not in ('failed', 'canceled')), 0) as live
-    from credits.stripe_payments as c
-    left join credits.stripe_refunds as f on c.payment_intent_id = f.payment_intent_id
-    where c.account_id = purchase.account_id and c.purchase_id = purchase.id
-    group by c.payment_intent_id
-  ) as r;
-
-  -- In another currency than the payment's the bank's figure says nothing of the share: the whole is disputed.
-  select coalesce(sum(case when d.currency = purchase.currency then d.amount else purchase.amount end), 0) into disputed
-  from credits.stripe_payments as c
-  inner join credits.stripe_disputes as d on c.payment_intent_id = d.payment_intent_id
-  where c.account_id = purchase.account_id and c.purchase_id = purchase.id and d.takes;
-
-  -- Most purchases are of a package, and no money goes back: what follows would find nothing to take or to give.
-  if purchase.subscription_id is null and refunded + disputed = 0 and purchase.credits_clawed_back = 0 then
-    return credits.note_netting(purchase, 0, refunded, disputed, receipt);
-  end if;
-
-  -- What expired unused is not there to be taken a second time. Nor is what a downgrade took of a lot that has expired
-  -- since: of one that is alive it is given back first.
-  select coalesce(sum(case t.kind when 'expiry' then -t.amount else credits.left_to_refund(t) end), 0) into gone
-  from credits.purchase_grants as g
-  inner join credits.credit_grants as l on g.account_id = l.account_id and g.transaction_id = l.transaction_id
-  inner join public.credit_transactions as t on g.account_id = t.account_id and g.transaction_id = t.related_id
-  left join credits.clawbacks as c on t.account_id = c.account_id and t.id = c.transaction_id
-  where
-    g.account_id = purchase.account_id
-    and g.purchase_id = purchase.id
-    and (t.kind = 'expiry' or c.cause = 'downgrade' and l.expires_at <= credits.now());
-
-  is_second := purchase.subscription_id is not null
-    and credits.is_second_subscription(purchase.account_id, purchase.subscription_id);
-  target := case
-    when is_second
-      then greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
-    when purchase.amount = 0 then 0
-    else least(
-      round(purchase.credits_granted::numeric * least(refunded + disputed, purchase.amount) / purchase.amount)::bigint,
-      greatest(purchase.credits_granted - gone, purchase.credits_clawed_back)
-    )
-  end;
-  figures := jsonb_build_object(
-    'purchase', purchase.id, 'paid', purchase.amount, 'refunded', refunded, 'disputed', disputed,
-    'currency', purchase.currency
-  );
-  if purchase.subscription_id is not null and exists (
-    select from credits.allotments as a
-    where a.account_id = purchase.account_id and a.purchase_id = purchase.id and a.months is not null
-  ) then
-    -- Month by month where it came so: what expired unused of one month stands for nothing in another.
-    target := 0;
-    for lot in
-      select
-        l.transaction_id,
-        t.taken::bigint as taken,
-        least(round(l.amount * s.share), greatest(l.amount - t.gone, t.taken))::bigint as target
-      from credits.purchase_grants as g
-      inner join credits.credit_grants as l on g.account_id = l.account_id and g.transaction_id = l.transaction_id
-      cross join lateral (
-        select
-          coalesce(sum(case r.kind when 'expiry' then -r.amount else credits.left_to_refund(r) end) filter (
-            where r.kind = 'expiry' or c.cause = 'downgrade' and l.expires_at <= credits.now()
-          ), 0) as gone,
-          coalesce(sum(credits.left_to_refund(r)) filter (where c.cause = 'money_back'), 0) as taken
-        from public.credit_transactions as r
-        left join credits.clawbacks as c on r.account_id = c.account_id and r.id = c.transaction_id
-        where r.account_id = l.account_id and r.related_id = l.transaction_id and r.kind in ('expiry', 'clawback')
-      ) as t
-      -- Each part goes with the money that paid for it; all of what began when the subscription had ended.
-      cross join lateral (
-        select case
-          when is_second or exists (
-            select from credits.allotments as a
-            inner join public.subscriptions as e on a.account_id = e.account_id and a.subscription_id = e.id
-            where
-              a.account_id = g.account_id
-              and a.purchase_id = g.purchase_id
-              and a.key = g.allotment_key
-              and e.ended_at <= (
-                a.period_start at time zone 'UTC' + make_interval(months => g.month - 1)
-              ) at time zone 'UTC'
-          ) then 1
-          else coalesce(
-            (
-              select
-                sum(o.part * case
-                  when o.purchase_id = purchase.id then own.share
-                  else least(c.refunded_amount + c.disputed_amount, c.amount) / greatest(c.amount, 1)::numeric
-                end) / sum(o.part)
-              from credits.allotment_sources as o
-              inner join public.purchases as c on o.account_id = c.account_id and o.purchase_id = c.id
-              where o.account_id = g.account_id and o.transaction_id = g.transaction_id
-            ),
-            own.share
-          )
-        end as share
-        from (
-          select least(refunded + disputed, purchase.amount) / greatest(purchase.amount, 1)::numeric as share
-        ) as own
-      ) as s
-      where g.account_id = purchase.account_id and g.purchase_id = purchase.id
-      order by l.expires_at, l.id
-    loop
-      target := target + lot.target;
-      if lot.target > lot.taken then
-        perform credits.release_subscription_debts(purchase.account_id);
-        perform credits.claw_back(
-          purchase.account_id, lot.target - lot.taken, lot.transaction_id,
-          metadata => figures,
-          cause => 'money_back',
-          purchase_id => purchase.id
-        );
-      elsif lot.target < lot.taken then
-        perform credits.give_back_clawbacks(
-          purchase.account_id, 'money_back', purchase.id, lot.taken - lot.target, figures, lot.transaction_id
-        );
-      end if;
-    end loop;
-  elsif target > purchase.credits_clawed_back then
-    perform credits.release_subscription_debts(purchase.account_id);
-    perform credits.take_from_purchase(
-      purchase.account_id, purchase.id, target - purchase.credits_clawed_back, figures
-    );
-  elsif target < purchase.credits_clawed_back then
-    perform credits.give_back_clawbacks(
-      purchase.account_id, 'money_back', purchase.id, purchase.credits_clawed_back - target, figures
-    );
-  end if;
-
-  return credits.note_netting(purchase, target, refunded, disputed, receipt);
-end
-$$;
-
-comment on function credits.net_purchase(uuid, bigint) is
-'Holds a purchase against its refunds and disputes: takes back credits in proportion to the money, round(granted * '
-'least(refunded + disputed, paid) / paid), or gives back what is too much; by the difference to what was taken so '
-'far, so that it may be called at any time and any number of times; month by month where it came so. Never takes '
-'what has expired; takes all of a second subscription''s. It comes before what downgrades take: '
-'credits.collect_subscription_debts has to follow. Returns whether anything changed. The caller holds the locks of '
-'its payments and of the account.';
 
 -- sql/payments/netting/next_purchase.sql
 create function credits.next_purchase(account_id uuid) returns bigint
@@ -10530,8 +11303,8 @@ end
 $$;
 
 comment on function credits.note_netting(public.purchases, bigint, bigint, bigint, text) is
-'Last part of credits.net_purchase: notes on a purchase what went back, in credits and in minor units; returns whether '
-'that was news.';
+'Last part of credits.claw_back_share: notes on a purchase what went back, in credits and in minor units; returns '
+'whether that was news.';
 
 -- sql/payments/netting/purchase_payments.sql
 create function credits.purchase_payments(purchase public.purchases) returns text[]
@@ -10698,7 +11471,7 @@ begin
         and p.subscription_id = close_second_subscription.subscription_id
       order by p.id
     loop
-      perform credits.net_purchase(account_id, purchase);
+      perform credits.claw_back_share(account_id, purchase);
     end loop;
     perform credits.collect_subscription_debts(account_id);
     perform credits.end_late_grants(account_id);
@@ -10859,13 +11632,17 @@ begin
   )::credits.stripe_event_status;
   if known is null then
     insert into credits.stripe_events (id, type, api_version, status, reason, payload)
-    values (event_id, event ->> 'type', event ->> 'api_version', result, outcome.reason, event);
+    values (
+      event_id, event ->> 'type', event ->> 'api_version', result, outcome.reason,
+      -- Most of another app's on the same Stripe account; nobody reads it again.
+      case when result <> 'ignored' then event end
+    );
   else
     update credits.stripe_events as e
     set
       status = result,
       reason = outcome.reason,
-      payload = event,
+      payload = case when result <> 'ignored' then event end,
       attempts = e.attempts + 1,
       processed_at = credits.now()
     where e.id = event_id;
@@ -11679,6 +12456,24 @@ comment on function credits.allotment_months(credits.allotments) is
 'all of them sum to the period''s credits and what changes of plan added; so does what was paid for them (cost_basis, '
 'minor units, null for unknown).';
 
+-- sql/payments/subscriptions/begin_months.sql
+create function credits.begin_months(account_id uuid, purchase_id bigint) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  perform credits.lock_account(account_id);
+  perform credits.grant_allotments(account_id, purchase_id);
+  perform credits.claw_back_share(account_id, purchase_id);
+  perform credits.collect_subscription_debts(account_id);
+  perform credits.end_late_grants(account_id);
+end
+$$;
+
+comment on function credits.begin_months(uuid, bigint) is
+'Grants the months that have begun of a period that is granted month by month, and holds its purchase against what '
+'refunds and downgrades take. The caller holds the locks of the purchase''s Stripe objects.';
+
 -- sql/payments/subscriptions/change_allotments.sql
 create function credits.change_allotments(
   account_id uuid,
@@ -12021,7 +12816,7 @@ $$;
 
 comment on function credits.grant_allotments(uuid, bigint) is
 'Grants the months of a purchase''s period that have begun, once each; none while all of its money is refunded or '
-'disputed, and none that begins after the subscription has ended. credits.net_purchase, which takes the share of a '
+'disputed, and none that begins after the subscription has ended. credits.claw_back_share, which takes the share of a '
 'part that was refunded, and credits.collect_subscription_debts have to follow. The caller holds the account''s lock.';
 
 -- sql/payments/subscriptions/grant_invoice.sql
@@ -12042,7 +12837,7 @@ begin
   ) into had_trial;
   select s.max_grant into most from credits.billing_settings as s;
   for part in
-    select g.* from credits.invoice_grants(invoice) as g order by g.expires_at, g.key
+    select g.* from credits.invoice_grants_and_rollover(invoice) as g order by g.expires_at, g.key
   loop
     if part.is_trial and had_trial then
       continue;
@@ -12090,8 +12885,8 @@ comment on function credits.grant_invoice(uuid, bigint, jsonb) is
 'Grants what a paid invoice brings, a trial once per address, and notes what a downgrade takes. The caller holds the '
 'account''s lock. PT422 for a proration beyond billing_settings.max_grant.';
 
--- sql/payments/subscriptions/invoice_grants.sql
-create function credits.invoice_grants(invoice jsonb) returns table (
+-- sql/payments/subscriptions/invoice_grants_and_rollover.sql
+create function credits.invoice_grants_and_rollover(invoice jsonb) returns table (
   key text,
   plan text,
   credits bigint,
@@ -12240,7 +13035,7 @@ as $$
   where d.credits <> 0;
 $$;
 
-comment on function credits.invoice_grants(jsonb) is
+comment on function credits.invoice_grants_and_rollover(jsonb) is
 'What a paid invoice of a subscription grants: one row per lot, with the key that makes it once, the credits and when '
 'they expire. A full line brings the plan''s credits; what of them may roll over is a lot of its own that lives '
 'longer. A trial brings its credits once, whatever the quantity; a line that is wholly discounted those of '
@@ -12457,17 +13252,9 @@ begin
     );
     perform from public.credit_accounts as a where a.id = due.account_id for no key update skip locked;
     continue when not found;
-    begin
-      perform credits.lock_account(due.account_id);
-      perform credits.grant_allotments(due.account_id, due.purchase_id);
-      perform credits.net_purchase(due.account_id, due.purchase_id);
-      perform credits.collect_subscription_debts(due.account_id);
-      perform credits.end_late_grants(due.account_id);
-      done := done + 1;
-    exception
-      when others then
-        perform credits.note_failure('allotments', sqlstate, sqlerrm, due.account_id);
-    end;
+    done := done + case when credits.attempt(
+      'allotments', format('select to_jsonb(credits.begin_months($1[1], %L))', due.purchase_id), array[due.account_id]
+    ) is not null then 1 else 0 end;
   end loop;
 
   -- Over, by whomever: no month waits any more.

@@ -2,6 +2,7 @@
 request.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -155,4 +156,20 @@ def test_a_key_is_free_again_after_a_refusal(bank: Bank) -> None:
     answers = bank.all_at_once([spend(session, user, 2) for session in sessions])
     assert answers == [answers[0]] * SESSIONS
     assert bank.owner.account(user)["balance"] == 0
+    bank.check()
+
+
+def test_repeats_that_waited_and_the_deletion_of_their_user_do_not_block_each_other(bank: Bank) -> None:
+    """A second UPDATE of the account in one call would look for the user again, whom the deletion has locked."""
+    user = bank.user(500)
+    deletion = bank.owner_session()
+    calls = [spend(session, user, 2) for session in bank.sessions(2)]
+    with ThreadPoolExecutor(2) as threads:
+        with bank.locked(user, 3):
+            answers = threads.submit(bank.all_at_once, calls)
+            bank.until_waiting(2)
+            deleted = threads.submit(deletion.rows, "delete from auth.users where id = %s returning id", user)
+        first, second = answers.result()
+        assert first == second and first["idempotency_key"] == KEY
+        assert deleted.result()
     bank.check()

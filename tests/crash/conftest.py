@@ -7,6 +7,7 @@ import pytest
 
 from scripts.local.stack import Stack, ports
 from scripts.local.stack.processes import start_time
+from tests.support import prepared
 from tests.support.stack import NEEDED, ROOT
 
 
@@ -21,7 +22,7 @@ def doomed() -> Iterator[Stack]:
             Stack(ROOT, folder.name).stop(delete=True)
     made = Stack(ROOT, f"crash-{os.getpid()}", ports.free_pair())
     try:
-        made.start()
+        prepared.start(made)
         yield made
     finally:
         made.stop(delete=True)

@@ -16,6 +16,7 @@ import pytest
 from scripts.local.stack import Stack, ports
 from scripts.local.stack.stack import Status
 from supabase import Client, create_client
+from tests.support import prepared
 from tests.support.pages import (
     ALL,
     JS_CLIENT,
@@ -183,7 +184,7 @@ def with_providers() -> Iterator[Status]:
     """A stack of its own that has stand-ins for the providers."""
     stack = Stack(ROOT, f"docs-{os.getpid()}", ports.free_pair())
     try:
-        stack.start(providers=True)
+        prepared.start(stack, providers=True)
         yield stack.status()
     finally:
         stack.stop(delete=True)

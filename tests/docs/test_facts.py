@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 
 from _shared.generation.providers import provider
-from _shared.payments.reconcile import EVENT_TYPES
+from _shared.payments.event_types import EVENT_TYPES
 from tests.support.pages import PAGES, ROOT, fences
 from tests.support.stack import Database
 

@@ -1,5 +1,6 @@
 """The functions as an app and Stripe meet them, and single ones served with another environment."""
 
+import itertools
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -29,16 +30,17 @@ def serve(
 ) -> Iterator[Callable[..., Served]]:
     """A factory that starts a function as functions/README.md says.
 
-    Keyword arguments change the environment that the stack gives; None takes a variable out.
+    Keyword arguments change the environment that the stack gives; None takes a variable out. The first
+    process is started as the page says, those after it are forked.
     """
-    logs = tmp_path_factory.mktemp("functions")
+    logs, count = tmp_path_factory.mktemp("functions"), itertools.count()
     with ExitStack() as resources:
 
         def start(name: str, **changes: str | None) -> Served:
             environment = {"PYTHONPATH": "functions", **function_environment, **changes}
             command = ["uvicorn", "--app-dir", f"functions/{name}", "index:app"]
             log_file = logs / f"{name}-{uuid.uuid4().hex}.log"
-            return resources.enter_context(serving(command, environment, log_file))
+            return resources.enter_context(serving(command, environment, log_file, fork=next(count) > 0))
 
         yield start
 

@@ -8,7 +8,7 @@ import aiohttp
 import httpx
 import pytest
 
-from _shared.generation import calls
+from _shared.generation import calls, timeouts
 from _shared.generation.providers.openai import OpenAI
 from _shared.generation.providers.protocol import UNUSABLE, Lost, Outcome, Work
 from _shared.pool import connections
@@ -126,7 +126,7 @@ def test_a_request_whose_provider_has_no_address_yet_was_not_sent(monkeypatch: p
     async def hang(*_: object, **__: object) -> None:
         await asyncio.sleep(20)
 
-    monkeypatch.setattr(calls, "READY_SECONDS", 0.3)
+    monkeypatch.setattr(timeouts, "READY_SECONDS", 0.3)
     monkeypatch.setattr(aiohttp.ThreadedResolver, "resolve", hang)
     assert asyncio.run(start_and_close("http://provider.invalid")) == calls.DOWN
 

@@ -73,7 +73,7 @@ class Entry:
     """A ledger row. `paid` has the lots that paid for it in the order in which they were taken,
     `returned` what a
     refund put back into lots; of a debit that was refunded, `refunded` is the sum and `given_back` says
-    to which lots.
+    to which lots, and `forgiven` has those that took its own debt back.
     """
 
     number: int
@@ -88,6 +88,7 @@ class Entry:
     returned: list[Payment] = field(default_factory=list)
     refunded: int = 0
     given_back: dict[Lot, int] = field(default_factory=dict)
+    forgiven: set[Lot] = field(default_factory=set)
 
     def unpaid(self) -> int:
         """Of a debit: what no lot has paid for yet."""
@@ -380,13 +381,17 @@ class Account:
         entry = self._post("refund", amount, operation=spent.operation, related=spent)
         spent.refunded += amount
         grace = self.now + self.refund_grace
-        # What no lot has paid for, a debt, came from no lot: it goes back as a new one, before the others.
+        # What no lot has paid for, its own debt, is taken back before the others: by a lot that is spent on it.
         part = min(amount, spent.unpaid())
         if part:
             self._new_lot(entry, part, "refund", grace, 50)
+            self._take(spent, [self.lots[-1]])
+            spent.forgiven.add(self.lots[-1])
             amount -= part
-        # The lot that burned last is filled first, as if less had been spent.
+        # What was paid last is given back first, as if less had been spent; and pays other debts at once.
         for lot in dict.fromkeys(payment.lot for payment in reversed(spent.paid)):
+            if lot in spent.forgiven:
+                continue
             part = min(
                 amount, sum(p.amount for p in spent.paid if p.lot is lot) - spent.given_back.get(lot, 0)
             )
@@ -398,8 +403,8 @@ class Account:
                 else:
                     lot.remaining += part
                     entry.returned.append(Payment(lot, part))
+                self._pay_debts()
         assert amount == 0
-        self._pay_debts()
         return entry
 
     def claw_back(self, amount: int, grant: Entry | None, key: str | None) -> Entry:

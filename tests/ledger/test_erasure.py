@@ -272,6 +272,38 @@ def test_nobody_blanks_a_text_otherwise(ledger: Ledger) -> None:
     assert ledger.broken(user) == []
 
 
+def test_nobody_blanks_what_the_ledger_wrote(own_ledger: Ledger) -> None:
+    """Whoever could take a bonus's or a payment's key away could have it come again. Not even the owner, who can
+    write that it was erased.
+    """
+    ledger = own_ledger
+    ledger.rows("update credits.billing_settings set signup_bonus = 7")
+    account = account_of(ledger, ledger.sign_up())
+    ledger.value("select credits.claw_back(%s, 3, null, 'ticket', '{\"of\": \"ann\"}')", account)
+    ledger.value(
+        "select credits.claw_back(%s, 1, metadata => '{\"purchase\": 1}', cause => 'debt_taken_over', "
+        "other_account_id => %s)",
+        account, account,
+    )  # fmt: skip
+    ledger.rows(
+        "insert into credits.sealed_texts (account_id, transaction_id, digest, erased_at, erased_by) "
+        "select account_id, id, '\\x00', now(), 'me' from public.credit_transactions"
+    )
+    blank = "update public.credit_transactions set idempotency_key = null, metadata = '{}' where id = %s"
+    unsalt = "update credits.ledger_seals set salt = null where through_id = %s and salt is not null"
+    salted = ledger.rows("select through_id from credits.ledger_seals where salt is not null order by 1")
+    assert [row["through_id"] for row in salted] == [1, 2, 3]
+    for number in (1, 3):
+        for attempt in (blank, unsalt):
+            with pytest.raises(Refused, match="append-only") as caught:
+                ledger.rows(attempt, number)
+            assert caught.value.code == "PT403"
+    for attempt in (unsalt, blank):  # an operator's clawback is a caller's
+        ledger.rows(attempt, 2)
+    keys = ledger.rows("select idempotency_key from public.credit_transactions order by id")
+    assert [row["idempotency_key"] for row in keys] == ["sys:signup_bonus", None, None]
+
+
 def test_a_row_without_text_has_no_salt(own_ledger: Ledger) -> None:
     user = buyer(own_ledger, 10)
     own_ledger.as_user(user, "consume_credits", operation="one")

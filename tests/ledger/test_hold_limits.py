@@ -158,7 +158,7 @@ def test_pruning_is_bounded(own_ledger: Ledger) -> None:
         made = hold(own_ledger, user)
         own_ledger.as_service("release_hold", account_id=made["account_id"], hold_id=made["id"])
     own_ledger.pass_time(31 * DAY)
-    own_ledger.value("select credits.sweep_holds(1)")
+    own_ledger.value("select credits.sweep_holds(5)")
     assert holds(own_ledger) == 2
 
 

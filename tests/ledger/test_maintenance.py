@@ -1,13 +1,16 @@
-"""credits.run_maintenance: bounded batches, several at once, and no account left out."""
+"""credits.maintain and credits.run_maintenance: bounded batches, several at once, and no account left out."""
 
+import json
+import re
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import psycopg
 import pytest
 
-from tests.support.clock import MINUTE
+from tests.support.clock import MINUTE, SECOND, until
 from tests.support.ledger import Ledger, Refused, buyer, lot, small_batches
 from tests.support.stack import Database
 from tests.support.studio import Studio
@@ -16,6 +19,26 @@ from tests.support.studio import Studio
 def run(ledger: Ledger, settle_after: timedelta = timedelta(0), batch: int = 200) -> dict[str, Any]:
     answer: dict[str, Any] = ledger.value("select credits.run_maintenance(%s, %s)", settle_after, batch)
     return answer
+
+
+def maintain(
+    ledger: Ledger,
+    settle_after: timedelta | None = timedelta(0),
+    batch: int = 200,
+    at_most: timedelta = MINUTE,
+) -> bool:
+    """The procedure that pg_cron calls; whether there is more to do."""
+    more: bool = ledger.value("call credits.maintain(%s, %s, %s)", settle_after, batch, at_most)
+    return more
+
+
+def replace_sweep(ledger: Ledger, task: str, body: str) -> str:
+    """Have the sweep of a task do something else; returns what it was."""
+    whole: str = ledger.value(
+        "select pg_get_functiondef(oid) from pg_proc where proname = %s", f"sweep_{task}"
+    )
+    ledger.rows(whole.partition("AS $function$")[0] + f"as $body$begin {body} end$body$")
+    return whole
 
 
 def waiting(ledger: Ledger, user: str) -> int:
@@ -53,6 +76,52 @@ def test_it_waits_for_settle_after_but_not_with_what_expires(own_ledger: Ledger)
     assert ledger.account(due)["balance"] == 0
     assert ledger.account(young)["held"] == 0
     assert ledger.value("select status from public.credit_holds") == "expired"
+    assert ledger.broken() == []
+
+
+@pytest.mark.parametrize("what", ["lot", "hold"])
+def test_an_account_with_nothing_but_something_due_is_settled(own_ledger: Ledger, what: str) -> None:
+    ledger, user = own_ledger, buyer(own_ledger, 10)
+    if what == "lot":
+        lot(ledger, user, 5, MINUTE)
+    else:
+        ledger.as_user(user, "hold_credits", operation="one", ttl=MINUTE)
+    ledger.settle(user)
+    ledger.pass_time(MINUTE - SECOND)
+    assert run(ledger)["settled"] == 0
+    assert ledger.account(user)["unsettled_since"] is None
+    ledger.pass_time(SECOND)
+    assert run(ledger, timedelta(days=1)) == {"settled": 1, "more": False}
+    account = ledger.account(user)
+    assert (account["next_expiry"], account["balance"], account["available"]) == (None, 10, 10)
+    assert ledger.broken() == []
+
+
+def test_a_day_that_is_over_does_not_wait_for_settle_after(own_ledger: Ledger) -> None:
+    """What was spent on a day is all in its daily usage once maintenance has run on the next."""
+    ledger, user, other = own_ledger, buyer(own_ledger, 100), buyer(own_ledger, 100)
+    day, hour = timedelta(days=1), timedelta(hours=1)
+    for account in (user, other):
+        ledger.settle(account)
+    ledger.pass_time(day - SECOND)
+    ledger.as_user(user, "consume_credits", operation="one", quantity=7)
+    assert run(ledger, hour)["settled"] == 0
+    # Midnight, to the microsecond: what is written now is the new day's.
+    ledger.pass_time(SECOND)
+    ledger.as_user(other, "consume_credits", operation="one", quantity=5)
+    incomplete = ledger.rows(
+        "select user_id::text from public.credit_accounts where unsettled_since < '2100-01-02T00:00Z'"
+    )
+    assert [row["user_id"] for row in incomplete] == [user]
+    assert run(ledger, hour)["settled"] == 1
+    usage = ledger.rows("select day::text, spent from credits.usage_days order by day")
+    assert [list(row.values()) for row in usage] == [["2100-01-01", 7]]
+    assert waiting(ledger, other) == 1
+    # In the middle of a day it waits.
+    ledger.pass_time(hour - SECOND)
+    assert run(ledger, hour)["settled"] == 0
+    ledger.pass_time(SECOND)
+    assert run(ledger, hour)["settled"] == 1
     assert ledger.broken() == []
 
 
@@ -116,6 +185,56 @@ def test_several_at_once_settle_everything_once(own_db: Database, own_ledger: Le
         pass
     assert unsettled(own_ledger) == 0
     assert own_ledger.value("select count(*) from credits.credit_allocations") == len(users)
+    assert own_ledger.broken() == []
+
+
+def test_one_call_works_off_what_has_piled_up(own_ledger: Ledger) -> None:
+    """More than a batch, and more than the accounts that it looks for at a time (ten batches)."""
+    users = [buyer(own_ledger, 10) for _ in range(23)]
+    assert maintain(own_ledger, batch=2, at_most=timedelta(0)) is True
+    assert unsettled(own_ledger) == 21
+    assert maintain(own_ledger, batch=2) is False
+    assert unsettled(own_ledger) == 0
+    # So do the other tasks.
+    for user in users:
+        hold = own_ledger.as_user(user, "hold_credits", operation="one")
+        own_ledger.as_service("release_hold", account_id=hold["account_id"], hold_id=hold["id"])
+    own_ledger.pass_time(timedelta(days=40))
+    assert maintain(own_ledger, batch=5) is False
+    assert own_ledger.value("select count(*) from public.credit_holds") == 0
+    assert own_ledger.broken() == []
+
+
+def test_what_pg_cron_calls_waits_for_settle_after(own_ledger: Ledger) -> None:
+    whole: str = own_ledger.value("select pg_get_functiondef('credits.schedule_maintenance'::regproc)")
+    (command,) = re.findall(r"cron\.schedule\('credits-maintenance', '10 seconds', '(.*)'\)", whole)
+    user = buyer(own_ledger, 10)
+    own_ledger.pass_time(timedelta(minutes=59))
+    own_ledger.rows(command)
+    assert waiting(own_ledger, user) == 1
+    own_ledger.pass_time(MINUTE)
+    own_ledger.rows(command)
+    assert waiting(own_ledger, user) == 0
+
+
+def test_no_lock_outlives_its_batch(own_db: Database, own_ledger: Ledger) -> None:
+    """While a call goes on, what it has settled is committed, and its account free."""
+    user = buyer(own_ledger, 10)
+    own_ledger.rows("create table clock.gate (is_open boolean)")
+    replace_sweep(
+        own_ledger, "stripe_payloads",
+        "while not exists (select from clock.gate) loop perform pg_sleep(0.01); end loop; return 0;",
+    )  # fmt: skip
+    with Ledger(psycopg.connect(own_db.url, autocommit=True)) as second:
+        thread = threading.Thread(target=lambda: maintain(second))
+        thread.start()
+        until(lambda: unsettled(own_ledger) == 0)
+        own_ledger.rows("set lock_timeout = '1s'")
+        own_ledger.as_user(user, "consume_credits", operation="one")
+        assert thread.is_alive()
+        own_ledger.rows("insert into clock.gate values (true)")
+        thread.join(10)
+    assert not thread.is_alive()
     assert own_ledger.broken() == []
 
 
@@ -275,6 +394,9 @@ def test_each_job_and_each_sweep_fails_by_itself(own_ledger: Ledger) -> None:
     assert (failure["task"], failure["account_id"], failure["sqlstate"]) == ("holds", None, "23503")
     ledger.rows("drop table clock.own")
     run(ledger)
+    assert len(report(ledger)) == 1
+    ledger.pass_time(10 * SECOND)
+    run(ledger)
     assert report(ledger) == []
 
 
@@ -284,19 +406,21 @@ def test_each_task_fails_by_itself_and_the_others_are_done(own_ledger: Ledger) -
     assert tasks[0] == "settlement"
     for task in tasks:
         user = buyer(ledger, 10)
-        whole: str = ledger.value(
-            "select pg_get_functiondef(oid) from pg_proc where proname = %s", f"sweep_{task}"
-        )
-        ledger.rows(whole.partition("AS $function$")[0] + "as 'begin raise ''away''; end'")
+        whole = replace_sweep(ledger, task, "raise 'away';")
         answer = run(ledger)
         assert (answer["settled"], waiting(ledger, user)) == ((0, 1) if task == "settlement" else (1, 0)), (
             task
         )
         (failure,) = report(ledger)
         assert (failure["task"], failure["account_id"], failure["job_id"]) == (task, None, None)
+        # It is not tried again at once, and less and less often.
+        run(ledger)
+        assert [row["failures"] for row in report(ledger)] == [1]
+        ledger.pass_time(10 * SECOND)
         run(ledger)
         assert [row["failures"] for row in report(ledger)] == [2]
         ledger.rows(whole)
+        ledger.pass_time(20 * SECOND)
         run(ledger)
         assert report(ledger) == []
         assert waiting(ledger, user) == 0
@@ -322,6 +446,82 @@ def test_an_account_that_a_session_left_locked_does_not_stop_the_others(
     assert report(own_ledger) == []
 
 
+@pytest.mark.parametrize("whole", [run, maintain])
+def test_a_sweep_that_is_too_slow_stops_no_other(own_ledger: Ledger, whole: Callable[[Ledger], Any]) -> None:
+    ledger, user = own_ledger, buyer(own_ledger, 10)
+    tasks = ledger.value("select enum_range(null::credits.maintenance_task)::text[]")
+    ledger.rows("create table clock.swept (task text)")
+    for task in tasks[1:]:
+        replace_sweep(ledger, task, f"insert into clock.swept values ('{task}'); return 0;")
+    slow = "insert into clock.swept values ('slow'); perform pg_sleep(30); return 0;"
+    replace_sweep(ledger, "generations", slow)
+    ledger.rows("set statement_timeout = '1s'")
+    whole(ledger)
+    assert waiting(ledger, user) == 0
+    swept = [row["task"] for row in ledger.rows("select task from clock.swept order by task")]
+    assert swept == sorted({*tasks} - {"settlement", "generations"})
+    (failure,) = report(ledger)
+    assert (failure["task"], failure["account_id"], failure["sqlstate"]) == ("generations", None, "57014")
+    assert "statement timeout" in failure["message"]
+    # It does not take its time from the others again at once.
+    whole(ledger)
+    assert [row["failures"] for row in report(ledger)] == [1]
+
+
+def test_an_account_that_is_too_slow_stops_no_other(own_ledger: Ledger) -> None:
+    ledger, users = own_ledger, [buyer(own_ledger, 10) for _ in range(3)]
+    bad = str(ledger.account(users[0])["id"])
+    broken_seals(ledger, bad)
+    ledger.rows(
+        "create or replace function clock.fail() returns trigger language plpgsql "
+        "as 'begin perform pg_sleep(1); raise query_canceled; end'"
+    )
+    assert run(ledger)["settled"] == 2
+    (failure,) = report(ledger)
+    assert (failure["account_id"], failure["sqlstate"]) == (bad, "57014")
+
+
+def test_who_reads_the_failures_with_a_lock_stops_nothing(own_db: Database, own_ledger: Ledger) -> None:
+    """An operator's open transaction: on the row of a sweep that goes well again, and of one that does not."""
+    ledger, users = own_ledger, [buyer(own_ledger, 10) for _ in range(3)]
+    bad = str(ledger.account(users[0])["id"])
+    broken_seals(ledger, bad)
+    ledger.rows("create table clock.swept (task text)")
+    replace_sweep(ledger, "holds", "raise 'away';")
+    assert run(ledger)["settled"] == 2
+    assert [row["task"] for row in report(ledger)] == ["settlement", "holds"]
+    replace_sweep(ledger, "holds", "insert into clock.swept values ('holds'); return 0;")
+    for user in users[1:]:
+        ledger.as_user(user, "consume_credits", operation="one")
+    ledger.pass_time(10 * SECOND)
+    with psycopg.connect(own_db.url) as operator:
+        operator.execute("select * from credits.maintenance_failures for update")
+        assert run(ledger)["settled"] == 2
+        assert [waiting(ledger, user) for user in users] == [1, 0, 0]
+        assert ledger.value("select count(*) from clock.swept") == 1
+        assert [row["failures"] for row in report(ledger)] == [1, 1]
+    run(ledger)
+    assert [(row["task"], row["failures"]) for row in report(ledger)] == [("settlement", 2)]
+    assert ledger.broken() == []
+
+
+def test_a_user_who_is_being_deleted_holds_nobody_up(own_db: Database, own_ledger: Ledger) -> None:
+    """To expire a lot asks for the user's row, with the locks of all accounts of the batch held."""
+    asked = "select credits.attempt('holds', 'select to_jsonb(current_setting(''lock_timeout''))')"
+    assert own_ledger.value(asked) == "200ms"
+    ledger, users = own_ledger, [buyer(own_ledger, 10) for _ in range(2)]
+    lot(ledger, users[0], 5, MINUTE)
+    ledger.pass_time(MINUTE)
+    with psycopg.connect(own_db.url) as other:
+        other.execute("select from auth.users where id = %s for update", (users[0],))
+        assert run(ledger)["settled"] == 1
+        (failure,) = report(ledger)
+        assert (failure["user_id"], failure["sqlstate"]) == (users[0], "55P03")
+    ledger.pass_time(10 * SECOND)
+    assert run(ledger)["settled"] == 1
+    assert report(ledger) == []
+
+
 def test_users_do_not_read_the_report(own_ledger: Ledger) -> None:
     with pytest.raises(Refused, match="42501"):
         own_ledger.as_user(own_ledger.sign_up(), "maintenance_report")
@@ -337,32 +537,41 @@ def test_an_account_with_very_many_rows_is_settled_bit_by_bit(own_ledger: Ledger
     for _ in range(50):
         ledger.as_user(large, "consume_credits", operation="one")
     ledger.as_user(small, "consume_credits", operation="one")
-    # 20 batches an account and run.
-    assert run(ledger) == {"settled": 2, "more": True}
-    account = ledger.account(large)
-    assert waiting(ledger, large) == 11
-    assert account["unsettled_since"] is not None
-    assert waiting(ledger, small) == 0
-    assert ledger.broken() == []
-    assert run(ledger) == {"settled": 1, "more": False}
-    assert waiting(ledger, large) == 0
+    # 10 batches an account and transaction, and then no other.
+    seen = []
+    while run(ledger)["more"]:
+        seen.append((waiting(ledger, large), waiting(ledger, small)))
+        assert ledger.account(large)["unsettled_since"] is not None
+        assert ledger.broken() == []
+    assert seen == [(31, 2), (11, 2)]
+    assert (waiting(ledger, large), waiting(ledger, small)) == (0, 0)
     assert ledger.broken() == []
 
 
 def test_large_accounts_do_not_take_the_run_from_small_ones(own_ledger: Ledger) -> None:
     ledger = own_ledger
     small_batches(ledger, 1)
-    large = [buyer(ledger, 100) for _ in range(5)]
+    large = [buyer(ledger, 100) for _ in range(3)]
     for user in large:
         for _ in range(40):
             ledger.as_user(user, "consume_credits", operation="one")
-    ledger.pass_time(timedelta(seconds=1))
+    ledger.pass_time(SECOND)
     small = buyer(ledger, 10)
-    # 60 batches a run for those who have more than one, one each for all others.
-    assert run(ledger) == {"settled": 4, "more": True}
-    assert waiting(ledger, small) == 0
-    while run(ledger)["more"]:
+    seen: list[list[int]] = []
+    # 10 batches each, in turn: the small one's comes before anybody's second.
+    pending: list[str] = []
+    while True:
+        answer = ledger.value(
+            "select credits.sweep_settlement(200, '0', "
+            "array(select jsonb_array_elements_text(%s::jsonb))::uuid[])",
+            json.dumps(pending),
+        )
+        pending = answer["waiting"]
+        seen.append([waiting(ledger, user) for user in (*large, small)])
         assert ledger.broken() == []
+        if not pending:
+            break
+    assert seen[:4] == [[31, 41, 41, 1], [31, 31, 41, 1], [31, 31, 31, 1], [21, 31, 31, 0]]
     assert unsettled(ledger) == 0
 
 

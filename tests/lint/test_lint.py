@@ -72,6 +72,22 @@ def test_a_mistake_is_found(tmp_path: Path, check: str) -> None:
     assert any("broken" in line for line in findings), findings
 
 
+def test_a_mistake_in_a_function_is_found_and_named(tmp_path: Path) -> None:
+    """Whatever the function is called, and beside another one with a file of the same name."""
+    shutil.copy(ROOT / "pyproject.toml", tmp_path / "pyproject.toml")
+    for folder in ("scripts", "tests", "functions/_shared"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "__init__.py").touch()
+    for name, value in (("good", "1"), ("not-good", '"word"')):
+        path = tmp_path / "functions" / name / "index.py"
+        path.parent.mkdir()
+        path.write_text(f'"""A function."""\n\nimport _shared\n\nnumber: int = {value}\n')
+    with ExitStack() as resources:
+        findings = lint.mypy(lint.Context(tmp_path, resources))
+    assert len(findings) == 1, findings
+    assert findings[0].startswith("functions/not-good/index.py:5: error: Incompatible types")
+
+
 @pytest.mark.parametrize("name", ["generate", "checkout", "billing-portal"])
 def test_a_function_that_lets_everybody_in_is_found(tmp_path: Path, name: str) -> None:
     (tmp_path / "supabase").mkdir()

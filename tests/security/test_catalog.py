@@ -170,6 +170,42 @@ MISTAKES = [
         "create function credits.sweep_dust(batch int) returns int language sql as 'select 1'",
         "credits.sweep_dust is never called",
     ),
+    ("create table credits.made_later (id int primary key)", "made_later stands in 0 lists of changes.toml"),
+    ("drop trigger append_only on credits.clawbacks", "credits.clawbacks refuses truncate, and should"),
+    (
+        "alter table credits.purchase_grants disable trigger no_truncate",
+        "credits.purchase_grants refuses delete, update, and should",
+    ),
+    (
+        # After the deed a refusal is as good, but none of the house's triggers are so: it may be of another kind.
+        "create or replace trigger no_delete after delete on public.purchases for each row "
+        "execute function credits.refuse_change()",
+        "public.purchases refuses truncate, and should",
+    ),
+    (
+        "create or replace trigger append_only before delete or update on credits.lot_returns for each row "
+        "when (old.amount > 1) execute function credits.refuse_change()",
+        "credits.lot_returns does not always refuse delete, truncate, update: changes.toml says otherwise",
+    ),
+    (
+        "create or replace trigger append_only before delete or update of cause on credits.clawbacks "
+        "for each row execute function credits.refuse_change()",
+        "credits.clawbacks does not always refuse",
+    ),
+    (
+        "create or replace trigger only_grows before update on credits.lot_payments for each row "
+        "execute function credits.refuse_change()",
+        "credits.lot_payments always refuses",
+    ),
+    (
+        "create trigger no_delete before delete on credits.usage_days for each row "
+        "execute function credits.refuse_change()",
+        "credits.usage_days refuses delete, and should nothing",
+    ),
+    (
+        "drop table credits.file_sweep cascade",
+        "credits.file_sweep stands in changes.toml, [changing], but is not in the database",
+    ),
     (
         "comment on function public.refund(uuid, bigint, bigint, text, text) is null",
         "refund(uuid,bigint,bigint,text,text) has no",
@@ -213,6 +249,31 @@ def test_a_list_of_keys_with_an_unknown_section_is_refused(tmp_path: Path) -> No
     (tmp_path / "keys.toml").write_text('[tables]\n"credits.secrets" = "A reason."\n')
     with pytest.raises(ValueError, match=r"keys.toml: .tables. is not one of home, unique, foreign_keys"):
         catalog.listed_keys(tmp_path / "keys.toml")
+
+
+def test_a_list_of_changes_says_each_table_once_and_why(module_db: Database, tmp_path: Path) -> None:
+    listed = catalog.listed_changes()
+    twice = {**listed, "append_only": {**listed["append_only"], "credits.secrets": ""}}
+    without = {**listed, "changing": {**listed["changing"], "credits.secrets": " "}}
+    with module_db.connect() as connection:
+        assert catalog.changeable(connection, twice) == [
+            "credits.secrets stands in 2 lists of changes.toml: say in one what it refuses."
+        ]
+        assert catalog.changeable(connection, without) == [
+            "credits.secrets refuses nothing: say in changes.toml why."
+        ]
+    (tmp_path / "changes.toml").write_text('[tables]\n"credits.secrets" = "A reason."\n')
+    with pytest.raises(ValueError, match=r"changes.toml: .tables. is not one of append_only, never_deleted"):
+        catalog.listed_changes(tmp_path / "changes.toml")
+
+
+@pytest.mark.parametrize("table", catalog.listed_changes()["append_only"])
+def test_what_is_appended_stays(module_db: Database, table: str) -> None:
+    """Also against a TRUNCATE of its owner's, and of whatever refers to it."""
+    with module_db.connect() as connection:
+        with pytest.raises(psycopg.Error, match=f"{table} is append-only: TRUNCATE is refused") as caught:
+            connection.execute(f"truncate {table} cascade".encode())
+        assert caught.value.sqlstate == "PT403"
 
 
 def test_a_domain_without_its_limits_is_found(scratch_db: Database) -> None:

@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 
@@ -56,21 +56,44 @@ def check_out(root: Path, tag: str, folder: Path) -> Path:
     return folder
 
 
-def python(root: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Python with the modules of that checkout, and none of this one's."""
+def _without_this_one() -> dict[str, str]:
+    """The environment without what would bring this checkout's modules or stack into another one."""
     settings = {name: value for name, value in os.environ.items() if name not in (*NEEDED, "PYTHONPATH")}
-    settings = {name: value for name, value in settings.items() if not name.startswith("PYTEST_")}
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=root, env=settings, capture_output=True, text=True, check=False,
-        stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    return {name: value for name, value in settings.items() if not name.startswith("PYTEST_")}
 
 
-def live(root: Path, step: str, url: str, *begun: str) -> str:
-    """A step of tests/upgrade/life.py of that checkout; what it printed."""
-    done = python(root, "-m", "tests.upgrade.life", step, url, *begun)
-    assert done.returncode == 0, f"{step} of {root.name}: {done.stderr[-3000:]}"
-    return done.stdout.strip()
+class Life:
+    """tests/upgrade/life.py of a checkout, in a process with that checkout's modules."""
+
+    def __init__(self, root: Path) -> None:
+        self._name = root.name
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.upgrade.life"], cwd=root, env=_without_this_one(),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def tell(self, step: str, url: str, *begun: Any) -> dict[str, Any]:
+        """What a step gave, or how it failed."""
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write(json.dumps([step, url, *begun]) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        assert line, f"{step} of {self._name}: the process ended"
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def live(self, step: str, url: str) -> Any:
+        """What a step gave, which did not fail."""
+        answer = self.tell(step, url)
+        assert "gave" in answer, f"{step} of {self._name}: {answer['failed'][-3000:]}"
+        return answer["gave"]
 
 
 def rows(url: str) -> Rows:
@@ -113,6 +136,13 @@ def _count(found: list[dict[str, Any]], columns: Sequence[str]) -> "Counter[str]
 
 def upgrade(server: Server, old: Path, new: Path, meant: Mapping[str, str]) -> list[str]:
     """Bring what users of the one have to the other, live on with either, and go back. What went wrong."""
+    with Life(old) as of_old, Life(new) as of_new:
+        return _upgrade(server, old, new, meant, of_old, of_new)
+
+
+def _upgrade(
+    server: Server, old: Path, new: Path, meant: Mapping[str, str], of_old: Life, of_new: Life
+) -> list[str]:
     home = server.new()
 
     def twin() -> str:
@@ -123,8 +153,8 @@ def upgrade(server: Server, old: Path, new: Path, meant: Mapping[str, str]) -> l
 
     twins: list[str] = []
     migrations.apply(old, server.url(home))
-    begun = live(old, "begin", server.url(home))
-    findings = [f"Before: {line}" for line in json.loads(live(old, "check", server.url(twin())))]
+    begun = of_old.live("begin", server.url(home))
+    findings = [f"Before: {line}" for line in of_old.live("check", server.url(twin()))]
     before, schema = rows(server.url(home)), server.dump(home)
 
     applied = migrations.apply(new, server.url(home))
@@ -132,12 +162,12 @@ def upgrade(server: Server, old: Path, new: Path, meant: Mapping[str, str]) -> l
     findings += [f"Up: {line}" for line in lost(before, rows(server.url(home)), meant)]
     after_new, after_old = twin(), twin()
     # The functions and clients of the old release, which are still there when the database is new already.
-    for name, root in ((after_old, old), (after_new, new)):
-        done = python(root, "-m", "tests.upgrade.life", "go_on", server.url(name), begun)
-        if done.returncode:
-            findings.append(f"Gone on by {root.name}: {done.stderr[-2000:]}")
-    for name, root in ((after_old, old), (after_old, new), (after_new, new)):
-        found = json.loads(live(root, "check", server.url(name)))
+    for name, root, life in ((after_old, old, of_old), (after_new, new, of_new)):
+        answer = life.tell("go_on", server.url(name), begun)
+        if "failed" in answer:
+            findings.append(f"Gone on by {root.name}: {answer['failed'][-2000:]}")
+    for name, root, life in ((after_old, old, of_old), (after_old, new, of_new), (after_new, new, of_new)):
+        found = life.live("check", server.url(name))
         findings += [f"Gone on, checked by {root.name}: {line}" for line in found]
 
     for name in (home, after_old):
@@ -151,7 +181,7 @@ def upgrade(server: Server, old: Path, new: Path, meant: Mapping[str, str]) -> l
             changed = sorted({*back.splitlines()} ^ {*schema.splitlines()})
             findings.append(f"Back: the schema is not what it was: {changed[:5]}")
     findings += [f"Back: {line}" for line in lost(before, rows(server.url(home)), {})]
-    findings += [f"Back: {line}" for line in json.loads(live(old, "check", server.url(after_old)))]
+    findings += [f"Back: {line}" for line in of_old.live("check", server.url(after_old))]
     try:
         migrations.apply(new, server.url(home))
     except StackError as error:
@@ -164,7 +194,11 @@ def run_clients(old: Path, new: Path, tests: Sequence[str]) -> "subprocess.Compl
     for folder in releases.FOLDERS:
         shutil.rmtree(old / folder)
         shutil.copytree(new / folder, old / folder)
-    return python(old, "-m", "pytest", "-p", "no:cacheprovider", "-v", "--tb=short", *tests)
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-v", "--tb=short", *tests],
+        cwd=old, env=_without_this_one(), capture_output=True, text=True, check=False,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
 
 
 def client_tests(old: Path) -> list[str]:

@@ -1,15 +1,22 @@
 """What the users of a release have in their database, made through that release's own RPCs, and gone on with.
 
-    python -m tests.upgrade.life begin DB_URL          prints what was begun, as JSON
-    python -m tests.upgrade.life go_on DB_URL BEGUN    goes on with it; fails where it is not as it must be
-    python -m tests.upgrade.life check DB_URL          prints what the ledger finds wrong, as a JSON list
+    python -m tests.upgrade.life
 
-test_upgrade.py runs this from the checkout of a release and from the one that comes after it. Whatever a
-release adds for users to have is to be begun here and gone on with.
+reads steps from stdin, one JSON array per line:
+
+    ["begin", DB_URL]           gives what was begun
+    ["go_on", DB_URL, BEGUN]    goes on with it; fails where it is not as it must be
+    ["check", DB_URL]           gives what the ledger finds wrong, as a list
+
+and prints a line for each, {"gave": ...} or {"failed": text}. test_upgrade.py runs this from the checkout of a
+release and from the one that comes after it. Whatever a release adds for users to have is to be begun here and
+gone on with.
 """
 
 import json
 import sys
+import traceback
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -140,19 +147,24 @@ def _refund(ledger: Ledger, spend: Begun, amount: int) -> Begun:
     return row
 
 
-def main(step: str, url: str, *begun: str) -> None:
-    """Do the step."""
+STEPS: dict[str, Callable[..., Any]] = {"begin": begin, "go_on": go_on, "check": check}
+
+
+def do(step: str, url: str, *begun: Begun) -> Any:
+    """One step, with a connection of its own."""
     with Ledger(psycopg.connect(url, autocommit=True)) as ledger:
-        match step:
-            case "begin":
-                print(json.dumps(begin(ledger), default=str))
-            case "go_on":
-                go_on(ledger, json.loads(begun[0]))
-            case "check":
-                print(json.dumps(check(ledger)))
-            case _:
-                raise SystemExit(f"{step} is not one of begin, go_on, check.")
+        return STEPS[step](ledger, *begun)
+
+
+def main() -> None:
+    """Do the steps as they come."""
+    for line in sys.stdin:
+        try:
+            answer = {"gave": do(*json.loads(line))}
+        except Exception:
+            answer = {"failed": traceback.format_exc()}
+        print(json.dumps(answer, default=str), flush=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

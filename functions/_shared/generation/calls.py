@@ -18,6 +18,7 @@ import httpx
 from ..pool import connections
 from ..settings import Endpoint
 from ..transport import Client, Transport, parsed_url
+from . import timeouts
 from .media import MEGABYTE
 from .providers.protocol import (
     UNUSABLE,
@@ -36,13 +37,9 @@ from .providers.protocol import (
 
 log = logging.getLogger("functions")
 
-CONNECT_SECONDS = 5
-READY_SECONDS = 15  # for a free connection, the provider's address and the connecting, together
-IDLE_SECONDS = 5  # that a connection is kept: well below what providers keep it
 CONNECTIONS = 200  # to one provider
 HEADER_LIMIT = 64 * 1024  # of one line
 HEADERS = 1000
-POLL_SECONDS = 20
 BODY_LIMIT = 160 * MEGABYTE  # ten images in base64
 # The provider itself says that it did not do it. 529 is "overloaded".
 TURNED_AWAY = (500, 501, 503, 529)
@@ -82,9 +79,11 @@ def _client(base_url: str) -> Client:
         session = connections(
             base_url,
             # The caller's deadline is the other limit.
-            aiohttp.ClientTimeout(connect=READY_SECONDS, sock_connect=CONNECT_SECONDS),
+            aiohttp.ClientTimeout(connect=timeouts.READY_SECONDS, sock_connect=timeouts.CONNECT_SECONDS),
             connector=aiohttp.TCPConnector(
-                limit=CONNECTIONS, keepalive_timeout=IDLE_SECONDS, ssl=httpx.create_ssl_context()
+                limit=CONNECTIONS,
+                keepalive_timeout=timeouts.IDLE_SECONDS,
+                ssl=httpx.create_ssl_context(),
             ),
             max_line_size=HEADER_LIMIT,
             max_field_size=HEADER_LIMIT,
@@ -221,7 +220,7 @@ async def poll(
     if ask is None:
         return None
     try:
-        reply = await _send(provider, endpoint, ask, time.monotonic() + POLL_SECONDS)
+        reply = await _send(provider, endpoint, ask, time.monotonic() + timeouts.POLL_SECONDS)
     except (_LostError, _NotSentError):
         return None
     if reply.status == 404:
@@ -239,7 +238,7 @@ async def cancel(provider: Provider, endpoint: Endpoint, task: str) -> bool:
     if ask is None or not isinstance(await poll(provider, endpoint, task), Working):
         return False
     try:
-        reply = await _send(provider, endpoint, ask, time.monotonic() + POLL_SECONDS)
+        reply = await _send(provider, endpoint, ask, time.monotonic() + timeouts.POLL_SECONDS)
     except (_LostError, _NotSentError):
         return False
     return reply.status // 100 == 2

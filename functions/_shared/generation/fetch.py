@@ -14,8 +14,8 @@ from functools import lru_cache
 import httpx
 
 from ..transport import Client
+from . import timeouts
 
-TIMEOUT = httpx.Timeout(30, connect=5)
 # Not public either, whatever ip.is_global of this Python says: IETF protocol assignments, where some clouds
 # keep their metadata; and what wraps an IPv4 address, past the rules for IPv4: NAT64, 6to4, Teredo, mapped,
 # compatible.
@@ -59,7 +59,7 @@ async def resolve(host: str) -> list[str]:
 @lru_cache(maxsize=1)
 def _client() -> Client:
     # Not by a proxy of the environment: it would resolve the name again.
-    return Client(timeout=TIMEOUT, trust_env=False, follow_redirects=False)
+    return Client(timeout=timeouts.LINK, trust_env=False, follow_redirects=False)
 
 
 async def _pinned(url: httpx.URL) -> httpx.Request:
@@ -74,7 +74,7 @@ async def _pinned(url: httpx.URL) -> httpx.Request:
         "GET",
         url.copy_with(host=addresses[0]),
         headers={"Host": url.host, "Accept-Encoding": "identity"},
-        extensions={"sni_hostname": url.host, "timeout": TIMEOUT.as_dict()},
+        extensions={"sni_hostname": url.host, "timeout": timeouts.LINK.as_dict()},
     )
 
 
@@ -89,7 +89,7 @@ async def fetch(link: str, hosts: Collection[str], stand_in: str | None, limit: 
     except (httpx.InvalidURL, ValueError):
         raise ForbiddenLinkError("not a URL") from None
     if stand_in is not None and _origin(url) == _origin(httpx.URL(stand_in)) and not url.userinfo:
-        request = httpx.Request("GET", url, extensions={"timeout": TIMEOUT.as_dict()})
+        request = httpx.Request("GET", url, extensions={"timeout": timeouts.LINK.as_dict()})
     elif may_lead_to(url, hosts):
         request = await _pinned(url)
     else:

@@ -40,12 +40,10 @@ from .providers.protocol import (
     Work,
     Working,
 )
+from .timeouts import EXTENSION_SECONDS, HEARTBEAT_SECONDS, LONGEST_SECONDS, seconds_to_answer
 
 log = logging.getLogger("functions")
 
-HEARTBEAT = 20.0  # seconds between heartbeats of a task that the provider works on
-EXTENSION = 90  # seconds that a heartbeat gives a job
-LONGEST = 3600.0  # seconds after which a task gets no more of them
 GIVE_UP = 3600.0  # seconds after which an outcome that the database does not take is let go
 INPUT_SECONDS = 40  # for reading the inputs of a job, which has a minute until it is dispatched
 INPUT_PAUSES = (0.3, 1, 2)  # after each attempt
@@ -244,8 +242,7 @@ async def _run(held: Job, order: Order, user: User) -> Job | None:
     if job is None or job["finished_at"] is not None:
         return job
     began = time.monotonic()
-    seconds = float(job["terms"]["deadline_seconds"])
-    until = began + seconds - min(15, seconds / 3)  # what is left is for storing
+    until = began + seconds_to_answer(float(job["terms"]["deadline_seconds"]))
     try:
         outcome = await calls.start(adapter, endpoint, work, until)
     except Exception as error:
@@ -254,7 +251,7 @@ async def _run(held: Job, order: Order, user: User) -> Job | None:
         outcome = Lost()
     latency = int((time.monotonic() - began) * 1000)
     if isinstance(outcome, Delivered) and time.monotonic() > until:
-        await _note(job, extend_seconds=EXTENSION)
+        await _note(job, extend_seconds=EXTENSION_SECONDS)
     return await _settle(job, adapter, endpoint, outcome, latency)
 
 
@@ -454,15 +451,15 @@ async def _follow(job: Job, at_once: bool) -> None:
     interval = settings.poll_seconds()
     began = time.monotonic()
     # The first poll brings a heartbeat, and so does the last before the deadline.
-    every = min(HEARTBEAT, float(job["terms"]["deadline_seconds"]) / 3, settings.lease_seconds() / 3)
-    beat = -HEARTBEAT
+    every = min(HEARTBEAT_SECONDS, float(job["terms"]["deadline_seconds"]) / 3, settings.lease_seconds() / 3)
+    beat = -HEARTBEAT_SECONDS
     while at_once or not await _told_to_end(interval):
         at_once = False
         outcome = await calls.poll(adapter, endpoint, task)
         if outcome is not None and not isinstance(outcome, Working):
             try:
                 # Fetching and storing take their time.
-                noted = await _note(job, extend_seconds=EXTENSION, **_lease())
+                noted = await _note(job, extend_seconds=EXTENSION_SECONDS, **_lease())
                 if noted is None or noted["leased_by"] == _me():
                     await _settle(job, adapter, endpoint, outcome, _since(job["dispatched_at"]))
                 return
@@ -472,8 +469,8 @@ async def _follow(job: Job, at_once: bool) -> None:
             continue
         beat = time.monotonic()
         # A provider that does not answer gets no more time than it has.
-        alive = outcome is not None and beat - began < LONGEST
-        noted = await _note(job, extend_seconds=EXTENSION if alive else None, **_lease())
+        alive = outcome is not None and beat - began < LONGEST_SECONDS
+        noted = await _note(job, extend_seconds=EXTENSION_SECONDS if alive else None, **_lease())
         if noted is None:
             continue
         if noted["finished_at"] is not None:

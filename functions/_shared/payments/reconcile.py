@@ -29,41 +29,12 @@ from ..database import service_rpc
 from ..errors import FunctionError
 from . import stripe_api
 from .customers import forget, is_gone, tell_email
+from .event_types import EVENT_TYPES
 from .ingest import Outcome, as_body, ingest_event, ingest_object, is_unreadable
 from .prices import as_problems, check_prices
 from .second_subscriptions import settle_all
 from .stripe_api import Listing, Object, moment, pages
 
-# What the database acts on; all else it would ignore.
-EVENT_TYPES = (
-    "checkout.session.completed",
-    "checkout.session.async_payment_succeeded",
-    "checkout.session.async_payment_failed",
-    "checkout.session.expired",
-    "invoice.paid",
-    "invoice.payment_failed",
-    "invoice.voided",
-    "invoice.marked_uncollectible",
-    "invoice_payment.paid",
-    "customer.subscription.created",
-    "customer.subscription.updated",
-    "customer.subscription.deleted",
-    "customer.subscription.paused",
-    "customer.subscription.resumed",
-    "refund.created",
-    "refund.updated",
-    "refund.failed",
-    "charge.succeeded",
-    "charge.updated",
-    "charge.refunded",
-    "charge.dispute.created",
-    "charge.dispute.updated",
-    "charge.dispute.funds_withdrawn",
-    "charge.dispute.funds_reinstated",
-    "charge.dispute.closed",
-    "radar.early_fraud_warning.created",
-    "customer.deleted",
-)
 TYPES_AT_ONCE = 20  # Stripe's limit for one list
 
 HOUR, DAY = 3600, 24 * 3600

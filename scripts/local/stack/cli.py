@@ -40,9 +40,7 @@ def parser() -> argparse.ArgumentParser:
     start = commands.add_parser(
         "start", parents=[common, on_port], help="start or repair it; apply pending migrations"
     )
-    start.add_argument(
-        "--no-ticker", action="store_true", help="do not run credits.run_maintenance() every second"
-    )
+    start.add_argument("--no-ticker", action="store_true", help="do not run credits.maintain() every second")
     start.add_argument(
         "--providers", action="store_true",
         help="also run local stand-ins for the AI providers (OpenAI, Gemini, Stability, Runway)",

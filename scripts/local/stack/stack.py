@@ -228,7 +228,7 @@ class Stack:
         """Start what is not running, apply pending migrations, seed a fresh database.
 
         Returns False when everything ran already. When it fails or is interrupted, what it started is
-        stopped again. `ticker` False leaves credits.run_maintenance() to the caller. `providers` starts the
+        stopped again. `ticker` False leaves credits.maintain() to the caller. `providers` starts the
         local AI providers, too; they stay until the stack stops.
         """
         with self._lock():

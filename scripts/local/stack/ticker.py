@@ -9,20 +9,20 @@ import psycopg
 log = logging.getLogger("ticker")
 
 SECONDS = 1.0
-# By name, not by signature: the function may have more arguments, with defaults.
+# By name, not by signature: the procedure may have more arguments, with defaults.
 EXISTS = """
     select exists (
         select from pg_proc
-        where proname = 'run_maintenance' and pronamespace = to_regnamespace('credits')
+        where proname = 'maintain' and pronamespace = to_regnamespace('credits')
     ), to_regnamespace('cron') is not null
 """
-RUN = "select credits.run_maintenance(settle_after => interval '30 seconds')"
+RUN = "call credits.maintain(settle_after => interval '30 seconds')"
 
 
 async def tick_forever(db_url: str) -> None:
-    """Call credits.run_maintenance() until cancelled.
+    """Call credits.maintain() until cancelled.
 
-    Errors are logged and the next tick tries again. Does nothing while the function is not there, or
+    Errors are logged and the next tick tries again. Does nothing while the procedure is not there, or
     when pg_cron is in the database and does the same.
     """
     said = ""
@@ -46,12 +46,11 @@ async def tick_forever(db_url: str) -> None:
 
 
 async def tick(connection: "psycopg.AsyncConnection[Any]") -> None:
-    """One round: repeat while the function says that a bounded batch left work."""
+    """One round: repeat while the procedure says that its time was not enough."""
     found = await (await connection.execute(EXISTS)).fetchone()
     if not found or not found[0] or found[1]:
         return
     more = True
     while more:
         row = await (await connection.execute(RUN)).fetchone()
-        report = row[0] if row else None
-        more = isinstance(report, dict) and bool(report.get("more"))
+        more = bool(row and row[0])

@@ -59,7 +59,7 @@ begin
   );
   update public.credit_accounts as a set next_expiry = least(a.next_expiry, grant_to_account.expires_at)
   where a.id = grant_to_account.account_id and grant_to_account.expires_at is not null;
-  perform credits.pay_debt(account_id);
+  perform credits.pay_debt_from_new_credits(account_id);
   return entry;
 end
 $$;

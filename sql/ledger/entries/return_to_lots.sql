@@ -11,7 +11,8 @@ declare
 begin
   select entry.created_at + s.refund_grace into grace from credits.billing_settings as s;
 
-  -- The lot that burned last is filled first, as if less had been spent.
+  -- What was paid last is given back first, as if less had been spent. So it does not matter into how many refunds an
+  -- amount is split: which part of the transaction it undoes depends on how much was refunded before, and on nothing else.
   for lot in
     with refunds as (
       select t.id from public.credit_transactions as t
@@ -28,7 +29,7 @@ begin
       group by x.grant_id
     )
 
-    -- What no lot has paid for yet, a debt, goes back before any of them.
+    -- What no lot has paid for yet, its own debt, goes before any of them.
     select
       null as id,
       null as expires_at,
@@ -63,22 +64,41 @@ begin
       p.last_paid
     from paid as p
     inner join credits.credit_grants as g on g.account_id = entry.account_id and p.grant_id = g.id
+    -- What paid off its own debt in an earlier refund came from no lot.
+    where g.returned_from is not null or g.transaction_id not in (select refunds.id from refunds)
     order by last_paid desc nulls first
   loop
     part := least(still_to_return, lot.left_to_return);
     continue when part <= 0;
     still_to_return := still_to_return - part;
-    if lot.id is null or lot.expires_at <= entry.created_at then
+    if lot.id is null then
+      -- Not an older debt, and not from other lots: the debt that this transaction made is taken back.
+      perform credits.add_lot(entry, part, 'refund', grace, null, cost_basis => 0);
+      with paying as (
+        update credits.credit_grants as g set remaining = 0
+        where
+          g.account_id = entry.account_id
+          and g.id = (select max(n.id) from credits.credit_grants as n where n.account_id = entry.account_id)
+        returning g.id
+      )
+
+      insert into credits.lot_payments (
+        account_id, grant_id, first_id, last_id, first_amount, last_amount, number, is_late
+      )
+      select
+        entry.account_id, paying.id, entry.related_id, entry.related_id, part, part,
+        (select coalesce(max(p.number), 0) + 1 from credits.lot_payments as p where p.account_id = entry.account_id), true
+      from paying;
+    elsif lot.expires_at <= entry.created_at then
       -- The share of what was paid for the lot, so that all parts together have no more and no less than all of it.
       select coalesce(sum(n.amount), 0) into returned
       from credits.credit_grants as n
       where n.account_id = entry.account_id and n.returned_from = lot.id;
       perform credits.add_lot(
         entry, part, 'refund', grace, lot.priority, lot.id,
-        case
-          when lot.id is null then 0
-          else div(lot.cost_basis::numeric * (returned + part), lot.size) - div(lot.cost_basis::numeric * returned, lot.size)
-        end::bigint,
+        (
+          div(lot.cost_basis::numeric * (returned + part), lot.size) - div(lot.cost_basis::numeric * returned, lot.size)
+        )::bigint,
         lot.currency
       );
     else
@@ -87,16 +107,19 @@ begin
       update credits.credit_grants as g set remaining = g.remaining + part
       where g.account_id = entry.account_id and g.id = lot.id;
     end if;
+    -- At once, with what has just come back, not with what another part of the refund fills next.
+    perform credits.pay_debt_from_new_credits(entry.account_id);
   end loop;
 
   update public.credit_accounts as a set next_expiry = credits.next_expiry(a.id, entry.created_at)
   where a.id = entry.account_id;
-  perform credits.pay_debt(entry.account_id);
   perform credits.return_debt(entry.account_id);
 end
 $$;
 
 comment on function credits.return_to_lots(public.credit_transactions) is
-'Puts the credits of a refund back into the lots that paid for its transaction; for lots that have expired since, into '
-'new lots that live for billing_settings.refund_grace. A deleted user''s account passes them on as far as its '
-'successor took over its debt. The caller holds the account''s lock and has settled it.';
+'Puts the credits of a refund back where its transaction had them from, what was paid last first: takes back what of it '
+'is still a debt, then fills the lots that paid for it; for lots that have expired since, into new lots that live for '
+'billing_settings.refund_grace. What comes back pays the account''s other debts first. Several refunds end as one of '
+'the same sum does. A deleted user''s account passes them on as far as its successor took over its debt. The caller '
+'holds the account''s lock and has settled it.';

@@ -18,8 +18,7 @@ begin
       and h.closed_at <= before
       and not exists (select from public.generation_jobs as j where j.account_id = h.account_id and j.hold_id = h.id and j.finished_at is null)
     order by h.closed_at
-    -- Quick ones: as many as a busy app leaves.
-    limit 5 * batch
+    limit batch
     for update of h skip locked
     for no key update of a skip locked
   ) as o;
@@ -32,6 +31,6 @@ end
 $$;
 
 comment on function credits.sweep_holds(integer) is
-'Deletes up to five times batch holds that ended without a capture billing_settings.hold_retention ago, with the '
+'Deletes up to batch holds that ended without a capture billing_settings.hold_retention ago, with the '
 'generations that they were made for; returns how many. Their provider calls stay in credits.usage_logs. Captured '
 'holds stay for ever.';

@@ -10,11 +10,11 @@ set search_path = ''
 -- The prices fit on one page, which the planner would read and sort for each spend; the index has them in order.
 set enable_seqscan = off
 as $$
--- For the target of ON CONFLICT, whose names cannot be qualified.
-#variable_conflict use_column
 declare
   me uuid := credits.caller();
   account_id uuid;
+  seen record;
+  last_entry_seen bigint;
   price record;
   account record;
   entry public.credit_transactions;
@@ -22,18 +22,22 @@ begin
   if metadata is distinct from '{}' then
     perform credits.check_metadata(metadata);
   end if;
-  if idempotency_key is not null then
-    perform credits.check_key(idempotency_key);
+  if credits.check_key(idempotency_key) is not null then
     -- A repeat ends here, and writes nothing. A subquery, not a join: planned while few rows have keys, that would read
     -- all keys for one, and the plan is kept.
-    select t.* into entry
-    from public.credit_transactions as t
-    where
-      t.account_id = (select a.id from public.credit_accounts as a where a.user_id = me)
-      and t.idempotency_key = consume_credits.idempotency_key;
-    if found then
-      return credits.repeated_spend(entry, operation, quantity, metadata);
+    select
+      a.last_entry,
+      (
+        select t from public.credit_transactions as t
+        where t.account_id = a.id and t.idempotency_key = consume_credits.idempotency_key
+      ) as entry
+    into seen
+    from public.credit_accounts as a
+    where a.user_id = me;
+    if (seen.entry).id is not null then
+      return credits.repeated_spend(seen.entry, operation, quantity, metadata);
     end if;
+    last_entry_seen := seen.last_entry;
   end if;
   select * into price from credits.price(operation, quantity);
 
@@ -54,48 +58,25 @@ begin
       and a.frozen_at is null
       and a.last_entry - a.settled_through < credits.max_unsettled()
       and not credits.is_due(a.next_expiry)
-      -- Of ledger rows the key is looked up above, and held against all by the INSERT. Not here: a lookup that most
-      -- spends do not need would have each planned anew.
+      -- The key is still new where no ledger row came after the look-up above and no hold has a key. Else it is looked
+      -- up once more, in a function: a subquery here would be part of the plan of all spends.
       and (
         consume_credits.idempotency_key is null
-        or not a.has_keyed_holds
+        or (a.last_entry = last_entry_seen and not a.has_keyed_holds)
         or credits.key_is_new(a.id, consume_credits.idempotency_key)
       )
     returning a.id, a.last_entry, a.balance, a.updated_at into account;
-    if found and idempotency_key is null then
-      insert into public.credit_transactions (
-        account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor, metadata,
-        created_at
-      )
-      values (
-        account.id, account.last_entry, 'spend', -price.credits, account.balance, consume_credits.operation,
-        consume_credits.quantity, price.credits_per_unit, price.version, 'authenticated', consume_credits.metadata,
-        account.updated_at
-      )
-      returning * into entry;
-      exit;
-    elsif found then
+    if found then
       insert into public.credit_transactions (
         account_id, id, kind, amount, balance_after, operation, quantity, unit_price, price_version, actor,
         idempotency_key, metadata, created_at
       )
       values (
-        account.id, account.last_entry, 'spend', -price.credits, account.balance, consume_credits.operation,
-        consume_credits.quantity, price.credits_per_unit, price.version, 'authenticated',
-        consume_credits.idempotency_key, consume_credits.metadata, account.updated_at
+        account.id, account.last_entry, 'spend', -price.credits, account.balance, operation, quantity,
+        price.credits_per_unit, price.version, 'authenticated', idempotency_key, metadata, account.updated_at
       )
-      on conflict (account_id, idempotency_key) where idempotency_key is not null do nothing
       returning * into entry;
-      exit when found;
-      -- Another session's call with this key came in between: the UPDATE is taken back.
-      update public.credit_accounts as a
-      set
-        balance = a.balance + price.credits,
-        available = a.available + price.credits,
-        lifetime_spent = a.lifetime_spent - price.credits,
-        last_entry = a.last_entry - 1,
-        unsettled_since = case when a.last_entry - 1 > a.settled_through then a.unsettled_since end
-      where a.id = account.id;
+      return entry;
     end if;
 
     account_id := coalesce(credits.account_of(me), credits.open_account(me));
@@ -107,7 +88,6 @@ begin
     end if;
     perform credits.make_spendable(account_id, price.credits);
   end loop;
-  return entry;
 end
 $$;
 

@@ -34,7 +34,7 @@ begin
   hash := credits.keyed_hash(idempotency_key, 'hold_credits', operation, quantity::text, ttl::text, metadata::text);
   select * into price from credits.price(operation, quantity);
   account_id := coalesce(credits.account_of(me), credits.open_account(me));
-  hold := credits.reserve(
+  hold := credits.hold_at_price(
     account_id, operation, quantity, price.credits_per_unit, price.version, price.credits, lifetime, idempotency_key, hash,
     metadata, is_limited => true
   );

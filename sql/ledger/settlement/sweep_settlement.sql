@@ -1,96 +1,70 @@
-create function credits.sweep_settlement(batch integer, settle_after interval) returns jsonb
+create function credits.sweep_settlement(batch integer, settle_after interval, waiting uuid[] default null) returns jsonb
 language plpgsql
 set search_path = ''
 as $$
 declare
-  moment timestamptz := credits.now();
-  waiting uuid[];
+  moment constant timestamptz := credits.now();
+  before constant timestamptz := credits.settle_before(settle_after);
+  -- Ledger rows for which it takes locks: what bounds the time that it holds them.
+  most constant integer := 10 * credits.settlement_batch();
+  rows_taken bigint := 0;
+  places integer;
   overdue uuid;
   candidate record;
-  together uuid[] := array[]::uuid[];
-  together_pending bigint := 0::bigint;
+  together uuid[] := '{}';
+  again uuid[] := '{}';
   settled integer := 0;
-  unfinished boolean := false;
-  -- Ledger rows that one run settles for accounts with more than one batch: bounded, however much is pending.
-  budget integer := 60 * credits.settlement_batch();
 begin
-  -- No index serves this: what it would hold changes with the spends, and each would pay for it.
-  select
-    array_agg(due.id order by due.since),
-    (
-      array_agg(due.id order by due.since) filter (
-        where due.since < moment - settle_after - interval '1 minute' or due.pending >= 10 * credits.settlement_batch()
-      )
-    )[1]
-  into waiting, overdue
-  from (
-    select
-      a.id,
-      least(a.unsettled_since, a.next_expiry) as since,
-      a.last_entry - a.settled_through as pending
-    from public.credit_accounts as a
-    where
-      (
-        a.next_expiry <= moment
-        or a.unsettled_since <= moment - settle_after
-        or a.last_entry - a.settled_through >= credits.settlement_batch()
-      )
-      and not exists (
-        select from credits.maintenance_failures as f
-        where f.account_id = a.id and f.task = 'settlement' and f.retry_at > moment
-      )
-    order by since
-    limit batch
-  ) as due;
+  if coalesce(waiting, '{}') = '{}' then
+    -- For some calls at once: see there.
+    waiting := credits.accounts_to_settle(settle_after, 10 * batch);
+  end if;
+  places := least(batch, cardinality(waiting));
 
   -- An account that is spent from without a pause is never free when SKIP LOCKED looks. Wait for one such account,
   -- while this transaction holds no other lock that it could be waited for.
+  select a.id into overdue
+  from unnest(waiting[:places]) with ordinality as w (id, place)
+  inner join public.credit_accounts as a on w.id = a.id
+  where
+    credits.wants_settling(a, moment, before)
+    and (
+      least(a.unsettled_since, a.next_expiry) < moment - settle_after - interval '1 minute'
+      or a.last_entry - a.settled_through >= most
+    )
+  order by w.place
+  limit 1;
   if overdue is not null then
-    begin
-      perform from public.credit_accounts as a where a.id = overdue for no key update;
-    exception
-      when others then
-        perform credits.note_failure('settlement', sqlstate, sqlerrm, overdue);
-    end;
+    perform credits.attempt('settlement', 'select to_jsonb(credits.await_account($1[1]))', array[overdue]);
   end if;
 
   for candidate in
     select
       a.id,
       a.last_entry - a.settled_through as pending,
-      a.next_expiry <= moment as is_due
-    from unnest(waiting) with ordinality as w (id, place)
+      a.next_expiry <= moment as is_due,
+      w.place
+    from unnest(waiting[:places]) with ordinality as w (id, place)
     inner join public.credit_accounts as a on w.id = a.id
-    where
-      a.next_expiry <= moment
-      or a.unsettled_since <= moment - settle_after
-      or a.last_entry - a.settled_through >= credits.settlement_batch()
+    where credits.wants_settling(a, moment, before)
     order by w.place
     for no key update of a skip locked
   loop
-    if candidate.pending > credits.settlement_batch() then
-      if budget <= 0 then
-        unfinished := true;
-        continue;
+    if rows_taken >= most then
+      places := candidate.place - 1;
+      exit;
+    end if;
+    rows_taken := rows_taken + candidate.pending;
+    -- By itself, what takes more than one statement. To expire what is due writes the account's row a second time, for
+    -- which Postgres locks its user, and may have to wait for one who is being deleted.
+    if candidate.is_due or candidate.pending > credits.settlement_batch() then
+      if credits.try_settling(array[candidate.id]) = 1 then
+        settled := settled + 1;
+        again := again || case when candidate.pending > most then array[candidate.id] end;
       end if;
-      budget := budget - least(candidate.pending, 20 * credits.settlement_batch());
-      unfinished := unfinished or candidate.pending > 20 * credits.settlement_batch();
-      settled := settled + credits.try_settling(array[candidate.id]);
-      continue;
-    elsif candidate.is_due then
-      -- By itself: to expire what is due writes the account's row a second time, for which Postgres locks its user, and
-      -- may have to wait for one who is being deleted.
-      settled := settled + credits.try_settling(array[candidate.id]);
-      continue;
+    else
+      together := together || candidate.id;
     end if;
-    -- As many accounts in one statement as keep its memory bounded.
-    if together_pending + candidate.pending > 10 * credits.settlement_batch() then
-      settled := settled + credits.try_settling(together);
-      together := '{}';
-      together_pending := 0;
-    end if;
-    together := together || candidate.id;
-    together_pending := together_pending + candidate.pending;
   end loop;
   if together <> '{}' then
     settled := settled + credits.try_settling(together);
@@ -106,13 +80,15 @@ begin
     -- Another run has it, or has just written it.
     for update of o skip locked
   );
+  waiting := waiting[places + 1:] || again;
   return jsonb_build_object(
-    'settled', settled, 'more', settled > 0 and (unfinished or cardinality(waiting) = batch)
+    'done', settled, 'more', waiting <> '{}' or places = batch, 'waiting', to_jsonb(waiting)
   );
 end
 $$;
 
-comment on function credits.sweep_settlement(integer, interval) is
-'Settles up to batch accounts: those with ledger rows unsettled for settle_after or longer, or with a whole '
-'credits.settlement_batch of them, and those where lots or holds have expired; of one with very many, the '
-'oldest. Skips what others have locked, and notes what fails. Returns what credits.run_maintenance does.';
+comment on function credits.sweep_settlement(integer, interval, uuid[]) is
+'Settles up to batch accounts that want it (credits.wants_settling), those first that have waited longest; of one with '
+'very many ledger rows the oldest, and with many rows fewer accounts. waiting: whom to begin with, as the call before '
+'returned them; without any it looks for them. Skips what others have locked, and notes what fails. Returns what '
+'credits.run_task does.';

@@ -47,6 +47,28 @@ for each row when (
 create trigger no_truncate before truncate on credits.sealed_texts
 for each statement execute function credits.refuse_change();
 
+create trigger append_only before update or delete on credits.operator_entries
+for each row execute function credits.refuse_change();
+create trigger no_truncate before truncate on credits.operator_entries
+for each statement execute function credits.refuse_change();
+-- By these a refund knows what to take back and a dispute that is won what to give back.
+create trigger append_only before update or delete on credits.clawbacks
+for each row execute function credits.refuse_change();
+create trigger no_truncate before truncate on credits.clawbacks
+for each statement execute function credits.refuse_change();
+create trigger append_only before update or delete on credits.purchase_grants
+for each row execute function credits.refuse_change();
+create trigger no_truncate before truncate on credits.purchase_grants
+for each statement execute function credits.refuse_change();
+create trigger append_only before update or delete on credits.allotment_sources
+for each row execute function credits.refuse_change();
+create trigger no_truncate before truncate on credits.allotment_sources
+for each statement execute function credits.refuse_change();
+create trigger no_delete before delete on public.purchases
+for each row execute function credits.refuse_change();
+create trigger no_truncate before truncate on public.purchases
+for each statement execute function credits.refuse_change();
+
 create trigger append_only before update or delete on credits.pricing_tier_history
 for each row execute function credits.refuse_change();
 create trigger no_truncate before truncate on credits.pricing_tier_history

@@ -15,6 +15,17 @@ begin
   then
     return 'ignored: Nothing of the charge was booked or refunded and it has no receipt, or it has no payment intent.';
   end if;
+  -- Where one Stripe account serves several apps, theirs fill no table. What is bought here has a customer that is known
+  -- before. (A refund counts whoever paid: its purchase may come later.)
+  if
+    charge ->> 'amount_refunded' = '0'
+    and not exists (
+      select from credits.stripe_customers as c where c.customer_id = credits.stripe_id(charge -> 'customer')
+    )
+    and not exists (select from credits.stripe_payments as p where p.payment_intent_id = payment)
+  then
+    return 'ignored: The charge is of no customer and no payment of ours.';
+  end if;
   perform credits.lock_stripe_object(payment);
   is_booked := credits.note_balance_transaction(charge -> 'balance_transaction', payment, charge ->> 'id', 'payment');
   is_booked := credits.note_balance_transaction(
@@ -38,4 +49,5 @@ $$;
 
 comment on function credits.apply_charge(jsonb) is
 'Notes the total that a charge says was refunded, its receipt, and how Stripe booked it, and holds its purchase '
-'against them. Returns changed, unchanged or ignored.';
+'against them. One of a customer and a payment that nobody knows is none of ours. Returns changed, unchanged or '
+'ignored.';

@@ -6,15 +6,22 @@ declare
   session_id text := session ->> 'id';
   payment text := credits.stripe_id(session -> 'payment_intent');
   pinned text := session #>> '{metadata,credits}';
+  known credits.stripe_objects;
   account uuid;
   told public.purchase_status;
   many integer;
   purchase public.purchases;
 begin
-  if session #>> '{metadata,account_id}' is null or session ->> 'mode' not in ('payment', 'subscription') then
+  if session ->> 'mode' not in ('payment', 'subscription') then
     return 'ignored: The session was not made by the function checkout.';
   end if;
-  account := credits.paying_account(null, session #>> '{metadata,account_id}');
+  perform credits.lock_stripe_object(session_id);
+  -- Known once, known for good: whose it is, and what it sells, is not what its metadata say by now.
+  select * into known from credits.stripe_objects as o where o.id = session_id;
+  if known.id is null and session #>> '{metadata,account_id}' is null then
+    return 'ignored: The session was not made by the function checkout.';
+  end if;
+  account := coalesce(known.account_id, credits.paying_account(null, session #>> '{metadata,account_id}'));
   if session ->> 'mode' = 'subscription' then
     if session ->> 'status' <> 'complete' then
       return 'ignored: Nobody has subscribed yet.';
@@ -28,9 +35,11 @@ begin
     end;
   end if;
 
-  if session #>> '{metadata,package}' is null then
+  if known.purchase_id is not null then
+    select * into purchase from public.purchases as p where p.account_id = account and p.id = known.purchase_id;
+  elsif session #>> '{metadata,package}' is null then
     return 'ignored: The session sells no package.';
-  elsif pinned is null or pinned !~ '^[1-9][0-9]{0,12}$' then
+  elsif coalesce(pinned, '') !~ '^[1-9][0-9]{0,12}$' then
     perform credits.fail(
       'PT422', 'metadata.credits is not a whole number of credits.', jsonb_build_object('session', session_id),
       'Sessions of packages are made by the function checkout.'
@@ -44,25 +53,20 @@ begin
   end)::public.purchase_status;
   if told is null then
     return 'ignored: The session is still open.';
-  end if;
-
-  -- Nothing to pay, say with a promotion code of 100 percent: not for as many as one likes.
-  many := coalesce((session #>> '{metadata,quantity}')::integer, 1);
-  if session ->> 'amount_total' = '0' then
-    pinned := pinned::bigint / many * least(many, (select s.max_free_packages from credits.billing_settings as s));
+  elsif purchase.status >= told then
+    return 'unchanged';
   end if;
 
   perform credits.lock_stripe_object(payment);
   perform credits.lock_account(account);
   perform credits.link_customer(account, credits.stripe_id(session -> 'customer'))
   where session ->> 'customer' is not null;
-  select p.* into purchase
-  from credits.stripe_objects as o
-  inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
-  where o.id = session_id;
-  if purchase.status >= told then
-    return 'unchanged';
-  elsif purchase.id is null then
+  if purchase.id is null then
+    -- Nothing to pay, say with a promotion code of 100 percent: not for as many as one likes.
+    many := coalesce((session #>> '{metadata,quantity}')::integer, 1);
+    if session ->> 'amount_total' = '0' then
+      pinned := pinned::bigint / many * least(many, (select s.max_free_packages from credits.billing_settings as s));
+    end if;
     insert into public.purchases (
       account_id, id, checkout_session_id, payment_intent_id, package, quantity, amount, net_amount, tax_amount,
       currency, status, credits
@@ -74,7 +78,8 @@ begin
       (session #>> '{total_details,amount_tax}')::bigint, session ->> 'currency', told, pinned::bigint
     )
     returning * into purchase;
-    insert into credits.stripe_objects (id, account_id, purchase_id) values (session_id, account, purchase.id);
+    insert into credits.stripe_objects (id, account_id, purchase_id) values (session_id, account, purchase.id)
+    on conflict (id) do update set purchase_id = excluded.purchase_id;
   else
     update public.purchases as p
     set
@@ -94,7 +99,7 @@ begin
       account, purchase.id, purchase.credits, 'purchase', null, null, session_id, purchase.net_amount
     );
   end if;
-  perform credits.net_purchase(account, purchase.id);
+  perform credits.claw_back_share(account, purchase.id);
   perform credits.freeze_for_disputes(account, purchase.id);
   return 'changed';
 end
@@ -102,4 +107,5 @@ $$;
 
 comment on function credits.apply_checkout_session(jsonb, text) is
 'What a Checkout session means: for a package, a purchase that is pending, failed, expired or paid, and granted when '
-'paid; for a plan, whose customer and subscription they are, and no credits. Returns changed, unchanged or ignored.';
+'paid; for a plan, whose customer and subscription they are, and no credits. Of the account that it was first told '
+'for, whatever its metadata say later. Returns changed, unchanged or ignored.';

@@ -18,6 +18,7 @@ begin
   loop
     is_booked := credits.note_balance_transaction(booked, payment, dispute ->> 'id', 'dispute') or is_booked;
   end loop;
+  insert into credits.stripe_payments (payment_intent_id) values (payment) on conflict (payment_intent_id) do nothing;
   insert into credits.stripe_disputes as d (
     id, payment_intent_id, amount, currency, status, unknown_status, withdrawn, reinstated
   )

@@ -9,6 +9,7 @@ begin
     return 'ignored: The warning names no payment intent.';
   end if;
   perform credits.lock_stripe_object(payment);
+  insert into credits.stripe_payments (payment_intent_id) values (payment) on conflict (payment_intent_id) do nothing;
   insert into credits.stripe_fraud_warnings (id, payment_intent_id, fraud_type, freezes)
   select warning ->> 'id', payment, warning ->> 'fraud_type', s.freeze_on_fraud_warning
   from credits.billing_settings as s

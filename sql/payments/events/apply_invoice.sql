@@ -27,37 +27,31 @@ begin
   elsif told is null then
     return 'ignored: The invoice is neither paid nor failed nor given up.';
   end if;
+  perform credits.lock_stripe_object(the_invoice);
+  select p.* into purchase
+  from credits.stripe_objects as o
+  inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
+  where o.id = the_invoice;
   -- Paid is final; a message that could not be granted as it was has nothing to add to one that could.
-  if exists (
-    select from credits.stripe_objects as o
-    inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
-    where o.id = the_invoice and p.status = 'paid'
-  ) then
+  if purchase.status >= told then
     return 'unchanged';
   end if;
-  account := credits.subscriber(subscription, invoice -> 'customer', details -> 'metadata');
+  -- Known once, known for good.
+  account := coalesce(purchase.account_id, credits.subscriber(subscription, invoice -> 'customer', details -> 'metadata'));
   if not credits.accept_invoice(account, invoice) then
     return 'ignored: The subscription is to no plan of ours.';
   end if;
 
-  perform credits.lock_stripe_object(the_invoice);
   for payment in
     select s.payment_intent_id from credits.stripe_payments as s where s.invoice_id = the_invoice order by 1
   loop
     perform credits.lock_stripe_object(payment);
   end loop;
   perform credits.lock_account(account);
-  select p.* into purchase
-  from credits.stripe_objects as o
-  inner join public.purchases as p on o.account_id = p.account_id and o.purchase_id = p.id
-  where o.id = the_invoice;
-  if purchase.status >= told then
-    return 'unchanged';
-  end if;
-
   perform credits.open_subscription(account, subscription);
   perform credits.note_second_subscription(account, subscription) where told = 'paid';
-  select max(g.plan) as plan, coalesce(sum(g.credits), 0) as credits into brings from credits.invoice_grants(invoice) as g;
+  select max(g.plan) as plan, coalesce(sum(g.credits), 0) as credits into brings
+  from credits.invoice_grants_and_rollover(invoice) as g;
   if purchase.id is null then
     insert into public.purchases (
       account_id, id, invoice_id, payment_intent_id, subscription_id, plan, amount, net_amount, tax_amount, currency,
@@ -96,7 +90,7 @@ begin
     perform credits.grant_invoice(account, purchase.id, invoice);
   end if;
   perform credits.set_subscription_status(account, subscription);
-  perform credits.net_purchase(account, purchase.id);
+  perform credits.claw_back_share(account, purchase.id);
   perform credits.collect_subscription_debts(account);
   perform credits.end_late_grants(account);
   perform credits.freeze_for_disputes(account, purchase.id);
@@ -106,5 +100,5 @@ $$;
 
 comment on function credits.apply_invoice(jsonb) is
 'What an invoice of a subscription means: a purchase that is failed, given up or paid; the paid one grants what '
-'credits.invoice_grants says, once, and a failed one leaves what was granted before. Returns changed, unchanged or '
-'ignored; PT422 for one that cannot be read.';
+'credits.invoice_grants_and_rollover says, once, and a failed one leaves what was granted before. Returns changed, '
+'unchanged or ignored; PT422 for one that cannot be read.';

@@ -16,6 +16,7 @@ begin
   is_booked := credits.note_balance_transaction(
     refund -> 'failure_balance_transaction', payment, refund ->> 'id', 'refund_failure'
   ) or is_booked;
+  insert into credits.stripe_payments (payment_intent_id) values (payment) on conflict (payment_intent_id) do nothing;
   insert into credits.stripe_refunds as r (id, payment_intent_id, amount, status, unknown_status)
   values (
     refund ->> 'id', payment, (refund ->> 'amount')::bigint,

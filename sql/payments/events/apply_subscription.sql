@@ -89,7 +89,7 @@ begin
       where a.account_id = account and a.subscription_id = new.id and a.months is not null
       order by a.purchase_id
     loop
-      perform credits.net_purchase(account, period);
+      perform credits.claw_back_share(account, period);
     end loop;
     perform credits.collect_subscription_debts(account);
   end if;

@@ -10,5 +10,5 @@ $$;
 
 comment on function credits.lock_stripe_object(text) is
 'Until the transaction ends, one session at a time deals with this Stripe object: a refund and its purchase, told at '
-'once by two messages, each see what the other wrote. Taken in the order event, invoice, payment intent; the '
-'account''s lock comes last.';
+'once by two messages, each see what the other wrote. Taken in the order event, invoice or session, payment intent; '
+'the account''s lock comes last.';

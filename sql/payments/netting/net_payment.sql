@@ -15,7 +15,7 @@ begin
     return false; -- kept until its purchase comes
   end if;
   perform credits.lock_account(purchase.account_id);
-  changed := credits.net_purchase(purchase.account_id, purchase.id);
+  changed := credits.claw_back_share(purchase.account_id, purchase.id);
   -- Money that came back lets the months go on; that of a change goes with what it added to them.
   for period in
     select distinct m.purchase_id
@@ -27,7 +27,7 @@ begin
     update credits.allotments as a set next_at = a.period_start
     where a.account_id = purchase.account_id and a.purchase_id = period and a.months is not null;
     perform credits.grant_allotments(purchase.account_id, period);
-    changed := credits.net_purchase(purchase.account_id, period) or changed;
+    changed := credits.claw_back_share(purchase.account_id, period) or changed;
   end loop;
   perform credits.collect_subscription_debts(purchase.account_id);
   perform credits.end_late_grants(purchase.account_id);

@@ -28,5 +28,5 @@ end
 $$;
 
 comment on function credits.note_netting(public.purchases, bigint, bigint, bigint, text) is
-'Last part of credits.net_purchase: notes on a purchase what went back, in credits and in minor units; returns whether '
-'that was news.';
+'Last part of credits.claw_back_share: notes on a purchase what went back, in credits and in minor units; returns '
+'whether that was news.';

@@ -57,7 +57,7 @@ begin
         and p.subscription_id = close_second_subscription.subscription_id
       order by p.id
     loop
-      perform credits.net_purchase(account_id, purchase);
+      perform credits.claw_back_share(account_id, purchase);
     end loop;
     perform credits.collect_subscription_debts(account_id);
     perform credits.end_late_grants(account_id);

@@ -51,13 +51,17 @@ begin
   )::credits.stripe_event_status;
   if known is null then
     insert into credits.stripe_events (id, type, api_version, status, reason, payload)
-    values (event_id, event ->> 'type', event ->> 'api_version', result, outcome.reason, event);
+    values (
+      event_id, event ->> 'type', event ->> 'api_version', result, outcome.reason,
+      -- Most of another app's on the same Stripe account; nobody reads it again.
+      case when result <> 'ignored' then event end
+    );
   else
     update credits.stripe_events as e
     set
       status = result,
       reason = outcome.reason,
-      payload = event,
+      payload = case when result <> 'ignored' then event end,
       attempts = e.attempts + 1,
       processed_at = credits.now()
     where e.id = event_id;

@@ -103,5 +103,5 @@ $$;
 
 comment on function credits.grant_allotments(uuid, bigint) is
 'Grants the months of a purchase''s period that have begun, once each; none while all of its money is refunded or '
-'disputed, and none that begins after the subscription has ended. credits.net_purchase, which takes the share of a '
+'disputed, and none that begins after the subscription has ended. credits.claw_back_share, which takes the share of a '
 'part that was refunded, and credits.collect_subscription_debts have to follow. The caller holds the account''s lock.';

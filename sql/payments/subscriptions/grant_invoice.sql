@@ -15,7 +15,7 @@ begin
   ) into had_trial;
   select s.max_grant into most from credits.billing_settings as s;
   for part in
-    select g.* from credits.invoice_grants(invoice) as g order by g.expires_at, g.key
+    select g.* from credits.invoice_grants_and_rollover(invoice) as g order by g.expires_at, g.key
   loop
     if part.is_trial and had_trial then
       continue;

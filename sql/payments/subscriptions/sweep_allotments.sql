@@ -27,17 +27,9 @@ begin
     );
     perform from public.credit_accounts as a where a.id = due.account_id for no key update skip locked;
     continue when not found;
-    begin
-      perform credits.lock_account(due.account_id);
-      perform credits.grant_allotments(due.account_id, due.purchase_id);
-      perform credits.net_purchase(due.account_id, due.purchase_id);
-      perform credits.collect_subscription_debts(due.account_id);
-      perform credits.end_late_grants(due.account_id);
-      done := done + 1;
-    exception
-      when others then
-        perform credits.note_failure('allotments', sqlstate, sqlerrm, due.account_id);
-    end;
+    done := done + case when credits.attempt(
+      'allotments', format('select to_jsonb(credits.begin_months($1[1], %L))', due.purchase_id), array[due.account_id]
+    ) is not null then 1 else 0 end;
   end loop;
 
   -- Over, by whomever: no month waits any more.

@@ -40,7 +40,7 @@ comment on column credits.allotments.credits is
 'Credits of the whole period; of a change, what it adds to the months that follow, below 0 for less.';
 comment on column credits.allotments.months is 'In how many parts they come.';
 comment on column credits.allotments.key is
-'Stripe''s id of the line, the ledger takes each month of it once; of a change, invoice_grants.key.';
+'Stripe''s id of the line, the ledger takes each month of it once; of a change, invoice_grants_and_rollover.key.';
 comment on column credits.allotments.rollover is 'As the plan said when the period was paid.';
 comment on column credits.allotments.rollover_cap is 'As the plan said, for each month; null for all.';
 comment on column credits.allotments.priority is 'Of the lots, as the plan said.';

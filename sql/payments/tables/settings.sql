@@ -51,7 +51,7 @@ comment on column credits.billing_settings.stripe_livemode is
 comment on column credits.billing_settings.stripe_account is
 'The connected account (acct_…) whose events count; null for the platform''s own.';
 comment on column credits.billing_settings.stripe_payload_retention is
-'How long the payloads of Stripe''s events are kept once they are done.';
+'How long the payloads of Stripe''s events are kept, and what is noted of events that were ignored.';
 comment on column credits.billing_settings.freeze_on_fraud_warning is
 'Whether a card issuer''s early fraud warning freezes the account that paid, until an operator unfreezes it. False '
 'notes it only. It counts when the warning comes: what was noted before freezes nothing later.';

@@ -9,6 +9,7 @@ create table credits.stripe_customers (
 );
 
 create unique index stripe_customers_account_id on credits.stripe_customers (account_id);
+create index stripe_customers_deleted_at on credits.stripe_customers (deleted_at) where deleted_at is not null;
 
 alter table credits.stripe_customers enable row level security;
 alter table credits.stripe_customers force row level security;
@@ -16,7 +17,7 @@ revoke all on table credits.stripe_customers from anon, authenticated, service_r
 
 comment on table credits.stripe_customers is
 'Which Stripe customer pays for which account: at most one per account. A deleted customer stays as a row with no '
-'account, so that a late message cannot link it again.';
+'account for credits.unclaimed_retention, so that a late message cannot link it again.';
 comment on column credits.stripe_customers.customer_id is 'Stripe''s cus_… id.';
 comment on column credits.stripe_customers.account_id is 'credit_accounts.id.';
 comment on column credits.stripe_customers.email_hash is

@@ -1,6 +1,7 @@
 """The function generate, served by itself against the stack, with stand-ins for the providers."""
 
 import contextlib
+import itertools
 import json
 import os
 import uuid
@@ -100,9 +101,10 @@ def serve(
 ) -> Iterator[Callable[..., Served]]:  # fmt: skip
     """A factory that starts a process with generate, as functions/README.md says.
 
-    `module` serves another module with an `app`. Keyword arguments change the environment.
+    `module` serves another module with an `app`. Keyword arguments change the environment. The first process
+    is started as the page says, those after it are forked.
     """
-    logs = tmp_path_factory.mktemp("generate")
+    logs, count = tmp_path_factory.mktemp("generate"), itertools.count()
     with contextlib.ExitStack() as resources:
 
         def start(module: str | None = None, **changes: str) -> Served:
@@ -117,7 +119,8 @@ def serve(
             app = [f"{module}:app"] if module else ["--app-dir", "functions/generate", "index:app"]
             log_file = logs / f"{uuid.uuid4().hex}.log"
             command = ["uvicorn", "--no-access-log", *app]
-            return resources.enter_context(serving(command, environment, log_file, patience=0))
+            fork = next(count) > 0
+            return resources.enter_context(serving(command, environment, log_file, patience=0, fork=fork))
 
         yield start
 

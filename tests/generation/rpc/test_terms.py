@@ -133,7 +133,7 @@ def test_a_hold_of_the_base_price_does_not_buy_options(studio: Studio) -> None:
 
 @pytest.mark.parametrize(
     ("function", "arguments"),
-    [("reserve", 11), ("open_generation", 10), ("generation_price", 6), ("call_cost", 5)],
+    [("hold_at_price", 11), ("open_generation", 10), ("generation_price", 6), ("call_cost", 5)],
 )
 @pytest.mark.parametrize("role", ["anon", "authenticated", "service_role"])
 def test_nobody_outside_can_name_a_price(studio: Studio, role: str, function: str, arguments: int) -> None:

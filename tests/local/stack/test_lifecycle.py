@@ -413,14 +413,15 @@ def test_ticker_runs_maintenance_and_survives(checkout: Checkout) -> None:
         # Every third call fails; the first two of each three ask to be called again at once.
         db.execute(
             """
-            create function credits.run_maintenance(settle_after interval default '0', batch int default 9)
-            returns jsonb
+            create procedure credits.maintain(
+                settle_after interval default '0', inout more boolean default null
+            )
             language plpgsql as $$
             declare n bigint := nextval('credits.calls');
             begin
                 if n % 3 = 0 then raise exception 'no maintenance today'; end if;
                 insert into credits.ticks default values;
-                return jsonb_build_object('more', true, 'settle_after', settle_after);
+                more := settle_after > '0';
             end $$
             """
         )

@@ -10,6 +10,7 @@ import pytest
 
 from scripts.local.providers.control import Control
 from scripts.local.stack import Stack, ports
+from tests.support import prepared
 from tests.support.clock import until
 from tests.support.stack import ROOT, Env, User
 
@@ -21,7 +22,7 @@ def busy() -> Iterator[Stack]:
     """A stack of its own with providers that take their time."""
     stack = Stack(ROOT, f"test-{os.getpid()}-stop", ports.free_pair())
     try:
-        stack.start(providers=True)
+        prepared.start(stack, providers=True)
         with Control(stack.status().providers["PROVIDERS_URL"]) as control:
             control.fault("openai", "slow", times=None, ms=5000)
         yield stack

@@ -8,7 +8,7 @@ import pytest
 
 from scripts.local.stack import Stack, ports
 from scripts.local.stack.processes import start_time
-from tests.support import clock, official
+from tests.support import clock, official, prepared
 from tests.support.shop import Shop
 from tests.support.stack import NEEDED, ROOT, Env
 
@@ -23,7 +23,7 @@ def _shop() -> Iterator[Shop]:
             Stack(ROOT, folder.name).stop(delete=True)
     stack = Stack(ROOT, f"shop-{os.getpid()}", ports.free_pair())
     try:
-        stack.start()
+        prepared.start(stack)
         env = Env.of(stack)
         with psycopg.connect(env.db_url, autocommit=True) as owner:
             clock.install(owner, None)

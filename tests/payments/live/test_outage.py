@@ -141,7 +141,8 @@ def serve(shop: Shop, tmp_path: Path) -> Iterator[Callable[[str], Served]]:
 
         def start(kill: str) -> Served:
             log_file = tmp_path / f"{kill}.log"
-            return running.enter_context(serving(command, {**environment, "KILL": kill}, log_file, port=port))
+            given = {**environment, "KILL": kill}
+            return running.enter_context(serving(command, given, log_file, port=port, fork=True))
 
         shop.control.enabled_events(["checkout.session.completed"])
         shop.control.webhook_url(f"http://127.0.0.1:{port}")

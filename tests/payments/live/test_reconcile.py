@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from _shared.payments.reconcile import EVENT_TYPES
+from _shared.payments.event_types import EVENT_TYPES
 from tests.support.shop import BONUS, Buyer, Plan, Shop, ending
 
 

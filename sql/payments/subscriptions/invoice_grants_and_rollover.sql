@@ -1,4 +1,4 @@
-create function credits.invoice_grants(invoice jsonb) returns table (
+create function credits.invoice_grants_and_rollover(invoice jsonb) returns table (
   key text,
   plan text,
   credits bigint,
@@ -147,7 +147,7 @@ as $$
   where d.credits <> 0;
 $$;
 
-comment on function credits.invoice_grants(jsonb) is
+comment on function credits.invoice_grants_and_rollover(jsonb) is
 'What a paid invoice of a subscription grants: one row per lot, with the key that makes it once, the credits and when '
 'they expire. A full line brings the plan''s credits; what of them may roll over is a lot of its own that lives '
 'longer. A trial brings its credits once, whatever the quantity; a line that is wholly discounted those of '

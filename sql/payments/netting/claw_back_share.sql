@@ -1,4 +1,4 @@
-create function credits.net_purchase(account_id uuid, purchase_id bigint) returns boolean
+create function credits.claw_back_share(account_id uuid, purchase_id bigint) returns boolean
 language plpgsql
 set search_path = ''
 as $$
@@ -15,7 +15,7 @@ declare
 begin
   select * into purchase
   from public.purchases as p
-  where p.account_id = net_purchase.account_id and p.id = purchase_id;
+  where p.account_id = claw_back_share.account_id and p.id = purchase_id;
 
   -- A refund that has failed does not count. What a charge tells beyond the refunds that we know, we have yet to hear
   -- of one by one.
@@ -159,7 +159,7 @@ begin
 end
 $$;
 
-comment on function credits.net_purchase(uuid, bigint) is
+comment on function credits.claw_back_share(uuid, bigint) is
 'Holds a purchase against its refunds and disputes: takes back credits in proportion to the money, round(granted * '
 'least(refunded + disputed, paid) / paid), or gives back what is too much; by the difference to what was taken so '
 'far, so that it may be called at any time and any number of times; month by month where it came so. Never takes '

@@ -1,4 +1,4 @@
-create function credits.reserve(
+create function credits.hold_at_price(
   account_id uuid,
   operation text,
   quantity integer,
@@ -25,14 +25,14 @@ begin
       held = a.held + amount,
       available = a.available - amount,
       next_expiry = least(a.next_expiry, credits.now() + lifetime),
-      has_keyed_holds = a.has_keyed_holds or reserve.idempotency_key is not null,
+      has_keyed_holds = a.has_keyed_holds or hold_at_price.idempotency_key is not null,
       updated_at = credits.entry_moment(a.next_expiry)
     where
-      a.id = reserve.account_id
+      a.id = hold_at_price.account_id
       and a.available >= amount
       and a.frozen_at is null
       and not credits.is_due(a.next_expiry)
-      and (reserve.idempotency_key is null or credits.key_is_new(a.id, reserve.idempotency_key))
+      and (hold_at_price.idempotency_key is null or credits.key_is_new(a.id, hold_at_price.idempotency_key))
       and (not is_limited or credits.hold_refusal(a.id) is null)
     returning a.id, a.updated_at, a.next_expiry, a.updated_at + lifetime as expires_at into account;
     exit when found;
@@ -56,8 +56,9 @@ begin
     metadata, created_at
   )
   values (
-    account.id, reserve.operation, reserve.quantity, reserve.unit_price, reserve.price_version, amount,
-    account.expires_at, reserve.idempotency_key, hash, reserve.metadata, account.updated_at
+    account.id, hold_at_price.operation, hold_at_price.quantity, hold_at_price.unit_price,
+    hold_at_price.price_version, amount, account.expires_at, hold_at_price.idempotency_key, hash,
+    hold_at_price.metadata, account.updated_at
   )
   returning * into hold;
 
@@ -70,7 +71,7 @@ begin
 end
 $$;
 
-comment on function credits.reserve is
+comment on function credits.hold_at_price is
 'Reserves amount credits of the account, ceil(unit_price * quantity), in a hold that pins unit_price; returns the '
 'hold, or the one that the same key and hash made before. Null for a new request without an amount: then the caller '
 'says what is wrong with it. The one place that makes holds; what they cost is for the caller to know, never for a '

@@ -1,4 +1,4 @@
-create function credits.count_generation(account_id uuid, idempotency_key text) returns jsonb
+create function credits.check_generation_limits(account_id uuid, idempotency_key text) returns jsonb
 language plpgsql
 set search_path = ''
 as $$
@@ -10,7 +10,9 @@ begin
   if exists (
     select from public.credit_holds as h
     inner join public.generation_jobs as j on h.account_id = j.account_id and h.id = j.hold_id
-    where h.account_id = count_generation.account_id and h.idempotency_key = count_generation.idempotency_key
+    where
+      h.account_id = check_generation_limits.account_id
+      and h.idempotency_key = check_generation_limits.idempotency_key
   ) then
     return null;
   end if;
@@ -23,12 +25,14 @@ begin
     (
       select count(*) from public.generation_jobs as j
       -- One whose time is over is not under way, swept or not.
-      where j.account_id = count_generation.account_id and j.finished_at is null and j.deadline_at > moment
+      where j.account_id = check_generation_limits.account_id and j.finished_at is null and j.deadline_at > moment
     ) as in_flight,
     exists (
       select from public.credit_holds as h
       inner join public.generation_jobs as j on h.account_id = j.account_id and h.id = j.hold_id
-      where h.account_id = count_generation.account_id and h.idempotency_key = count_generation.idempotency_key
+      where
+        h.account_id = check_generation_limits.account_id
+        and h.idempotency_key = check_generation_limits.idempotency_key
     ) as is_repeat
   into account
   from credits.billing_settings as s;
@@ -51,6 +55,6 @@ begin
 end
 $$;
 
-comment on function credits.count_generation(uuid, text) is
+comment on function credits.check_generation_limits(uuid, text) is
 'Counts a call of begin_generation against the account''s limits, one session per account at a time. Returns the '
 'refusal, or null to go on. A repeat of a key that opened a job is not counted.';
