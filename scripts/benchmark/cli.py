@@ -85,7 +85,7 @@ def measure(
         # The benchmark says when maintenance runs.
         stack.start(ticker=False)
         server = Server(stack, options.rate)
-        if wal_level != "replica":
+        if wal_level != "logical":  # which the stack has
             with server.connect() as admin:
                 admin.execute(f"alter system set wal_level = '{wal_level}'")
             stack.stop()

@@ -14,7 +14,7 @@ from .stack import DEFAULT_PORT, OPTIONAL_PARTS, PARTS, Stack
 ROOT = Path(__file__).resolve().parents[3]
 
 DESCRIPTION = """\
-Supabase on this machine without Docker: Postgres, PostgREST, auth, storage and functions behind one port,
+Supabase on this machine without Docker: Postgres, PostgREST, auth, storage, realtime and functions behind one port,
 and a local Stripe beside it.
 For development and tests only. State lies in .stack/NAME/.
 """

@@ -4,6 +4,7 @@
     /auth/v1       auth/, in this process
     /functions/v1  functions/NAME/index.py, in this process
     /storage/v1    storage/, in this process
+    /realtime/v1   realtime/, in this process, and the WebSocket
     /health        whether this process answers (no key needed)
 
 Development only: keys are compared, nothing is rate limited, nothing is encrypted.
@@ -14,6 +15,7 @@ import asyncio
 import contextlib
 import hmac
 import logging
+from asyncio.transports import BaseTransport
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +26,7 @@ import aiohttp
 import uvicorn
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from yarl import URL
 
 from .auth import Auth
@@ -32,6 +34,8 @@ from .auth.tokens import Tokens
 from .functions import Functions
 from .keys import Keys
 from .ports import HOST
+from .realtime import Realtime
+from .refusals import refuse_websocket
 from .stack import GatewaySettings, Stack
 from .storage import Storage
 from .storage.names import configured_limit
@@ -46,7 +50,8 @@ HOP_BY_HOP = frozenset(
     {b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"te", b"trailer",
      b"transfer-encoding", b"upgrade"}
 )  # fmt: skip
-FUNCTIONS, STORAGE = "/functions/v1", "/storage/v1"
+FUNCTIONS, STORAGE, REALTIME = "/functions/v1", "/storage/v1", "/realtime/v1"
+WEBSOCKET_BYTES = 1024 * 1024  # that a message may have
 EXPOSED = (
     b"Content-Encoding, Content-Location, Content-Range, Content-Type, Date, Location, Server, "
     b"Transfer-Encoding, Range-Unit, Preference-Applied"
@@ -204,21 +209,37 @@ class Gateway:
     OPEN_TO_WRITE = "/storage/v1/object/upload/sign/"
 
     def __init__(
-        self, keys: ApiKeys, rest: ASGIApp, auth: ASGIApp, storage: ASGIApp, functions: ASGIApp
+        self,
+        keys: ApiKeys,
+        rest: ASGIApp,
+        auth: ASGIApp,
+        storage: ASGIApp,
+        realtime: Realtime,
+        functions: ASGIApp,
     ) -> None:
         self.keys = keys
         self.rest, self.auth, self.storage, self.functions = rest, auth, storage, functions
+        self.realtime = realtime
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI interface."""
         path: str = scope["path"]
-        if path == "/health":
+        if scope["type"] == "websocket":
+            await self._websocket(path, scope, receive, send)
+        elif path == "/health":
             await JSONResponse({"status": "ok"})(scope, receive, send)
         elif below(path, FUNCTIONS):
             # Functions look at tokens themselves; hosted ones need no API key either.
             await self.functions({**scope, "path": path.removeprefix(FUNCTIONS) or "/"}, receive, send)
         else:
             await self._with_key(path, scope, receive, send)
+
+    async def _websocket(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        if path == f"{REALTIME}/websocket":
+            await self.realtime.websocket(scope, receive, send)
+        else:
+            message = f"The local stack has a WebSocket at {REALTIME}/websocket, and none at {path}."
+            await refuse_websocket(scope, receive, send, 404, message)
 
     async def _with_key(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         headers: RawHeaders = scope["headers"]
@@ -253,7 +274,10 @@ class Gateway:
 
     async def _pass_on(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """To the part that serves the path."""
-        mounted = (("/rest/v1", self.rest), ("/auth/v1", self.auth), (STORAGE, self.storage))
+        mounted = (
+            ("/rest/v1", self.rest), ("/auth/v1", self.auth), (STORAGE, self.storage),
+            (REALTIME, self.realtime.app),
+        )  # fmt: skip
         for prefix, app in mounted:
             if below(path, prefix):
                 # raw_path keeps escapes such as %2F that `path` has decoded.
@@ -268,12 +292,13 @@ class Gateway:
         await JSONResponse({"message": f"No such path: {path}"}, 404)(scope, receive, send)
 
 
-async def refuse_websocket(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer the handshake with 404 and a sentence."""
-    refusal = {"message": f"The local stack serves no WebSocket, and so none at {scope['path']}."}
-    await JSONResponse(refusal, 404)(scope, receive, send)
-    # All is said. Returning, uvicorn would miss a handshake, log an error and try to answer 500.
-    raise ClientDisconnected
+class WebSocket(WebSocketsSansIOProtocol):
+    """One that the app can cut off when its client does not read: `abort` in the scope's state."""
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        """Called when a connection is made."""
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, "abort": self.transport.abort}
 
 
 class Server(uvicorn.Server):
@@ -310,7 +335,9 @@ def application(settings: GatewaySettings, root: Path, functions: Functions) -> 
         settings.keys, settings.storage_db_url, settings.storage_folder, settings.issuer,
         configured_limit(root / "supabase" / "config.toml"),
     )  # fmt: skip
-    gateway = Gateway(ApiKeys(settings.keys), proxy, auth.app, storage.app, functions)
+    keys = ApiKeys(settings.keys)
+    realtime = Realtime(Tokens(settings.keys, settings.issuer), settings.realtime_db_url, keys.token)
+    gateway = Gateway(keys, proxy, auth.app, storage.app, realtime, functions)
 
     async def lifespan(receive: Receive, send: Send) -> None:
         async with contextlib.AsyncExitStack() as resources:
@@ -321,6 +348,8 @@ def application(settings: GatewaySettings, root: Path, functions: Functions) -> 
             resources.push_async_callback(auth.close)
             await storage.open()
             resources.push_async_callback(storage.close)
+            await realtime.open()
+            resources.push_async_callback(realtime.close)
             if settings.ticker:
                 ticker = asyncio.create_task(tick_forever(settings.db_url))
                 resources.callback(ticker.cancel)
@@ -334,7 +363,7 @@ def application(settings: GatewaySettings, root: Path, functions: Functions) -> 
         if scope["type"] == "lifespan":
             await lifespan(receive, send)
         elif scope["type"] == "websocket":
-            await refuse_websocket(scope, receive, send)
+            await gateway(scope, receive, send)
         else:
             await served(scope, receive, send)
 
@@ -364,6 +393,9 @@ def main() -> None:
         log_level="warning",
         access_log=False,
         server_header=False,
+        ws=WebSocket,
+        ws_max_size=WEBSOCKET_BYTES,
+        ws_per_message_deflate=False,  # as hosted; and a small frame cannot become a large one
         timeout_graceful_shutdown=3,
         # Longer than the 5 seconds of clients, as hosted: who ends an idle connection shall not be the one
         # that a request is on its way to.

@@ -33,6 +33,7 @@ class Keys:
     authenticator_password: str
     auth_password: str
     storage_password: str
+    realtime_password: str
     # Of the local Stripe, in Stripe's forms.
     stripe_secret_key: str
     stripe_webhook_secret: str
@@ -89,6 +90,7 @@ def generate() -> Keys:
         authenticator_password=secrets.token_hex(16),
         auth_password=secrets.token_hex(16),
         storage_password=secrets.token_hex(16),
+        realtime_password=secrets.token_hex(16),
         stripe_secret_key=f"sk_test_{secrets.token_hex(24)}",
         stripe_webhook_secret=f"whsec_{secrets.token_hex(24)}",
         providers_secret=secrets.token_hex(24),

@@ -27,12 +27,15 @@ NSS_WRAPPER = "libnss_wrapper.so"
 BOOTSTRAP_SQL = Path(__file__).parent / "sql"
 TEMPLATE = "supabase_template"
 
-# Durability (fsync, synchronous_commit, full_page_writes, wal_level) stays as Postgres ships it.
+# Durability (fsync, synchronous_commit, full_page_writes) stays as Postgres ships it. wal_level is what
+# hosted projects have, for Realtime; a slot whose reader is gone may not fill the disk.
 SETTINGS = """\
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
 max_connections = 200
 shared_buffers = '256MB'
+wal_level = 'logical'
+max_slot_wal_keep_size = '1GB'
 timezone = 'UTC'
 log_timezone = 'UTC'
 password_encryption = 'scram-sha-256'
@@ -153,6 +156,7 @@ class Postgres:
             "authenticator": self.keys.authenticator_password,
             "supabase_auth_admin": self.keys.auth_password,
             "supabase_storage_admin": self.keys.storage_password,
+            "supabase_realtime_admin": self.keys.realtime_password,
         }
         return f"postgresql://{role}:{passwords[role]}@{HOST}:{self.port}/{database}"
 
@@ -260,6 +264,7 @@ class Postgres:
                 "authenticator": self.keys.authenticator_password,
                 "supabase_auth_admin": self.keys.auth_password,
                 "supabase_storage_admin": self.keys.storage_password,
+                "supabase_realtime_admin": self.keys.realtime_password,
             }
             for role, password in passwords.items():
                 admin.execute(
@@ -267,7 +272,7 @@ class Postgres:
                 )
             admin.execute(f"create database {TEMPLATE} owner postgres")
         with self.connect(TEMPLATE) as admin:
-            for file in ("20_schemas.sql", "30_auth.sql", "40_storage.sql"):
+            for file in ("20_schemas.sql", "30_auth.sql", "40_storage.sql", "50_realtime.sql"):
                 admin.execute((BOOTSTRAP_SQL / file).read_text())
         with self.connect("template1") as admin:
             # Nobody may be connected to a database while it is copied.

@@ -102,6 +102,7 @@ class GatewaySettings:
     auth_db_url: str
     storage_db_url: str
     storage_folder: Path
+    realtime_db_url: str
     stripe_api_base: str
     providers: dict[str, str]
     redirect_origins: str
@@ -538,6 +539,7 @@ class Stack:
             auth_db_url=postgres.url(role="supabase_auth_admin"),
             storage_db_url=postgres.url(role="supabase_storage_admin"),
             storage_folder=self.paths.file("storage"),
+            realtime_db_url=postgres.url(role="supabase_realtime_admin"),
             stripe_api_base=f"http://{ports.HOST}:{state.stripe_port}",
             providers=self._provider_environment(state),
             redirect_origins=redirect_origins(self.root),

@@ -372,9 +372,7 @@ def test_cors_of_functions_is_their_own(
     assert api.options("/functions/v1/absent", headers=asked).status_code == 404
 
 
-@pytest.mark.parametrize(
-    "path", ["/realtime/v1/websocket?apikey=x&vsn=1.0.0", "/functions/v1/echo", "/nothing"]
-)
+@pytest.mark.parametrize("path", ["/realtime/v1/websockets?apikey=x", "/functions/v1/echo", "/nothing"])
 def test_a_websocket_is_refused_in_a_sentence(running: Checkout, path: str) -> None:
     address = running.status().api_url.replace("http", "ws") + path
     log = running.stack.paths.file("gateway.log")

@@ -53,15 +53,19 @@ class Tokens:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise AuthError(401, "no_authorization", "This endpoint requires a valid Bearer token")
-        # Each key goes with its algorithm, so that a public key is never taken for a shared secret.
         try:
-            try:
-                return self._decode(token, self.keys.public_key, "ES256")
-            except jwt.InvalidAlgorithmError:
-                return self._decode(token, self.keys.jwt_secret, "HS256")
+            return self.verified(token)
         except jwt.PyJWTError as error:
             message = f"invalid JWT: unable to parse or verify signature, {error}"
             raise AuthError(403, "bad_jwt", message) from error
+
+    def verified(self, token: str) -> Claims:
+        """The claims of a token. Raises jwt.PyJWTError when it is not valid."""
+        # Each key goes with its algorithm, so that a public key is never taken for a shared secret.
+        try:
+            return self._decode(token, self.keys.public_key, "ES256")
+        except jwt.InvalidAlgorithmError:
+            return self._decode(token, self.keys.jwt_secret, "HS256")
 
     @staticmethod
     def _decode(token: str, key: str | jwt.PyJWK, algorithm: str) -> Claims:

@@ -29,6 +29,14 @@ grant authenticator to supabase_storage_admin;
 alter role supabase_storage_admin set search_path to storage;
 alter role supabase_storage_admin set idle_in_transaction_session_timeout to 60000;
 
+-- What the realtime server logs in as: it reads the publication, and asks policies as one of the three. It may use
+-- the types of every schema, to tell their values. (Hosted it logs in as supabase_admin; this role cannot log in.)
+create role supabase_realtime_admin login replication;
+grant authenticator, pg_read_all_data to supabase_realtime_admin;
+alter role supabase_realtime_admin set search_path to public, extensions;
+alter role supabase_realtime_admin set statement_timeout to '8s';
+alter role supabase_realtime_admin set idle_in_transaction_session_timeout to 60000;
+
 alter role supabase_admin set search_path to "$user", public, auth, extensions;
 
 grant pg_monitor, pg_read_all_data, pg_signal_backend to postgres with admin option;
@@ -46,15 +54,15 @@ end;
 $$;
 
 -- On hosted projects supautils lets postgres make policies on storage.objects and storage.buckets, which
--- supabase_storage_admin owns. Only an owner or a member may without it. So postgres can do more to these
--- tables here than hosted (alter them, say, or comment on a policy): migrations must not use that.
+-- supabase_storage_admin owns, and on realtime.messages. Only an owner or a member may without it. So postgres can do
+-- more to these tables here than hosted (alter them, say, or comment on a policy): migrations must not use that.
 do $$
 begin
     if current_setting('server_version_num')::int >= 160000 then
         -- As text: 15 would not even parse it.
-        execute 'grant supabase_storage_admin to postgres with inherit true, set false';
+        execute 'grant supabase_storage_admin, supabase_realtime_admin to postgres with inherit true, set false';
     else
-        grant supabase_storage_admin to postgres;
+        grant supabase_storage_admin, supabase_realtime_admin to postgres;
     end if;
 end;
 $$;
