@@ -2627,7 +2627,8 @@ create function credits.my_position() returns table (
   updated_at timestamptz,
   expires_next bigint,
   expires_next_at timestamptz,
-  status text
+  status text,
+  last_entry bigint
 )
 language sql
 stable
@@ -2654,7 +2655,8 @@ as $$
       when p.available <= 0 then 'empty'
       when p.available <= (select s.low_balance from credits.billing_settings as s) then 'low'
       else 'ok'
-    end
+    end,
+    a.last_entry
   from public.credit_accounts as a
   cross join lateral credits.account_position(a) as p
   left join lateral (
@@ -2690,7 +2692,8 @@ select
   updated_at,
   expires_next,
   expires_next_at,
-  status
+  status,
+  last_entry
 from credits.my_position();
 
 revoke all on table public.user_credits from anon, authenticated, service_role;
@@ -2699,7 +2702,8 @@ grant select on table public.user_credits to authenticated;
 comment on view public.user_credits is
 'The signed-in user''s credits, one row: balance, available (balance - held), held and lifetime totals, in credits; '
 'how many expire next and when; status: frozen, debt (below zero), empty, low (up to billing_settings.low_balance) '
-'or ok. As of now: what has expired is not counted, settled or not.';
+'or ok; last_entry: the newest ledger row, which tells which of two answers is newer. As of now: what has expired is '
+'not counted, settled or not.';
 
 -- sql/ledger/entries/csv_text.sql
 create function credits.csv_text(value text) returns text
