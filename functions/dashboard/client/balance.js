@@ -170,7 +170,7 @@ export class CreditsBalance extends CreditsElement {
   skeleton() {
     return html`<div class="card" part="card" aria-busy="true">
       <div class="head"><h2 part="title">${this.t("title")}</h2></div>
-      <div class="main"><p class="number"><span class="bone">0,000</span></p></div>
+      <div class="main"><p class="number"><span class="bone" data-like="0,000"></span></p></div>
       <p class="details small"></p>
       <p class="spoken" role="status">${this.t("loading")}</p>
     </div>`;

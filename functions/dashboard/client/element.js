@@ -74,7 +74,7 @@ export class CreditsElement extends LitElement {
       this.undo.push(store.subscribe(() => this.take(store.getSnapshot())));
       this.take(store.getSnapshot());
     } catch (error) {
-      this.refused = error instanceof CreditsError ? error : new CreditsError(/** @type {Error} */ (error).message);
+      this.refused = new CreditsError(/** @type {Error} */ (error).message, { status: 400 });
     }
   }
 
@@ -144,7 +144,7 @@ export class CreditsElement extends LitElement {
   failure(error, again) {
     return html`<div class="message" part="error" role="alert">
       <span>${error.isPassing ? this.t("failed") : error.message}</span>
-      ${error.code === "secret_key" || this.refused ? nothing : html`<button @click=${again}>${this.t("retry")}</button>`}
+      ${error.status === 400 ? nothing : html`<button @click=${again}>${this.t("retry")}</button>`}
     </div>`;
   }
 

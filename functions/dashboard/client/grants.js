@@ -204,11 +204,11 @@ export class CreditsGrants extends CreditsElement {
 function bones() {
   return [1, 2].map(
     () => html`<li>
-      <p><span class="bone">Purchase</span></p>
-      <p><span class="bone">10 of 100 left</span></p>
+      <p><span class="bone" data-like="Purchase"></span></p>
+      <p><span class="bone" data-like="10 of 100 left"></span></p>
       <svg class="bar" viewBox="0 0 100 1" aria-hidden="true"></svg>
-      <p class="small"><span class="bone">Does not expire</span></p>
-      <p class="small"><span class="bone">In use</span></p>
+      <p class="small"><span class="bone" data-like="Does not expire"></span></p>
+      <p class="small"><span class="bone" data-like="In use"></span></p>
     </li>`,
   );
 }

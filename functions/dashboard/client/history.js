@@ -487,9 +487,9 @@ function bones(count) {
   return Array.from(
     { length: count },
     () => html`<tr>
-      <td><p><span class="bone">Something bought</span></p><p class="small"><span class="bone">1 January 2026</span></p></td>
-      <td><span class="bone">−10</span></td>
-      <td><span class="bone">1,000</span></td>
+      <td><p><span class="bone" data-like="Something bought"></span></p><p class="small"><span class="bone" data-like="1 January 2026"></span></p></td>
+      <td><span class="bone" data-like="−10"></span></td>
+      <td><span class="bone" data-like="1,000"></span></td>
     </tr>`,
   );
 }

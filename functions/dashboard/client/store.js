@@ -159,7 +159,7 @@ export class CreditsStore {
       this.#user = null;
       this.#set({
         status: "error",
-        error: new CreditsError(/** @type {Error} */ (error).message, { code: "secret_key" }),
+        error: new CreditsError(/** @type {Error} */ (error).message, { status: 400 }),
       });
       return;
     }

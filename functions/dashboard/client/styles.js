@@ -99,6 +99,8 @@ export const base = css`
     border-radius: 6px;
     background: var(--_soft);
     color: transparent;
-    user-select: none;
+  }
+  .bone::before {
+    content: attr(data-like);
   }
 `;

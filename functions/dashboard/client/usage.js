@@ -305,7 +305,7 @@ export class CreditsUsage extends CreditsElement {
 
   skeleton() {
     return html`<section class="card" part="card" aria-busy="true">${this.top()}
-      <p class="figure"><span class="bone">1,000 credits spent</span></p>
+      <p class="figure"><span class="bone" data-like="1,000 credits spent"></span></p>
       <p class="read small"></p>
       <div class="chart blank"></div>
       <p class="spoken" role="status">${this.t("loading")}</p>
