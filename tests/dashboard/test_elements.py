@@ -115,7 +115,8 @@ def test_markup_stays_text(app: Make, user: Callable[..., User]) -> None:
     made.page.wait_for_selector("credits-usage [part=legend]")
     made.page.wait_for_selector("credits-purchase[inline] [part=offer]")
     for element in ("balance", "history", "grants", "usage", "purchase[inline]"):
-        assert "<b>bold</b>" in made.page.locator(f"credits-{element}").first.inner_text(), element
+        text = made.page.locator(f"credits-{element}").first.get_by_text("<b>bold</b>")
+        text.first.wait_for(state="attached")
     assert made.page.locator("img, b").count() == 0
     assert made.page.evaluate("globalThis.broken") is None
 

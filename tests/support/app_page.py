@@ -2,8 +2,10 @@
 
 import json
 import re
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.support.stack import ROOT
@@ -50,13 +52,27 @@ class App:
             lambda route: answer(route, {} if route.request.method == "OPTIONS" else rows, status),
         )
 
-    def open(self, body: str, *, path: str = "/", lang: str = "en", direction: str = "ltr") -> None:
+    def bundle(self, entry: Path, aliases: Mapping[str, str], folder: Path) -> None:
+        """Serve /bundle.js, made from an entry by esbuild. In `aliases` are packages in place of others."""
+        made = folder / "bundle.js"
+        subprocess.run(
+            ["node", "bundle.mjs", str(entry), str(made), json.dumps(aliases)], cwd=PAGES, check=True
+        )
+        self.page.route(
+            "**/bundle.js", lambda route: route.fulfill(content_type="text/javascript", path=made)
+        )
+
+    def open(
+        self, body: str, *, path: str = "/", lang: str = "en", direction: str = "ltr",
+        script: str = "/app.js",
+    ) -> None:  # fmt: skip
         """Show the page, with these elements in it."""
         self.html = (
             f'<!doctype html><html lang="{lang}" dir="{direction}"><head><meta charset="utf-8">'
             '<title>App</title><meta name="viewport" content="width=device-width">'
             '<link rel="stylesheet" href="/app.css">'
-            '<script src="/supabase.js"></script><script type="module" src="/app.js"></script></head>'
+            '<script src="/supabase.js"></script>'
+            f'<script type="module" src="{script}"></script></head>'
             f"<body><main><h1>App</h1>{body}</main></body></html>"
         )
         self.page.goto(ORIGIN + path)

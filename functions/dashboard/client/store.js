@@ -290,7 +290,7 @@ export class CreditsStore {
     const account = this.#told?.account_id;
     if (!account || this.#channel || !this.#listeners.size) return;
     try {
-      const channel = this.client.channel(`credits-${account}`);
+      const channel = this.client.channel(`credits-${account}-${this.turn}`);
       this.#channel = channel;
       channel
         .on(
@@ -312,9 +312,16 @@ export class CreditsStore {
   }
 
   #leave() {
+    const { client } = this;
     const channel = this.#channel;
     this.#channel = null;
-    if (channel) void Promise.resolve(this.client.removeChannel(channel)).catch(() => {});
+    if (!channel) return;
+    Promise.resolve(client.removeChannel(channel))
+      // supabase-js would keep the socket for a while; where nobody needs it, it goes.
+      .then(() => {
+        if (!client.getChannels().length) void client.realtime.disconnect();
+      })
+      .catch(() => {});
   }
 
   /**
