@@ -1,4 +1,7 @@
-"""Who calls: a signed-in user, or the project's own server."""
+"""Who calls a function: a signed-in user, or the project's own server.
+
+Every place that checks a token is listed in sql/README.md, "Where tokens are checked".
+"""
 
 import hmac
 from dataclasses import dataclass

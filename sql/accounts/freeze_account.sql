@@ -10,6 +10,7 @@ begin
   if coalesce(btrim(reason), '') = '' then
     perform credits.fail('PT400', 'A freeze needs a reason.', '{}', 'Send reason as text.');
   end if;
+  -- credits.make_spendable refuses spends and holds of it, prepare_checkout its checkouts.
   update public.credit_accounts as a
   set
     frozen_at = coalesce(a.frozen_at, credits.now()),

@@ -8,6 +8,7 @@ create table public.generation_jobs (
   model text not null,
   quantity integer not null,
   options jsonb not null default '{}',
+  request text,
   provider_job_id text,
   leased_by uuid,
   leased_until timestamptz,
@@ -28,6 +29,7 @@ create table public.generation_jobs (
   constraint final_jobs_must_have_an_end check (
     (status in ('succeeded', 'refused', 'failed', 'canceled', 'expired')) = (finished_at is not null)
   ),
+  constraint request_must_be_sha_256 check (request ~ '^[0-9a-f]{64}$'),
   constraint outputs_must_be_an_array check (jsonb_typeof(outputs) = 'array'),
   constraint provider_job_id_must_have_1_to_500_characters check (char_length(provider_job_id) between 1 and 500)
 )
@@ -56,6 +58,8 @@ comment on column public.generation_jobs.provider is 'Of the price in force when
 comment on column public.generation_jobs.quantity is 'Outputs asked for.';
 comment on column public.generation_jobs.options is
 'What the provider is asked with: the request''s options, and the defaults of its price''s terms.';
+comment on column public.generation_jobs.request is
+'SHA-256 in hex of what was asked for, prompt and images included; null since it was erased.';
 comment on column public.generation_jobs.provider_job_id is 'The provider''s id, by which it can be asked about.';
 comment on column public.generation_jobs.leased_by is
 'The process that sees to the provider''s work. Another takes it over when it no longer says that it is alive.';

@@ -10,7 +10,6 @@ begin
       'terms', credits.generation_terms(p.new -> 'terms'),
       'credits_held', h.amount,
       'credits_charged', coalesce(-t.amount, 0),
-      'request', h.metadata ->> 'request',
       'available', a.available
     )
     from public.credit_holds as h
@@ -25,5 +24,5 @@ end
 $$;
 
 comment on function credits.job_json(public.generation_jobs) is
-'A job for the function generate: the row, with its terms, credits_held, credits_charged, the digest of its request, '
-'and what the account has available now.';
+'A job for the function generate: the row, with its terms, credits_held, credits_charged, and what the account has '
+'available now.';

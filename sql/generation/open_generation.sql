@@ -34,7 +34,7 @@ begin
       idempotency_key, 'begin_generation', operation, quantity::text, request, options::text, inputs::text, mask::text,
       prompt_length::text, files::text
     ),
-    jsonb_build_object('request', request),
+    '{}',
     is_limited => false
   );
   if hold.id is null then
@@ -49,11 +49,11 @@ begin
     perform credits.fail(wrong.code, wrong.message, '{}', 'Upload it again, or name another.');
   end if;
   insert into public.generation_jobs (
-    account_id, hold_id, operation, provider, model, quantity, options, deadline_at, created_at
+    account_id, hold_id, operation, provider, model, quantity, options, request, deadline_at, created_at
   )
   select
     hold.account_id, hold.id, hold.operation, p.new ->> 'provider', p.new ->> 'model', open_generation.quantity,
-    coalesce(price.settled, '{}'), hold.created_at + interval '1 minute', hold.created_at
+    coalesce(price.settled, '{}'), open_generation.request, hold.created_at + interval '1 minute', hold.created_at
   from credits.pricing_tier_history as p
   where p.version = hold.price_version
   on conflict on constraint generation_jobs_hold_id_key do nothing

@@ -1,7 +1,7 @@
 create procedure credits.maintain(
   settle_after interval default null,
   batch integer default 200,
-  at_most interval default '5 seconds',
+  at_most interval default '8 seconds',
   inout more boolean default null
 )
 language plpgsql

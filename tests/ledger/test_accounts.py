@@ -1,7 +1,7 @@
 """Accounts: opened at sign-up or at the first call, kept when the user goes."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -65,20 +65,24 @@ def test_a_failing_trigger_does_not_block_sign_up(own_ledger: Ledger) -> None:
     assert ledger.as_user(user, "my_credits")["totals"]["granted"] == 10
 
 
-@pytest.mark.parametrize("function", ["consume_credits", "hold_credits"])
-@pytest.mark.parametrize("key", [None, "key"])
-def test_users_from_before_the_installation_open_it_with_their_first_call(
-    stack: Stack, function: str, key: str | None
-) -> None:
+FIRST_CALLS = [
+    (function, key) for function in ("consume_credits", "hold_credits") for key in (None, "key")
+]
+
+
+@pytest.fixture(scope="module")
+def installed_later(stack: Stack) -> Iterator[tuple[Ledger, list[str]]]:
+    """A ledger in a project that had users already, one for each of their first calls; and these users."""
     name = f"older_{uuid.uuid4().hex[:12]}"
     url = stack.create_database(name)
-    older = str(uuid.uuid4())
+    older = [str(uuid.uuid4()) for _ in FIRST_CALLS]
     try:
         with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(
-                "insert into auth.users (id, email, email_confirmed_at) "
-                "values (%s, 'older@example.com', now())", (older,),
-            )  # fmt: skip
+            for user in older:
+                connection.execute(
+                    "insert into auth.users (id, email, email_confirmed_at) values (%s, %s, now())",
+                    (user, f"{user}@example.com"),
+                )
         stack.apply_migrations(url)
         with Ledger(psycopg.connect(url, autocommit=True)) as ledger:
             clock.install(ledger.connection)
@@ -86,11 +90,20 @@ def test_users_from_before_the_installation_open_it_with_their_first_call(
                 "insert into public.pricing_tiers (operation, provider, model, credits_per_unit) "
                 "values ('one', 'x', 'y', 1)"
             )
-            ledger.as_user(older, function, operation="one", idempotency_key=key)
-            assert ledger.account(older)["lifetime_granted"] == 10
-            assert ledger.broken() == []
+            yield ledger, older
     finally:
         stack.drop_database(name)
+
+
+@pytest.mark.parametrize(("function", "key"), FIRST_CALLS)
+def test_users_from_before_the_installation_open_it_with_their_first_call(
+    installed_later: tuple[Ledger, list[str]], function: str, key: str | None
+) -> None:
+    ledger, users = installed_later
+    older = users[FIRST_CALLS.index((function, key))]
+    ledger.as_user(older, function, operation="one", idempotency_key=key)
+    assert ledger.account(older)["lifetime_granted"] == 10
+    assert ledger.broken() == []
 
 
 def test_the_bonus_is_a_setting_and_may_expire(own_ledger: Ledger) -> None:

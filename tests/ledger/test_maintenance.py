@@ -482,7 +482,7 @@ def test_an_account_that_is_too_slow_stops_no_other(own_ledger: Ledger) -> None:
 
 
 def test_who_reads_the_failures_with_a_lock_stops_nothing(own_db: Database, own_ledger: Ledger) -> None:
-    """An operator's open transaction: on the row of a sweep that goes well again, and of one that does not."""
+    """An operator's open transaction: on the rows of a sweep that goes well again and one that does not."""
     ledger, users = own_ledger, [buyer(own_ledger, 10) for _ in range(3)]
     bad = str(ledger.account(users[0])["id"])
     broken_seals(ledger, bad)

@@ -140,7 +140,7 @@ def test_an_account_moves_while_it_is_spent_from(postgres: Postgres) -> None:
 
         # It goes on there, with the same keys.
         target.as_service("unfreeze_account", user_id=user)
-        last = here["credit_transactions"] and max(row["id"] for row in here["credit_transactions"])
+        last = max(row["id"] for row in here["credit_transactions"])
         again = target.as_user(user, "consume_credits", operation=operation, quantity=5, idempotency_key="k")
         assert again["id"] == min(
             row["id"] for row in here["credit_transactions"] if row["idempotency_key"] == "k"

@@ -1,5 +1,7 @@
 """Supabase on this machine without Docker, for development and tests only.
 
+How it differs from a hosted project: scripts/README.md.
+
 stack = Stack(root, name="mine", port=55000)
 stack.start()
 stack.status().api_url

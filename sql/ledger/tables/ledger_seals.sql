@@ -18,8 +18,8 @@ alter table credits.ledger_seals force row level security;
 revoke all on table credits.ledger_seals from anon, authenticated, service_role;
 
 comment on table credits.ledger_seals is
-'Tamper evidence: for each account a chain of hashes over batches of its ledger rows. Export the newest hash to '
-'another system and nobody can rewrite the past unseen.';
+'Tamper evidence: for each account a chain of hashes over batches of its ledger rows. Made by credits.settle_batch, '
+'verified by verify_ledger. Export the newest hash to another system and nobody can rewrite the past unseen.';
 comment on column credits.ledger_seals.number is '1, 2, 3 within the account.';
 comment on column credits.ledger_seals.through_id is
 'The last ledger row of the batch; it begins after the previous seal''s.';

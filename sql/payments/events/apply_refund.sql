@@ -34,6 +34,6 @@ end
 $$;
 
 comment on function credits.apply_refund(jsonb) is
-'Notes how far a refund has come, and how Stripe booked it, and holds its purchase against it. A refund that fails '
-'after it succeeded is the later news, whatever the order of arrival; one in a state that Stripe has invented since '
-'counts until another is told. Returns changed, unchanged or ignored.';
+'Notes how far a refund has come, and how Stripe booked it; credits.claw_back_share says how many credits that takes. '
+'A refund that fails after it succeeded is the later news, whatever the order of arrival; one in a state that Stripe '
+'has invented since counts until another is told. Returns changed, unchanged or ignored.';

@@ -356,5 +356,39 @@ def test_a_hold_made_beforehand_does_not_become_a_job(studio: Studio) -> None:
 
 
 def test_requests_are_seen_by_their_digest_only(studio: Studio) -> None:
-    job = studio.begin(studio.buyer(), studio.operation())
+    """Which is the job's own: no metadata of a hold can say another."""
+    user = studio.buyer()
+    job = studio.begin(user, studio.operation())
     assert job["request"] == REQUEST
+    hold = "select metadata, id from public.credit_holds where id = %s"
+    assert studio.ledger.rows(hold, job["hold_id"])[0]["metadata"] == {}
+    studio.ledger.rows(
+        'update public.credit_holds set metadata = \'{"request": "another"}\' where id = %s', job["hold_id"]
+    )
+    assert studio.ledger.as_user(user, "my_generation", job_id=job["id"])["request"] == REQUEST
+
+
+def test_the_digest_of_a_request_is_erased_once_the_job_is_over(studio: Studio) -> None:
+    user, operation = studio.buyer(), studio.operation()
+    done, other = studio.dispatched(user, operation), studio.dispatched(user, operation)
+    running = studio.begin(user, operation)
+    paid = studio.finish(done, "succeeded", 1)
+    studio.finish(other, "failed")
+
+    def requests() -> list[Any]:
+        rows = studio.ledger.rows(
+            "select id::text, request from public.generation_jobs where account_id = %s",
+            running["account_id"],
+        )
+        known = {row["id"]: row["request"] for row in rows}
+        return [known[job if isinstance(job, str) else job["id"]] for job in (done, other, running)]
+
+    assert requests() == [REQUEST] * 3
+    studio.ledger.as_service(
+        "erase_transaction_text", account_id=running["account_id"], transaction_id=paid["transaction_id"]
+    )
+    assert requests() == [None, REQUEST, REQUEST]
+    told = studio.ledger.as_service("erase_account_text", account_id=running["account_id"])
+    assert requests() == [None, None, REQUEST]
+    assert (told["holds"], told["open"]) == (1, 1)
+    assert studio.ledger.broken(user) == []

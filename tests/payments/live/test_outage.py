@@ -98,7 +98,7 @@ def test_killed_again_and_again_under_load(shop: Shop, kill: Callable[[Shop], No
         for _ in range(KILLS):
             before = stored(shop)
             turns.release()
-            until(lambda: stored(shop) != before, 30, 0.001)  # noqa: B023
+            until(lambda: stored(shop) != before, 30, 0.01)  # noqa: B023
             time.sleep(dice.random() * 0.1)
             kill(shop)
             assert shop.stack.start()
