@@ -1011,8 +1011,8 @@ alter table credits.ledger_seals force row level security;
 revoke all on table credits.ledger_seals from anon, authenticated, service_role;
 
 comment on table credits.ledger_seals is
-'Tamper evidence: for each account a chain of hashes over batches of its ledger rows. Export the newest hash to '
-'another system and nobody can rewrite the past unseen.';
+'Tamper evidence: for each account a chain of hashes over batches of its ledger rows. Made by credits.settle_batch, '
+'verified by verify_ledger. Export the newest hash to another system and nobody can rewrite the past unseen.';
 comment on column credits.ledger_seals.number is '1, 2, 3 within the account.';
 comment on column credits.ledger_seals.through_id is
 'The last ledger row of the batch; it begins after the previous seal''s.';
@@ -1408,6 +1408,7 @@ create table public.generation_jobs (
   model text not null,
   quantity integer not null,
   options jsonb not null default '{}',
+  request text,
   provider_job_id text,
   leased_by uuid,
   leased_until timestamptz,
@@ -1428,6 +1429,7 @@ create table public.generation_jobs (
   constraint final_jobs_must_have_an_end check (
     (status in ('succeeded', 'refused', 'failed', 'canceled', 'expired')) = (finished_at is not null)
   ),
+  constraint request_must_be_sha_256 check (request ~ '^[0-9a-f]{64}$'),
   constraint outputs_must_be_an_array check (jsonb_typeof(outputs) = 'array'),
   constraint provider_job_id_must_have_1_to_500_characters check (char_length(provider_job_id) between 1 and 500)
 )
@@ -1456,6 +1458,8 @@ comment on column public.generation_jobs.provider is 'Of the price in force when
 comment on column public.generation_jobs.quantity is 'Outputs asked for.';
 comment on column public.generation_jobs.options is
 'What the provider is asked with: the request''s options, and the defaults of its price''s terms.';
+comment on column public.generation_jobs.request is
+'SHA-256 in hex of what was asked for, prompt and images included; null since it was erased.';
 comment on column public.generation_jobs.provider_job_id is 'The provider''s id, by which it can be asked about.';
 comment on column public.generation_jobs.leased_by is
 'The process that sees to the provider''s work. Another takes it over when it no longer says that it is alive.';
@@ -3066,6 +3070,7 @@ begin
   if coalesce(btrim(reason), '') = '' then
     perform credits.fail('PT400', 'A freeze needs a reason.', '{}', 'Send reason as text.');
   end if;
+  -- credits.make_spendable refuses spends and holds of it, prepare_checkout its checkouts.
   update public.credit_accounts as a
   set
     frozen_at = coalesce(a.frozen_at, credits.now()),
@@ -4192,7 +4197,6 @@ begin
       'terms', credits.generation_terms(p.new -> 'terms'),
       'credits_held', h.amount,
       'credits_charged', coalesce(-t.amount, 0),
-      'request', h.metadata ->> 'request',
       'available', a.available
     )
     from public.credit_holds as h
@@ -4207,8 +4211,8 @@ end
 $$;
 
 comment on function credits.job_json(public.generation_jobs) is
-'A job for the function generate: the row, with its terms, credits_held, credits_charged, the digest of its request, '
-'and what the account has available now.';
+'A job for the function generate: the row, with its terms, credits_held, credits_charged, and what the account has '
+'available now.';
 
 -- sql/generation/keep_hold.sql
 create function credits.keep_hold(hold public.credit_holds, deadline timestamptz) returns void
@@ -4429,7 +4433,7 @@ begin
       idempotency_key, 'begin_generation', operation, quantity::text, request, options::text, inputs::text, mask::text,
       prompt_length::text, files::text
     ),
-    jsonb_build_object('request', request),
+    '{}',
     is_limited => false
   );
   if hold.id is null then
@@ -4444,11 +4448,11 @@ begin
     perform credits.fail(wrong.code, wrong.message, '{}', 'Upload it again, or name another.');
   end if;
   insert into public.generation_jobs (
-    account_id, hold_id, operation, provider, model, quantity, options, deadline_at, created_at
+    account_id, hold_id, operation, provider, model, quantity, options, request, deadline_at, created_at
   )
   select
     hold.account_id, hold.id, hold.operation, p.new ->> 'provider', p.new ->> 'model', open_generation.quantity,
-    coalesce(price.settled, '{}'), hold.created_at + interval '1 minute', hold.created_at
+    coalesce(price.settled, '{}'), open_generation.request, hold.created_at + interval '1 minute', hold.created_at
   from credits.pricing_tier_history as p
   where p.version = hold.price_version
   on conflict on constraint generation_jobs_hold_id_key do nothing
@@ -4720,7 +4724,7 @@ comment on function credits.attempt(credits.maintenance_task, text, uuid[], uuid
 create procedure credits.maintain(
   settle_after interval default null,
   batch integer default 200,
-  at_most interval default '5 seconds',
+  at_most interval default '8 seconds',
   inout more boolean default null
 )
 language plpgsql
@@ -7036,13 +7040,31 @@ as $$
 declare
   erased bigint;
 begin
+  with requests as (
+    update public.generation_jobs as j set request = null
+    from public.credit_holds as h
+    where
+      j.account_id = erase_hold_texts.account_id
+      and j.request is not null
+      and j.finished_at is not null
+      and h.account_id = j.account_id
+      and h.id = j.hold_id
+      and (erase_hold_texts.transaction_id is null or h.transaction_id = erase_hold_texts.transaction_id)
+    returning j.hold_id
+  )
+
   update public.credit_holds as h
   set idempotency_key = null, request_hash = null, metadata = '{}', release_reason = null
   where
     h.account_id = erase_hold_texts.account_id
     and (erase_hold_texts.transaction_id is null or h.transaction_id = erase_hold_texts.transaction_id)
     and h.status <> 'held'
-    and (h.idempotency_key is not null or h.metadata <> '{}' or h.release_reason is not null)
+    and (
+      h.idempotency_key is not null
+      or h.metadata <> '{}'
+      or h.release_reason is not null
+      or h.id in (select r.hold_id from requests as r)
+    )
     and not exists (
       select from public.generation_jobs as j
       where j.account_id = h.account_id and j.hold_id = h.id and j.finished_at is null
@@ -7053,8 +7075,8 @@ end
 $$;
 
 comment on function credits.erase_hold_texts(uuid, bigint) is
-'Erases what callers wrote in the account''s holds that have ended, those of generations included (the digest of the '
-'request): in all, or in the hold of one capture. Returns in how many. The caller holds the account''s lock.';
+'Erases what callers wrote in the account''s holds that have ended, and the digests of the requests of their '
+'generations: in all, or in the hold of one capture. Returns in how many. The caller holds the account''s lock.';
 
 -- sql/ledger/erasure/erase_texts.sql
 create function credits.erase_texts(account_id uuid, transaction_id bigint default null) returns bigint
@@ -10254,9 +10276,9 @@ end
 $$;
 
 comment on function credits.apply_refund(jsonb) is
-'Notes how far a refund has come, and how Stripe booked it, and holds its purchase against it. A refund that fails '
-'after it succeeded is the later news, whatever the order of arrival; one in a state that Stripe has invented since '
-'counts until another is told. Returns changed, unchanged or ignored.';
+'Notes how far a refund has come, and how Stripe booked it; credits.claw_back_share says how many credits that takes. '
+'A refund that fails after it succeeded is the later news, whatever the order of arrival; one in a state that Stripe '
+'has invented since counts until another is told. Returns changed, unchanged or ignored.';
 
 -- sql/payments/events/apply_stripe_object.sql
 create function credits.apply_stripe_object(object jsonb, event_type text default null) returns text

@@ -1,21 +1,20 @@
 """The page that stands by itself: its headers, its sign-in, and that nothing of a user is left."""
 
+import asyncio
+import gzip
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import pytest
-from starlette.testclient import TestClient
 
 from tests.support import credit_samples as samples
 from tests.support.app_page import App, answer
 from tests.support.function_module import load
+from tests.support.pages import block
 from tests.support.stack import ROOT, Env, User
-
-if TYPE_CHECKING:
-    from starlette.applications import Starlette
 
 Make = Callable[..., App]
 STATIC = ROOT / "functions" / "dashboard" / "static"
@@ -71,31 +70,34 @@ def test_no_answer_holds_a_secret(env: Env) -> None:
 
 
 @pytest.fixture
-def function(monkeypatch: pytest.MonkeyPatch, env: Env) -> Iterator[Callable[[str], TestClient]]:
-    """The function in this process, with a key of the test's choice."""
+def served(monkeypatch: pytest.MonkeyPatch, env: Env) -> Callable[[str], httpx.Response]:
+    """What the function answers at its address with a key of the test's choice."""
 
-    def make(key: str) -> TestClient:
+    async def get(app: Any) -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://f") as client:
+            return await client.get("/")
+
+    def answer_with(key: str) -> httpx.Response:
         for name in ("SUPABASE_PUBLISHABLE_KEYS", "SUPABASE_ANON_KEY"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("SUPABASE_URL", env.api_url)
         monkeypatch.setenv("SUPABASE_PUBLISHABLE_KEY", key)
-        app: Starlette = load("dashboard").app
-        return TestClient(app)
+        return asyncio.run(get(load("dashboard").app))
 
-    yield make
+    return answer_with
 
 
-def test_the_page_is_not_served_with_a_secret_key(function: Callable[[str], TestClient], env: Env) -> None:
+def test_the_page_is_not_served_with_a_secret_key(served: Callable[[str], httpx.Response], env: Env) -> None:
     for key in (env.secret_key, env.service_role_key):
-        refused = function(key).get("/")
+        refused = served(key)
         assert refused.status_code == 500
         assert key not in refused.text
     for key in (env.publishable_key, env.anon_key):
-        assert function(key).get("/").status_code == 200
+        assert served(key).status_code == 200
 
 
-def test_the_key_is_escaped(function: Callable[[str], TestClient]) -> None:
-    page = function('"><script>1</script>').get("/").text
+def test_the_key_is_escaped(served: Callable[[str], httpx.Response]) -> None:
+    page = served('"><script>1</script>').text
     assert "<script>1" not in page
 
 
@@ -170,6 +172,31 @@ def test_a_code_from_an_e_mail_signs_in(app: Make, user: Callable[..., User], en
     assert (asked[1]["token"], asked[1]["type"]) == ("123456", "email")
 
 
+GUIDE = "functions/dashboard/README.md"
+
+
+def test_the_examples(app: Make, user: Callable[..., User]) -> None:
+    """Both of the guide, with the test's addresses in them."""
+    made = app(user())
+    script, element, code = re.split(
+        r"(?=<credits)|<script type=.module.>\n", block(GUIDE, "html", "credits.js")
+    )
+    assert "/functions/v1/dashboard/credits.js" in script
+    made.open("<div id=place></div>")
+    made.page.evaluate("html => { document.querySelector('#place').innerHTML = html }", element)
+    made.page.evaluate(f"const supabase = client; {code.replace('</script>', '')}")
+    number = made.page.locator("credits-balance [part=number]")
+    number.get_by_text("10", exact=True).wait_for()
+    spending = block(GUIDE, "js", "createCredits")
+    imported = "const { createCredits } = await import('/static/credits.js')"
+    spending = re.sub(r"import .*", imported, spending, count=1)
+    said: list[str] = []
+    made.page.on("console", lambda message: said.append(message.text))
+    made.page.evaluate(f"async () => {{ const supabase = client; {spending} }}")
+    number.get_by_text("4", exact=True).wait_for()
+    assert said[-1] == "-6"
+
+
 FRAMEWORKS = {
     "react-19": ({}, "react.jsx"),
     "react-18": ({"react": "react-18", "react-dom": "react-dom-18"}, "react.jsx"),
@@ -200,6 +227,4 @@ BUDGETS = {"credits-balance.js": 12_500, "credits.js": 25_000, "page.js": 95_000
 @pytest.mark.parametrize("name", BUDGETS)
 def test_budgets(name: str) -> None:
     """Bytes over the line, with gzip."""
-    import gzip
-
     assert len(gzip.compress((STATIC / name).read_bytes(), 9)) <= BUDGETS[name]

@@ -4,6 +4,7 @@ import html
 import json
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -148,7 +149,7 @@ def test_a_spend_elsewhere_shows_within_two_seconds(app: Make, user: Callable[..
     for made in tabs:
         made.open(BALANCE)
         shows(made, "10")
-        until(lambda made=made: is_live(made), 20)
+        until(partial(is_live, made), 20)
     owner.client.rpc("consume_credits", {"operation": "stable_diffusion"}).execute()
     for made in tabs:
         made.page.set_default_timeout(4_000)  # two seconds, and as much for a busy machine

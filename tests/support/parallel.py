@@ -21,9 +21,16 @@ from tests.support.stack import ROOT
 
 # A file runs in one process, for the sake of its fixtures. So does each of these folders: their tests share
 # processes that take seconds to start, or a name or a port of which the checkout has one.
-TOGETHER = ("tests/crash", "tests/payments/live", "tests/local/providers", "tests/local/stripe")
+TOGETHER = (
+    "tests/crash",
+    "tests/dashboard",
+    "tests/payments/live",
+    "tests/local/providers",
+    "tests/local/stripe",
+)
 # Seconds, for who has not run the suite yet: afterwards it is known how long each took the last time.
 SLOW = {
+    "tests/dashboard": 300.0,
     "tests/benchmark/test_bench.py": 60.0,
     "tests/upgrade/test_upgrade.py": 80.0,
     "tests/lint/test_lint.py": 60.0,
