@@ -28,6 +28,9 @@ export const controls = css`
     border-radius: calc(var(--_radius) * 0.67);
     background: var(--_surface);
   }
+  .message {
+    margin-block: 8px;
+  }
   svg {
     display: block;
     flex: none;

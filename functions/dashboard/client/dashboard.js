@@ -21,6 +21,10 @@ export class CreditsDashboard extends CreditsElement {
         display: grid;
         gap: clamp(12px, 3cqi, 24px);
       }
+      /* It has no height while there is nothing to say of a payment. */
+      credits-purchase {
+        margin-block-end: calc(-1 * clamp(12px, 3cqi, 24px));
+      }
     `,
   ];
   static texts = common;

@@ -96,6 +96,9 @@ export class CreditsHistory extends CreditsElement {
         flex: 1 1 118px;
         min-inline-size: 0;
       }
+      .date {
+        flex-basis: 140px;
+      }
       label select,
       label input {
         inline-size: 100%;
@@ -389,7 +392,8 @@ export class CreditsHistory extends CreditsElement {
 
   skeleton() {
     return html`<section class="card" part="card" aria-busy="true">
-      <div class="top"><h2>${this.t("history")}</h2></div>
+      <div class="top"><h2>${this.t("history")}</h2><button class="quiet" aria-disabled="true">${this.t("csv")}</button></div>
+      ${this.filters()}
       <p class="spoken" role="status">${this.t("loading")}</p>
       <table aria-hidden="true"><tbody>${bones(6)}</tbody></table>
     </section>`;
@@ -398,17 +402,20 @@ export class CreditsHistory extends CreditsElement {
   content() {
     if (this.missing) return nothing;
     const rows = this.entries;
+    const isEmpty = rows?.length === 0 && !this.failed;
     return html`<section class="card" part="card" aria-labelledby="title" aria-busy=${this.busy}>
       <div class="top">
         <h2 id="title">${this.t("history")}</h2>
         <button class="quiet" part="csv" aria-disabled=${this.saving} @click=${this.save}>${this.t(this.saving ? "saving" : "csv")}</button>
       </div>
-      ${this.filters()}
+      ${isEmpty && !this.isFiltered() ? nothing : this.filters()}
       ${this.failed ? this.failure(this.failed, () => this.load()) : nothing}
       ${
-        rows?.length === 0 && !this.failed
+        isEmpty
           ? html`<p class="none muted" part="empty">${this.t(this.isFiltered() ? "noneFiltered" : "none")}</p>`
-          : html`<table part="table">
+          : !rows && this.failed
+            ? nothing
+            : html`<table part="table">
               <caption class="spoken">${this.t("history")}</caption>
               <thead class="small muted">
                 <tr><th scope="col">${this.t("entry")}</th><th scope="col">${this.t("amount")}</th><th scope="col">${this.t("balanceAfter")}</th></tr>
@@ -470,11 +477,11 @@ export class CreditsHistory extends CreditsElement {
           ${names.map((name) => html`<option value=${name} ?selected=${name === filter.operation}>${this.operation(name)}</option>`)}
         </select></label
       >
-      <label
+      <label class="date"
         ><span class="muted">${this.t("from")}</span
         ><input type="date" .value=${filter.from} max=${filter.to || nothing} @change=${chosen("from")}
       /></label>
-      <label
+      <label class="date"
         ><span class="muted">${this.t("to")}</span
         ><input type="date" .value=${filter.to} min=${filter.from || nothing} @change=${chosen("to")}
       /></label>
