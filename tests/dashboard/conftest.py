@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> "Iterator[Browser]":
-    """One browser for all tests. Where none can be had the tests are skipped, but never in CI."""
+    """One browser for the tests of this folder. Where none can be had they are skipped, but never in CI.
+
+    It ends with the folder: while Playwright runs, nothing else in the process may have an event loop.
+    """
     try:
         with browser() as started:
             yield started

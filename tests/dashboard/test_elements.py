@@ -243,3 +243,28 @@ def test_forced_colours_and_reduced_motion(app: Make, user: Callable[..., User])
     moving = made.page.evaluate("document.getAnimations().length")
     assert moving == 0
     made.page.get_by_text("Running low").first.wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_parts_of_the_chart_stand_out(app: Make, user: Callable[..., User], scheme: str) -> None:
+    """3:1 at least against what is behind them."""
+    made = app(user(), scheme=scheme)
+    show(made)
+    settled(made)
+    colours = made.page.evaluate(
+        """() => {
+          const usage = document.querySelector('credits-dashboard').shadowRoot.querySelector('credits-usage')
+          const get = (selector, name) => getComputedStyle(usage.shadowRoot.querySelector(selector))[name]
+          return [get('.card', 'backgroundColor'), ...[1, 2, 3, 4, 5].map((n) => get(`rect.c${n}`, 'fill'))]
+        }"""
+    )
+    behind, *parts = [luminance(colour) for colour in colours]
+    for part in parts:
+        assert (max(part, behind) + 0.05) / (min(part, behind) + 0.05) >= 3
+
+
+def luminance(colour: str) -> float:
+    """The relative luminance of rgb(…), as WCAG defines it."""
+    channels = [int(number) / 255 for number in re.findall(r"\d+", colour)[:3]]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,9 @@ def served(monkeypatch: pytest.MonkeyPatch, env: Env) -> Callable[[str], httpx.R
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("SUPABASE_URL", env.api_url)
         monkeypatch.setenv("SUPABASE_PUBLISHABLE_KEY", key)
-        return asyncio.run(get(load("dashboard").app))
+        # In a thread: the browser's driver has an event loop in this one.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(asyncio.run, get(load("dashboard").app)).result()
 
     return answer_with
 

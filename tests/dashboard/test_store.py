@@ -1,6 +1,7 @@
 """The store on the real stack: spending, staying current, tokens, and what is left behind."""
 
 import html
+import itertools
 import json
 import subprocess
 from collections.abc import Callable
@@ -403,3 +404,48 @@ def test_it_loads_without_a_dom_and_twice(app: Make, user: Callable[..., User]) 
     )
     shows(made, "10")
     assert json.dumps(made.console).count("already been") == 0
+
+
+def test_it_speaks_at_most_once_a_second(app: Make, user: Callable[..., User], service: Client) -> None:
+    """However often the figure changes: the last one is told."""
+    owner = user()
+    service.rpc("grant_credits", {"user_id": owner.id, "amount": 90, "source": "promo"}).execute()
+    made = app(owner)
+    made.open(BALANCE)
+    shows(made, "100")
+    told = made.page.evaluate(
+        """async () => {
+          const status = document.querySelector('credits-balance').shadowRoot.querySelector('[role=status]')
+          const at = []
+          new MutationObserver(() => at.push([performance.now(), status.textContent]))
+            .observe(status, { childList: true, characterData: true, subtree: true })
+          const { createCredits } = await import('/static/credits.js')
+          const credits = createCredits(client)
+          for (let spend = 0; spend < 10; spend++) await credits.spend('stable_diffusion')
+          await new Promise((resolve) => setTimeout(resolve, 2500))
+          return at
+        }"""
+    )
+    assert told[-1][1] == "70 credits available"
+    assert all(later[0] - earlier[0] > 900 for earlier, later in itertools.pairwise(told))
+
+
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/New_York"])
+def test_a_day_is_the_users(app: Make, user: Callable[..., User], zone: str) -> None:
+    """The zone is named; with the browser's, today is the day that the user's clock says."""
+    owner = user()
+    owner.client.rpc("consume_credits", {"operation": "stable_diffusion"}).execute()
+    made = app(owner, timezone_id=zone)
+    made.open("<credits-usage></credits-usage><credits-history></credits-history>")
+    made.page.get_by_text("Days of UTC").wait_for()
+    made.page.get_by_role("button", name=f"Use {zone}").click()
+    made.page.get_by_text(f"Days of {zone}").wait_for()
+    today = made.page.evaluate("new Date().toLocaleDateString('en-US', { dateStyle: 'long' })")
+    made.page.get_by_role("img", name=f"{today}: 3 credits spent").wait_for(state="attached")
+    made.open("<credits-history></credits-history>")
+    made.page.get_by_text(f"Times and days of {zone}").wait_for()
+    moment = made.page.evaluate(
+        "moment => new Date(moment).toLocaleString('en-US', { dateStyle: 'medium', timeStyle: 'short' })",
+        made.page.locator("credits-history time").first.get_attribute("datetime"),
+    )
+    made.page.get_by_text(moment).first.wait_for()
