@@ -24,6 +24,7 @@ from postgrest.exceptions import APIError
 
 from supabase import Client, FunctionsError, create_client
 
+from . import history
 from .local.stack import Stack, StackError, Status
 from .local.stripe.control import Control, ControlError
 from .local.stripe.world import API_VERSION
@@ -333,6 +334,17 @@ def run(port: int | None) -> None:
         print("\nStopping the local stack", flush=True)
 
 
+def fill(name: str, users: int, seed: int) -> None:
+    """Give a stack that runs 90 days of history, and say what is in it."""
+    status = Stack(ROOT, name).status()
+    began = time.monotonic()
+    done = history.fill(status.db_url, users=users, seed=seed)
+    seconds = time.monotonic() - began
+    print(f"{done['users']} users, {done['rows']:,} ledger rows, {done['spends']:,} of them spends,")
+    print(f"{done['purchases']} purchases, in {seconds:.1f} s. verify_ledger found nothing wrong.")
+    print(f"Sign in as user01-{seed}@history.example, password: {history.PASSWORD}")
+
+
 def interrupted(*_: object) -> NoReturn:
     """SIGTERM ends the demo as Ctrl-C does."""
     raise KeyboardInterrupt
@@ -343,7 +355,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="scripts/demo",
         description="Starts a stack of its own, walks from sign-up to refund, and removes the stack.",
+        epilog="With --history it does something else: users of a stack that runs get 90 days of history, up "
+        "to now: spends, holds, purchases, plans, refunds and expiries. The same seed does the same.",
     )
+    parser.add_argument("--history", action="store_true", help="fill the stack of --stack, and leave it so")
+    parser.add_argument("--stack", default="default", help="which one (default: default)", metavar="NAME")
+    parser.add_argument("--users", type=int, default=50, help="how many users it gets (default: 50)")
+    parser.add_argument("--seed", type=int, default=1, help="another history for each (default: 1)")
     parser.add_argument(
         "--port",
         type=int,
@@ -352,11 +370,14 @@ def main() -> int:
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, interrupted)
     try:
+        if arguments.history:
+            fill(arguments.stack, arguments.users, arguments.seed)
+            return 0
         run(arguments.port)
     except UnexpectedError as error:
         print(f"\nThat is not as it should be: {error}", file=sys.stderr)
         return 1
-    except StackError as error:
+    except (StackError, history.HistoryError) as error:
         print(f"scripts/demo: {error}", file=sys.stderr)
         return 1
     except FAILED_CALL as error:

@@ -447,6 +447,49 @@ class HistoryOfAny(History):
         return total // 100
 
 
+class Usage(Measure):
+    """A user reads what they used, again and again; the peer reads the kept sums as they are."""
+
+    name = "usage"
+    title = "credit_usage, 30 days and those before, an account of 150,000 rows"
+    peer = "the sums by day as JSON, nothing unsettled"
+    unit = "ms"
+    more_is_better = False
+    database: ClassVar[str] = "bench_usage"
+
+    def prepare(self) -> None:
+        """See Measure."""
+        with self.server.connect() as admin:
+            there = admin.execute("select 1 from pg_database where datname = %s", (self.database,)).fetchone()
+        if not there:
+            self.server.create(self.database)
+            self.server.run_sql(self.database, "usage", entries=self.options.size(150_000, 1000))
+            self.server.settle_down(self.database)
+        self.run_peer()
+        self.run_ours()
+
+    def _run(self, script: str, role: str) -> Sample:
+        run = self.server.pgbench(
+            self.database, script, clients=1, seconds=self.options.seconds, accounts=1, role=role
+        )
+        return Sample(run.latency_ms, run.cpu_us)
+
+    def run_ours(self) -> Sample:
+        """See Measure."""
+        return self._run(self.name, "authenticated")
+
+    def run_peer(self) -> Sample:
+        """See Measure."""
+        return self._run(f"{self.name}_peer", "postgres")
+
+
+class UsageOfAYear(Usage):
+    """The same for a year by day."""
+
+    name = "usage_year"
+    title = "credit_usage, a year by day, an account of 150,000 rows"
+
+
 # -- settlement -----------------------------------------------------------------------------------------
 
 
@@ -676,6 +719,8 @@ MEASURES: tuple[type[Measure], ...] = (
     ConsumeLargeLedger,
     History,
     HistoryOfAny,
+    Usage,
+    UsageOfAYear,
     Settlement,
     SettlementOfOne,
     Sparse,

@@ -32,7 +32,7 @@ begin
   if entries > most then
     perform credits.fail(
       'PT409', format('An account with more than %s ledger rows does not change its time zone by itself.', most),
-      jsonb_build_object('rows', entries, 'limit', most), 'Ask the app''s operator: credits.set_account_zone.'
+      jsonb_build_object('rows', entries, 'limit', most), 'Ask the app''s operator to set it.'
     );
   elsif allowed = 0 or (kept.changed_on >= today and kept.changes >= allowed) then
     perform credits.fail(

@@ -36,6 +36,7 @@ from tests.support.pages import (
 from tests.support.stack import Database, Env, User
 
 CLIENTS, INSTALLING, FUNCTIONS = "README.md", "supabase/README.md", "functions/README.md"
+SQL = "sql/README.md"
 
 
 def test_the_two_commands() -> None:
@@ -72,6 +73,20 @@ def test_supabase_py_snippet(env: Env) -> None:
     assert "\n-6 4\n" in said
     assert "PT402 Not enough credits. {'required': 50, 'available': 4, 'shortfall': 46}" in said
     assert said.endswith("\n1 6 []\n['spend', 'grant'] id,kind,amount\n")
+
+
+@pytest.mark.parametrize("language", ["js", "python"])
+def test_usage_snippets(env: Env, user: Callable[..., User], language: str) -> None:
+    ann = user()
+    ann.client.rpc("consume_credits", {"operation": "stable_diffusion", "quantity": 2}).execute()
+    variables = environment(env, EMAIL=ann.email, PASSWORD=ann.password)
+    if language == "js":
+        said = run_js(JS_USER + block(SQL, "js", "credit_usage"), variables)
+    else:
+        said = run_python(PYTHON_USER + block(SQL, "python", "credit_usage"), variables)
+    assert said.splitlines() == [
+        "Asia/Tokyo 30 6 0", "stable_diffusion 6", "spend -6 4", "grant 10 10", "1 bonus 4 10",
+    ]  # fmt: skip
 
 
 def test_operator_snippets(env: Env, user: Callable[..., User]) -> None:

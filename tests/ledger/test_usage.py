@@ -17,8 +17,10 @@ FIGURES = ("transactions", "quantity", "spent", "refunded", "net_by_day_of_use")
 QUERIES = int(os.environ.get("USAGE_EXAMPLES", "40"))
 # America/New_York goes forward on 2100-03-14, the others back within weeks.
 SPRING = datetime(2100, 3, 8, tzinfo=UTC)
-ZONES = ("UTC", "America/New_York", "Asia/Tokyo", "Pacific/Apia", "Asia/Kathmandu", "Pacific/Chatham")
-ZONES += ("Australia/Lord_Howe", "Asia/Kolkata")
+ZONES = (
+    "UTC", "America/New_York", "Asia/Tokyo", "Pacific/Apia", "Asia/Kathmandu", "Pacific/Chatham",
+    "Australia/Lord_Howe", "Asia/Kolkata",
+)  # fmt: skip
 
 
 def set_prices(ledger: Ledger) -> None:

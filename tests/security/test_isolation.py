@@ -37,6 +37,9 @@ OWNER = {
     "usage_logs": "account_id",
 }
 
+# Calls that only read, and tell what is the caller's.
+READ = ("credit_usage", "credit_history", "credit_lots")
+
 
 @pytest.fixture
 def ann(person: Callable[[], Person]) -> Person:
@@ -144,6 +147,48 @@ def test_rpcs_know_only_the_caller(ann: Person, bob: Person) -> None:
     assert ann.caller.rpc("my_credits").json()["balance"] == 113
 
 
+@pytest.mark.parametrize("function", READ)
+def test_what_is_told_of_use_is_the_callers_alone(
+    ann: Person, bob: Person, anon: Caller, function: str
+) -> None:
+    mine = ann.caller.rpc(function)
+    theirs = bob.caller.rpc(function)
+    assert mine.status_code == theirs.status_code == 200
+    assert leaks(theirs.text, ann) == [] == leaks(mine.text, bob)
+    ann.caller.rpc("consume_credits", operation="security_test", quantity=3)
+    without_time = [
+        {name: value for name, value in answer.json().items() if name != "as_of"}
+        for answer in (theirs, bob.caller.rpc(function), mine, ann.caller.rpc(function))
+    ]
+    assert without_time[0] == without_time[1] and without_time[2] != without_time[3]
+    # Safe to read with GET; nobody who is not signed in may.
+    assert bob.caller.get(f"rpc/{function}").status_code == 200
+    for answer in (anon.rpc(function), anon.get(f"rpc/{function}")):
+        assert (answer.status_code, code(answer)) == (401, "42501")
+
+
+def test_a_time_zone_is_the_callers(ann: Person, bob: Person, anon: Caller) -> None:
+    changed = ann.caller.rpc("set_time_zone", zone="Pacific/Apia")
+    assert changed.json() == {"zone": "Pacific/Apia", "changed": True}
+    assert ann.caller.rpc("credit_usage").json()["zone"] == "Pacific/Apia"
+    assert bob.caller.rpc("credit_usage").json()["zone"] == "UTC"
+    assert code(anon.rpc("set_time_zone", zone="Asia/Tokyo")) == "42501"
+    assert bob.caller.get("rpc/set_time_zone?zone=Asia/Tokyo").status_code in (400, 405)
+
+
+def test_a_year_is_one_document_and_too_much_is_refused_with_a_way_out(ann: Person) -> None:
+    year = ann.caller.rpc("credit_usage", **{"from": "2026-01-01", "to": "2028-01-01"})
+    assert year.status_code == 200 and len(year.json()["starts"]) == 730
+    for asked in (
+        {"from": "0001-01-01", "to": "9999-12-31"},
+        {"grain": "hour", "from": "2026-01-01", "to": "2026-02-01"},
+        {"filter": {"account_id": "x"}}, {"by": "member"},
+    ):  # fmt: skip
+        answer = ann.caller.rpc("credit_usage", **asked)
+        assert (answer.status_code, code(answer)) == (400, "PT400") and answer.json()["hint"]
+    assert ann.caller.rpc("credit_usage", **{"from": "yesterday-ish"}).status_code == 400
+
+
 def test_a_user_cannot_act_on_holds_not_even_their_own(ann: Person, bob: Person) -> None:
     for hold in (ann.hold_id, bob.hold_id, "00000000-0000-4000-8000-000000000000"):
         for function in ("capture_hold", "release_hold"):
@@ -153,7 +198,7 @@ def test_a_user_cannot_act_on_holds_not_even_their_own(ann: Person, bob: Person)
 
 def test_a_user_cannot_name_another(ann: Person, bob: Person) -> None:
     """No RPC of users takes a user or an account."""
-    for function in ("my_credits", "consume_credits", "quote_credits", "hold_credits"):
+    for function in ("my_credits", "consume_credits", "quote_credits", "hold_credits", *READ):
         for name in ("user_id", "account_id"):
             answer = bob.caller.rpc(function, operation="security_test", **{name: ann.user.id})
             assert (answer.status_code, code(answer)) == (404, "PGRST202")

@@ -1,0 +1,1 @@
+select set_config('request.jwt.claims', format('{"sub":"%s","role":"authenticated","aud":"authenticated","exp":9999999999}', md5('user 1')::uuid), true) \; select public.credit_usage(compare => true);
