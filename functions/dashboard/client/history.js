@@ -403,12 +403,13 @@ export class CreditsHistory extends CreditsElement {
     if (this.missing) return nothing;
     const rows = this.entries;
     const isEmpty = rows?.length === 0 && !this.failed;
+    const isBlank = isEmpty && !this.isFiltered();
     return html`<section class="card" part="card" aria-labelledby="title" aria-busy=${this.busy}>
       <div class="top">
         <h2 id="title">${this.t("history")}</h2>
-        <button class="quiet" part="csv" aria-disabled=${this.saving} @click=${this.save}>${this.t(this.saving ? "saving" : "csv")}</button>
+        ${isBlank ? nothing : html`<button class="quiet" part="csv" aria-disabled=${this.saving} @click=${this.save}>${this.t(this.saving ? "saving" : "csv")}</button>`}
       </div>
-      ${isEmpty && !this.isFiltered() ? nothing : this.filters()}
+      ${isBlank ? nothing : this.filters()}
       ${this.failed ? this.failure(this.failed, () => this.load()) : nothing}
       ${
         isEmpty

@@ -56,19 +56,19 @@ ${t&&this.next!==null?c`<button part="more" aria-disabled=${this.busy} @click=${
 ${this.filters()}
 <p class="spoken" role="status">${this.t("loading")}</p>
 <table aria-hidden="true"><tbody>${ye(6)}</tbody></table>
-</section>`}content(){if(this.missing)return h;let t=this.entries,e=t?.length===0&&!this.failed;return c`<section class="card" part="card" aria-labelledby="title" aria-busy=${this.busy}>
+</section>`}content(){if(this.missing)return h;let t=this.entries,e=t?.length===0&&!this.failed,s=e&&!this.isFiltered();return c`<section class="card" part="card" aria-labelledby="title" aria-busy=${this.busy}>
 <div class="top">
 <h2 id="title">${this.t("history")}</h2>
-<button class="quiet" part="csv" aria-disabled=${this.saving} @click=${this.save}>${this.t(this.saving?"saving":"csv")}</button>
+${s?h:c`<button class="quiet" part="csv" aria-disabled=${this.saving} @click=${this.save}>${this.t(this.saving?"saving":"csv")}</button>`}
 </div>
-${e&&!this.isFiltered()?h:this.filters()}
+${s?h:this.filters()}
 ${this.failed?this.failure(this.failed,()=>this.load()):h}
 ${e?c`<p class="none muted" part="empty">${this.t(this.isFiltered()?"noneFiltered":"none")}</p>`:!t&&this.failed?h:c`<table part="table">
 <caption class="spoken">${this.t("history")}</caption>
 <thead class="small muted">
 <tr><th scope="col">${this.t("entry")}</th><th scope="col">${this.t("amount")}</th><th scope="col">${this.t("balanceAfter")}</th></tr>
 </thead>
-<tbody>${t?t.map(s=>this.row(s)):ye(6)}</tbody>
+<tbody>${t?t.map(i=>this.row(i)):ye(6)}</tbody>
 </table>`}
 ${this.next!==null&&t?c`<p class="more"><button part="more" aria-disabled=${this.busy} @click=${this.more}>${this.t("more")}</button></p>`:h}
 ${this.zone?c`<p class="foot small muted" part="zone">${this.t("zone",{zone:this.zone})}</p>`:h}
