@@ -557,7 +557,9 @@ REFUSALS = """
             and t.tgtype & v.bit <> 0
             and t.tgtype & 2 <> 0 -- before
             and t.tgenabled in ('O', 'A')
-            and t.tgfoid in (to_regproc('credits.refuse_change'), to_regproc('credits.refuse_all_but_erasure'))
+            and t.tgfoid in (
+                to_regproc('credits.refuse_change'), to_regproc('credits.refuse_all_but_erasure')
+            )
     where n.nspname = any(%(schemas)s) and c.relkind in ('r', 'p')
     group by n.nspname, c.relname, v.verb
     order by 1, 2
@@ -598,7 +600,8 @@ def changeable(connection: Connection, listed: Mapping[str, Mapping[str, str]]) 
             findings.append(f"{table} refuses nothing: say in {CHANGES.name} why.")
         elif section != "changing" and all(verbs.values()) == bool(text):
             findings.append(
-                f"{table} {'always refuses' if text else 'does not always refuse'} {_words(REFUSED[section])}: "
+                f"{table} {'always refuses' if text else 'does not always refuse'} "
+                f"{_words(REFUSED[section])}: "
                 f"{CHANGES.name} says otherwise."
             )
     for section, tables in listed.items():

@@ -20,10 +20,7 @@ begin
     foreach current_task in array unfinished loop
       answer := credits.attempt(
         current_task,
-        format(
-          'select credits.run_task(%L, %L, %L, %L)', current_task, batch,
-          coalesce(settle_after, (select s.settle_after from credits.billing_settings as s)), waiting
-        )
+        format('select credits.run_task(%L, %L, %L, %L)', current_task, batch, settle_after, waiting)
       );
       -- What was done stays, whatever becomes of the rest; and nobody waits longer than for a batch.
       commit;
@@ -41,8 +38,8 @@ begin
 end
 $$;
 
-comment on procedure credits.maintain(interval, integer, interval, boolean) is
-'What pg_cron calls every ten seconds: does each task of credits.maintenance_task as credits.run_maintenance does, in a '
-'transaction of its own, and those with more to do again, in turn, until at_most has passed. So no lock is held longer '
-'than a batch takes, and what has piled up is worked off. settle_after: null for billing_settings.settle_after. more: '
-'whether the time was not enough. Call it outside a transaction.';
+comment on procedure credits.maintain(interval, integer, interval, boolean) is -- noqa: LT01
+'What pg_cron calls every ten seconds: does each task of credits.maintenance_task as credits.run_maintenance does, in '
+'a transaction of its own, and those with more to do again, in turn, until at_most has passed. So no lock is held '
+'longer than a batch takes, and what has piled up is worked off. settle_after: null for '
+'billing_settings.settle_after. more: whether the time was not enough. Call it outside a transaction.';

@@ -18,7 +18,9 @@ begin
     return null;
   end if;
   if task = 'settlement' then
-    answer := credits.sweep_settlement(batch, settle_after, waiting);
+    answer := credits.sweep_settlement(
+      batch, coalesce(settle_after, (select s.settle_after from credits.billing_settings as s)), waiting
+    );
   else
     execute format('select credits.%I($1)', 'sweep_' || task) into done using batch;
     answer := jsonb_build_object('done', done, 'more', done >= batch);
@@ -37,4 +39,4 @@ $$;
 comment on function credits.run_task(credits.maintenance_task, integer, interval, uuid[]) is
 'Does one batch of a task of the maintenance, unless it failed as a whole and its time has not come again. Returns '
 '{done, more: whether to call again now}, of settlement also {waiting: the accounts to begin with then}. settle_after '
-'and waiting are settlement''s. The caller is credits.attempt.';
+'(null: billing_settings.settle_after) and waiting are settlement''s. The caller is credits.attempt.';

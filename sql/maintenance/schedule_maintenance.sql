@@ -6,6 +6,7 @@ begin
   if not exists (select from pg_catalog.pg_extension where extname = 'pg_cron') then
     return 'pg_cron is not installed: enable it (Dashboard, Integrations, Cron), then: select credits.schedule_maintenance();';
   end if;
+  -- One statement: pg_cron runs several in one transaction, which a procedure may not end.
   execute $job$
     select cron.schedule('credits-maintenance', '10 seconds', 'call credits.maintain()')
   $job$;

@@ -637,7 +637,11 @@ comment on column credits.billing_settings.hold_retention is
 comment on column credits.billing_settings.settle_after is
 'How long a ledger row waits for its settlement, where the account is not settled for another reason before: a grant, '
 'an expiry, a whole batch of rows, the end of its day (UTC). What is read adds what waits, but credits.ledger_seals '
+<<<<<<< HEAD
 'lacks it.';
+=======
+'and credits.daily_usage lack it.';
+>>>>>>> main
 
 -- sql/ledger/tables/transaction_kind.sql
 create type public.transaction_kind as enum (
@@ -1270,9 +1274,22 @@ group by u.account_id, u.day, h.new ->> 'operation', h.new ->> 'provider', h.new
 
 revoke all on table credits.daily_usage from anon, authenticated, service_role;
 
+<<<<<<< HEAD
 comment on view credits.daily_usage is
 'For operators: usage by account, day in the account''s time zone, operation, provider and model, in credits and '
 'units, as of now. refunded: on the day of the refund; refunded_of: of what was spent on this day, whenever that was.';
+=======
+comment on table credits.daily_usage is
+'Spends, captures and refunds rolled up by account, UTC day and operation, for operators. Kept by settlement, so it '
+'lacks what is not settled yet: of an account what came since credit_accounts.unsettled_since, of today up to '
+'billing_settings.settle_after. Maintenance settles what is of an earlier day as soon as that is over: a day is '
+'complete once no account has unsettled_since before its end.';
+comment on column credits.daily_usage.day is 'UTC.';
+comment on column credits.daily_usage.transactions is 'Spends and captures.';
+comment on column credits.daily_usage.quantity is 'Units bought.';
+comment on column credits.daily_usage.spent is 'Credits spent.';
+comment on column credits.daily_usage.refunded is 'Credits refunded, on the day of the refund.';
+>>>>>>> main
 
 -- sql/usage/usage_logs.sql
 create table credits.usage_logs (
@@ -1809,8 +1826,9 @@ create index stripe_events_unapplied on credits.stripe_events (processed_at)
 where status in ('quarantined', 'failed') and payload is not null;
 create index stripe_events_problems on credits.stripe_events (received_at, id)
 where status in ('quarantined', 'failed');
-create index stripe_events_ignored on credits.stripe_events (received_at) where status = 'ignored';
-create index stripe_events_with_payload on credits.stripe_events (received_at) where payload is not null;
+-- What there is to forget: one index for both, because each is a price of every event.
+create index stripe_events_to_forget on credits.stripe_events (received_at)
+where payload is not null or status = 'ignored';
 
 alter table credits.stripe_events enable row level security;
 alter table credits.stripe_events force row level security;
@@ -4739,10 +4757,7 @@ begin
     foreach current_task in array unfinished loop
       answer := credits.attempt(
         current_task,
-        format(
-          'select credits.run_task(%L, %L, %L, %L)', current_task, batch,
-          coalesce(settle_after, (select s.settle_after from credits.billing_settings as s)), waiting
-        )
+        format('select credits.run_task(%L, %L, %L, %L)', current_task, batch, settle_after, waiting)
       );
       -- What was done stays, whatever becomes of the rest; and nobody waits longer than for a batch.
       commit;
@@ -4760,11 +4775,11 @@ begin
 end
 $$;
 
-comment on procedure credits.maintain(interval, integer, interval, boolean) is
-'What pg_cron calls every ten seconds: does each task of credits.maintenance_task as credits.run_maintenance does, in a '
-'transaction of its own, and those with more to do again, in turn, until at_most has passed. So no lock is held longer '
-'than a batch takes, and what has piled up is worked off. settle_after: null for billing_settings.settle_after. more: '
-'whether the time was not enough. Call it outside a transaction.';
+comment on procedure credits.maintain(interval, integer, interval, boolean) is -- noqa: LT01
+'What pg_cron calls every ten seconds: does each task of credits.maintenance_task as credits.run_maintenance does, in '
+'a transaction of its own, and those with more to do again, in turn, until at_most has passed. So no lock is held '
+'longer than a batch takes, and what has piled up is worked off. settle_after: null for '
+'billing_settings.settle_after. more: whether the time was not enough. Call it outside a transaction.';
 
 -- sql/maintenance/maintenance_report.sql
 create function public.maintenance_report() returns table (
@@ -4900,7 +4915,9 @@ begin
     return null;
   end if;
   if task = 'settlement' then
-    answer := credits.sweep_settlement(batch, settle_after, waiting);
+    answer := credits.sweep_settlement(
+      batch, coalesce(settle_after, (select s.settle_after from credits.billing_settings as s)), waiting
+    );
   else
     execute format('select credits.%I($1)', 'sweep_' || task) into done using batch;
     answer := jsonb_build_object('done', done, 'more', done >= batch);
@@ -4919,7 +4936,7 @@ $$;
 comment on function credits.run_task(credits.maintenance_task, integer, interval, uuid[]) is
 'Does one batch of a task of the maintenance, unless it failed as a whole and its time has not come again. Returns '
 '{done, more: whether to call again now}, of settlement also {waiting: the accounts to begin with then}. settle_after '
-'and waiting are settlement''s. The caller is credits.attempt.';
+'(null: billing_settings.settle_after) and waiting are settlement''s. The caller is credits.attempt.';
 
 -- sql/maintenance/schedule_maintenance.sql
 create function credits.schedule_maintenance() returns text
@@ -4930,6 +4947,7 @@ begin
   if not exists (select from pg_catalog.pg_extension where extname = 'pg_cron') then
     return 'pg_cron is not installed: enable it (Dashboard, Integrations, Cron), then: select credits.schedule_maintenance();';
   end if;
+  -- One statement: pg_cron runs several in one transaction, which a procedure may not end.
   execute $job$
     select cron.schedule('credits-maintenance', '10 seconds', 'call credits.maintain()')
   $job$;
@@ -6718,8 +6736,11 @@ begin
     cost_basis => coalesce(cost_basis, case when source in ('bonus', 'referral', 'promo') then 0 end),
     currency => lower(currency)
   );
-  update public.credit_accounts as a set next_expiry = least(a.next_expiry, grant_to_account.expires_at)
-  where a.id = grant_to_account.account_id and grant_to_account.expires_at is not null;
+  -- Not as a condition of the UPDATE: for that each grant would be planned anew.
+  if expires_at is not null then
+    update public.credit_accounts as a set next_expiry = least(a.next_expiry, grant_to_account.expires_at)
+    where a.id = grant_to_account.account_id;
+  end if;
   perform credits.pay_debt_from_new_credits(account_id);
   return entry;
 end
@@ -9338,7 +9359,8 @@ end
 $$;
 
 comment on function credits.settle_before(interval) is
-'Maintenance settles what was written until then: what has waited for settle_after, and what is of an earlier day (UTC).';
+'Maintenance settles what was written until then: what has waited for settle_after, and what is of an earlier day '
+'(UTC).';
 
 -- sql/ledger/settlement/settlement_batch.sql
 create function credits.settlement_batch() returns integer
@@ -9353,7 +9375,11 @@ comment on function credits.settlement_batch() is
 'clause it is planned as part of its caller.';
 
 -- sql/ledger/settlement/sweep_settlement.sql
-create function credits.sweep_settlement(batch integer, settle_after interval, waiting uuid[] default null) returns jsonb
+create function credits.sweep_settlement(
+  batch integer,
+  settle_after interval,
+  waiting uuid[] default null
+) returns jsonb
 language plpgsql
 set search_path = ''
 as $$
@@ -9930,8 +9956,9 @@ begin
 
   perform credits.lock_stripe_object(payment);
   perform credits.lock_account(account);
-  perform credits.link_customer(account, credits.stripe_id(session -> 'customer'))
-  where session ->> 'customer' is not null;
+  if session ->> 'customer' is not null then
+    perform credits.link_customer(account, credits.stripe_id(session -> 'customer'));
+  end if;
   if purchase.id is null then
     -- Nothing to pay, say with a promotion code of 100 percent: not for as many as one likes.
     many := coalesce((session #>> '{metadata,quantity}')::integer, 1);
@@ -9963,7 +9990,9 @@ begin
     where p.account_id = purchase.account_id and p.id = purchase.id
     returning * into purchase;
   end if;
-  perform credits.link_payment(account, purchase.id, payment) where payment is not null;
+  if payment is not null then
+    perform credits.link_payment(account, purchase.id, payment);
+  end if;
 
   if told = 'paid' then
     perform credits.grant_purchase(
@@ -11610,8 +11639,11 @@ declare
   object jsonb := event #> '{data,object}';
   settings credits.billing_settings;
   known credits.stripe_event_status;
+  kind text := object ->> 'object';
   outcome record;
   result credits.stripe_event_status;
+  refresh text;
+  second text;
 begin
   if
     jsonb_typeof(event) is distinct from 'object'
@@ -11646,7 +11678,7 @@ begin
       'Written in an API version before 2025-03-31; give the webhook endpoint a newer one.' as reason
     into outcome;
   else
-    select t.status, t.reason into outcome from credits.try_stripe_object(object, event ->> 'type') as t;
+    outcome := credits.try_stripe_object(object, event ->> 'type');
   end if;
 
   result := (
@@ -11669,32 +11701,24 @@ begin
       processed_at = credits.now()
     where e.id = event_id;
   end if;
-  return jsonb_build_object(
-    'status', result,
-    'reason', outcome.reason,
-    'refresh', case object ->> 'object'
-      when 'subscription'
-        then (
-          select s.id
-          from credits.stripe_objects as o
-          inner join public.subscriptions as s on o.account_id = s.account_id and o.id = s.id
-          where o.id = object ->> 'id' and s.refresh_wanted
-        )
-      when 'invoice'
-        then case when result = 'quarantined' and object #> '{lines,has_more}' = 'true' then object ->> 'id' end
-    end,
-    'second', (
-      select s.subscription_id
-      from credits.stripe_objects as o
-      inner join credits.second_subscriptions as s on o.account_id = s.account_id and o.id = s.subscription_id
-      where
-        object ->> 'object' in ('subscription', 'invoice')
-        and (s.outcome is null or s.outcome = 'refunded')
-        and o.id = coalesce(
-          credits.stripe_id(object #> '{parent,subscription_details,subscription}'), object ->> 'id'
-        )
-    )
-  );
+  -- Asked only where it may be so: in one expression, all of it would be planned anew for every event.
+  if kind = 'subscription' then
+    select s.id into refresh
+    from credits.stripe_objects as o
+    inner join public.subscriptions as s on o.account_id = s.account_id and o.id = s.id
+    where o.id = object ->> 'id' and s.refresh_wanted;
+  elsif kind = 'invoice' and result = 'quarantined' and object #> '{lines,has_more}' = 'true' then
+    refresh := object ->> 'id';
+  end if;
+  if kind in ('subscription', 'invoice') then
+    select s.subscription_id into second
+    from credits.stripe_objects as o
+    inner join credits.second_subscriptions as s on o.account_id = s.account_id and o.id = s.subscription_id
+    where
+      o.id = coalesce(credits.stripe_id(object #> '{parent,subscription_details,subscription}'), object ->> 'id')
+      and (s.outcome is null or s.outcome = 'refunded');
+  end if;
+  return jsonb_build_object('status', result, 'reason', outcome.reason, 'refresh', refresh, 'second', second);
 end
 $$;
 
@@ -11705,11 +11729,14 @@ comment on function credits.ingest_stripe_event(jsonb) is
 'failed is tried again when it comes again. PT400 for what is no event.';
 
 create function public.ingest_stripe_event(jsonb) returns jsonb
-language sql
+language plpgsql
 security definer
 set search_path = ''
 as $$
-  select credits.ingest_stripe_event($1);
+begin
+  -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
+  return credits.ingest_stripe_event($1);
+end
 $$;
 
 comment on function public.ingest_stripe_event(jsonb) is

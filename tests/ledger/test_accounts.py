@@ -65,9 +65,7 @@ def test_a_failing_trigger_does_not_block_sign_up(own_ledger: Ledger) -> None:
     assert ledger.as_user(user, "my_credits")["totals"]["granted"] == 10
 
 
-FIRST_CALLS = [
-    (function, key) for function in ("consume_credits", "hold_credits") for key in (None, "key")
-]
+FIRST_CALLS = [(function, key) for function in ("consume_credits", "hold_credits") for key in (None, "key")]
 
 
 @pytest.fixture(scope="module")

@@ -170,6 +170,12 @@ def test_ignored_events_are_forgotten_and_ignored_again(own_till: Till) -> None:
 def test_a_sweep_is_bounded(own_till: Till) -> None:
     own_till.tell(told for _ in range(5) for told in Sale("nobody").refund(300, told_by_charge=False))
     own_till.ledger.pass_time(RETENTION + DAY)
-    assert [own_till.ledger.value("select credits.sweep_unclaimed_payments(3)") for _ in range(3)] == [3, 2, 0]
+    assert [own_till.ledger.value("select credits.sweep_unclaimed_payments(3)") for _ in range(3)] == [
+        3,
+        2,
+        0,
+    ]
     with pytest.raises(psycopg.Error):
-        own_till.ledger.connection.execute("set role service_role; select credits.sweep_unclaimed_payments(3)")
+        own_till.ledger.connection.execute(
+            "set role service_role; select credits.sweep_unclaimed_payments(3)"
+        )

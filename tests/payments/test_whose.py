@@ -80,7 +80,7 @@ def test_an_invoice_that_names_another_account_later(till: Till) -> None:
 
 
 def test_a_checkout_of_a_subscription_that_is_anothers(till: Till) -> None:
-    """A sentence that says so, not the name of an index; and nothing of it is done, however often it comes."""
+    """A sentence that says so, not the name of an index; and nothing is done, however often it comes."""
     (_, anns), (bob, bobs) = till.buyer(), till.buyer()
     sub = Contract(anns, till.plan(100, 1000), till.ledger.now())
     told = sub.begin()

@@ -177,7 +177,7 @@ MISTAKES = [
         "credits.purchase_grants refuses delete, update, and should",
     ),
     (
-        # After the deed a refusal is as good, but none of the house's triggers are so: it may be of another kind.
+        # A trigger that comes after the deed is not one of ours.
         "create or replace trigger no_delete after delete on public.purchases for each row "
         "execute function credits.refuse_change()",
         "public.purchases refuses truncate, and should",

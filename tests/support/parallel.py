@@ -24,16 +24,25 @@ from tests.support.stack import ROOT
 TOGETHER = ("tests/crash", "tests/payments/live", "tests/local/providers", "tests/local/stripe")
 # Seconds, for who has not run the suite yet: afterwards it is known how long each took the last time.
 SLOW = {
-    "tests/benchmark/test_bench.py": 60.0,
-    "tests/upgrade/test_upgrade.py": 80.0,
-    "tests/lint/test_lint.py": 60.0,
-    "tests/functions/test_reconcile.py": 45.0,
-    "tests/generation/http/test_process.py": 40.0,
+    "tests/payments/live": 150.0,
+    "tests/local/stack/test_lifecycle.py": 120.0,
+    "tests/benchmark/test_bench.py": 90.0,
+    "tests/lint/test_lint.py": 50.0,
+    "tests/functions/test_reconcile.py": 40.0,
+    "tests/migrations/test_script.py": 35.0,
+    "tests/generation/http/test_process.py": 30.0,
+    "tests/generation/http/test_outcomes.py": 30.0,
+    "tests/upgrade/test_upgrade.py": 30.0,
+    "tests/ledger/test_maintenance.py": 25.0,
     "tests/generation/http/test_takeover.py": 25.0,
-    "tests/generation/http/test_outcomes.py": 25.0,
+    "tests/ledger/test_model.py": 25.0,
+    "tests/crash": 20.0,
     "tests/demo/test_demo.py": 20.0,
+    "tests/migrations/test_apply.py": 20.0,
     "tests/concurrency/test_mixed_load.py": 20.0,
-    "tests/ledger/test_model.py": 20.0,
+    "tests/security/test_names.py": 20.0,
+    "tests/docs/test_examples.py": 20.0,
+    "tests/payments/test_allotments.py": 17.0,
 }
 CACHE = "supabase-credits/seconds"
 
@@ -130,10 +139,10 @@ def _stacks() -> list[Path]:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One process more than there are processors, since tests also wait. For a stack that is not ours, none:
-    tests that set something for all of it would be in each other's way.
+    """Two processes for each processor, since tests wait for half of their time. For a stack that is not
+    ours, none: tests that set something for all of it would be in each other's way.
     """
-    return 0 if os.environ.get("DB_URL") else len(os.sched_getaffinity(0)) + 1
+    return 0 if os.environ.get("DB_URL") else 2 * len(os.sched_getaffinity(0))
 
 
 def pytest_testnodeready(node: WorkerController) -> None:

@@ -20,7 +20,6 @@ from scripts.local.stack.paths import Paths
 from scripts.local.stack.postgres import Postgres, binaries, tool
 from scripts.local.stack.stack import DEFAULT_PORT, State
 from tests.support import clock
-from tests.support.stack import ROOT
 
 # Databases that tests copy: with the migrations and no seed; with the seed, a flat price and a clock, too.
 MIGRATED, CLOCKED = "tests_migrated", "tests_clocked"

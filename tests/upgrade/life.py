@@ -8,9 +8,9 @@ reads steps from stdin, one JSON array per line:
     ["go_on", DB_URL, BEGUN]    goes on with it; fails where it is not as it must be
     ["check", DB_URL]           gives what the ledger finds wrong, as a list
 
-and prints a line for each, {"gave": ...} or {"failed": text}. test_upgrade.py runs this from the checkout of a
-release and from the one that comes after it. Whatever a release adds for users to have is to be begun here and
-gone on with.
+and prints a line for each, {"gave": ...} or {"failed": text}. test_upgrade.py runs this from the checkout
+of a release and from the one that comes after it. Whatever a release adds for users to have is to be begun
+here and gone on with.
 """
 
 import json

@@ -57,8 +57,11 @@ begin
     cost_basis => coalesce(cost_basis, case when source in ('bonus', 'referral', 'promo') then 0 end),
     currency => lower(currency)
   );
-  update public.credit_accounts as a set next_expiry = least(a.next_expiry, grant_to_account.expires_at)
-  where a.id = grant_to_account.account_id and grant_to_account.expires_at is not null;
+  -- Not as a condition of the UPDATE: for that each grant would be planned anew.
+  if expires_at is not null then
+    update public.credit_accounts as a set next_expiry = least(a.next_expiry, grant_to_account.expires_at)
+    where a.id = grant_to_account.account_id;
+  end if;
   perform credits.pay_debt_from_new_credits(account_id);
   return entry;
 end

@@ -12,4 +12,5 @@ end
 $$;
 
 comment on function credits.settle_before(interval) is
-'Maintenance settles what was written until then: what has waited for settle_after, and what is of an earlier day (UTC).';
+'Maintenance settles what was written until then: what has waited for settle_after, and what is of an earlier day '
+'(UTC).';

@@ -1,4 +1,8 @@
-create function credits.sweep_settlement(batch integer, settle_after interval, waiting uuid[] default null) returns jsonb
+create function credits.sweep_settlement(
+  batch integer,
+  settle_after interval,
+  waiting uuid[] default null
+) returns jsonb
 language plpgsql
 set search_path = ''
 as $$

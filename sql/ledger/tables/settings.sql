@@ -36,4 +36,8 @@ comment on column credits.billing_settings.hold_retention is
 comment on column credits.billing_settings.settle_after is
 'How long a ledger row waits for its settlement, where the account is not settled for another reason before: a grant, '
 'an expiry, a whole batch of rows, the end of its day (UTC). What is read adds what waits, but credits.ledger_seals '
+<<<<<<< HEAD
 'lacks it.';
+=======
+'and credits.daily_usage lack it.';
+>>>>>>> main

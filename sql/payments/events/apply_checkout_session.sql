@@ -59,8 +59,9 @@ begin
 
   perform credits.lock_stripe_object(payment);
   perform credits.lock_account(account);
-  perform credits.link_customer(account, credits.stripe_id(session -> 'customer'))
-  where session ->> 'customer' is not null;
+  if session ->> 'customer' is not null then
+    perform credits.link_customer(account, credits.stripe_id(session -> 'customer'));
+  end if;
   if purchase.id is null then
     -- Nothing to pay, say with a promotion code of 100 percent: not for as many as one likes.
     many := coalesce((session #>> '{metadata,quantity}')::integer, 1);
@@ -92,7 +93,9 @@ begin
     where p.account_id = purchase.account_id and p.id = purchase.id
     returning * into purchase;
   end if;
-  perform credits.link_payment(account, purchase.id, payment) where payment is not null;
+  if payment is not null then
+    perform credits.link_payment(account, purchase.id, payment);
+  end if;
 
   if told = 'paid' then
     perform credits.grant_purchase(

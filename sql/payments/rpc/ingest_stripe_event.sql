@@ -7,8 +7,11 @@ declare
   object jsonb := event #> '{data,object}';
   settings credits.billing_settings;
   known credits.stripe_event_status;
+  kind text := object ->> 'object';
   outcome record;
   result credits.stripe_event_status;
+  refresh text;
+  second text;
 begin
   if
     jsonb_typeof(event) is distinct from 'object'
@@ -43,7 +46,7 @@ begin
       'Written in an API version before 2025-03-31; give the webhook endpoint a newer one.' as reason
     into outcome;
   else
-    select t.status, t.reason into outcome from credits.try_stripe_object(object, event ->> 'type') as t;
+    outcome := credits.try_stripe_object(object, event ->> 'type');
   end if;
 
   result := (
@@ -66,32 +69,24 @@ begin
       processed_at = credits.now()
     where e.id = event_id;
   end if;
-  return jsonb_build_object(
-    'status', result,
-    'reason', outcome.reason,
-    'refresh', case object ->> 'object'
-      when 'subscription'
-        then (
-          select s.id
-          from credits.stripe_objects as o
-          inner join public.subscriptions as s on o.account_id = s.account_id and o.id = s.id
-          where o.id = object ->> 'id' and s.refresh_wanted
-        )
-      when 'invoice'
-        then case when result = 'quarantined' and object #> '{lines,has_more}' = 'true' then object ->> 'id' end
-    end,
-    'second', (
-      select s.subscription_id
-      from credits.stripe_objects as o
-      inner join credits.second_subscriptions as s on o.account_id = s.account_id and o.id = s.subscription_id
-      where
-        object ->> 'object' in ('subscription', 'invoice')
-        and (s.outcome is null or s.outcome = 'refunded')
-        and o.id = coalesce(
-          credits.stripe_id(object #> '{parent,subscription_details,subscription}'), object ->> 'id'
-        )
-    )
-  );
+  -- Asked only where it may be so: in one expression, all of it would be planned anew for every event.
+  if kind = 'subscription' then
+    select s.id into refresh
+    from credits.stripe_objects as o
+    inner join public.subscriptions as s on o.account_id = s.account_id and o.id = s.id
+    where o.id = object ->> 'id' and s.refresh_wanted;
+  elsif kind = 'invoice' and result = 'quarantined' and object #> '{lines,has_more}' = 'true' then
+    refresh := object ->> 'id';
+  end if;
+  if kind in ('subscription', 'invoice') then
+    select s.subscription_id into second
+    from credits.stripe_objects as o
+    inner join credits.second_subscriptions as s on o.account_id = s.account_id and o.id = s.subscription_id
+    where
+      o.id = coalesce(credits.stripe_id(object #> '{parent,subscription_details,subscription}'), object ->> 'id')
+      and (s.outcome is null or s.outcome = 'refunded');
+  end if;
+  return jsonb_build_object('status', result, 'reason', outcome.reason, 'refresh', refresh, 'second', second);
 end
 $$;
 
@@ -102,11 +97,14 @@ comment on function credits.ingest_stripe_event(jsonb) is
 'failed is tried again when it comes again. PT400 for what is no event.';
 
 create function public.ingest_stripe_event(jsonb) returns jsonb
-language sql
+language plpgsql
 security definer
 set search_path = ''
 as $$
-  select credits.ingest_stripe_event($1);
+begin
+  -- In PL/pgSQL, which keeps the plan: language sql would make it anew at every call.
+  return credits.ingest_stripe_event($1);
+end
 $$;
 
 comment on function public.ingest_stripe_event(jsonb) is

@@ -38,9 +38,9 @@ def spent(pid: int) -> float:
 
 def test_a_start_takes_seconds_and_stop_leaves_no_process(checkout: Checkout) -> None:
     """Of processor time, as the machine may be busy: three as a rule."""
-    before = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+    earlier = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
     checkout.start()
-    took = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - before
+    took = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - earlier
     assert took + sum(map(spent, checkout.processes())) < 10
     assert len(checkout.processes()) >= len(PARTS)
 
