@@ -437,12 +437,11 @@ def test_a_day_is_the_users(app: Make, user: Callable[..., User], zone: str) -> 
     owner.client.rpc("consume_credits", {"operation": "stable_diffusion"}).execute()
     made = app(owner, timezone_id=zone)
     made.open("<credits-usage></credits-usage><credits-history></credits-history>")
-    made.page.get_by_text("Days of UTC").wait_for()
+    made.page.get_by_text("Days of UTC", exact=True).wait_for()
     made.page.get_by_role("button", name=f"Use {zone}").click()
-    made.page.get_by_text(f"Days of {zone}").wait_for()
+    made.page.get_by_text(f"Days of {zone}", exact=True).wait_for()
     today = made.page.evaluate("new Date().toLocaleDateString('en-US', { dateStyle: 'long' })")
     made.page.get_by_role("img", name=f"{today}: 3 credits spent").wait_for(state="attached")
-    made.open("<credits-history></credits-history>")
     made.page.get_by_text(f"Times and days of {zone}").wait_for()
     moment = made.page.evaluate(
         "moment => new Date(moment).toLocaleString('en-US', { dateStyle: 'medium', timeStyle: 'short' })",

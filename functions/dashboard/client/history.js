@@ -170,6 +170,7 @@ export class CreditsHistory extends CreditsElement {
     filter: { state: true },
     entries: { state: true },
     next: { state: true },
+    zone: { state: true },
     busy: { state: true },
     failed: { state: true },
     missing: { state: true },
@@ -291,6 +292,7 @@ export class CreditsHistory extends CreditsElement {
     const { data, error } = await this.page(null);
     if (reading !== this.reading || error || !data) return;
     this.busy = false;
+    this.zone = data.zone;
     const newest = this.entries?.[0]?.id ?? 0;
     const fresh = data.rows.filter((/** @type {Entry} */ row) => row.id > newest);
     // More came than fit on a page: begin anew, so that there is no gap.

@@ -199,6 +199,11 @@ export class CreditsStore {
     }, wait);
   }
 
+  /** Something is shown otherwise from now on, such as days: whatever depends on the balance is read again. */
+  changed() {
+    this.#set({ revision: this.#snapshot.revision + 1 });
+  }
+
   /** Read now. */
   async refresh() {
     const turn = this.turn;

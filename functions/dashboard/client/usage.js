@@ -277,7 +277,7 @@ export class CreditsUsage extends CreditsElement {
   async move() {
     const answer = await this.store?.read((client) => client.rpc("set_time_zone", { zone: ownZone() }));
     if (answer?.error) this.failed = answer.error;
-    else void this.load();
+    else this.store?.changed();
   }
 
   /** @private @param {KeyboardEvent} event */
