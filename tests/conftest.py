@@ -217,6 +217,7 @@ def project(tmp_path: Path) -> Iterator[Path]:
         "pyproject.toml",
         ".squawk.toml",
         "requirements.lock",
+        "requirements-browser.lock",
         "package-lock.json",
         "package.json",
         ".npmrc",

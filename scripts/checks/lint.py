@@ -93,6 +93,59 @@ def mypy(context: Context) -> list[str]:
     return findings
 
 
+def elements(root: Path) -> Path:
+    """The folder of the elements; SkippedError where it, or what builds it, is not there."""
+    folder = root / "functions" / "dashboard"
+    if not folder.is_dir():
+        raise SkippedError("there is no functions/dashboard")
+    if not (root / "node_modules" / "esbuild").is_dir():
+        raise SkippedError("needs `scripts/setup --tests`")
+    return folder
+
+
+def node(folder: Path, *command: str) -> list[str]:
+    """Run a program of node_modules in a folder; its output is the findings when it fails."""
+    program = folder.parents[1] / "node_modules" / ".bin" / command[0]
+    done = subprocess.run(
+        [str(program), *command[1:]], cwd=folder, capture_output=True, text=True, check=False
+    )
+    return [] if done.returncode == 0 else (done.stdout + done.stderr).strip().splitlines() or ["failed"]
+
+
+def tsc(context: Context) -> list[str]:
+    """JavaScript of the elements: types, strict (functions/dashboard/tsconfig.json)."""
+    return node(elements(context.root), "tsc", "--noEmit")
+
+
+def biome(context: Context) -> list[str]:
+    """JavaScript of the elements: likely mistakes and layout (functions/dashboard/biome.json)."""
+    return node(elements(context.root), "biome", "ci", "--colors=off", ".")
+
+
+def built(context: Context) -> list[str]:
+    """functions/dashboard/static is what its build.mjs makes of client/."""
+    folder = elements(context.root)
+    with tempfile.TemporaryDirectory() as made:
+        done = subprocess.run(
+            ["node", "build.mjs", made], cwd=folder, capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            return (done.stdout + done.stderr).strip().splitlines() or ["build.mjs failed"]
+        fresh, there = contents(Path(made)), contents(folder / "static")
+    return [
+        f"static/{name} is not what client/ makes: run node functions/dashboard/build.mjs."
+        for name in sorted(fresh.keys() | there.keys())
+        if fresh.get(name) != there.get(name)
+    ]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files below a folder."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
 def sql_files(root: Path) -> list[Path]:
     """What sqlfluff reads. Not the first migration, which is the files of sql/ one after the other."""
     supabase = root / "supabase"
@@ -180,7 +233,8 @@ def released(context: Context) -> list[str]:
 
 
 # They know in another way who calls: by Stripe's signature, and by the secret key, which is no token.
-WITHOUT_TOKEN = ("stripe-reconcile", "stripe-webhook")
+# The dashboard's page is the same for everybody.
+WITHOUT_TOKEN = ("dashboard", "stripe-reconcile", "stripe-webhook")
 
 
 def verify_jwt(context: Context) -> list[str]:
@@ -301,6 +355,9 @@ QUICK: dict[str, Check] = {
     "ruff": ruff,
     "ruff-format": ruff_format,
     "mypy": mypy,
+    "tsc": tsc,
+    "biome": biome,
+    "built": built,
     "sqlfluff": sqlfluff,
     "squawk": squawk,
     "load-order": load_order,

@@ -12,7 +12,8 @@ create function credits.my_position() returns table (
   updated_at timestamptz,
   expires_next bigint,
   expires_next_at timestamptz,
-  status text
+  status text,
+  last_entry bigint
 )
 language sql
 stable
@@ -39,7 +40,8 @@ as $$
       when p.available <= 0 then 'empty'
       when p.available <= (select s.low_balance from credits.billing_settings as s) then 'low'
       else 'ok'
-    end
+    end,
+    a.last_entry
   from public.credit_accounts as a
   cross join lateral credits.account_position(a) as p
   left join lateral (

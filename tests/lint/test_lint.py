@@ -34,6 +34,9 @@ BROKEN = {
     "ruff": ("scripts/checks/broken.py", '"""A module."""\n\nimport os\n'),
     "ruff-format": ("scripts/checks/broken.py", '"""A module."""\n\nx = {  "a":1 }\n'),
     "mypy": ("scripts/checks/broken.py", '"""A module."""\n\nnumber: int = "word"\n'),
+    "tsc": ("functions/dashboard/client/broken.js", "export const broken = 1 + {};\nbroken.no();\n"),
+    "biome": ("functions/dashboard/client/broken.js", "export  let broken = 1\n"),
+    "built": ("functions/dashboard/static/broken.js", "export {};\n"),
     "sqlfluff": ("sql/base/broken.sql", "SELECT a.id from public.credit_accounts a;\n"),
     "squawk": ("supabase/migrations/20990101000000_broken.sql", "alter table public.t drop column c;\n"),
     "load-order": ("sql/broken.sql", "select 1;\n"),
@@ -55,6 +58,9 @@ def test_a_mistake_is_found(tmp_path: Path, check: str) -> None:
     for package in ("tests", "functions/_shared"):
         (tmp_path / package / "__init__.py").touch()
     (tmp_path / "supabase" / "seed.sql").touch()
+    if check in ("tsc", "biome", "built"):
+        shutil.copytree(ROOT / "functions" / "dashboard", tmp_path / "functions" / "dashboard")
+        (tmp_path / "node_modules").symlink_to(ROOT / "node_modules")
     released = tmp_path / BROKEN["released"][0]
     released.write_text("select 1;\n")
     commit(tmp_path, "v0.1.0")

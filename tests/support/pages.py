@@ -20,9 +20,12 @@ class Fence(NamedTuple):
     text: str
 
 
+FOLDERS = ("supabase", "sql", "functions", "functions/dashboard", "scripts", "tests")
+
+
 def names() -> list[str]:
     """Every page, by its path below the project."""
-    folders = [ROOT, *(ROOT / name for name in ("supabase", "sql", "functions", "scripts", "tests"))]
+    folders = [ROOT, *(ROOT / name for name in FOLDERS)]
     return sorted(str(path.relative_to(ROOT)) for folder in folders for path in folder.glob("*.md"))
 
 

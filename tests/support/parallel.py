@@ -21,11 +21,18 @@ from tests.support.stack import ROOT
 
 # A file runs in one process, for the sake of its fixtures. So does each of these folders: their tests share
 # processes that take seconds to start, or a name or a port of which the checkout has one.
-TOGETHER = ("tests/crash", "tests/payments/live", "tests/local/providers", "tests/local/stripe")
+TOGETHER = (
+    "tests/crash",
+    "tests/dashboard",
+    "tests/payments/live",
+    "tests/local/providers",
+    "tests/local/stripe",
+)
 # Seconds, for who has not run the suite yet: afterwards it is known how long each took the last time.
 SLOW = {
     "tests/payments/live": 150.0,
     "tests/local/stack/test_lifecycle.py": 120.0,
+    "tests/dashboard": 110.0,
     "tests/benchmark/test_bench.py": 90.0,
     "tests/lint/test_lint.py": 50.0,
     "tests/functions/test_reconcile.py": 40.0,

@@ -108,7 +108,13 @@ def make_checkout(root: Path, *, installed: bool = True) -> None:
     shutil.copytree(
         ROOT / "scripts", root / "scripts", ignore=shutil.ignore_patterns("*.pyc.*"), dirs_exist_ok=True
     )
-    for name in ("requirements.lock", "package-lock.json", "package.json", ".npmrc"):
+    for name in (
+        "requirements.lock",
+        "requirements-browser.lock",
+        "package-lock.json",
+        "package.json",
+        ".npmrc",
+    ):
         shutil.copy(ROOT / name, root / name)
     if installed:
         for name in (".venv", "node_modules"):
