@@ -2632,7 +2632,8 @@ create function credits.my_position() returns table (
   updated_at timestamptz,
   expires_next bigint,
   expires_next_at timestamptz,
-  status text
+  status text,
+  last_entry bigint
 )
 language sql
 stable
@@ -2659,7 +2660,8 @@ as $$
       when p.available <= 0 then 'empty'
       when p.available <= (select s.low_balance from credits.billing_settings as s) then 'low'
       else 'ok'
-    end
+    end,
+    a.last_entry
   from public.credit_accounts as a
   cross join lateral credits.account_position(a) as p
   left join lateral (
@@ -2695,7 +2697,8 @@ select
   updated_at,
   expires_next,
   expires_next_at,
-  status
+  status,
+  last_entry
 from credits.my_position();
 
 revoke all on table public.user_credits from anon, authenticated, service_role;
@@ -2704,7 +2707,8 @@ grant select on table public.user_credits to authenticated;
 comment on view public.user_credits is
 'The signed-in user''s credits, one row: balance, available (balance - held), held and lifetime totals, in credits; '
 'how many expire next and when; status: frozen, debt (below zero), empty, low (up to billing_settings.low_balance) '
-'or ok. As of now: what has expired is not counted, settled or not.';
+'or ok; last_entry: the newest ledger row, which tells which of two answers is newer. As of now: what has expired is '
+'not counted, settled or not.';
 
 -- sql/ledger/entries/csv_text.sql
 create function credits.csv_text(value text) returns text
@@ -9372,6 +9376,7 @@ declare
   -- Ledger rows for which it takes locks: what bounds the time that it holds them.
   most constant integer := 10 * credits.settlement_batch();
   rows_taken bigint := 0;
+  ends_at timestamptz;
   places integer;
   overdue uuid;
   candidate record;
@@ -9402,6 +9407,8 @@ begin
     perform credits.attempt('settlement', 'select to_jsonb(credits.await_account($1[1]))', array[overdue]);
   end if;
 
+  -- Of users who are being deleted each may be waited for, and others wait for all accounts that are locked meanwhile.
+  ends_at := clock_timestamp() + interval '1 second';
   for candidate in
     select
       a.id,
@@ -9414,7 +9421,7 @@ begin
     order by w.place
     for no key update of a skip locked
   loop
-    if rows_taken >= most then
+    if rows_taken >= most or clock_timestamp() >= ends_at then
       places := candidate.place - 1;
       exit;
     end if;
@@ -9446,16 +9453,19 @@ begin
   );
   waiting := waiting[places + 1:] || again;
   return jsonb_build_object(
-    'done', settled, 'more', waiting <> '{}' or places = batch, 'waiting', to_jsonb(waiting)
+    'done', settled,
+    -- Where a whole batch is locked by others, to look once more at once would find the same.
+    'more', waiting <> '{}' or places = batch and settled > 0,
+    'waiting', to_jsonb(waiting)
   );
 end
 $$;
 
 comment on function credits.sweep_settlement(integer, interval, uuid[]) is
 'Settles up to batch accounts that want it (credits.wants_settling), those first that have waited longest; of one with '
-'very many ledger rows the oldest, and with many rows fewer accounts. waiting: whom to begin with, as the call before '
-'returned them; without any it looks for them. Skips what others have locked, and notes what fails. Returns what '
-'credits.run_task does.';
+'very many ledger rows the oldest, and with many rows, or after a second, fewer accounts. waiting: whom to begin with, '
+'as the call before returned them; without any it looks for them. Skips what others have locked, and notes what fails. '
+'Returns what credits.run_task does.';
 
 -- sql/ledger/settlement/text_digest.sql
 create function credits.text_digest(entry public.credit_transactions, salt bytea) returns bytea
