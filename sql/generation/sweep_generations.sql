@@ -4,6 +4,7 @@ set search_path = ''
 as $$
 declare
   job public.generation_jobs;
+  ends_at constant timestamptz := clock_timestamp() + interval '1 second';
   swept integer := 0;
 begin
   for job in
@@ -18,6 +19,8 @@ begin
     limit batch
     for no key update skip locked
   loop
+    -- Each may have to wait for its user's row; nobody shall wait longer for the accounts that are locked by now.
+    exit when clock_timestamp() >= ends_at;
     -- Waits for nobody: two sweeps that hold several accounts each would wait for one another.
     perform from public.credit_accounts as a where a.id = job.account_id for no key update skip locked;
     if found then
@@ -50,4 +53,4 @@ $$;
 
 comment on function credits.sweep_generations(integer) is
 'Ends up to batch jobs whose deadline has passed, whatever became of the function that ran them; returns how many. '
-'Leaves what others have locked to the next time, and notes what fails.';
+'Leaves to the next time what others have locked, and all after a second, and notes what fails.';

@@ -4625,6 +4625,7 @@ set search_path = ''
 as $$
 declare
   job public.generation_jobs;
+  ends_at constant timestamptz := clock_timestamp() + interval '1 second';
   swept integer := 0;
 begin
   for job in
@@ -4639,6 +4640,8 @@ begin
     limit batch
     for no key update skip locked
   loop
+    -- Each may have to wait for its user's row; nobody shall wait longer for the accounts that are locked by now.
+    exit when clock_timestamp() >= ends_at;
     -- Waits for nobody: two sweeps that hold several accounts each would wait for one another.
     perform from public.credit_accounts as a where a.id = job.account_id for no key update skip locked;
     if found then
@@ -4671,7 +4674,7 @@ $$;
 
 comment on function credits.sweep_generations(integer) is
 'Ends up to batch jobs whose deadline has passed, whatever became of the function that ran them; returns how many. '
-'Leaves what others have locked to the next time, and notes what fails.';
+'Leaves to the next time what others have locked, and all after a second, and notes what fails.';
 
 -- sql/generation/sweep_grace.sql
 create function credits.sweep_grace() returns interval
@@ -7030,8 +7033,8 @@ end
 $$;
 
 comment on function credits.return_to_lots(public.credit_transactions) is
-'Puts the credits of a refund back where its transaction had them from, what was paid last first: takes back what of it '
-'is still a debt, then fills the lots that paid for it; those that have expired since, as new lots that live for '
+'Puts the credits of a refund back where its transaction had them from, what was paid last first: takes back what of '
+'it is still a debt, then fills the lots that paid for it; those that have expired since, as new lots that live for '
 'billing_settings.refund_grace. What comes back pays the account''s other debts first. Several refunds end as one of '
 'the same sum does. A deleted user''s account passes them on as far as its successor took over its debt. The caller '
 'holds the account''s lock and has settled it.';
@@ -13271,6 +13274,7 @@ set search_path = ''
 as $$
 declare
   due record;
+  ends_at constant timestamptz := clock_timestamp() + interval '1 second';
   done integer := 0;
 begin
   for due in
@@ -13286,6 +13290,8 @@ begin
     order by a.next_at
     limit batch
   loop
+    -- Each may have to wait for its user's row; nobody shall wait longer for the accounts that are locked by now.
+    exit when clock_timestamp() >= ends_at;
     -- Whoever deals with this invoice or account now is not waited for: the caller may hold other accounts' locks.
     continue when not pg_try_advisory_xact_lock(hashtextextended((due.purchase).invoice_id, 0));
     continue when exists (
@@ -13317,5 +13323,5 @@ end
 $$;
 
 comment on function credits.sweep_allotments(integer) is
-'Grants the months that have begun of up to batch periods that are granted month by month; returns of how many. Skips '
-'what others have locked, and notes what fails.';
+'Grants the months that have begun of up to batch periods that are granted month by month; returns of how many. Leaves '
+'to the next time what others have locked, and all after a second, and notes what fails.';

@@ -118,8 +118,8 @@ end
 $$;
 
 comment on function credits.return_to_lots(public.credit_transactions) is
-'Puts the credits of a refund back where its transaction had them from, what was paid last first: takes back what of it '
-'is still a debt, then fills the lots that paid for it; those that have expired since, as new lots that live for '
+'Puts the credits of a refund back where its transaction had them from, what was paid last first: takes back what of '
+'it is still a debt, then fills the lots that paid for it; those that have expired since, as new lots that live for '
 'billing_settings.refund_grace. What comes back pays the account''s other debts first. Several refunds end as one of '
 'the same sum does. A deleted user''s account passes them on as far as its successor took over its debt. The caller '
 'holds the account''s lock and has settled it.';

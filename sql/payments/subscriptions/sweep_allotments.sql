@@ -4,6 +4,7 @@ set search_path = ''
 as $$
 declare
   due record;
+  ends_at constant timestamptz := clock_timestamp() + interval '1 second';
   done integer := 0;
 begin
   for due in
@@ -19,6 +20,8 @@ begin
     order by a.next_at
     limit batch
   loop
+    -- Each may have to wait for its user's row; nobody shall wait longer for the accounts that are locked by now.
+    exit when clock_timestamp() >= ends_at;
     -- Whoever deals with this invoice or account now is not waited for: the caller may hold other accounts' locks.
     continue when not pg_try_advisory_xact_lock(hashtextextended((due.purchase).invoice_id, 0));
     continue when exists (
@@ -50,5 +53,5 @@ end
 $$;
 
 comment on function credits.sweep_allotments(integer) is
-'Grants the months that have begun of up to batch periods that are granted month by month; returns of how many. Skips '
-'what others have locked, and notes what fails.';
+'Grants the months that have begun of up to batch periods that are granted month by month; returns of how many. Leaves '
+'to the next time what others have locked, and all after a second, and notes what fails.';
