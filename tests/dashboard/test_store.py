@@ -213,6 +213,28 @@ def test_a_token_is_renewed_once_and_then_asked_for(app: Make, user: Callable[..
     assert len(renewals) == 1
 
 
+def test_what_is_set_before_the_elements_load_counts(app: Make, user: Callable[..., User]) -> None:
+    """The balance alone, whose file comes after the app has given its client."""
+    made = app(user())
+    late = """
+      const client = supabase.createClient(given.url, given.key, { auth: { autoRefreshToken: false } })
+      await client.auth.setSession(given.session)
+      const balance = document.querySelector('credits-balance')
+      Object.assign(balance, { client, strings: { title: 'Coins' } })
+      await import('/static/credits-balance.js')
+      globalThis.ready = true
+    """
+    made.page.route("**/late.js", lambda route: route.fulfill(content_type="text/javascript", body=late))
+    made.open('<credits-balance lang="ja"></credits-balance>', script="/late.js")
+    shows(made, "10")
+    made.page.get_by_role("heading", name="Coins").wait_for()
+    balance = made.page.locator("credits-balance")
+    assert balance.evaluate("element => [element.lang, Object.hasOwn(element, 'client')]") == ["ja", False]
+    balance.evaluate("element => { element.strings = { title: 'Tokens' }; element.removeAttribute('lang') }")
+    made.page.get_by_role("heading", name="Tokens").wait_for()
+    assert balance.evaluate("element => element.updateComplete.then(() => element.tag)") == "en"
+
+
 def note_renewal(renewals: list[str], request: Any) -> None:
     """Keep the requests for a new token."""
     if "grant_type=refresh_token" in request.url and request.method == "POST":

@@ -2,9 +2,10 @@
  * `<credits-history>`: the ledger, row by row, with the balance after each.
  * @module
  */
-import { css, html, nothing } from "lit";
+import { html, nothing } from "lit/html.js";
 import { controls } from "./controls.js";
-import { CreditsElement, define } from "./element.js";
+import { CreditsElement } from "./element.js";
+import { css, define } from "./reactive.js";
 import { history as texts } from "./strings/en.js";
 import { base } from "./styles.js";
 import { addDays, inZone, isDate } from "./zone.js";

@@ -2,12 +2,13 @@
  * `<credits-purchase>`: what is sold, and the way to Stripe's page and back.
  * @module
  */
-import { css, html, nothing } from "lit";
+import { html, nothing } from "lit/html.js";
 import { controls } from "./controls.js";
-import { CreditsElement, define } from "./element.js";
+import { CreditsElement } from "./element.js";
 import { CreditsError, fromFunction } from "./errors.js";
 import { newKey } from "./new_key.js";
 import { formatMoney, formatUnitPrice } from "./money.js";
+import { css, define } from "./reactive.js";
 import { purchase as texts } from "./strings/en.js";
 import { base } from "./styles.js";
 
