@@ -113,6 +113,35 @@ def test_retry_after_is_honoured(app: Make, user: Callable[..., User]) -> None:
     assert asked == 2
 
 
+def test_the_next_user_is_not_charged_for_what_the_last_asked(
+    app: Make, user: Callable[..., User]
+) -> None:
+    """Whoever a refused token is replaced by: the call is not made once more for another."""
+    first, second = user(), user()
+    made = app(first)
+    made.open(BALANCE)
+    shows(made, "10")
+    asked = 0
+
+    def refuse(route: Any) -> None:
+        nonlocal asked
+        if route.request.method == "OPTIONS":
+            route.continue_()
+            return
+        asked += 1
+        answer(route, {"message": "JWT expired", "code": "PGRST301"}, 401) if asked == 1 else route.continue_()
+
+    made.page.route("**/rpc/consume_credits", refuse)
+    # Another tab's: both have the same storage.
+    made.page.evaluate(
+        "given => { client.auth.refreshSession = () => client.auth.signInWithPassword(given) }",
+        {"email": second.email, "password": second.password},
+    )
+    assert spend(made)["status"] == 401
+    assert asked == 1
+    assert charged(second) == 0
+
+
 def test_ten_at_once_end_at_the_servers_figure(app: Make, user: Callable[..., User], service: Client) -> None:
     owner = user()
     service.rpc("grant_credits", {"user_id": owner.id, "amount": 90, "source": "promo"}).execute()
@@ -177,6 +206,64 @@ def test_without_realtime_it_is_asked_for(app: Make, user: Callable[..., User]) 
     owner.client.rpc("consume_credits", {"operation": "stable_diffusion"}).execute()
     made.page.clock.run_for(12_000)
     shows(made, "7")
+
+
+def test_a_socket_that_is_cut_is_no_end_of_it(app: Make, user: Callable[..., User]) -> None:
+    """While there is none the balance is asked for, without a word of that; it is live again when there is one."""
+    owner = user()
+    made = app(owner)
+    sockets: list[Any] = []
+    is_down = False
+
+    def connect(socket: Any) -> None:
+        if is_down:
+            socket.close()
+            return
+        sockets.append(socket)
+        socket.connect_to_server()
+
+    made.page.route_web_socket("**/realtime/**", connect)
+    made.open(BALANCE)
+    shows(made, "10")
+    until(partial(is_live, made), 20)
+    is_down = True
+    for socket in sockets:
+        socket.close()
+    until(lambda: not is_live(made), 20)
+    owner.client.rpc("consume_credits", {"operation": "stable_diffusion"}).execute()
+    shows(made, "7")
+    assert made.page.get_by_role("alert").count() == 0
+    assert made.page.get_by_text("Not up to date").count() == 0
+    is_down = False
+    until(partial(is_live, made), 20)
+    owner.client.rpc("consume_credits", {"operation": "stable_diffusion"}).execute()
+    made.page.set_default_timeout(4_000)
+    shows(made, "4")
+
+
+def test_a_channel_that_the_server_ends_is_joined_again(app: Make, user: Callable[..., User]) -> None:
+    """As it does when a token has expired; supabase-js leaves such a channel closed."""
+    made = app(user())
+    joined: list[tuple[Any, list[Any]]] = []
+
+    def connect(socket: Any) -> None:
+        server = socket.connect_to_server()
+
+        def forward(message: Any) -> None:
+            if '"phx_join"' in message:
+                joined.append((socket, json.loads(message)))
+            server.send(message)
+
+        socket.on_message(forward)
+
+    made.page.route_web_socket("**/realtime/**", connect)
+    made.open(BALANCE)
+    until(partial(is_live, made), 20)
+    (socket, (reference, _, topic, *_)) = joined[-1]
+    socket.send(json.dumps([reference, None, topic, "phx_close", {}]))
+    until(lambda: not is_live(made), 5)
+    until(partial(is_live, made), 20)
+    assert len(joined) == 2
 
 
 def test_a_removed_element_leaves_nothing_behind(app: Make, user: Callable[..., User]) -> None:
@@ -333,6 +420,44 @@ def test_history_pages_filters_and_saves(
     made.page.go_forward()
     until(lambda: rows.count() == 2, 20)
     assert max(sizes) <= 51
+
+
+def test_history_on_a_bad_network(app: Make, user: Callable[..., User], service: Client) -> None:
+    """A new row whose reading fails comes later, and does not undo that more was asked for."""
+    owner = user()
+    for number in range(60):
+        service.rpc("grant_credits", {"user_id": owner.id, "amount": number + 1, "source": "promo"}).execute()
+    made = app(owner)
+    made.open("<credits-history></credits-history>")
+    rows = made.page.locator("credits-history [part=row]")
+    rows.nth(49).wait_for()
+    until(lambda: made.page.evaluate("document.querySelector('credits-history').snapshot.live"), 20)
+    waiting: list[Any] = []
+    failed = 0
+
+    def hold(route: Any) -> None:
+        nonlocal failed
+        if route.request.method == "OPTIONS":
+            route.continue_()
+        elif "before" in route.request.post_data_json:
+            waiting.append(route)
+        elif failed:
+            route.continue_()
+        else:
+            failed += 1
+            route.abort()
+
+    made.page.route("**/rpc/credit_history", hold)
+    made.page.get_by_role("button", name="Show more").click()
+    until(lambda: rows.count() == 50 and bool(waiting or made.page.wait_for_timeout(50)), 10)
+    owner.client.rpc("consume_credits", {"operation": "stable_diffusion"}).execute()
+    until(lambda: failed == 1 or made.page.wait_for_timeout(50), 10)
+    waiting.pop().continue_()
+    rows.nth(60).wait_for()
+    assert rows.count() == 61
+    made.page.evaluate("dispatchEvent(new Event('online'))")
+    rows.nth(61).wait_for()
+    assert rows.first.inner_text().startswith("Stable diffusion")
 
 
 def note_rows(sizes: list[int], response: Any) -> None:

@@ -126,7 +126,9 @@ export class Credits extends EventTarget {
     for (let attempt = 1; ; attempt++) {
       /** @type {string | null} */
       let after = null;
-      const { data, error } = await this.store.read((client) => {
+      const { data, error } = await this.store.read(async (client) => {
+        // What one user has asked for is not charged to the next, who may have come between two tries.
+        if (user !== (await this.user())) throw new CreditsError("You have signed out meanwhile.", { status: 401 });
         /** @type {any} */
         const builder = client.rpc(name, request);
         // postgrest-js does not hand out headers.
@@ -138,7 +140,7 @@ export class Credits extends EventTarget {
             return response;
           };
         }
-        return builder;
+        return await builder;
       });
       if (!error) return data;
       if (!error.isPassing || attempt === TRIES) throw error;
@@ -146,8 +148,6 @@ export class Credits extends EventTarget {
       const wait = told > 0 ? told * 1000 : 250 * 2 ** attempt * (0.75 + Math.random() / 2);
       if (wait > LONGEST_WAIT) throw error;
       await new Promise((resolve) => setTimeout(resolve, wait));
-      // What one user has asked for is not charged to the next.
-      if (user !== (await this.user())) throw new CreditsError("You have signed out meanwhile.", { status: 401 });
     }
   }
 

@@ -198,8 +198,12 @@ export class CreditsHistory extends CreditsElement {
     this.failed = null;
     /** @type {string[]} operations to choose from */
     this.names = [];
-    /** Counts the readings: an answer to one before is thrown away. */
+    /** Counts the readings from the start: an answer to one before is thrown away. */
     this.reading = 0;
+    /** Counts the readings of what is new: the last one counts. */
+    this.renewal = 0;
+    /** Whether what is new could not be read. */
+    this.isStale = false;
     /** @type {string | null} what the rows were read for */
     this.readFor = null;
     this.back = () => {
@@ -235,7 +239,8 @@ export class CreditsHistory extends CreditsElement {
       return;
     }
     const wanted = `${user} ${credits.account_id} ${revision}`;
-    if (wanted === this.readFor) return;
+    if (wanted === this.readFor && !this.isStale) return;
+    this.isStale = false;
     const known = this.readFor !== null;
     this.readFor = wanted;
     if (!known) void this.choices();
@@ -287,17 +292,24 @@ export class CreditsHistory extends CreditsElement {
     this.next = data.next;
   }
 
-  /** Put what has come meanwhile on top of what is shown. @private */
+  /** Put what has come meanwhile on top of what is shown; older rows may be on their way to the end of it. @private */
   async renew() {
-    const reading = ++this.reading;
+    const { reading } = this;
+    const renewal = ++this.renewal;
     const { data, error } = await this.page(null);
-    if (reading !== this.reading || error || !data) return;
-    this.busy = false;
+    if (reading !== this.reading || renewal !== this.renewal) return;
+    if (error || !data) {
+      // With the next reading of the balance once more.
+      this.isStale = true;
+      return;
+    }
     this.zone = data.zone;
     const newest = this.entries?.[0]?.id ?? 0;
     const fresh = data.rows.filter((/** @type {Entry} */ row) => row.id > newest);
     // More came than fit on a page: begin anew, so that there is no gap.
     if (fresh.length === data.rows.length && data.next !== null) {
+      this.reading += 1;
+      this.busy = false;
       this.entries = data.rows;
       this.next = data.next;
     } else if (fresh.length) this.entries = [...fresh, ...(this.entries ?? [])];
@@ -306,7 +318,7 @@ export class CreditsHistory extends CreditsElement {
   /** @private */
   async more() {
     if (this.busy || this.next === null) return;
-    const reading = ++this.reading;
+    const { reading } = this;
     this.busy = true;
     const { data, error } = await this.page(this.next);
     if (reading !== this.reading) return;

@@ -305,6 +305,8 @@ export class CreditsStore {
         )
         .subscribe((state) => {
           if (this.#channel !== channel) return;
+          // The server has ended it, and supabase-js does not join it again: the next reading does.
+          if (state === "CLOSED") this.#channel = null;
           const live = state === "SUBSCRIBED";
           if (live !== this.#snapshot.live) this.#set({ live });
           if (live) this.signal();
