@@ -236,6 +236,19 @@ def test_a_package_is_bought_by_keyboard(app: Make, user: Callable[..., User], w
     assert [body["package"] for body in bodies] == mine[:2]
 
 
+def test_how_a_payment_stands_is_read_out(app: Make, user: Callable[..., User]) -> None:
+    """In a region that was there before: screen readers say what changes in one, not what a new one has in it."""
+    made = app(user())
+    show(made)
+    settled(made)
+    stayed = made.page.locator("credits-purchase").evaluate(
+        "async (element) => { const before = element.renderRoot.querySelector('[role=status]');"
+        " element.back = { state: 'slow' }; await element.updateComplete;"
+        " return before.isConnected && before.innerText }"
+    )
+    assert stayed.startswith("This takes longer")
+
+
 def is_focused(element: "Locator") -> bool:
     """Whether the focus is on it, within whatever shadow root."""
     focused: bool = element.evaluate("element => element.getRootNode().activeElement === element")

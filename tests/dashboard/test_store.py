@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from supabase import Client
+from tests.support import credit_samples as samples
 from tests.support.app_page import App, answer
 from tests.support.clock import until
 from tests.support.stack import ROOT, Env, User
@@ -458,6 +459,61 @@ def test_history_on_a_bad_network(app: Make, user: Callable[..., User], service:
     made.page.evaluate("dispatchEvent(new Event('online'))")
     rows.nth(61).wait_for()
     assert rows.first.inner_text().startswith("Stable diffusion")
+
+
+def test_a_file_has_the_rows_of_one_user(app: Make, user: Callable[..., User]) -> None:
+    """Another user signs in while it is made: there is none, and the next can have their own."""
+    second = user()
+    made = app(user())
+    waiting: list[Any] = []
+
+    def history(route: Any) -> None:
+        if route.request.method == "OPTIONS":
+            route.continue_()
+        elif "before" in (asked := route.request.post_data_json):
+            waiting.append(route)
+        else:
+            found = samples.history(1, 5 if asked["page_size"] == 200 and len(waiting) == 0 else None)
+            answer(route, found)
+
+    made.page.route("**/rpc/credit_history", history)
+    saved: list[Any] = []
+    made.page.on("download", lambda download: saved.append(download))  # noqa: PLW0108 (it has to be a function)
+    made.open("<credits-history></credits-history>")
+    made.page.get_by_role("button", name="Download CSV").click()
+    until(lambda: waiting or made.page.wait_for_timeout(50), 10)
+    made.page.evaluate(
+        "given => client.auth.signInWithPassword(given)", {"email": second.email, "password": second.password}
+    )
+    made.page.wait_for_function(
+        "id => document.querySelector('credits-history').snapshot.user === id", arg=second.id
+    )
+    answer(waiting[0], samples.history(1))
+    with made.page.expect_download():
+        button = made.page.get_by_role("button", name="Download CSV")
+        until(lambda: button.get_attribute("aria-disabled") == "false", 10)
+        assert saved == []
+        button.click()
+
+
+def test_a_search_ends_when_nobody_waits_for_it(app: Make, user: Callable[..., User]) -> None:
+    """Of a rare kind the database answers in parts; a removed element does not ask for the next."""
+    made = app(user())
+    asked: list[Any] = []
+
+    def history(route: Any) -> None:
+        if route.request.method != "OPTIONS":
+            asked.append(route)
+        answer(route, samples.history(0, 10**9 - len(asked)))
+
+    made.page.route("**/rpc/credit_history", history)
+    made.open("<credits-history></credits-history>")
+    until(lambda: len(asked) > 2 or made.page.wait_for_timeout(50), 10)
+    made.page.evaluate("document.querySelector('credits-history').remove()")
+    made.page.wait_for_timeout(500)
+    before = len(asked)
+    made.page.wait_for_timeout(500)
+    assert len(asked) == before
 
 
 def note_rows(sizes: list[int], response: Any) -> None:

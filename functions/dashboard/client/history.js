@@ -262,12 +262,12 @@ export class CreditsHistory extends CreditsElement {
    * @param {number | null} before
    * @param {number} [size]
    * @param {Filter} [filter]
+   * @param {() => boolean} [isOver] whether nobody waits for it any more
    * @returns {Promise<{ data: any, error: CreditsError | null }>}
    */
-  async page(before, size = PAGE, filter = this.filter) {
+  async page(before, size = PAGE, filter = this.filter, isOver = this.untilReadAnew()) {
     const store = this.store;
-    if (!store) return { data: null, error: null };
-    for (;;) {
+    while (store && !isOver()) {
       const answer = await store.read((client) => client.rpc("credit_history", request(filter, before, size)));
       /** @type {any} */
       const data = answer.data;
@@ -275,6 +275,13 @@ export class CreditsHistory extends CreditsElement {
       if (answer.error || data.rows.length || data.next === null) return { data, error: answer.error };
       before = data.next;
     }
+    return { data: null, error: null };
+  }
+
+  /** @private @returns {() => boolean} */
+  untilReadAnew() {
+    const { reading } = this;
+    return () => reading !== this.reading;
   }
 
   /** Read the first page. @private */
@@ -361,15 +368,18 @@ export class CreditsHistory extends CreditsElement {
 
   /** A file with exactly what the filter leaves. @private */
   async save() {
-    if (this.saving) return;
+    const { filter, store } = this;
+    if (this.saving || !store) return;
     this.saving = true;
-    const { filter } = this;
+    const { turn } = store;
+    // A file has the rows of one user.
+    const isOver = () => !this.isConnected || store !== this.store || store.turn !== turn;
     const lines = ["id,time,kind,operation,quantity,credits,balance_after"];
     /** @type {number | null} */
     let before = null;
     do {
-      const { data, error } = await this.page(before, CSV_PAGE, filter);
-      if (error || !data || !this.isConnected) {
+      const { data, error } = await this.page(before, CSV_PAGE, filter, isOver);
+      if (error || !data || isOver()) {
         this.saving = false;
         this.failed = error;
         return;

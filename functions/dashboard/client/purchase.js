@@ -403,14 +403,16 @@ export class CreditsPurchase extends CreditsElement {
 
   /** @private */
   payment() {
-    if (!this.back) return html`<div role="status"></div>`;
-    const { state, credits = 0 } = this.back;
+    const { state, credits = 0 } = this.back ?? { state: "" };
     const words =
       { processing: "processing", slow: "slow", paid: "paid", subscribed: "subscribed" }[state] ?? `payment_${state}`;
     const dot = { processing: "wait", slow: "wait", paid: "done", subscribed: "done" }[state] ?? "bad";
-    return html`<div role="status">
-      <p class="status card" part="status"><span class="dot ${dot}"></span>${this.t(words, { count: credits })}</p>
-    </div>`;
+    // The region stays: what comes with a new one is not read out.
+    return html`<div role="status">${
+      state
+        ? html`<p class="status card" part="status"><span class="dot ${dot}"></span>${this.t(words, { count: credits })}</p>`
+        : nothing
+    }</div>`;
   }
 
   /** @private */
