@@ -1214,7 +1214,8 @@ $$;
 comment on function credits.usage_of(uuid, text, bigint, bigint) is
 'What the account''s ledger rows after after_id up to through_id add to credits.usage_days, by day in the zone and '
 'price. A refund counts twice: as refunded on its own day, and as refunded_of on that of its spend. One of a '
-'clawback is no usage. credits.settle_batch adds the same up for many accounts at once; verify_ledger compares.';
+'clawback is no usage. credits.settle_batch adds the same up for many accounts at once; verify_ledger compares. What a chart reads is '
+'credit_usage.';
 
 -- sql/usage/usage_as_of_now.sql
 create view credits.usage_as_of_now
@@ -7179,7 +7180,7 @@ as $$
 $$;
 
 comment on function credits.is_callers_text(public.credit_transactions) is
-'Whether a ledger row has a key or metadata that a caller wrote. What the ledger itself writes names nobody, and it '
+'Whether a ledger row has a key or metadata that a caller wrote: what credits.erase_texts erases. What the ledger itself writes names nobody, and it '
 'reads it again: keys by which a bonus or a payment comes once, and what its clawbacks and their ends say.';
 
 -- sql/ledger/holds/capture.sql
@@ -7642,7 +7643,8 @@ end
 $$;
 
 comment on function credits.repeated_spend(public.credit_transactions, text, integer, jsonb) is
-'The ledger row that has the key of a spend, if it is of the same request; PT409 otherwise.';
+'The ledger row that has the key of a spend, if it is of the same request; PT409 otherwise. consume_credits looks for '
+'the key before it charges, and once more under the account''s lock (credits.key_is_new).';
 
 -- sql/ledger/idempotency/replayed_entry.sql
 create function credits.replayed_entry(account_id uuid, idempotency_key text) returns public.credit_transactions
@@ -8977,7 +8979,7 @@ $$;
 
 comment on function credits.seal_hash(bytea, bytea) is
 'SHA-256 over the previous seal''s hash and the digests (credits.entry_digest) of the batch''s ledger rows, in order '
-'of id, end to end.';
+'of id, end to end. credits.settle_batch makes it for each batch, verify_ledger makes it again and compares.';
 
 -- sql/ledger/settlement/settle_account.sql
 create function credits.settle_account(
