@@ -2810,6 +2810,7 @@ begin
     return;
   end if;
 
+  -- The largest output. For an input: sql/generation/inputs_refusal.sql, functions/_shared/generation/media.py.
   insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_types)
   values (
     'generations', 'generations', false, 100 * 1000 * 1000,
@@ -7157,7 +7158,7 @@ $$;
 comment on function credits.erase_texts(uuid, bigint) is
 'Erases what callers wrote in one ledger row of the account, or in all: keys and metadata, and the salts by which they '
 'could be guessed from their seals. The seals stay whole; a key may be used again afterwards, for a new request. '
-'Returns in how many rows. Locks and settles the account.';
+'Returns in how many rows. Locks and settles the account. Those of holds: credits.erase_hold_texts.';
 
 -- sql/ledger/erasure/is_callers_text.sql
 create function credits.is_callers_text(entry public.credit_transactions) returns boolean
@@ -8840,7 +8841,8 @@ $$;
 
 comment on function public.verify_ledger(uuid) is
 'Operator: checks every rule of the ledger from its rows, for one user or for all; returns one row per broken '
-'invariant: account, the invariant in words, figures. No row when all is well. Reads everything: run a whole check '
+'invariant: account, the invariant in words, figures. No row when all is well. Among the rules are the seals that '
+'credits.settle_batch makes. Reads everything: run a whole check '
 'from a direct connection, not through the API, once the ledger is large.';
 
 grant execute on function public.verify_ledger(uuid) to service_role;
@@ -10086,10 +10088,10 @@ end
 $$;
 
 comment on function credits.apply_dispute(jsonb, text) is
-'Notes how far a dispute has come; takes its share of the credits and freezes the account while it stands, gives '
-'back exactly what was taken once it is won or the money is reinstated. One that was prevented freezes nothing; it '
-'takes its share if Stripe took the money for it; so does one in a state that Stripe has invented since. Inquiries '
-'(warning_…) are noted only. Returns changed, unchanged or ignored.';
+'Notes how far a dispute has come; takes its share of the credits and freezes the account while it stands '
+'(credits.freeze_for_disputes), gives back exactly what was taken once it is won or the money is reinstated. One that '
+'was prevented freezes nothing; it takes its share if Stripe took the money for it; so does one in a state that Stripe '
+'has invented since. Inquiries (warning_…) are noted only. Returns changed, unchanged or ignored.';
 
 -- sql/payments/events/apply_fraud_warning.sql
 create function credits.apply_fraud_warning(warning jsonb) returns text
@@ -13086,9 +13088,9 @@ comment on function credits.invoice_grants_and_rollover(jsonb) is
 'What a paid invoice of a subscription grants: one row per lot, with the key that makes it once, the credits and when '
 'they expire. A full line brings the plan''s credits; what of them may roll over is a lot of its own that lives '
 'longer. A trial brings its credits once, whatever the quantity; a line that is wholly discounted those of '
-'billing_settings.max_free_packages at most. A proration line of a first invoice brings its share, '
-'round(credits * amount / unit_amount); those of an update bring their difference in the measure of the money, '
-'round(sum(credits * amount / unit_amount)), below 0 for a downgrade. What is_monthly comes month by month: one '
+'billing_settings.max_free_packages at most. A proration line of a first invoice brings its share, round(credits * '
+'amount / unit_amount); those of an update bring their difference in the measure of the money, round(sum(credits * '
+'amount / unit_amount)), below 0 for a downgrade. What is_monthly comes month by month (credits.grant_allotments): one '
 'row for all of it. Lines of prices that are no plan''s bring nothing. cost_basis: what is paid for the lot without '
 'taxes, in minor units, so that all lines sum to the invoice''s; below 0 for a downgrade, null where Stripe does not '
 'say.';
