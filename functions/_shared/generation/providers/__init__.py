@@ -1,5 +1,5 @@
-"""AI providers, one file each. A row of pricing_tiers names the file: provider `google` is google.py here. The
-first rows come from supabase/seed.sql.
+"""AI providers, one file each. A row of pricing_tiers names the file: provider `google` is google.py here.
+The first rows come from supabase/seed.sql.
 """
 
 import importlib
