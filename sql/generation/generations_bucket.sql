@@ -6,6 +6,7 @@ begin
     return;
   end if;
 
+  -- The largest output. For an input: sql/generation/inputs_refusal.sql, functions/_shared/generation/media.py.
   insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_types)
   values (
     'generations', 'generations', false, 100 * 1000 * 1000,

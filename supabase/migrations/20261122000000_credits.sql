@@ -1214,7 +1214,8 @@ $$;
 comment on function credits.usage_of(uuid, text, bigint, bigint) is
 'What the account''s ledger rows after after_id up to through_id add to credits.usage_days, by day in the zone and '
 'price. A refund counts twice: as refunded on its own day, and as refunded_of on that of its spend. One of a '
-'clawback is no usage. credits.settle_batch adds the same up for many accounts at once; verify_ledger compares.';
+'clawback is no usage. credits.settle_batch adds the same up for many accounts at once; verify_ledger compares. What a chart reads is '
+'credit_usage.';
 
 -- sql/usage/usage_as_of_now.sql
 create view credits.usage_as_of_now
@@ -2809,6 +2810,7 @@ begin
     return;
   end if;
 
+  -- The largest output. For an input: sql/generation/inputs_refusal.sql, functions/_shared/generation/media.py.
   insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_types)
   values (
     'generations', 'generations', false, 100 * 1000 * 1000,
@@ -7156,7 +7158,7 @@ $$;
 comment on function credits.erase_texts(uuid, bigint) is
 'Erases what callers wrote in one ledger row of the account, or in all: keys and metadata, and the salts by which they '
 'could be guessed from their seals. The seals stay whole; a key may be used again afterwards, for a new request. '
-'Returns in how many rows. Locks and settles the account.';
+'Returns in how many rows. Locks and settles the account. Those of holds: credits.erase_hold_texts.';
 
 -- sql/ledger/erasure/is_callers_text.sql
 create function credits.is_callers_text(entry public.credit_transactions) returns boolean
@@ -7179,7 +7181,7 @@ as $$
 $$;
 
 comment on function credits.is_callers_text(public.credit_transactions) is
-'Whether a ledger row has a key or metadata that a caller wrote. What the ledger itself writes names nobody, and it '
+'Whether a ledger row has a key or metadata that a caller wrote: what credits.erase_texts erases. What the ledger itself writes names nobody, and it '
 'reads it again: keys by which a bonus or a payment comes once, and what its clawbacks and their ends say.';
 
 -- sql/ledger/holds/capture.sql
@@ -7642,7 +7644,8 @@ end
 $$;
 
 comment on function credits.repeated_spend(public.credit_transactions, text, integer, jsonb) is
-'The ledger row that has the key of a spend, if it is of the same request; PT409 otherwise.';
+'The ledger row that has the key of a spend, if it is of the same request; PT409 otherwise. consume_credits looks for '
+'the key before it charges, and once more under the account''s lock (credits.key_is_new).';
 
 -- sql/ledger/idempotency/replayed_entry.sql
 create function credits.replayed_entry(account_id uuid, idempotency_key text) returns public.credit_transactions
@@ -8838,7 +8841,8 @@ $$;
 
 comment on function public.verify_ledger(uuid) is
 'Operator: checks every rule of the ledger from its rows, for one user or for all; returns one row per broken '
-'invariant: account, the invariant in words, figures. No row when all is well. Reads everything: run a whole check '
+'invariant: account, the invariant in words, figures. No row when all is well. Among the rules are the seals that '
+'credits.settle_batch makes. Reads everything: run a whole check '
 'from a direct connection, not through the API, once the ledger is large.';
 
 grant execute on function public.verify_ledger(uuid) to service_role;
@@ -8977,7 +8981,7 @@ $$;
 
 comment on function credits.seal_hash(bytea, bytea) is
 'SHA-256 over the previous seal''s hash and the digests (credits.entry_digest) of the batch''s ledger rows, in order '
-'of id, end to end.';
+'of id, end to end. credits.settle_batch makes it for each batch, verify_ledger makes it again and compares.';
 
 -- sql/ledger/settlement/settle_account.sql
 create function credits.settle_account(
@@ -10084,10 +10088,10 @@ end
 $$;
 
 comment on function credits.apply_dispute(jsonb, text) is
-'Notes how far a dispute has come; takes its share of the credits and freezes the account while it stands, gives '
-'back exactly what was taken once it is won or the money is reinstated. One that was prevented freezes nothing; it '
-'takes its share if Stripe took the money for it; so does one in a state that Stripe has invented since. Inquiries '
-'(warning_…) are noted only. Returns changed, unchanged or ignored.';
+'Notes how far a dispute has come; takes its share of the credits and freezes the account while it stands '
+'(credits.freeze_for_disputes), gives back exactly what was taken once it is won or the money is reinstated. One that '
+'was prevented freezes nothing; it takes its share if Stripe took the money for it; so does one in a state that Stripe '
+'has invented since. Inquiries (warning_…) are noted only. Returns changed, unchanged or ignored.';
 
 -- sql/payments/events/apply_fraud_warning.sql
 create function credits.apply_fraud_warning(warning jsonb) returns text
@@ -13084,9 +13088,9 @@ comment on function credits.invoice_grants_and_rollover(jsonb) is
 'What a paid invoice of a subscription grants: one row per lot, with the key that makes it once, the credits and when '
 'they expire. A full line brings the plan''s credits; what of them may roll over is a lot of its own that lives '
 'longer. A trial brings its credits once, whatever the quantity; a line that is wholly discounted those of '
-'billing_settings.max_free_packages at most. A proration line of a first invoice brings its share, '
-'round(credits * amount / unit_amount); those of an update bring their difference in the measure of the money, '
-'round(sum(credits * amount / unit_amount)), below 0 for a downgrade. What is_monthly comes month by month: one '
+'billing_settings.max_free_packages at most. A proration line of a first invoice brings its share, round(credits * '
+'amount / unit_amount); those of an update bring their difference in the measure of the money, round(sum(credits * '
+'amount / unit_amount)), below 0 for a downgrade. What is_monthly comes month by month (credits.grant_allotments): one '
 'row for all of it. Lines of prices that are no plan''s bring nothing. cost_basis: what is paid for the lot without '
 'taxes, in minor units, so that all lines sum to the invoice''s; below 0 for a downgrade, null where Stripe does not '
 'say.';

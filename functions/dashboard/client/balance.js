@@ -18,7 +18,7 @@ const icons = {
 };
 
 /**
- * What is the matter with an account, by the server's word.
+ * What is the matter with an account, by the server's word: `status` of user_credits (sql/accounts/my_position.sql).
  * @param {Credits} credits
  */
 export function conditionOf(credits) {

@@ -68,4 +68,4 @@ $$;
 comment on function credits.erase_texts(uuid, bigint) is
 'Erases what callers wrote in one ledger row of the account, or in all: keys and metadata, and the salts by which they '
 'could be guessed from their seals. The seals stay whole; a key may be used again afterwards, for a new request. '
-'Returns in how many rows. Locks and settles the account.';
+'Returns in how many rows. Locks and settles the account. Those of holds: credits.erase_hold_texts.';

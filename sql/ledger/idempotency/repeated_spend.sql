@@ -19,4 +19,5 @@ end
 $$;
 
 comment on function credits.repeated_spend(public.credit_transactions, text, integer, jsonb) is
-'The ledger row that has the key of a spend, if it is of the same request; PT409 otherwise.';
+'The ledger row that has the key of a spend, if it is of the same request; PT409 otherwise. consume_credits looks for '
+'the key before it charges, and once more under the account''s lock (credits.key_is_new).';

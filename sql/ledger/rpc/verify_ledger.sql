@@ -434,7 +434,8 @@ $$;
 
 comment on function public.verify_ledger(uuid) is
 'Operator: checks every rule of the ledger from its rows, for one user or for all; returns one row per broken '
-'invariant: account, the invariant in words, figures. No row when all is well. Reads everything: run a whole check '
+'invariant: account, the invariant in words, figures. No row when all is well. Among the rules are the seals that '
+'credits.settle_batch makes. Reads everything: run a whole check '
 'from a direct connection, not through the API, once the ledger is large.';
 
 grant execute on function public.verify_ledger(uuid) to service_role;

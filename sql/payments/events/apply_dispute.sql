@@ -56,7 +56,7 @@ end
 $$;
 
 comment on function credits.apply_dispute(jsonb, text) is
-'Notes how far a dispute has come; takes its share of the credits and freezes the account while it stands, gives '
-'back exactly what was taken once it is won or the money is reinstated. One that was prevented freezes nothing; it '
-'takes its share if Stripe took the money for it; so does one in a state that Stripe has invented since. Inquiries '
-'(warning_…) are noted only. Returns changed, unchanged or ignored.';
+'Notes how far a dispute has come; takes its share of the credits and freezes the account while it stands '
+'(credits.freeze_for_disputes), gives back exactly what was taken once it is won or the money is reinstated. One that '
+'was prevented freezes nothing; it takes its share if Stripe took the money for it; so does one in a state that Stripe '
+'has invented since. Inquiries (warning_…) are noted only. Returns changed, unchanged or ignored.';

@@ -151,9 +151,9 @@ comment on function credits.invoice_grants_and_rollover(jsonb) is
 'What a paid invoice of a subscription grants: one row per lot, with the key that makes it once, the credits and when '
 'they expire. A full line brings the plan''s credits; what of them may roll over is a lot of its own that lives '
 'longer. A trial brings its credits once, whatever the quantity; a line that is wholly discounted those of '
-'billing_settings.max_free_packages at most. A proration line of a first invoice brings its share, '
-'round(credits * amount / unit_amount); those of an update bring their difference in the measure of the money, '
-'round(sum(credits * amount / unit_amount)), below 0 for a downgrade. What is_monthly comes month by month: one '
+'billing_settings.max_free_packages at most. A proration line of a first invoice brings its share, round(credits * '
+'amount / unit_amount); those of an update bring their difference in the measure of the money, round(sum(credits * '
+'amount / unit_amount)), below 0 for a downgrade. What is_monthly comes month by month (credits.grant_allotments): one '
 'row for all of it. Lines of prices that are no plan''s bring nothing. cost_basis: what is paid for the lot without '
 'taxes, in minor units, so that all lines sum to the invoice''s; below 0 for a downgrade, null where Stripe does not '
 'say.';

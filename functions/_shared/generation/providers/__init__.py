@@ -1,4 +1,6 @@
-"""AI providers, one file each. A row of pricing_tiers names the file: provider `google` is google.py here."""
+"""AI providers, one file each. A row of pricing_tiers names the file: provider `google` is google.py here.
+The first rows come from supabase/seed.sql.
+"""
 
 import importlib
 import re
