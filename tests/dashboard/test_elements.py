@@ -237,7 +237,7 @@ def test_a_package_is_bought_by_keyboard(app: Make, user: Callable[..., User], w
 
 
 def test_how_a_payment_stands_is_read_out(app: Make, user: Callable[..., User]) -> None:
-    """In a region that was there before: screen readers say what changes in one, not what a new one has in it."""
+    """In a region that was there before: what comes with a new one is not said."""
     made = app(user())
     show(made)
     settled(made)

@@ -114,9 +114,7 @@ def test_retry_after_is_honoured(app: Make, user: Callable[..., User]) -> None:
     assert asked == 2
 
 
-def test_the_next_user_is_not_charged_for_what_the_last_asked(
-    app: Make, user: Callable[..., User]
-) -> None:
+def test_the_next_user_is_not_charged_for_what_the_last_asked(app: Make, user: Callable[..., User]) -> None:
     """Whoever a refused token is replaced by: the call is not made once more for another."""
     first, second = user(), user()
     made = app(first)
@@ -130,7 +128,10 @@ def test_the_next_user_is_not_charged_for_what_the_last_asked(
             route.continue_()
             return
         asked += 1
-        answer(route, {"message": "JWT expired", "code": "PGRST301"}, 401) if asked == 1 else route.continue_()
+        if asked == 1:
+            answer(route, {"message": "JWT expired", "code": "PGRST301"}, 401)
+        else:
+            route.continue_()
 
     made.page.route("**/rpc/consume_credits", refuse)
     # Another tab's: both have the same storage.
@@ -210,7 +211,7 @@ def test_without_realtime_it_is_asked_for(app: Make, user: Callable[..., User]) 
 
 
 def test_a_socket_that_is_cut_is_no_end_of_it(app: Make, user: Callable[..., User]) -> None:
-    """While there is none the balance is asked for, without a word of that; it is live again when there is one."""
+    """While there is none the balance is asked for, without a word of that; then it is live again."""
     owner = user()
     made = app(owner)
     sockets: list[Any] = []
@@ -450,9 +451,9 @@ def test_history_on_a_bad_network(app: Make, user: Callable[..., User], service:
 
     made.page.route("**/rpc/credit_history", hold)
     made.page.get_by_role("button", name="Show more").click()
-    until(lambda: rows.count() == 50 and bool(waiting or made.page.wait_for_timeout(50)), 10)
+    meanwhile(made, lambda: bool(waiting))
     owner.client.rpc("consume_credits", {"operation": "stable_diffusion"}).execute()
-    until(lambda: failed == 1 or made.page.wait_for_timeout(50), 10)
+    meanwhile(made, lambda: failed == 1)
     waiting.pop().continue_()
     rows.nth(60).wait_for()
     assert rows.count() == 61
@@ -478,10 +479,10 @@ def test_a_file_has_the_rows_of_one_user(app: Make, user: Callable[..., User]) -
 
     made.page.route("**/rpc/credit_history", history)
     saved: list[Any] = []
-    made.page.on("download", lambda download: saved.append(download))  # noqa: PLW0108 (it has to be a function)
+    made.page.on("download", lambda download: saved.append(download))
     made.open("<credits-history></credits-history>")
     made.page.get_by_role("button", name="Download CSV").click()
-    until(lambda: waiting or made.page.wait_for_timeout(50), 10)
+    meanwhile(made, lambda: bool(waiting))
     made.page.evaluate(
         "given => client.auth.signInWithPassword(given)", {"email": second.email, "password": second.password}
     )
@@ -508,12 +509,22 @@ def test_a_search_ends_when_nobody_waits_for_it(app: Make, user: Callable[..., U
 
     made.page.route("**/rpc/credit_history", history)
     made.open("<credits-history></credits-history>")
-    until(lambda: len(asked) > 2 or made.page.wait_for_timeout(50), 10)
+    meanwhile(made, lambda: len(asked) > 2)
     made.page.evaluate("document.querySelector('credits-history').remove()")
     made.page.wait_for_timeout(500)
     before = len(asked)
     made.page.wait_for_timeout(500)
     assert len(asked) == before
+
+
+def meanwhile(made: App, condition: Callable[[], bool]) -> None:
+    """Wait until it is so, while the page's requests are answered."""
+
+    def is_met() -> bool:
+        made.page.wait_for_timeout(50)
+        return condition()
+
+    until(is_met, 10)
 
 
 def note_rows(sizes: list[int], response: Any) -> None:
@@ -573,6 +584,37 @@ def test_buying_end_to_end(app: Make, user: Callable[..., User], env: Env) -> No
     shows(made, "210")
     assert "credits-session" not in made.page.url
     assert len(opened) == 1
+
+
+def test_an_account_that_a_purchase_opens_does_not_end_it(app: Make, user: Callable[..., User]) -> None:
+    """The account is there before the checkout has answered: it is followed all the same."""
+    made = app(user())
+    made.table("user_credits", [])
+    waiting: list[Any] = []
+
+    def checkout(route: Any) -> None:
+        if route.request.method == "OPTIONS":
+            answer(route, {})
+        else:
+            waiting.append(route)
+
+    made.page.route("**/functions/v1/checkout", checkout)
+    made.open("<credits-purchase inline></credits-purchase>")
+    made.page.evaluate(
+        "() => addEventListener('credits-checkout', (event) => {"
+        " event.preventDefault(); globalThis.gone = event.detail.url })"
+    )
+    button = made.page.get_by_role("button", name="Buy Popular")
+    button.click()
+    meanwhile(made, lambda: bool(waiting))
+    made.table("user_credits", [samples.CREDITS])
+    made.page.evaluate("dispatchEvent(new Event('online'))")
+    made.page.wait_for_function(
+        "document.querySelector('credits-purchase').snapshot.credits.account_id !== ''"
+    )
+    answer(waiting[0], {"url": "https://checkout.stripe.com/c/pay/1"})
+    made.page.wait_for_function("globalThis.gone")
+    assert button.get_attribute("aria-disabled") == "false"
 
 
 def test_cancelling_a_purchase_changes_nothing(app: Make, user: Callable[..., User], env: Env) -> None:

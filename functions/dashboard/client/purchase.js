@@ -235,7 +235,7 @@ export class CreditsPurchase extends CreditsElement {
     super.take(snapshot);
     const { user, credits } = snapshot;
     if (!credits) {
-      this.offers = this.readFor = this.back = null;
+      this.offers = this.readFor = this.back = this.paying = null;
       this.keys.clear();
       clearTimeout(this.asking);
       return;
@@ -289,8 +289,9 @@ export class CreditsPurchase extends CreditsElement {
 
   /** @private @param {"package" | "plan"} kind @param {Offer} offer */
   async buy(kind, offer) {
-    const { client, readFor } = this;
-    if (!client || this.paying) return;
+    const { client, store } = this;
+    if (!client || !store || this.paying) return;
+    const { turn } = store;
     const wanted = `${kind} ${offer.slug} ${offer.currency}`;
     this.paying = wanted;
     this.failed = null;
@@ -315,7 +316,8 @@ export class CreditsPurchase extends CreditsElement {
     } catch (error) {
       answer = { error };
     }
-    if (readFor !== this.readFor) return;
+    // Another user has come. An account that was opened meanwhile, as a first purchase does, is no other user.
+    if (client !== this.client || turn !== store.turn) return;
     const url = payableLink(answer.data?.url);
     if (answer.error || !url) {
       this.failed = answer.error
