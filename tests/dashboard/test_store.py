@@ -210,6 +210,36 @@ def test_without_realtime_it_is_asked_for(app: Make, user: Callable[..., User]) 
     shows(made, "7")
 
 
+def test_a_reading_without_an_answer_is_not_the_last(app: Make, user: Callable[..., User]) -> None:
+    """The next comes when its time has come; what the first one brings much later is old."""
+    owner = user()
+    made = app(owner)
+    made.page.add_init_script("globalThis.WebSocket = class { constructor() { throw new Error('none') } }")
+    made.page.clock.install()
+    made.open(BALANCE)
+    made.page.clock.run_for(2_000)
+    shows(made, "10")
+    late: list[Any] = []
+
+    def swallow(route: Any) -> None:
+        if route.request.method == "OPTIONS" or late:
+            route.continue_()
+        else:
+            late.extend((route, route.fetch()))
+
+    made.page.route("**/rest/v1/user_credits*", swallow)
+    made.page.clock.run_for(12_000)
+    until(lambda: made.page.title() == "App" and len(late) == 2, 10)
+    owner.client.rpc("consume_credits", {"operation": "stable_diffusion"}).execute()
+    made.page.clock.run_for(12_000)
+    shows(made, "7")
+    route, response = late
+    route.fulfill(response=response)
+    made.page.clock.run_for(1_000)
+    made.page.evaluate("client.from('pricing_tiers').select('operation').limit(1).then(() => 0)")
+    assert figure(made) == "7"
+
+
 def test_a_socket_that_is_cut_is_no_end_of_it(app: Make, user: Callable[..., User]) -> None:
     """While there is none the balance is asked for, without a word of that; then it is live again."""
     owner = user()
