@@ -82,6 +82,39 @@ def test_a_lost_answer_is_asked_for_again_with_the_same_key(app: Make, user: Cal
     assert charged(owner) == 1
 
 
+def test_a_spend_without_an_answer_is_asked_for_again(app: Make, user: Callable[..., User]) -> None:
+    """The network swallows the answer and says nothing: after half a minute the same key is sent again."""
+    owner = user()
+    made = app(owner)
+    made.page.clock.install()
+    made.open(BALANCE)
+    made.page.clock.run_for(2_000)
+    shows(made, "10")
+    keys: list[str] = []
+
+    def swallow(route: Any) -> None:
+        if route.request.method == "OPTIONS":
+            route.continue_()
+            return
+        keys.append(route.request.post_data_json["idempotency_key"])
+        if len(keys) == 1:
+            route.fetch()
+        else:
+            route.continue_()
+
+    made.page.route("**/rpc/consume_credits", swallow)
+    made.page.evaluate(
+        "async () => { const { createCredits } = await import('/static/credits.js');"
+        " createCredits(client).spend('stable_diffusion').then((row) => { globalThis.row = row }) }"
+    )
+    meanwhile(made, lambda: len(keys) == 1)
+    made.page.clock.run_for(30_000)
+    meanwhile(made, lambda: made.page.evaluate("globalThis.row?.balance_after") == 7)
+    assert len(keys) == 2
+    assert len(set(keys)) == 1
+    assert charged(owner) == 1
+
+
 def test_too_few_credits_are_told_with_figures(app: Make, user: Callable[..., User]) -> None:
     made = app(user())
     made.open(BALANCE)

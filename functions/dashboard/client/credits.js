@@ -29,6 +29,8 @@ import { storeOf } from "./store.js";
 const TRIES = 5;
 const PRICE_AGE = 60_000;
 const LONGEST_WAIT = 60_000;
+// Longer than the database may take, with what a request waits for a connection.
+const NO_ANSWER = 25_000;
 
 /** Tells of a spend that there were not enough credits for; `detail` has the figures. */
 export class InsufficientEvent extends Event {
@@ -140,7 +142,14 @@ export class Credits extends EventTarget {
             return response;
           };
         }
-        return await builder;
+        // On a bad network an answer may be lost without a word: the same key makes it safe to ask again.
+        const giveUp = new AbortController();
+        const timer = setTimeout(() => giveUp.abort(), NO_ANSWER);
+        try {
+          return await (builder.abortSignal?.(giveUp.signal) ?? builder);
+        } finally {
+          clearTimeout(timer);
+        }
       });
       if (!error) return data;
       if (!error.isPassing || attempt === TRIES) throw error;
