@@ -194,6 +194,61 @@ def test_the_keyboard_is_enough(app: Make, user: Callable[..., User]) -> None:
     assert (sent["before"], sent["kinds"]) == (40, ["grant"])
 
 
+@pytest.mark.parametrize("where", ["", "inline"])
+def test_a_package_is_bought_by_keyboard(app: Make, user: Callable[..., User], where: str) -> None:
+    """Tab goes from offer to offer, in a dialog and in the page; Enter and the space bar choose."""
+    made = app(user())
+    made.table("user_credits", [samples.CREDITS])
+    made.table("credit_packages", samples.PACKAGES)
+    made.table("subscription_plans", [])
+    bodies: list[Any] = []
+
+    def checkout(route: Any) -> None:
+        if route.request.method != "OPTIONS":
+            bodies.append(route.request.post_data_json)
+        answer(route, {"url": "https://checkout.stripe.com/c/pay/1"})
+
+    made.page.route("**/functions/v1/checkout", checkout)
+    made.open(f"<credits-purchase {where}></credits-purchase>")
+    page = made.page
+    page.evaluate(
+        "() => { globalThis.left = []; addEventListener('credits-checkout',"
+        " (event) => { event.preventDefault(); left.push(event.detail.url) }) }"
+    )
+    offers = page.locator("credits-purchase [part=offer] button")
+    if not where:
+        offers.first.wait_for(state="attached")
+        page.evaluate("document.querySelector('credits-purchase').show()")
+        close = page.get_by_role("button", name="Close")
+        close.wait_for()
+        assert is_focused(close)
+    offers.first.wait_for()
+    for number, key in enumerate(("Enter", "Space")):
+        for _ in range(10):
+            page.keyboard.press("Tab")
+            if is_focused(offers.nth(number)):
+                break
+        assert is_focused(offers.nth(number))
+        page.keyboard.press(key)
+        page.wait_for_function("number => left.length === number", arg=number + 1)
+        assert is_focused(offers.nth(number))
+    mine = [offer["slug"] for offer in samples.PACKAGES if offer["currency"] == "usd"]
+    assert [body["package"] for body in bodies] == mine[:2]
+
+
+def test_how_a_payment_stands_is_read_out(app: Make, user: Callable[..., User]) -> None:
+    """In a region that was there before: what comes with a new one is not said."""
+    made = app(user())
+    show(made)
+    settled(made)
+    stayed = made.page.locator("credits-purchase").evaluate(
+        "async (element) => { const before = element.renderRoot.querySelector('[role=status]');"
+        " element.back = { state: 'slow' }; await element.updateComplete;"
+        " return before.isConnected && before.innerText }"
+    )
+    assert stayed.startswith("This takes longer")
+
+
 def is_focused(element: "Locator") -> bool:
     """Whether the focus is on it, within whatever shadow root."""
     focused: bool = element.evaluate("element => element.getRootNode().activeElement === element")

@@ -224,7 +224,7 @@ def test_a_framework_shows_a_balance(app: Make, user: Callable[..., User], tmp_p
     assert [line for line in made.console if "WebSocket" not in line] == []
 
 
-BUDGETS = {"credits-balance.js": 12_500, "credits.js": 25_000, "page.js": 95_000}
+BUDGETS = {"credits-balance.js": 10_000, "credits.js": 25_000, "page.js": 95_000}
 
 
 @pytest.mark.parametrize("name", BUDGETS)

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from supabase import Client
+from tests.support import credit_samples as samples
 from tests.support.app_page import App, answer
 from tests.support.clock import until
 from tests.support.stack import ROOT, Env, User
@@ -81,6 +82,39 @@ def test_a_lost_answer_is_asked_for_again_with_the_same_key(app: Make, user: Cal
     assert charged(owner) == 1
 
 
+def test_a_spend_without_an_answer_is_asked_for_again(app: Make, user: Callable[..., User]) -> None:
+    """The network swallows the answer and says nothing: after half a minute the same key is sent again."""
+    owner = user()
+    made = app(owner)
+    made.page.clock.install()
+    made.open(BALANCE)
+    made.page.clock.run_for(2_000)
+    shows(made, "10")
+    keys: list[str] = []
+
+    def swallow(route: Any) -> None:
+        if route.request.method == "OPTIONS":
+            route.continue_()
+            return
+        keys.append(route.request.post_data_json["idempotency_key"])
+        if len(keys) == 1:
+            route.fetch()
+        else:
+            route.continue_()
+
+    made.page.route("**/rpc/consume_credits", swallow)
+    made.page.evaluate(
+        "async () => { const { createCredits } = await import('/static/credits.js');"
+        " createCredits(client).spend('stable_diffusion').then((row) => { globalThis.row = row }) }"
+    )
+    meanwhile(made, lambda: len(keys) == 1)
+    made.page.clock.run_for(30_000)
+    meanwhile(made, lambda: made.page.evaluate("globalThis.row?.balance_after") == 7)
+    assert len(keys) == 2
+    assert len(set(keys)) == 1
+    assert charged(owner) == 1
+
+
 def test_too_few_credits_are_told_with_figures(app: Make, user: Callable[..., User]) -> None:
     made = app(user())
     made.open(BALANCE)
@@ -111,6 +145,36 @@ def test_retry_after_is_honoured(app: Make, user: Callable[..., User]) -> None:
     assert spend(made)["row"]["balance_after"] == 7
     assert made.page.evaluate("performance.now() - globalThis.began") >= 2000
     assert asked == 2
+
+
+def test_the_next_user_is_not_charged_for_what_the_last_asked(app: Make, user: Callable[..., User]) -> None:
+    """Whoever a refused token is replaced by: the call is not made once more for another."""
+    first, second = user(), user()
+    made = app(first)
+    made.open(BALANCE)
+    shows(made, "10")
+    asked = 0
+
+    def refuse(route: Any) -> None:
+        nonlocal asked
+        if route.request.method == "OPTIONS":
+            route.continue_()
+            return
+        asked += 1
+        if asked == 1:
+            answer(route, {"message": "JWT expired", "code": "PGRST301"}, 401)
+        else:
+            route.continue_()
+
+    made.page.route("**/rpc/consume_credits", refuse)
+    # Another tab's: both have the same storage.
+    made.page.evaluate(
+        "given => { client.auth.refreshSession = () => client.auth.signInWithPassword(given) }",
+        {"email": second.email, "password": second.password},
+    )
+    assert spend(made)["status"] == 401
+    assert asked == 1
+    assert charged(second) == 0
 
 
 def test_ten_at_once_end_at_the_servers_figure(app: Make, user: Callable[..., User], service: Client) -> None:
@@ -179,6 +243,94 @@ def test_without_realtime_it_is_asked_for(app: Make, user: Callable[..., User]) 
     shows(made, "7")
 
 
+def test_a_reading_without_an_answer_is_not_the_last(app: Make, user: Callable[..., User]) -> None:
+    """The next comes when its time has come; what the first one brings much later is old."""
+    owner = user()
+    made = app(owner)
+    made.page.add_init_script("globalThis.WebSocket = class { constructor() { throw new Error('none') } }")
+    made.page.clock.install()
+    made.open(BALANCE)
+    made.page.clock.run_for(2_000)
+    shows(made, "10")
+    late: list[Any] = []
+
+    def swallow(route: Any) -> None:
+        if route.request.method == "OPTIONS" or late:
+            route.continue_()
+        else:
+            late.extend((route, route.fetch()))
+
+    made.page.route("**/rest/v1/user_credits*", swallow)
+    made.page.clock.run_for(12_000)
+    until(lambda: made.page.title() == "App" and len(late) == 2, 10)
+    owner.client.rpc("consume_credits", {"operation": "stable_diffusion"}).execute()
+    made.page.clock.run_for(12_000)
+    shows(made, "7")
+    route, response = late
+    route.fulfill(response=response)
+    made.page.clock.run_for(1_000)
+    made.page.evaluate("client.from('pricing_tiers').select('operation').limit(1).then(() => 0)")
+    assert figure(made) == "7"
+
+
+def test_a_socket_that_is_cut_is_no_end_of_it(app: Make, user: Callable[..., User]) -> None:
+    """While there is none the balance is asked for, without a word of that; then it is live again."""
+    owner = user()
+    made = app(owner)
+    sockets: list[Any] = []
+    is_down = False
+
+    def connect(socket: Any) -> None:
+        if is_down:
+            socket.close()
+            return
+        sockets.append(socket)
+        socket.connect_to_server()
+
+    made.page.route_web_socket("**/realtime/**", connect)
+    made.open(BALANCE)
+    shows(made, "10")
+    until(partial(is_live, made), 20)
+    is_down = True
+    for socket in sockets:
+        socket.close()
+    until(lambda: not is_live(made), 20)
+    owner.client.rpc("consume_credits", {"operation": "stable_diffusion"}).execute()
+    shows(made, "7")
+    assert made.page.get_by_role("alert").count() == 0
+    assert made.page.get_by_text("Not up to date").count() == 0
+    is_down = False
+    until(partial(is_live, made), 20)
+    owner.client.rpc("consume_credits", {"operation": "stable_diffusion"}).execute()
+    made.page.set_default_timeout(4_000)
+    shows(made, "4")
+
+
+def test_a_channel_that_the_server_ends_is_joined_again(app: Make, user: Callable[..., User]) -> None:
+    """As it does when a token has expired; supabase-js leaves such a channel closed."""
+    made = app(user())
+    joined: list[tuple[Any, list[Any]]] = []
+
+    def connect(socket: Any) -> None:
+        server = socket.connect_to_server()
+
+        def forward(message: Any) -> None:
+            if '"phx_join"' in message:
+                joined.append((socket, json.loads(message)))
+            server.send(message)
+
+        socket.on_message(forward)
+
+    made.page.route_web_socket("**/realtime/**", connect)
+    made.open(BALANCE)
+    until(partial(is_live, made), 20)
+    (socket, (reference, _, topic, *_)) = joined[-1]
+    socket.send(json.dumps([reference, None, topic, "phx_close", {}]))
+    until(lambda: not is_live(made), 5)
+    until(partial(is_live, made), 20)
+    assert len(joined) == 2
+
+
 def test_a_removed_element_leaves_nothing_behind(app: Make, user: Callable[..., User]) -> None:
     made = app(user())
     made.open(BALANCE)
@@ -211,6 +363,28 @@ def test_a_token_is_renewed_once_and_then_asked_for(app: Make, user: Callable[..
     made.page.evaluate("dispatchEvent(new Event('online'))")
     made.page.get_by_text("Sign in to see your credits.").wait_for()
     assert len(renewals) == 1
+
+
+def test_what_is_set_before_the_elements_load_counts(app: Make, user: Callable[..., User]) -> None:
+    """The balance alone, whose file comes after the app has given its client."""
+    made = app(user())
+    late = """
+      const client = supabase.createClient(given.url, given.key, { auth: { autoRefreshToken: false } })
+      await client.auth.setSession(given.session)
+      const balance = document.querySelector('credits-balance')
+      Object.assign(balance, { client, strings: { title: 'Coins' } })
+      await import('/static/credits-balance.js')
+      globalThis.ready = true
+    """
+    made.page.route("**/late.js", lambda route: route.fulfill(content_type="text/javascript", body=late))
+    made.open('<credits-balance lang="ja"></credits-balance>', script="/late.js")
+    shows(made, "10")
+    made.page.get_by_role("heading", name="Coins").wait_for()
+    balance = made.page.locator("credits-balance")
+    assert balance.evaluate("element => [element.lang, Object.hasOwn(element, 'client')]") == ["ja", False]
+    balance.evaluate("element => { element.strings = { title: 'Tokens' }; element.removeAttribute('lang') }")
+    made.page.get_by_role("heading", name="Tokens").wait_for()
+    assert balance.evaluate("element => element.updateComplete.then(() => element.tag)") == "en"
 
 
 def note_renewal(renewals: list[str], request: Any) -> None:
@@ -313,6 +487,109 @@ def test_history_pages_filters_and_saves(
     assert max(sizes) <= 51
 
 
+def test_history_on_a_bad_network(app: Make, user: Callable[..., User], service: Client) -> None:
+    """A new row whose reading fails comes later, and does not undo that more was asked for."""
+    owner = user()
+    for number in range(60):
+        service.rpc("grant_credits", {"user_id": owner.id, "amount": number + 1, "source": "promo"}).execute()
+    made = app(owner)
+    made.open("<credits-history></credits-history>")
+    rows = made.page.locator("credits-history [part=row]")
+    rows.nth(49).wait_for()
+    until(lambda: made.page.evaluate("document.querySelector('credits-history').snapshot.live"), 20)
+    waiting: list[Any] = []
+    failed = 0
+
+    def hold(route: Any) -> None:
+        nonlocal failed
+        if route.request.method == "OPTIONS":
+            route.continue_()
+        elif "before" in route.request.post_data_json:
+            waiting.append(route)
+        elif failed:
+            route.continue_()
+        else:
+            failed += 1
+            route.abort()
+
+    made.page.route("**/rpc/credit_history", hold)
+    made.page.get_by_role("button", name="Show more").click()
+    meanwhile(made, lambda: bool(waiting))
+    owner.client.rpc("consume_credits", {"operation": "stable_diffusion"}).execute()
+    meanwhile(made, lambda: failed == 1)
+    waiting.pop().continue_()
+    rows.nth(60).wait_for()
+    assert rows.count() == 61
+    made.page.evaluate("dispatchEvent(new Event('online'))")
+    rows.nth(61).wait_for()
+    assert rows.first.inner_text().startswith("Stable diffusion")
+
+
+def test_a_file_has_the_rows_of_one_user(app: Make, user: Callable[..., User]) -> None:
+    """Another user signs in while it is made: there is none, and the next can have their own."""
+    second = user()
+    made = app(user())
+    waiting: list[Any] = []
+
+    def history(route: Any) -> None:
+        if route.request.method == "OPTIONS":
+            route.continue_()
+        elif "before" in (asked := route.request.post_data_json):
+            waiting.append(route)
+        else:
+            found = samples.history(1, 5 if asked["page_size"] == 200 and len(waiting) == 0 else None)
+            answer(route, found)
+
+    made.page.route("**/rpc/credit_history", history)
+    saved: list[Any] = []
+    made.page.on("download", lambda download: saved.append(download))
+    made.open("<credits-history></credits-history>")
+    made.page.get_by_role("button", name="Download CSV").click()
+    meanwhile(made, lambda: bool(waiting))
+    made.page.evaluate(
+        "given => client.auth.signInWithPassword(given)", {"email": second.email, "password": second.password}
+    )
+    made.page.wait_for_function(
+        "id => document.querySelector('credits-history').snapshot.user === id", arg=second.id
+    )
+    answer(waiting[0], samples.history(1))
+    with made.page.expect_download():
+        button = made.page.get_by_role("button", name="Download CSV")
+        until(lambda: button.get_attribute("aria-disabled") == "false", 10)
+        assert saved == []
+        button.click()
+
+
+def test_a_search_ends_when_nobody_waits_for_it(app: Make, user: Callable[..., User]) -> None:
+    """Of a rare kind the database answers in parts; a removed element does not ask for the next."""
+    made = app(user())
+    asked: list[Any] = []
+
+    def history(route: Any) -> None:
+        if route.request.method != "OPTIONS":
+            asked.append(route)
+        answer(route, samples.history(0, 10**9 - len(asked)))
+
+    made.page.route("**/rpc/credit_history", history)
+    made.open("<credits-history></credits-history>")
+    meanwhile(made, lambda: len(asked) > 2)
+    made.page.evaluate("document.querySelector('credits-history').remove()")
+    made.page.wait_for_timeout(500)
+    before = len(asked)
+    made.page.wait_for_timeout(500)
+    assert len(asked) == before
+
+
+def meanwhile(made: App, condition: Callable[[], bool]) -> None:
+    """Wait until it is so, while the page's requests are answered."""
+
+    def is_met() -> bool:
+        made.page.wait_for_timeout(50)
+        return condition()
+
+    until(is_met, 10)
+
+
 def note_rows(sizes: list[int], response: Any) -> None:
     """How many rows an answer of the history has that the table asked for."""
     if "credit_history" in response.url and response.request.method == "POST":
@@ -370,6 +647,37 @@ def test_buying_end_to_end(app: Make, user: Callable[..., User], env: Env) -> No
     shows(made, "210")
     assert "credits-session" not in made.page.url
     assert len(opened) == 1
+
+
+def test_an_account_that_a_purchase_opens_does_not_end_it(app: Make, user: Callable[..., User]) -> None:
+    """The account is there before the checkout has answered: it is followed all the same."""
+    made = app(user())
+    made.table("user_credits", [])
+    waiting: list[Any] = []
+
+    def checkout(route: Any) -> None:
+        if route.request.method == "OPTIONS":
+            answer(route, {})
+        else:
+            waiting.append(route)
+
+    made.page.route("**/functions/v1/checkout", checkout)
+    made.open("<credits-purchase inline></credits-purchase>")
+    made.page.evaluate(
+        "() => addEventListener('credits-checkout', (event) => {"
+        " event.preventDefault(); globalThis.gone = event.detail.url })"
+    )
+    button = made.page.get_by_role("button", name="Buy Popular")
+    button.click()
+    meanwhile(made, lambda: bool(waiting))
+    made.table("user_credits", [samples.CREDITS])
+    made.page.evaluate("dispatchEvent(new Event('online'))")
+    made.page.wait_for_function(
+        "document.querySelector('credits-purchase').snapshot.credits.account_id !== ''"
+    )
+    answer(waiting[0], {"url": "https://checkout.stripe.com/c/pay/1"})
+    made.page.wait_for_function("globalThis.gone")
+    assert button.get_attribute("aria-disabled") == "false"
 
 
 def test_cancelling_a_purchase_changes_nothing(app: Make, user: Callable[..., User], env: Env) -> None:

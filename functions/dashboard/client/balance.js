@@ -2,8 +2,9 @@
  * `<credits-balance>`: what there is to spend, and what happens to it next.
  * @module
  */
-import { css, html, nothing, svg } from "lit";
-import { CreditsElement, define } from "./element.js";
+import { html, nothing, svg } from "lit/html.js";
+import { CreditsElement } from "./element.js";
+import { css, define } from "./reactive.js";
 import { balance as texts } from "./strings/en.js";
 import { base } from "./styles.js";
 

@@ -2,7 +2,7 @@
  * How the elements look that have more than a figure and a button.
  * @module
  */
-import { css } from "lit";
+import { css } from "./reactive.js";
 
 /** For the elements that have more than a figure and a button. */
 export const controls = css`

@@ -29,6 +29,8 @@ import { storeOf } from "./store.js";
 const TRIES = 5;
 const PRICE_AGE = 60_000;
 const LONGEST_WAIT = 60_000;
+// Longer than the database may take, with what a request waits for a connection.
+const NO_ANSWER = 25_000;
 
 /** Tells of a spend that there were not enough credits for; `detail` has the figures. */
 export class InsufficientEvent extends Event {
@@ -126,7 +128,9 @@ export class Credits extends EventTarget {
     for (let attempt = 1; ; attempt++) {
       /** @type {string | null} */
       let after = null;
-      const { data, error } = await this.store.read((client) => {
+      const { data, error } = await this.store.read(async (client) => {
+        // What one user has asked for is not charged to the next, who may have come between two tries.
+        if (user !== (await this.user())) throw new CreditsError("You have signed out meanwhile.", { status: 401 });
         /** @type {any} */
         const builder = client.rpc(name, request);
         // postgrest-js does not hand out headers.
@@ -138,7 +142,14 @@ export class Credits extends EventTarget {
             return response;
           };
         }
-        return builder;
+        // On a bad network an answer may be lost without a word: the same key makes it safe to ask again.
+        const giveUp = new AbortController();
+        const timer = setTimeout(() => giveUp.abort(), NO_ANSWER);
+        try {
+          return await (builder.abortSignal?.(giveUp.signal) ?? builder);
+        } finally {
+          clearTimeout(timer);
+        }
       });
       if (!error) return data;
       if (!error.isPassing || attempt === TRIES) throw error;
@@ -146,8 +157,6 @@ export class Credits extends EventTarget {
       const wait = told > 0 ? told * 1000 : 250 * 2 ** attempt * (0.75 + Math.random() / 2);
       if (wait > LONGEST_WAIT) throw error;
       await new Promise((resolve) => setTimeout(resolve, wait));
-      // What one user has asked for is not charged to the next.
-      if (user !== (await this.user())) throw new CreditsError("You have signed out meanwhile.", { status: 401 });
     }
   }
 

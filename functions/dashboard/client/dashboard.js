@@ -2,8 +2,9 @@
  * `<credits-dashboard>`: everything on one page.
  * @module
  */
-import { css, html } from "lit";
-import { CreditsElement, define } from "./element.js";
+import { html } from "lit/html.js";
+import { CreditsElement } from "./element.js";
+import { css, define } from "./reactive.js";
 import { common } from "./strings/en.js";
 import { base } from "./styles.js";
 import "./balance.js";

@@ -2,9 +2,10 @@
  * What all elements have in common: the client, the store, the language, and what is shown while there is nothing yet.
  * @module
  */
-import { LitElement, html, nothing } from "lit";
+import { html, nothing } from "lit/html.js";
 import { CreditsError } from "./errors.js";
 import { dateFormat, fill, formatNumber, languageTag, onStrings, stringsOf } from "./language.js";
+import { ReactiveElement } from "./reactive.js";
 import { storeOf } from "./store.js";
 import { common } from "./strings/en.js";
 
@@ -12,7 +13,7 @@ import { common } from "./strings/en.js";
 /** @typedef {import("./language.js").Texts} Texts */
 
 /** One element of the user's credits. Give it the app's supabase-js client as `client`. */
-export class CreditsElement extends LitElement {
+export class CreditsElement extends ReactiveElement {
   /** @type {Texts} the words of this element in English */
   static texts = common;
   static properties = {
@@ -42,11 +43,6 @@ export class CreditsElement extends LitElement {
     this.tag = "en";
     /** @type {Texts[]} */
     this.words = [];
-  }
-
-  connectedCallback() {
-    super.connectedCallback();
-    this.requestUpdate();
   }
 
   disconnectedCallback() {
@@ -180,13 +176,4 @@ export class CreditsElement extends LitElement {
 function fillEnglish(tag, text, values) {
   const one = typeof text === "string" ? text : text[Number(values.count) === 1 ? "one" : "other"];
   return fill(tag, one ?? "", values);
-}
-
-/**
- * Define an element once, also when the module is loaded twice or another bundle has it.
- * @param {string} name
- * @param {CustomElementConstructor} element
- */
-export function define(name, element) {
-  if (!globalThis.customElements?.get(name)) globalThis.customElements?.define(name, element);
 }

@@ -2,9 +2,10 @@
  * `<credits-grants>`: the lots of credits, in the order in which they are spent.
  * @module
  */
-import { css, html, nothing, svg } from "lit";
+import { html, nothing, svg } from "lit/html.js";
 import { controls } from "./controls.js";
-import { CreditsElement, define } from "./element.js";
+import { CreditsElement } from "./element.js";
+import { css, define } from "./reactive.js";
 import { grants as texts } from "./strings/en.js";
 import { base } from "./styles.js";
 import { inZone } from "./zone.js";

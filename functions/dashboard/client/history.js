@@ -2,9 +2,10 @@
  * `<credits-history>`: the ledger, row by row, with the balance after each.
  * @module
  */
-import { css, html, nothing } from "lit";
+import { html, nothing } from "lit/html.js";
 import { controls } from "./controls.js";
-import { CreditsElement, define } from "./element.js";
+import { CreditsElement } from "./element.js";
+import { css, define } from "./reactive.js";
 import { history as texts } from "./strings/en.js";
 import { base } from "./styles.js";
 import { addDays, inZone, isDate } from "./zone.js";
@@ -197,8 +198,12 @@ export class CreditsHistory extends CreditsElement {
     this.failed = null;
     /** @type {string[]} operations to choose from */
     this.names = [];
-    /** Counts the readings: an answer to one before is thrown away. */
+    /** Counts the readings from the start: an answer to one before is thrown away. */
     this.reading = 0;
+    /** Counts the readings of what is new: the last one counts. */
+    this.renewal = 0;
+    /** Whether what is new could not be read. */
+    this.isStale = false;
     /** @type {string | null} what the rows were read for */
     this.readFor = null;
     this.back = () => {
@@ -234,7 +239,8 @@ export class CreditsHistory extends CreditsElement {
       return;
     }
     const wanted = `${user} ${credits.account_id} ${revision}`;
-    if (wanted === this.readFor) return;
+    if (wanted === this.readFor && !this.isStale) return;
+    this.isStale = false;
     const known = this.readFor !== null;
     this.readFor = wanted;
     if (!known) void this.choices();
@@ -256,12 +262,12 @@ export class CreditsHistory extends CreditsElement {
    * @param {number | null} before
    * @param {number} [size]
    * @param {Filter} [filter]
+   * @param {() => boolean} [isOver] whether nobody waits for it any more
    * @returns {Promise<{ data: any, error: CreditsError | null }>}
    */
-  async page(before, size = PAGE, filter = this.filter) {
+  async page(before, size = PAGE, filter = this.filter, isOver = this.untilReadAnew()) {
     const store = this.store;
-    if (!store) return { data: null, error: null };
-    for (;;) {
+    while (store && !isOver()) {
       const answer = await store.read((client) => client.rpc("credit_history", request(filter, before, size)));
       /** @type {any} */
       const data = answer.data;
@@ -269,6 +275,13 @@ export class CreditsHistory extends CreditsElement {
       if (answer.error || data.rows.length || data.next === null) return { data, error: answer.error };
       before = data.next;
     }
+    return { data: null, error: null };
+  }
+
+  /** @private @returns {() => boolean} */
+  untilReadAnew() {
+    const { reading } = this;
+    return () => reading !== this.reading;
   }
 
   /** Read the first page. @private */
@@ -286,17 +299,24 @@ export class CreditsHistory extends CreditsElement {
     this.next = data.next;
   }
 
-  /** Put what has come meanwhile on top of what is shown. @private */
+  /** Put what has come meanwhile on top of what is shown; older rows may be on their way to the end of it. @private */
   async renew() {
-    const reading = ++this.reading;
+    const { reading } = this;
+    const renewal = ++this.renewal;
     const { data, error } = await this.page(null);
-    if (reading !== this.reading || error || !data) return;
-    this.busy = false;
+    if (reading !== this.reading || renewal !== this.renewal) return;
+    if (error || !data) {
+      // With the next reading of the balance once more.
+      this.isStale = true;
+      return;
+    }
     this.zone = data.zone;
     const newest = this.entries?.[0]?.id ?? 0;
     const fresh = data.rows.filter((/** @type {Entry} */ row) => row.id > newest);
     // More came than fit on a page: begin anew, so that there is no gap.
     if (fresh.length === data.rows.length && data.next !== null) {
+      this.reading += 1;
+      this.busy = false;
       this.entries = data.rows;
       this.next = data.next;
     } else if (fresh.length) this.entries = [...fresh, ...(this.entries ?? [])];
@@ -305,7 +325,7 @@ export class CreditsHistory extends CreditsElement {
   /** @private */
   async more() {
     if (this.busy || this.next === null) return;
-    const reading = ++this.reading;
+    const { reading } = this;
     this.busy = true;
     const { data, error } = await this.page(this.next);
     if (reading !== this.reading) return;
@@ -348,15 +368,18 @@ export class CreditsHistory extends CreditsElement {
 
   /** A file with exactly what the filter leaves. @private */
   async save() {
-    if (this.saving) return;
+    const { filter, store } = this;
+    if (this.saving || !store) return;
     this.saving = true;
-    const { filter } = this;
+    const { turn } = store;
+    // A file has the rows of one user.
+    const isOver = () => !this.isConnected || store !== this.store || store.turn !== turn;
     const lines = ["id,time,kind,operation,quantity,credits,balance_after"];
     /** @type {number | null} */
     let before = null;
     do {
-      const { data, error } = await this.page(before, CSV_PAGE, filter);
-      if (error || !data || !this.isConnected) {
+      const { data, error } = await this.page(before, CSV_PAGE, filter, isOver);
+      if (error || !data || isOver()) {
         this.saving = false;
         this.failed = error;
         return;

@@ -3,18 +3,18 @@
  * @module
  */
 import { createClient } from "@supabase/supabase-js";
-import { LitElement, css, html, nothing } from "lit";
+import { html, nothing } from "lit/html.js";
 import { fill, languageTag, onStrings, stringsOf } from "./language.js";
 import { refuseSecrets } from "./keys.js";
 import { controls } from "./controls.js";
-import { define } from "./element.js";
+import { ReactiveElement, css, define } from "./reactive.js";
 import { page as texts } from "./strings/en.js";
 import { base } from "./styles.js";
 import "./dashboard.js";
 
 /** @typedef {import("@supabase/supabase-js").SupabaseClient} Client */
 
-class CreditsPage extends LitElement {
+class CreditsPage extends ReactiveElement {
   static styles = [
     base,
     controls,

@@ -2,12 +2,13 @@
  * `<credits-purchase>`: what is sold, and the way to Stripe's page and back.
  * @module
  */
-import { css, html, nothing } from "lit";
+import { html, nothing } from "lit/html.js";
 import { controls } from "./controls.js";
-import { CreditsElement, define } from "./element.js";
+import { CreditsElement } from "./element.js";
 import { CreditsError, fromFunction } from "./errors.js";
 import { newKey } from "./new_key.js";
 import { formatMoney, formatUnitPrice } from "./money.js";
+import { css, define } from "./reactive.js";
 import { purchase as texts } from "./strings/en.js";
 import { base } from "./styles.js";
 
@@ -234,7 +235,7 @@ export class CreditsPurchase extends CreditsElement {
     super.take(snapshot);
     const { user, credits } = snapshot;
     if (!credits) {
-      this.offers = this.readFor = this.back = null;
+      this.offers = this.readFor = this.back = this.paying = null;
       this.keys.clear();
       clearTimeout(this.asking);
       return;
@@ -288,8 +289,9 @@ export class CreditsPurchase extends CreditsElement {
 
   /** @private @param {"package" | "plan"} kind @param {Offer} offer */
   async buy(kind, offer) {
-    const { client, readFor } = this;
-    if (!client || this.paying) return;
+    const { client, store } = this;
+    if (!client || !store || this.paying) return;
+    const { turn } = store;
     const wanted = `${kind} ${offer.slug} ${offer.currency}`;
     this.paying = wanted;
     this.failed = null;
@@ -314,7 +316,8 @@ export class CreditsPurchase extends CreditsElement {
     } catch (error) {
       answer = { error };
     }
-    if (readFor !== this.readFor) return;
+    // Another user has come. An account that was opened meanwhile, as a first purchase does, is no other user.
+    if (client !== this.client || turn !== store.turn) return;
     const url = payableLink(answer.data?.url);
     if (answer.error || !url) {
       this.failed = answer.error
@@ -402,14 +405,16 @@ export class CreditsPurchase extends CreditsElement {
 
   /** @private */
   payment() {
-    if (!this.back) return html`<div role="status"></div>`;
-    const { state, credits = 0 } = this.back;
+    const { state, credits = 0 } = this.back ?? { state: "" };
     const words =
       { processing: "processing", slow: "slow", paid: "paid", subscribed: "subscribed" }[state] ?? `payment_${state}`;
     const dot = { processing: "wait", slow: "wait", paid: "done", subscribed: "done" }[state] ?? "bad";
-    return html`<div role="status">
-      <p class="status card" part="status"><span class="dot ${dot}"></span>${this.t(words, { count: credits })}</p>
-    </div>`;
+    // The region stays: what comes with a new one is not read out.
+    return html`<div role="status">${
+      state
+        ? html`<p class="status card" part="status"><span class="dot ${dot}"></span>${this.t(words, { count: credits })}</p>`
+        : nothing
+    }</div>`;
   }
 
   /** @private */

@@ -61,6 +61,9 @@ export class CreditsStore {
   #lastUser = undefined;
   /** @type {Map<object, number>} credits that spends under way will take */
   #claims = new Map();
+  /** How many readings were begun, and which of them was answered last. */
+  #begun = 0;
+  #latest = 0;
   /** How many spends were answered. */
   #answers = 0;
   /** @type {Array<() => void>} what #stop() undoes */
@@ -208,10 +211,13 @@ export class CreditsStore {
   async refresh() {
     const turn = this.turn;
     const answers = this.#answers;
+    const number = ++this.#begun;
     this.#began = performance.now();
-    clearTimeout(this.#timer);
+    // Not only once there is an answer: on a bad network there may be none for ever.
+    this.#poll();
     const { data, error } = await this.read((client) => client.from("user_credits").select("*").maybeSingle());
-    if (turn !== this.turn) return;
+    if (turn !== this.turn || number < this.#latest) return;
+    this.#latest = number;
     if (error?.isSignedOut) {
       this.#forget();
       this.#user = this.#lastUser = null;
@@ -305,6 +311,8 @@ export class CreditsStore {
         )
         .subscribe((state) => {
           if (this.#channel !== channel) return;
+          // The server has ended it, and supabase-js does not join it again: the next reading does.
+          if (state === "CLOSED") this.#channel = null;
           const live = state === "SUBSCRIBED";
           if (live !== this.#snapshot.live) this.#set({ live });
           if (live) this.signal();

@@ -2,7 +2,7 @@
  * How everything looks. An app sets `--credits-accent`; the other variables are there for who wants more.
  * @module
  */
-import { css } from "lit";
+import { css } from "./reactive.js";
 
 export const base = css`
   :host {

@@ -2,9 +2,10 @@
  * `<credits-usage>`: what was spent, day by day.
  * @module
  */
-import { css, html, nothing, svg } from "lit";
+import { html, nothing, svg } from "lit/html.js";
 import { controls } from "./controls.js";
-import { CreditsElement, define } from "./element.js";
+import { CreditsElement } from "./element.js";
+import { css, define } from "./reactive.js";
 import { usage as texts } from "./strings/en.js";
 import { base } from "./styles.js";
 import { addDays, formatDay, ownZone } from "./zone.js";

@@ -29,6 +29,9 @@ export const balance = {
   expires: { one: "{count} expires on {date}", other: "{count} expire on {date}" },
 };
 
+/** @param {import("../language.js").Texts} texts */
+const withSources = (texts) => ({ ...sources, ...texts });
+
 const sources = {
   source_purchase: "Purchase",
   source_subscription: "Subscription",
@@ -38,8 +41,8 @@ const sources = {
   source_refund: "Refund",
 };
 
-export const history = {
-  ...sources,
+// A call that is marked so is left out of what does not use it; an object with ... in it is not.
+export const history = /* @__PURE__ */ withSources({
   history: "History",
   entry: "Entry",
   amount: "Credits",
@@ -61,7 +64,7 @@ export const history = {
   none: "Nothing has happened yet. What you buy and spend will stand here.",
   noneFiltered: "Nothing matches these filters.",
   zone: "Times and days of {zone}",
-};
+});
 
 export const purchase = {
   shop: "Buy credits",
@@ -93,8 +96,7 @@ export const purchase = {
   payment_expired: "The payment was not finished. Nothing was charged.",
 };
 
-export const grants = {
-  ...sources,
+export const grants = /* @__PURE__ */ withSources({
   grants: "Where your credits come from",
   noGrants: "No credits yet.",
   left: "{remaining} of {amount} left",
@@ -108,7 +110,7 @@ export const grants = {
   next: "Spent next",
   ended: "Earlier",
   moreEnded: "Show earlier ones",
-};
+});
 
 export const usage = {
   usage: "Usage",
