@@ -6,7 +6,7 @@ as $$
 declare
   most constant integer := 50;
   moment timestamptz := credits.now();
-  checked jsonb := '{}';
+  checked jsonb := jsonb_build_object();
   name text;
   wanted jsonb;
   unknown text;

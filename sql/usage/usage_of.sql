@@ -61,6 +61,6 @@ $$;
 
 comment on function credits.usage_of(uuid, text, bigint, bigint) is
 'What the account''s ledger rows after after_id up to through_id add to credits.usage_days, by day in the zone and '
-'price. A refund counts twice: as refunded on its own day, and as refunded_of on that of its spend. One of a '
-'clawback is no usage. credits.settle_batch adds the same up for many accounts at once; verify_ledger compares. What a chart reads is '
-'credit_usage.';
+'price. A refund counts twice: as refunded on its own day, and as refunded_of on that of its spend. One of a clawback '
+'is no usage. credits.settle_batch adds the same up for many accounts at once; verify_ledger compares. What a chart '
+'reads is credit_usage.';

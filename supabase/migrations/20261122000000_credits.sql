@@ -1213,9 +1213,9 @@ $$;
 
 comment on function credits.usage_of(uuid, text, bigint, bigint) is
 'What the account''s ledger rows after after_id up to through_id add to credits.usage_days, by day in the zone and '
-'price. A refund counts twice: as refunded on its own day, and as refunded_of on that of its spend. One of a '
-'clawback is no usage. credits.settle_batch adds the same up for many accounts at once; verify_ledger compares. What a chart reads is '
-'credit_usage.';
+'price. A refund counts twice: as refunded on its own day, and as refunded_of on that of its spend. One of a clawback '
+'is no usage. credits.settle_batch adds the same up for many accounts at once; verify_ledger compares. What a chart '
+'reads is credit_usage.';
 
 -- sql/usage/usage_as_of_now.sql
 create view credits.usage_as_of_now
@@ -6423,7 +6423,7 @@ as $$
 declare
   most constant integer := 50;
   moment timestamptz := credits.now();
-  checked jsonb := '{}';
+  checked jsonb := jsonb_build_object();
   name text;
   wanted jsonb;
   unknown text;
@@ -7181,8 +7181,9 @@ as $$
 $$;
 
 comment on function credits.is_callers_text(public.credit_transactions) is
-'Whether a ledger row has a key or metadata that a caller wrote: what credits.erase_texts erases. What the ledger itself writes names nobody, and it '
-'reads it again: keys by which a bonus or a payment comes once, and what its clawbacks and their ends say.';
+'Whether a ledger row has a key or metadata that a caller wrote: what credits.erase_texts erases. What the ledger '
+'itself writes names nobody, and it reads it again: keys by which a bonus or a payment comes once, and what its '
+'clawbacks and their ends say.';
 
 -- sql/ledger/holds/capture.sql
 create function credits.capture(
@@ -8081,7 +8082,7 @@ begin
         price.credits_per_unit, price.version, 'authenticated', idempotency_key, metadata, account.updated_at
       )
       returning * into entry;
-      return entry;
+      exit;
     end if;
 
     account_id := coalesce(credits.account_of(me), credits.open_account(me));
@@ -8093,6 +8094,7 @@ begin
     end if;
     perform credits.make_spendable(account_id, price.credits);
   end loop;
+  return entry;
 end
 $$;
 
@@ -9387,8 +9389,8 @@ declare
   places integer;
   overdue uuid;
   candidate record;
-  together uuid[] := '{}';
-  again uuid[] := '{}';
+  together uuid[] := array[]::uuid[];
+  again uuid[] := array[]::uuid[];
   settled integer := 0;
 begin
   if coalesce(waiting, '{}') = '{}' then

@@ -568,9 +568,11 @@ def test_users_do_not_read_the_report(own_ledger: Ledger) -> None:
 def test_an_account_with_very_many_rows_is_settled_bit_by_bit(own_ledger: Ledger) -> None:
     ledger = own_ledger
     small_batches(ledger, 2)
-    large, small = buyer(ledger, 100), buyer(ledger, 10)
+    large = buyer(ledger, 100)
     for _ in range(50):
         ledger.as_user(large, "consume_credits", operation="one")
+    ledger.pass_time(SECOND)
+    small = buyer(ledger, 10)
     ledger.as_user(small, "consume_credits", operation="one")
     # 10 batches an account and transaction, and then no other.
     seen = []

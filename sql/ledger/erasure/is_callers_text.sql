@@ -18,5 +18,6 @@ as $$
 $$;
 
 comment on function credits.is_callers_text(public.credit_transactions) is
-'Whether a ledger row has a key or metadata that a caller wrote: what credits.erase_texts erases. What the ledger itself writes names nobody, and it '
-'reads it again: keys by which a bonus or a payment comes once, and what its clawbacks and their ends say.';
+'Whether a ledger row has a key or metadata that a caller wrote: what credits.erase_texts erases. What the ledger '
+'itself writes names nobody, and it reads it again: keys by which a bonus or a payment comes once, and what its '
+'clawbacks and their ends say.';

@@ -76,7 +76,7 @@ begin
         price.credits_per_unit, price.version, 'authenticated', idempotency_key, metadata, account.updated_at
       )
       returning * into entry;
-      return entry;
+      exit;
     end if;
 
     account_id := coalesce(credits.account_of(me), credits.open_account(me));
@@ -88,6 +88,7 @@ begin
     end if;
     perform credits.make_spendable(account_id, price.credits);
   end loop;
+  return entry;
 end
 $$;
 

@@ -16,8 +16,8 @@ declare
   places integer;
   overdue uuid;
   candidate record;
-  together uuid[] := '{}';
-  again uuid[] := '{}';
+  together uuid[] := array[]::uuid[];
+  again uuid[] := array[]::uuid[];
   settled integer := 0;
 begin
   if coalesce(waiting, '{}') = '{}' then
