@@ -5,7 +5,7 @@ Every function here takes a connection and returns findings: one sentence each, 
 
 import tomllib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -507,12 +507,17 @@ UNKEYED = {
 }
 
 
+def _listed(path: Path, sections: Collection[str]) -> dict[str, dict[str, str]]:
+    """The file as {section: {name: text}}. ValueError for a section that is none of these."""
+    listed: dict[str, dict[str, str]] = tomllib.loads(path.read_text())
+    for section in listed.keys() - set(sections):
+        raise ValueError(f"{path.name}: [{section}] is not one of {', '.join(sections)}.")
+    return listed
+
+
 def listed_keys(path: Path = KEYS) -> dict[str, dict[str, str]]:
     """keys.toml as {section: {name: reason}}."""
-    listed: dict[str, dict[str, str]] = tomllib.loads(path.read_text())
-    for section in listed.keys() - UNKEYED.keys():
-        raise ValueError(f"{path.name}: [{section}] is not one of {', '.join(UNKEYED)}.")
-    return listed
+    return _listed(path, UNKEYED)
 
 
 def unkeyed(connection: Connection, listed: Mapping[str, Mapping[str, str]]) -> list[str]:
@@ -568,10 +573,7 @@ REFUSALS = """
 
 def listed_changes(path: Path = CHANGES) -> dict[str, dict[str, str]]:
     """changes.toml as {list: {table: text}}."""
-    listed: dict[str, dict[str, str]] = tomllib.loads(path.read_text())
-    for section in listed.keys() - REFUSED.keys():
-        raise ValueError(f"{path.name}: [{section}] is not one of {', '.join(REFUSED)}.")
-    return listed
+    return _listed(path, REFUSED)
 
 
 def changeable(connection: Connection, listed: Mapping[str, Mapping[str, str]]) -> list[str]:
