@@ -4,14 +4,11 @@
  */
 import { html, nothing, svg } from "lit/html.js";
 import { controls } from "./controls.js";
-import { CreditsElement } from "./element.js";
 import { css, define } from "./reactive.js";
+import { ReadingElement } from "./reading.js";
 import { grants as texts } from "./strings/en.js";
 import { base } from "./styles.js";
 import { inZone } from "./zone.js";
-
-/** @typedef {import("./store.js").Snapshot} Snapshot */
-/** @typedef {import("./errors.js").CreditsError} CreditsError */
 
 /**
  * A lot as the RPC `credit_lots` gives it.
@@ -29,7 +26,7 @@ import { inZone } from "./zone.js";
  * The lots: where they came from, how much is left of each, until when. The first is spent next.
  * @csspart card @csspart lot @csspart more
  */
-export class CreditsGrants extends CreditsElement {
+export class CreditsGrants extends ReadingElement {
   static styles = [
     base,
     controls,
@@ -88,12 +85,10 @@ export class CreditsGrants extends CreditsElement {
   ];
   static texts = texts;
   static properties = {
-    ...CreditsElement.properties,
+    ...ReadingElement.properties,
     open: { state: true },
     ended: { state: true },
     next: { state: true },
-    failed: { state: true },
-    missing: { state: true },
     busy: { state: true },
   };
 
@@ -105,33 +100,16 @@ export class CreditsGrants extends CreditsElement {
     this.ended = [];
     /** @type {number | null} */
     this.next = null;
-    /** @type {CreditsError | null} */
-    this.failed = null;
-    this.missing = this.busy = false;
+    this.busy = false;
     this.zone = "";
-    this.reading = 0;
-    /** @type {string | null} */
-    this.readFor = null;
   }
 
-  leave() {
-    super.leave();
-    this.reading += 1;
-    this.readFor = null;
+  forget() {
+    this.open = null;
+    this.ended = [];
   }
 
-  /** @param {Snapshot} snapshot */
-  take(snapshot) {
-    super.take(snapshot);
-    const { user, credits, revision } = snapshot;
-    if (!credits) {
-      this.open = this.readFor = null;
-      this.ended = [];
-      return;
-    }
-    const wanted = `${user} ${credits.account_id} ${revision}`;
-    if (wanted === this.readFor) return;
-    this.readFor = wanted;
+  readAgain() {
     void this.load(null);
   }
 
@@ -144,8 +122,7 @@ export class CreditsGrants extends CreditsElement {
     const { data, error } = await store.read((client) => client.rpc("credit_lots", before === null ? {} : { before }));
     if (reading !== this.reading) return;
     this.busy = false;
-    this.missing = Boolean(error?.isMissing);
-    this.failed = error;
+    this.heard(error);
     if (!data) return;
     this.zone = data.zone;
     this.open = data.open;

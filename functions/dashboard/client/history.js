@@ -4,13 +4,12 @@
  */
 import { html, nothing } from "lit/html.js";
 import { controls } from "./controls.js";
-import { CreditsElement } from "./element.js";
 import { css, define } from "./reactive.js";
+import { ReadingElement } from "./reading.js";
 import { history as texts } from "./strings/en.js";
 import { base } from "./styles.js";
 import { addDays, inZone, isDate } from "./zone.js";
 
-/** @typedef {import("./store.js").Snapshot} Snapshot */
 /** @typedef {import("./errors.js").CreditsError} CreditsError */
 
 /**
@@ -69,7 +68,7 @@ export function csvCell(value) {
  *
  * @csspart card @csspart filters @csspart table @csspart row @csspart more
  */
-export class CreditsHistory extends CreditsElement {
+export class CreditsHistory extends ReadingElement {
   static styles = [
     base,
     controls,
@@ -166,15 +165,13 @@ export class CreditsHistory extends CreditsElement {
   ];
   static texts = texts;
   static properties = {
-    ...CreditsElement.properties,
+    ...ReadingElement.properties,
     url: {},
     filter: { state: true },
     entries: { state: true },
     next: { state: true },
     zone: { state: true },
     busy: { state: true },
-    failed: { state: true },
-    missing: { state: true },
     names: { state: true },
     saving: { state: true },
   };
@@ -193,19 +190,10 @@ export class CreditsHistory extends CreditsElement {
     this.zone = "";
     this.busy = false;
     this.saving = false;
-    this.missing = false;
-    /** @type {CreditsError | null} */
-    this.failed = null;
     /** @type {string[]} operations to choose from */
     this.names = [];
-    /** Counts the readings from the start: an answer to one before is thrown away. */
-    this.reading = 0;
     /** Counts the readings of what is new: the last one counts. */
     this.renewal = 0;
-    /** Whether what is new could not be read. */
-    this.isStale = false;
-    /** @type {string | null} what the rows were read for */
-    this.readFor = null;
     this.back = () => {
       this.filter = this.fromAddress();
       void this.load();
@@ -221,8 +209,6 @@ export class CreditsHistory extends CreditsElement {
   leave() {
     super.leave();
     removeEventListener("popstate", this.back);
-    this.reading += 1;
-    this.readFor = null;
   }
 
   join() {
@@ -230,21 +216,14 @@ export class CreditsHistory extends CreditsElement {
     addEventListener("popstate", this.back);
   }
 
-  /** @param {Snapshot} snapshot */
-  take(snapshot) {
-    super.take(snapshot);
-    const { user, credits, revision } = snapshot;
-    if (!credits) {
-      this.entries = this.readFor = null;
-      return;
-    }
-    const wanted = `${user} ${credits.account_id} ${revision}`;
-    if (wanted === this.readFor && !this.isStale) return;
-    this.isStale = false;
-    const known = this.readFor !== null;
-    this.readFor = wanted;
-    if (!known) void this.choices();
-    void (known && this.entries ? this.renew() : this.load());
+  forget() {
+    this.entries = null;
+  }
+
+  /** @param {boolean} isFirst */
+  readAgain(isFirst) {
+    if (isFirst) void this.choices();
+    void (!isFirst && this.entries ? this.renew() : this.load());
   }
 
   /** @private */
@@ -291,8 +270,7 @@ export class CreditsHistory extends CreditsElement {
     const { data, error } = await this.page(null);
     if (reading !== this.reading) return;
     this.busy = false;
-    this.missing = Boolean(error?.isMissing);
-    this.failed = error;
+    this.heard(error);
     if (!data) return;
     this.zone = data.zone;
     this.entries = data.rows;

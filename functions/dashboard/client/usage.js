@@ -4,13 +4,12 @@
  */
 import { html, nothing, svg } from "lit/html.js";
 import { controls } from "./controls.js";
-import { CreditsElement } from "./element.js";
 import { css, define } from "./reactive.js";
+import { ReadingElement } from "./reading.js";
 import { usage as texts } from "./strings/en.js";
 import { base } from "./styles.js";
 import { addDays, formatDay, ownZone } from "./zone.js";
 
-/** @typedef {import("./store.js").Snapshot} Snapshot */
 /** @typedef {import("./errors.js").CreditsError} CreditsError */
 
 /**
@@ -34,7 +33,7 @@ const HEIGHT = 100;
  * Credits spent by day, stacked by operation or provider, compared with as many days before.
  * @csspart card @csspart chart @csspart legend @csspart figure
  */
-export class CreditsUsage extends CreditsElement {
+export class CreditsUsage extends ReadingElement {
   static styles = [
     base,
     controls,
@@ -192,13 +191,11 @@ export class CreditsUsage extends CreditsElement {
   ];
   static texts = texts;
   static properties = {
-    ...CreditsElement.properties,
+    ...ReadingElement.properties,
     days: { type: Number },
     by: {},
     data: { state: true },
     at: { state: true },
-    failed: { state: true },
-    missing: { state: true },
   };
 
   constructor() {
@@ -211,31 +208,13 @@ export class CreditsUsage extends CreditsElement {
     this.data = null;
     /** @type {number | null} the day that is pointed at */
     this.at = null;
-    /** @type {CreditsError | null} */
-    this.failed = null;
-    this.missing = false;
-    this.reading = 0;
-    /** @type {string | null} */
-    this.readFor = null;
   }
 
-  leave() {
-    super.leave();
-    this.reading += 1;
-    this.readFor = null;
+  forget() {
+    this.data = null;
   }
 
-  /** @param {Snapshot} snapshot */
-  take(snapshot) {
-    super.take(snapshot);
-    const { user, credits, revision } = snapshot;
-    if (!credits) {
-      this.data = this.readFor = null;
-      return;
-    }
-    const wanted = `${user} ${credits.account_id} ${revision}`;
-    if (wanted === this.readFor) return;
-    this.readFor = wanted;
+  readAgain() {
     void this.load();
   }
 
@@ -254,8 +233,7 @@ export class CreditsUsage extends CreditsElement {
     const length = (/** @type {Usage} */ usage) => (Date.parse(usage.to) - Date.parse(usage.from)) / 86_400_000;
     if (data && length(data) !== this.days) ({ data, error } = await ask({ from: addDays(data.to, -this.days) }));
     if (reading !== this.reading) return;
-    this.missing = Boolean(error?.isMissing);
-    this.failed = error;
+    this.heard(error);
     if (data) {
       this.data = data;
       this.at = null;
