@@ -1,9 +1,6 @@
 """What an app does with files, through the official clients and plain HTTP."""
 
 import json
-import os
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +9,7 @@ import httpx
 from storage3._sync.file_api import SyncBucketProxy
 
 from supabase import Client
+from tests.support.node import run_node
 from tests.support.stack import Env
 from tests.support.uploads import AS_PNG, PNG, Owner, RawStorage, refusal_of
 
@@ -40,19 +38,13 @@ def test_supabase_py_from_upload_to_remove(owner: Callable[[], Owner]) -> None:
 def test_supabase_js_from_upload_to_remove(env: Env, owner: Callable[[], Owner]) -> None:
     me = owner()
     me.files.remove([me.input])
-    node = shutil.which("node")
-    assert node
     settings = {
         "API_URL": env.api_url, "PUBLISHABLE_KEY": env.publishable_key,
         "EMAIL": me.user.email, "PASSWORD": me.user.password, "ACCOUNT": me.account,
     }  # fmt: skip
-    done = subprocess.run(
-        [node, str(Path(__file__).with_name("client.mjs"))],
-        env={"PATH": os.environ["PATH"], **settings}, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    seen = run_node(Path(__file__).with_name("client.mjs"), settings)
     names = [f"{me.account}/inputs/a photo.png", f"{me.account}/inputs/form.webp"]
-    assert json.loads(done.stdout) == {
+    assert seen == {
         "path": names[0],
         "info": {"size": 300_000, "contentType": "image/png", "cacheControl": "max-age=3600", "by": "js"},
         "form": {"size": 300_000, "contentType": "image/webp", "cacheControl": "max-age=60"},

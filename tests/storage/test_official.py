@@ -1,9 +1,6 @@
 """What the test suites of storage-js, storage3 and the real server ask for, and get there."""
 
 import json
-import os
-import shutil
-import subprocess
 from datetime import timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 from pathlib import Path
@@ -16,6 +13,7 @@ from storage3.types import CreateSignedUploadUrlOptions
 
 from scripts.local.stack import Stack
 from supabase import Client
+from tests.support.node import run_node
 from tests.support.stack import Env
 from tests.support.uploads import AS_PNG, FORM_PART, PNG, RawStorage, refusal_of, stored_files
 
@@ -23,15 +21,8 @@ MULTIPART = "multipart/form-data; boundary=b"
 
 
 def test_storage_js(env: Env, bucket: SyncBucketProxy) -> None:
-    node = shutil.which("node")
-    assert node
     settings = {"API_URL": env.api_url, "SECRET_KEY": env.secret_key, "BUCKET": bucket.id}
-    done = subprocess.run(
-        [node, str(Path(__file__).with_name("official.mjs"))],
-        env={"PATH": os.environ["PATH"], **settings}, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    seen = json.loads(done.stdout)
+    seen = run_node(Path(__file__).with_name("official.mjs"), settings)
     path = "testpath/file.txt"
     taken = {"statusCode": "409", "message": "The resource already exists"}
     assert seen["signed"] == [path, True]

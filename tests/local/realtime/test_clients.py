@@ -1,10 +1,6 @@
 """The official clients, as apps use them: supabase-py and supabase-js, unchanged."""
 
 import asyncio
-import json
-import os
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +10,7 @@ import pytest
 from realtime.types import RealtimePostgresChangesListenEvent as Event
 
 from supabase import AsyncClient, acreate_client
+from tests.support.node import run_node
 from tests.support.stack import Env, User
 
 MakeUser = Callable[..., User]
@@ -92,19 +89,12 @@ def test_supabase_py(env: Env, user: MakeUser, own_topics: None) -> None:
 
 @pytest.mark.parametrize("version", ["1.0.0", "2.0.0"])
 def test_supabase_js(env: Env, user: MakeUser, own_topics: None, version: str) -> None:
-    node = shutil.which("node")
-    assert node
     mine, other = user(), user()
     settings = {
         "API_URL": env.api_url, "PUBLISHABLE_KEY": env.publishable_key, "EMAIL": mine.email,
         "PASSWORD": mine.password, "OTHER_TOPIC": f"credits:{other.id}", "VSN": version,
     }  # fmt: skip
-    done = subprocess.run(
-        [node, str(Path(__file__).with_name("client.mjs"))],
-        env={"PATH": os.environ["PATH"], **settings}, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    seen = json.loads(done.stdout)
+    seen = run_node(Path(__file__).with_name("client.mjs"), settings)
     account = seen.pop("account_id")
     assert "You do not have permissions to read from this Channel topic" in seen.pop("refusal")
     assert seen == {

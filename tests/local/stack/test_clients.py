@@ -1,15 +1,12 @@
 """The official clients against the stack: what an app does all day."""
 
-import json
-import os
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from supabase import PostgrestAPIError
+from tests.support.node import run_node
 from tests.support.stack import Env, User
 
 
@@ -38,19 +35,12 @@ def test_supabase_py_may_not_write_a_table(user: Callable[..., User]) -> None:
 
 
 def test_supabase_js_signs_in_and_calls_an_rpc(env: Env, user: Callable[..., User]) -> None:
-    node = shutil.which("node")
-    assert node
     made = user()
     settings = {
         "API_URL": env.api_url, "PUBLISHABLE_KEY": env.publishable_key,
         "EMAIL": made.email, "PASSWORD": made.password,
     }  # fmt: skip
-    done = subprocess.run(
-        [node, str(Path(__file__).with_name("client.mjs"))],
-        env={"PATH": os.environ["PATH"], **settings}, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    seen = json.loads(done.stdout)
+    seen = run_node(Path(__file__).with_name("client.mjs"), settings)
     assert seen["user"] == made.id
     assert seen["refreshed"] is True
     assert (seen["alg"], seen["sub"]) == ("ES256", made.id)

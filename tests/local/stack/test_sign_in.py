@@ -1,9 +1,5 @@
 """Codes and links by e-mail, and anonymous users, through the official clients, over HTTP where needed."""
 
-import json
-import os
-import shutil
-import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +15,7 @@ import pytest
 from scripts.local.stack import ports
 from scripts.local.stack.auth.config import Config, read
 from supabase import AuthApiError, Client
+from tests.support.node import run_node
 from tests.support.projects import Checkout, make_checkout
 from tests.support.stack import Env, User
 
@@ -386,19 +383,15 @@ def test_anonymous_users(strict: Env, env: Env) -> None:
 
 
 def test_supabase_js(strict: Env) -> None:
-    node = shutil.which("node")
-    assert node
     email, new = address(), address()
     admin = strict.client(strict.secret_key)
     admin.auth.admin.create_user({"email": email, "email_confirm": True})
-    done = subprocess.run(
-        [node, str(Path(__file__).with_name("sign_in.mjs"))],
-        env={"PATH": os.environ["PATH"], "API_URL": strict.api_url, "PUBLISHABLE_KEY": strict.publishable_key,
-             "EMAIL": email, "NEW_EMAIL": new, "SITE": SITE},
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {
+    settings = {
+        "API_URL": strict.api_url, "PUBLISHABLE_KEY": strict.publishable_key,
+        "EMAIL": email, "NEW_EMAIL": new, "SITE": SITE,
+    }  # fmt: skip
+    seen = run_node(Path(__file__).with_name("sign_in.mjs"), settings)
+    assert seen == {
         "status": 303, "path": f"{SITE}/after", "kept": "1", "signedIn": email, "again": True,
         "anonymous": True, "asked": new, "same": True, "permanent": True,
     }  # fmt: skip
